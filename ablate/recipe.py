@@ -1,0 +1,265 @@
+"""A recipe: one level for every slot, and the stages of training. Raw YAML values in, checked settings out.
+
+Raw form, as in a study's `base`: a level's name (`padding: reflect`), or a mapping with the level and its settings
+(`data: {level: photos, crop: 64}`). `loss` maps each term to its weight or to a mapping with `weight` and settings.
+Dotted paths address all of it: `norm`, `norm.groups`, `loss.kl`, `loss.perceptual.trunk`, `stages.train.lr`.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from ablate import registry
+from ablate.identity import canonical
+from ablate.registry import Settings, cosmetic
+from ablate.strict_yaml import Path, nearest
+
+Raw = dict[str, Any]
+DEFAULTS: Raw = {
+    "padding": "zeros",
+    "norm": "group",
+    "upsample": "nearest_conv",
+    "downsample": "strided_conv",
+    "discriminator": "patchgan",
+    "regularizer": "none",
+    "init": "scratch",
+}
+RECIPE_SLOTS = [slot for slot in registry.SLOTS if slot != "probe"]
+PLAIN_SLOTS = [slot for slot in RECIPE_SLOTS if slot != "loss"]
+
+
+class Train(Settings):
+    """Settings of one training stage. `lr` is AdamW's, for the discriminator too; `clip` bounds the gradient norm."""
+
+    steps: int = Field(gt=0)
+    batch: int = Field(16, gt=0)
+    lr: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup: int = Field(0, ge=0)
+    clip: float = Field(1.0, gt=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    log_every: int = cosmetic(10)
+    checkpoint_every: int = cosmetic(500)
+
+    @field_validator("log_every", "checkpoint_every")
+    @classmethod
+    def _positive(cls, value: int) -> int:
+        if value < 1:
+            raise ValueError("must be at least 1")
+        return value
+
+
+@dataclass(frozen=True)
+class Part:
+    """A level with its checked settings."""
+
+    level: str
+    settings: Settings
+
+    def identity(self) -> Raw:
+        return {"level": self.level, **self.settings.identity()}
+
+    def plain(self) -> Raw:
+        return {"level": self.level, **self.settings.plain()}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One leg of training."""
+
+    name: str
+    settings: Train
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a stage of training computes, except the seed."""
+
+    parts: dict[str, Part]
+    losses: dict[str, Part]
+    stages: tuple[Stage, ...]
+
+    def identity(self) -> Raw:
+        """What distinguishes this recipe. A term of weight 0 is absent, and so is a discriminator without its term."""
+        losses = {name: part.settings.identity() for name, part in self.losses.items() if weight(part)}
+        absent = set() if "adversarial" in losses else {"discriminator"}
+        return {"loss": losses, **{slot: part.identity() for slot, part in self.parts.items() if slot not in absent}}
+
+    def key(self, path: str) -> str:
+        """Equal for recipes with the same level at a dotted path, settings included; terms of weight 0 are all one."""
+        head, *rest = path.split(".")
+        if head == "loss" and len(rest) == 1:
+            term = self.losses.get(rest[0])
+            return canonical(term.settings.plain() if term and weight(term) else 0)
+        return canonical(self.value(path) if rest else self.parts[head].plain())
+
+    def plain(self) -> Raw:
+        """Every setting as JSON, for workers, the store and MLflow."""
+        losses = {name: part.settings.plain() for name, part in self.losses.items()}
+        stages = [{"name": stage.name, **stage.settings.plain()} for stage in self.stages]
+        return {**{slot: part.plain() for slot, part in self.parts.items()}, "loss": losses, "stages": stages}
+
+    def value(self, path: str) -> Any:
+        """The level or setting at a dotted path; a loss term's value is its weight (0 where it is absent)."""
+        head, *rest = path.split(".")
+        if head == "loss":
+            term = self.losses.get(rest[0])
+            return term.settings.plain()[rest[1] if rest[1:] else "weight"] if term else 0.0
+        if head == "stages":
+            return {stage.name: stage for stage in self.stages}[rest[0]].settings.plain()[rest[1]]
+        return self.parts[head].settings.plain()[rest[0]] if rest else self.parts[head].level
+
+
+def weight(term: Part) -> float:
+    """The weight of a loss term."""
+    return float(term.settings.plain()["weight"])
+
+
+def assign(raw: Raw, path: str, value: Any) -> None:
+    """Set the level or setting at a dotted path of a raw recipe in place. Raises ValueError if it leads nowhere.
+
+    A new level keeps those settings of the old one that it has too, so that a factor changes only what it names.
+    """
+    head, *rest = path.split(".")
+    if head not in {*RECIPE_SLOTS, "stages"}:
+        raise ValueError(f"unknown slot '{head}' in '{path}'{nearest(head, [*RECIPE_SLOTS, 'stages'])}")
+    if head == "stages":
+        if len(rest) != 2:
+            raise ValueError(f"'{path}' must be stages.NAME.SETTING")
+        if rest[0] not in raw["stages"]:
+            raise ValueError(f"unknown stage '{rest[0]}' in '{path}'{nearest(rest[0], raw['stages'])}")
+        raw["stages"][rest[0]][rest[1]] = value
+    elif head == "loss":
+        _assign_loss(raw["base"]["loss"], rest, value, path)
+    elif len(rest) > 1:
+        raise ValueError(f"'{path}' goes too deep: a slot has settings, a setting has no parts")
+    elif rest:
+        raw["base"].setdefault(head, {"level": DEFAULTS.get(head)})[rest[0]] = value
+    else:
+        raw["base"][head] = _swap(head, raw["base"].get(head, {}), spread(head, value))
+
+
+def _assign_loss(losses: Raw, rest: list[str], value: Any, path: str) -> None:
+    if not rest or len(rest) > 2:
+        raise ValueError(f"'{path}' must be loss.TERM or loss.TERM.SETTING")
+    if rest[0] not in registry.levels("loss"):
+        raise ValueError(f"unknown loss term '{rest[0]}' in '{path}'{nearest(rest[0], registry.levels('loss'))}")
+    term = losses.setdefault(rest[0], {"weight": 0.0})
+    term.update(value if isinstance(value, dict) and not rest[1:] else {rest[1] if rest[1:] else "weight": value})
+
+
+def _swap(slot: str, old: Raw, new: Any) -> Any:
+    if not isinstance(new, dict) or new.get("level") not in registry.levels(slot):
+        return new
+    fields = registry.level(slot, new["level"]).Config.model_fields
+    return {**{name: value for name, value in old.items() if name in fields}, **new}
+
+
+def spread(slot: str, value: Any) -> Any:
+    """The long form of a slot's raw value: a mapping with `level`, or for `loss` terms with `weight`."""
+    if slot == "loss" and isinstance(value, dict):
+        return {term: dict(given) if isinstance(given, dict) else {"weight": given} for term, given in value.items()}
+    if slot != "loss" and isinstance(value, str):
+        return {"level": value}
+    return copy.deepcopy(value)
+
+
+Complaint = tuple[Path, str, bool]
+"""Where (within `base` or `stages`), what is wrong, and whether the key rather than the value is at fault."""
+
+
+def resolve(raw: Raw) -> tuple[Recipe | None, list[Complaint]]:
+    """Check a raw recipe `{base, stages}`. Gives the recipe, or None and all complaints."""
+    complaints: list[Complaint] = []
+    base = {**{slot: spread(slot, value) for slot, value in DEFAULTS.items()}, **raw["base"]}
+    for slot in sorted(set(base) ^ set(RECIPE_SLOTS)):
+        if slot in base:
+            complaints.append((("base", slot), f"unknown slot '{slot}'{nearest(slot, RECIPE_SLOTS)}", True))
+        else:
+            complaints.append(
+                (("base",), f"the slot '{slot}' is not filled{nearest('', registry.levels(slot))}", False)
+            )
+    parts = {slot: read_part(slot, base[slot], ("base", slot), complaints) for slot in PLAIN_SLOTS if slot in base}
+    losses = _read_losses(base.get("loss", {}), complaints)
+    stages = tuple(
+        Stage(name, settings)
+        for name, values in raw["stages"].items()
+        if (settings := _settings(Train, values, ("stages", name), complaints, f"stage '{name}'"))
+    )
+    good = {slot: part for slot, part in parts.items() if part}
+    if not complaints:
+        complaints += _contradictions(good, losses)
+    return (None if complaints else Recipe(good, losses, stages)), complaints
+
+
+def _read_losses(value: Any, complaints: list[Complaint]) -> dict[str, Part]:
+    here: Path = ("base", "loss")
+    if not isinstance(value, dict):
+        complaints.append((here, f"expected a mapping of loss terms to weights, found {value!r}", False))
+        return {}
+    losses = {}
+    for term, given in value.items():
+        if term not in registry.levels("loss"):
+            message = f"unknown loss term '{term}'{nearest(term, registry.levels('loss'))}"
+            complaints.append(((*here, term), message, True))
+        elif settings := _settings(
+            registry.level("loss", term).Config, given, (*here, term), complaints, f"loss.{term}"
+        ):
+            losses[term] = Part(term, settings)
+    return losses
+
+
+def read_part(slot: str, value: Any, here: Path, complaints: list[Complaint]) -> Part | None:
+    """Check one filled slot; adds to `complaints` and gives None when it is wrong."""
+    if not isinstance(value, dict) or not isinstance(value.get("level"), str):
+        expected = "a level's name or a mapping with 'level'"
+        complaints.append(
+            (here, f"{slot}: expected {expected}, found {value!r}{nearest('', registry.levels(slot))}", False)
+        )
+        return None
+    name = value["level"]
+    if name not in registry.levels(slot):
+        place = (*here, "level")
+        complaints.append((place, f"unknown level '{name}' of {slot}{nearest(name, registry.levels(slot))}", False))
+        return None
+    given = {key: setting for key, setting in value.items() if key != "level"}
+    settings = _settings(registry.level(slot, name).Config, given, here, complaints, f"{slot} '{name}'")
+    return Part(name, settings) if settings else None
+
+
+def _settings(config: type[Settings], given: Any, here: Path, complaints: list[Complaint], owner: str) -> Any:
+    if not isinstance(given, dict):
+        complaints.append((here, f"{owner}: expected a mapping of settings, found {given!r}", False))
+        return None
+    try:
+        return config.read(given)
+    except ValidationError as error:
+        complaints += [_complaint(config, given, here, owner, dict(item)) for item in error.errors()]
+        return None
+
+
+def _complaint(config: type[Settings], given: Raw, here: Path, owner: str, error: dict[str, Any]) -> Complaint:
+    loc: Path = error["loc"]
+    name = str(loc[0]) if loc else ""
+    if error["type"] == "extra_forbidden":
+        return (*here, name), f"unknown setting '{name}' of {owner}{nearest(name, config.model_fields)}", True
+    if error["type"] == "missing":
+        return here, f"{owner} needs the setting '{name}'", False
+    found = "" if name not in given else f", found {error['input']!r}"
+    reason = error["msg"].removeprefix("Value error, ")
+    return (*here, *loc), f"{owner}{'.' + name if name else ''}: {reason[:1].lower() + reason[1:]}{found}", False
+
+
+def _contradictions(parts: dict[str, Part], losses: dict[str, Part]) -> list[Complaint]:
+    adversarial = "adversarial" in losses and weight(losses["adversarial"]) > 0
+    if adversarial and parts["discriminator"].level == "none":
+        return [
+            (("base", "loss", "adversarial"), "an adversarial weight needs a discriminator, which is 'none'", False)
+        ]
+    if not any(weight(term) for term in losses.values()):
+        return [(("base", "loss"), "every loss weight is 0: there is nothing to train on", False)]
+    return []

@@ -1,0 +1,146 @@
+"""Levels are found by path: `norm: scn` in a study is `components/norm/scn.py`.
+
+A level's file holds three public things:
+
+- `Config`, its settings, a `Settings` subclass;
+- `build(config, ...)`, which makes the level (arguments per slot: `ablate/slots.py`);
+- `METRICS`, probes only: what the probe reports.
+
+`Config` and `METRICS` are needed to check a study, long before anything is built. They are read from the source
+without running the rest of the file, so that planning never loads torch. Hence the one rule for a level's author:
+both may use only names imported from the modules in `LIGHT`.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib
+import json
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SLOTS = {
+    "data": "the pictures that a trial trains on and is examined with",
+    "model": "the autoencoder",
+    "padding": "what every convolution sees beyond the border",
+    "norm": "the normalisation layers",
+    "upsample": "how the decoder doubles the size",
+    "downsample": "how the encoder halves the size",
+    "loss": "the weighted terms of the training loss",
+    "discriminator": "the opponent of the adversarial term",
+    "regularizer": "an extra term on the latents",
+    "init": "the weights before the first step",
+    "probe": "an examination of the trained model",
+}
+LIGHT = {"math", "typing", "pathlib", "pydantic", "ablate.registry", "ablate.data"}
+ROOT = Path(__file__).resolve().parent.parent / "components"
+
+
+class Settings(BaseModel):
+    """Base of every `Config`: frozen, no unknown names, no silent conversions (a bool is not a number)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Self:
+        """Validate plain YAML values; raises pydantic's ValidationError. Lists become tuples, ints may be floats."""
+        return cls.model_validate_json(json.dumps(values), strict=True)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON values, defaults filled in."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        return values
+
+    def identity(self) -> dict[str, Any]:
+        """What distinguishes these settings: `plain` less cosmetic fields and those at the value absence means."""
+        kept = {}
+        for name, value in self.plain().items():
+            extra = type(self).model_fields[name].json_schema_extra
+            notes = extra if isinstance(extra, dict) else {}
+            if notes.get("cosmetic") or ("absent_means" in notes and notes["absent_means"] == value):
+                continue
+            kept[name] = value
+        return kept
+
+    def preflight(self) -> None:
+        """Raise ValueError if what these settings point at (folders, weights) is not there. Called before a sweep."""
+
+
+def cosmetic(default: Any) -> Any:
+    """A field that changes no result (how often to log); it stays out of signatures."""
+    return Field(default, json_schema_extra={"cosmetic": True})
+
+
+def added(default: Any, *, absent_means: Any) -> Any:
+    """A field that came after records existed: those records count as having `absent_means`."""
+    return Field(default, json_schema_extra={"absent_means": absent_means})
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that a probe reports. `direction` says what is better; `target` goes with direction "target"."""
+
+    name: str
+    unit: str
+    direction: Literal["up", "down", "target", "none"]
+    meaning: str = ""
+    target: float = 0.0
+    decimals: int = 2
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level as its source describes it, not yet imported."""
+
+    slot: str
+    name: str
+    path: Path
+    doc: str
+    Config: type[Settings]
+    metrics: tuple[Metric, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of the source file: which code made a record."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+
+
+def levels(slot: str) -> list[str]:
+    """Names of all levels of a slot, sorted."""
+    return sorted(path.stem for path in (ROOT / slot).glob("[a-z]*.py"))
+
+
+@functools.cache
+def level(slot: str, name: str) -> Level:
+    """Describe a level without importing it. Raises KeyError when there is none."""
+    path = ROOT / slot / f"{name}.py"
+    if name not in levels(slot):
+        raise KeyError(f"{slot}: {name}")
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    light = [node for node in tree.body if _is_light(node)]
+    module = types.ModuleType(f"components.{slot}.{name}:settings")
+    sys.modules[module.__name__] = module  # pydantic looks a class's module up to resolve its annotations
+    exec(compile(ast.Module(light, type_ignores=[]), str(path), "exec"), module.__dict__)
+    doc = ast.get_docstring(tree) or ""
+    return Level(slot, name, path, doc, module.__dict__["Config"], module.__dict__.get("METRICS", ()))
+
+
+def _is_light(node: ast.stmt) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.module in LIGHT
+    if isinstance(node, ast.Import):
+        return all(alias.name in LIGHT for alias in node.names)
+    if isinstance(node, ast.ClassDef):
+        return node.name == "Config"
+    return isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "METRICS" for t in node.targets)
+
+
+def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> Any:
+    """Import a level and make it. `settings` are plain values without the level's name."""
+    module = importlib.import_module(f"components.{slot}.{name}")
+    return module.build(module.Config.read(settings), *arguments)

@@ -1,0 +1,219 @@
+"""The store: one folder per signature, every path a property of one object, every file whole or absent.
+
+<root>/
+  mlflow.db, mlartifacts/        the mirror; can be rebuilt with `ablate sync`
+  data/<hash>/                   decoded pictures, shared by all trials
+  studies/<name>/<scale>/        the study file as it was last run, its tables
+  stages/<signature>/            one stage of training: settings, steps, checkpoint, pictures, record
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Status = Literal["done", "diverged", "failed", "running", "pending"]
+HEARTBEAT_S = 60.0
+"""A stage that has not reported for this long, on another machine, counts as dead."""
+
+
+@dataclass
+class Record:
+    """The results of one finished trial. `metrics` may hold NaN or inf; `info` says unit and direction of each."""
+
+    signature: str
+    seed: int
+    status: Literal["done", "diverged"]
+    reason: str
+    steps: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    info: dict[str, dict[str, Any]] = field(default_factory=dict)
+    probes: dict[str, str] = field(default_factory=dict)
+    liveness: dict[str, float] = field(default_factory=dict)
+    parameters: int = 0
+    active_parameters: int = 0
+    train_s: float = 0.0
+    probe_s: float = 0.0
+    data: str = ""
+    code: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def wall_s(self) -> float:
+        return self.train_s + self.probe_s
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Write to the yielded temporary path; the file appears under its own name, complete, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON by rename. NaN and infinity are kept as Python writes them."""
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in a file, or None if there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """Everything on disk of one stage of training."""
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "settings.json"
+
+    @property
+    def steps(self) -> Path:
+        """One JSON line of training metrics per logged step."""
+        return self.root / "steps.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "checkpoint.safetensors"
+
+    @property
+    def record_file(self) -> Path:
+        return self.root / "record.json"
+
+    @property
+    def per_image(self) -> Path:
+        return self.root / "per_image.json"
+
+    @property
+    def pictures(self) -> Path:
+        return self.root / "pictures"
+
+    @property
+    def running(self) -> Path:
+        return self.root / "running.json"
+
+    @property
+    def error(self) -> Path:
+        return self.root / "error.json"
+
+    def record(self) -> Record | None:
+        value = read_json(self.record_file)
+        return Record(**value) if value else None
+
+    def finish(self, record: Record) -> None:
+        """The last write of a trial; from here on it is never run again."""
+        write_json(self.record_file, asdict(record))
+        self.error.unlink(missing_ok=True)
+        self.running.unlink(missing_ok=True)
+
+    def beat(self, step: int, steps: int) -> None:
+        """Say that this process is at work on the stage."""
+        host = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+        write_json(self.running, {**host, "step": step, "steps": steps})
+
+    def fail(self, reason: str, trace: str) -> None:
+        write_json(self.error, {"reason": reason, "trace": trace})
+        self.running.unlink(missing_ok=True)
+
+    def failure(self) -> str:
+        """Why the stage failed; empty if it did not."""
+        return str((read_json(self.error) or {}).get("reason", ""))
+
+    def status(self) -> Status:
+        record = self.record()
+        if record:
+            return record.status
+        if _alive(read_json(self.running)):
+            return "running"
+        return "failed" if self.error.exists() else "pending"
+
+    def read_steps(self) -> list[dict[str, Any]]:
+        """The logged steps; a line that a kill cut short is left out."""
+        if not self.steps.exists():
+            return []
+        lines = self.steps.read_text(encoding="utf-8").split("\n")[:-1]
+        return [json.loads(line) for line in lines if line]
+
+
+def _alive(running: dict[str, Any] | None) -> bool:
+    if running is None:
+        return False
+    if running["host"] != socket.gethostname():
+        return time.time() - float(running["time"]) < HEARTBEAT_S
+    try:
+        os.kill(running["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """What the store keeps of one study at one scale, beyond its trials."""
+
+    root: Path
+
+    @property
+    def card(self) -> Path:
+        """The study as last run: question, file, overrides, scale, trials."""
+        return self.root / "study.json"
+
+    @property
+    def source(self) -> Path:
+        """A copy of the study file as last run."""
+        return self.root / "study.yaml"
+
+    def table(self, suffix: str) -> Path:
+        return self.root / f"table.{suffix}"
+
+
+@dataclass(frozen=True)
+class Store:
+    """All results under one folder."""
+
+    root: Path
+
+    @property
+    def mlflow_uri(self) -> str:
+        return f"sqlite:///{(self.root / 'mlflow.db').resolve()}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return self.root / "mlartifacts"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    def stage(self, signature: str) -> StageFolder:
+        return StageFolder(self.root / "stages" / signature)
+
+    def study(self, name: str, scale: str) -> StudyFolder:
+        return StudyFolder(self.root / "studies" / name / scale)
+
+    def studies(self) -> dict[str, list[str]]:
+        """Names of the studies that the store holds, each with its scales, the last run first."""
+        cards = sorted((self.root / "studies").glob("*/*/study.json"), key=lambda path: -path.stat().st_mtime)
+        found: dict[str, list[str]] = {}
+        for card in cards:
+            found.setdefault(card.parent.parent.name, []).append(card.parent.name)
+        return found

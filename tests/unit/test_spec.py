@@ -1,0 +1,131 @@
+"""Studies: what is read, and that every error names its place, what was found and what would be valid."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from ablate import reports
+from ablate.spec import load_study
+from ablate.strict_yaml import StudyError
+
+Write = Callable[..., Path]
+
+
+def errors(path: Path, *overrides: str, scale: str | None = None) -> list[str]:
+    with pytest.raises(StudyError) as error:
+        load_study(path, scale, overrides)
+    return [f"{p.line}:{p.column}: {p.message}" if p.line else f"{p.file}: {p.message}" for p in error.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"),
+    [
+        ("padding: reflect", "padding: refelct", "7:12", ["unknown level 'refelct' of padding", "did you mean 'reflect'?"]),
+        ("padding: reflect", "paddding: reflect", "7:3", ["unknown slot 'paddding'", "did you mean 'padding'?"]),
+        ("groups: 4", "group: 4", "6:24", ["unknown setting 'group' of norm 'group'", "did you mean 'groups'?"]),
+        ("groups: 4", "groups: true", "6:32", ["norm 'group'.groups", "integer", "found True"]),
+        ("groups: 4", "groups: 4.5", "6:32", ["norm 'group'.groups", "found 4.5"]),
+        ("kl: 1e-4}", "kll: 1e-4}", "8:19", ["unknown loss term 'kll'", "did you mean 'kl'?"]),
+        ("kl: 1e-4}", "kl: no}", "8:23", ["loss.kl.weight", "number", "found 'no'"]),
+        ("kl: 1e-4}", "kl: -1}", "8:23", ["loss.kl.weight", "greater than or equal to 0"]),
+        ("loss.kl: [1, 1e-4]", "loss.kll: [1, 1e-4]", "10:3", ["unknown loss term 'kll' in 'loss.kll'", "'kl'"]),
+        ("loss.kl: [1, 1e-4]", "nrom: [group, scn]", "10:3", ["unknown slot 'nrom' in 'nrom'", "did you mean 'norm'?"]),
+        ("loss.kl: [1, 1e-4]", "norm: [group, snc]", "10:17", ["unknown level 'snc' of norm", "'scn'"]),
+        ("loss.kl: [1, 1e-4]", "stages.train.stepz: [1, 2]", "10:3", ["unknown setting 'stepz'", "'steps'"]),
+        ("loss.kl: [1, 1e-4]", "stages.trian.steps: [1, 2]", "10:3", ["unknown stage 'trian'", "'train'"]),
+        ("loss.kl: [1, 1e-4]", "loss.kl: [1]", "10:3", ["has 1 level; it needs at least two"]),
+        ("loss.kl: [1, 1e-4]", "loss.kl: [1, 1.0]", "10:3", ["names a level twice"]),
+        ("seeds: 2", "seeds: 0", "11:8", ["expected a count or distinct numbers", "found 0"]),
+        ("seeds: 2", "seeds: two", "11:8", ["seeds", "integer", "found 'two'"]),
+        ("seeds: 2", "sedes: 2", "11:1", ["unknown key 'sedes'", "did you mean 'seeds'?"]),
+        ("steps: 6", "steps: 0", "13:20", ["stage 'train'.steps", "greater than 0", "found 0"]),
+        ("steps: 6, ", "", "13:12", ["stage 'train' needs the setting 'steps'"]),
+        ("probes: [reconstruction]", "probes: [reconstrution]", "14:10", ["unknown level 'reconstrution' of probe"]),
+        ("primary: psnr", "primary: psrn", "15:10", ["none of the probes reports 'psrn'", "did you mean 'psnr'?"]),
+        ("study: tiny", "study: tiny/one", "1:8", ["study", "found 'tiny/one'"]),
+        ("  - train", "  - train: {steps: 1, lr: 1}\n  - train", "14:5", ["two stages are named 'train'"]),
+    ],
+)  # fmt: skip
+def test_errors_name_place_found_and_expected(
+    write_study: Write, old: str, new: str, place: str, words: list[str]
+) -> None:
+    found = errors(write_study((old, new)))
+    assert len(found) == 1, found
+    assert found[0].startswith(f"{place}: "), found
+    for word in words:
+        assert word in found[0], found
+
+
+def test_all_errors_come_at_once(write_study: Write) -> None:
+    found = errors(
+        write_study(("padding: reflect", "padding: refelct"), ("groups: 4", "group: 4"), ("steps: 6", "steps: 0"))
+    )
+    assert [line.split(":")[0] for line in found] == ["7", "6", "13"]
+
+
+def test_missing_keys_and_files(write_study: Write, tmp_path: Path) -> None:
+    assert errors(write_study(("primary: psnr\n", ""))) == ["1:1: the key 'primary' is missing"]
+    assert errors(tmp_path / "none.yaml") == [f"{tmp_path / 'none.yaml'}: cannot read the study: no such file"]
+
+
+def test_contradictions_between_slots(write_study: Write) -> None:
+    found = errors(write_study(("kl: 1e-4}", "kl: 1e-4, adversarial: 0.1}\n  discriminator: none")))
+    assert "needs a discriminator" in found[0]
+    assert "nothing to train on" in errors(write_study(("l2: 1.0, kl: 1e-4", "l2: 0")))[0]
+
+
+def test_overrides_are_checked_and_named(write_study: Write) -> None:
+    path = write_study()
+    assert load_study(path, overrides=["loss.kl=1e-2"]).baseline.value("loss.kl") == 0.01
+    assert load_study(path, overrides=["norm=scn"]).baseline.plain()["norm"] == {"level": "scn", "groups": 4}
+    assert errors(path, "loss.kll=1")[0].startswith("--set loss.kll=1: unknown loss term 'kll'")
+    assert errors(path, "stages.train.steps=x")[0].startswith("--set stages.train.steps=x: stage 'train'.steps")
+    assert errors(path, "nothing")[0] == "--set: expected PATH=VALUE, found 'nothing'"
+
+
+def test_scales(write_study: Write) -> None:
+    scales = "scales:\n  cpu: {stages.train.steps: 4}\n  gpu: {data.crop: 32}\nprimary: psnr"
+    path = write_study(("primary: psnr", scales))
+    cpu = load_study(path)
+    assert (cpu.scale, cpu.baseline.value("stages.train.steps")) == ("cpu", 4)
+    assert load_study(path, gpu=True).scale == "gpu"
+    assert load_study(path, "gpu").baseline.value("data.crop") == 32
+    assert "unknown scale 'gpuu'; did you mean 'gpu'?" in errors(path, scale="gpuu")[0]
+    assert load_study(write_study()).scale == "base"
+
+
+def test_every_scale_is_checked_even_if_another_is_used(write_study: Write) -> None:
+    path = write_study(("primary: psnr", "scales:\n  cpu: {}\n  paper: {data.crop: big, moddel.z: 1}\nprimary: psnr"))
+    found = errors(path, scale="cpu")
+    assert found == [found[0]]
+    assert found[0].startswith("17:") and "unknown slot 'moddel'" in found[0]
+    path = write_study(("primary: psnr", "scales:\n  cpu: {}\n  paper: {data.crop: big}\nprimary: psnr"))
+    assert errors(path, scale="cpu")[0].startswith("17:22: data 'leaves'.crop")
+
+
+def test_schema_accepts_the_studies_of_the_repository_and_refuses_a_typo() -> None:
+    schema = json.loads(json.dumps(reports.schema()))
+    root = Path(__file__).parents[2] / "search_spaces"
+    files = sorted(root.rglob("*.yaml"))
+    assert len(files) >= 2
+    from ablate import strict_yaml
+
+    for file in files:
+        jsonschema.validate(strict_yaml.parse(file.read_text(), str(file)).data, schema)
+    wrong = yaml.safe_load((root / "smoke.yaml").read_text()) | {"questoin": ""}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, schema)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "search_spaces").rglob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_study_of_the_repository_loads_at_every_scale(file: Path) -> None:
+    study = load_study(file)
+    for scale in study.document.data.get("scales", {}):
+        assert load_study(file, scale).scale == scale
+    assert study.name == file.stem
