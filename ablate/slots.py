@@ -1,0 +1,140 @@
+"""The protocol of each slot: what a level is given and what it must give back.
+
+Shapes: images `b 3 h w`, features `b c h w`, latents `b z h/f w/f` with f the model's stride. Images are in [-1, 1]
+inside models and losses, in [0, 1] in probes. Each level's file defines `build`:
+
+| slot | build(config, ...) | gives |
+|---|---|---|
+| data | `(split)` with split "train" or "heldout" | iterator of `ablate.data.Picture` |
+| model | `(parts)` | `Autoencoder` |
+| padding | `()` | `Padding` |
+| norm | `(channels, latent_channels or None)` | module, `forward(h, z)`; None in the encoder, which has no latent |
+| upsample, downsample | `(channels, padding)` | module `b c h w -> b c 2h 2w` or `b c h/2 w/2` |
+| loss | `()` | `Term` |
+| discriminator | `()` | `Discriminator`, or None for `none` |
+| regularizer | `()` | `Regularizer`, or None for `none` |
+| init | `(seed_of)`, name -> int | `Initializer` |
+| probe | `()` | `Probe` |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+LOGVAR_RANGE = (-30.0, 20.0)
+
+
+Padding = Callable[[Tensor, tuple[int, int, int, int]], Tensor]
+"""Pad `b c h w` by (left, right, top, bottom) pixels."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model level is built from: the chosen levels of the slots inside it, each ready to call."""
+
+    padding: Padding
+    norm: Callable[[int, int | None], nn.Module]
+    upsample: Callable[[int, Padding], nn.Module]
+    downsample: Callable[[int, Padding], nn.Module]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Diagonal Gaussian over latents; both `b z h w`, log-variance clamped to `LOGVAR_RANGE`."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Reparameterised draw for standard normal `noise` of the mean's shape."""
+        return self.mean + torch.exp(0.5 * self.logvar) * noise
+
+
+class Autoencoder(nn.Module):
+    """Base of every model level."""
+
+    stride: int
+    latent_channels: int
+
+    def encode(self, x: Tensor) -> Posterior:
+        """Images `b 3 h w` in [-1, 1] to the posterior over latents `b z h/f w/f`."""
+        raise TypeError(f"{type(self).__name__} does not define encode")
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents to images in about [-1, 1]; not clamped."""
+        raise TypeError(f"{type(self).__name__} does not define decode")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a loss term may look at in one training step."""
+
+    x: Tensor
+    y: Tensor
+    posterior: Posterior
+    z: Tensor
+    discriminator: nn.Module | None
+
+
+class Term(nn.Module):
+    """Base of every loss term. A module, so that frozen networks inside, if any, move with it."""
+
+    def forward(self, step: Step) -> Tensor:
+        """A scalar mean, not yet weighted."""
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+
+class Discriminator(nn.Module):
+    """Base of every discriminator level."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images `b 3 h w` to logits of any shape; larger means more real."""
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+    def loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The discriminator's own scalar loss from the logits of real and generated images."""
+        raise TypeError(f"{type(self).__name__} does not define loss")
+
+
+Regularizer = Callable[[Autoencoder, Step], Tensor]
+Initializer = Callable[[nn.Module], None]
+
+
+@dataclass
+class Subject:
+    """A frozen model under examination, with the held-out images `n 3 s s` in [0, 1], fp32, on the model's device.
+
+    Everything in fp32, eval mode, without gradients; latents are posterior means.
+    """
+
+    vae: Autoencoder
+    images: Tensor
+    batch: int = 8
+
+    @torch.inference_mode()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Round trip of `n 3 h w` in [0, 1]; the result is not clamped."""
+        chunks = images.split(self.batch)
+        return torch.cat([self.vae.decode(self.vae.encode(x * 2 - 1).mean) for x in chunks]) / 2 + 0.5
+
+    @cached_property
+    def reconstruction(self) -> Tensor:
+        """`reconstruct(self.images)`, made once and shared by all probes."""
+        return self.reconstruct(self.images)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a probe found: a number per metric, per-image values where there are any, `h w 3` uint8 pictures."""
+
+    metrics: dict[str, float]
+    per_image: dict[str, list[float]] = field(default_factory=dict)
+    pictures: dict[str, np.ndarray[Any, np.dtype[np.uint8]]] = field(default_factory=dict)
+
+
+Probe = Callable[[Subject], Findings]

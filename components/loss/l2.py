@@ -1,0 +1,23 @@
+"""Mean squared error over b, c, h and w, of images in [-1, 1]."""
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from ablate.registry import Settings
+from ablate.slots import Step, Term
+
+
+class Config(Settings):
+    """`weight`: the term's factor in the training loss."""
+
+    weight: float = Field(ge=0)
+
+
+def build(config: Config) -> Term:
+    return L2()
+
+
+class L2(Term):
+    def forward(self, step: Step) -> Tensor:
+        return F.mse_loss(step.y, step.x)

@@ -1,0 +1,195 @@
+"""The convolutional autoencoder of latent diffusion, with a diagonal Gaussian posterior.
+
+Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022 (arXiv 2112.10752, appendix G.1).
+Parameter names and arithmetic are those of diffusers' `AutoencoderKL`, so its checkpoints load as they are; with
+`norm: scn` the decoder is MoVQ's (arXiv 2209.09002), which looks at the latent in each of its norms.
+"""
+
+from itertools import pairwise
+
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ablate.registry import Settings
+from ablate.slots import LOGVAR_RANGE, Autoencoder, Parts, Posterior
+from components.layers import Conv2d
+
+
+class Config(Settings):
+    """`channels`: width of each level, finest first; the size halves between levels, so the stride is 2^(levels - 1).
+
+    `blocks`: residual blocks at each level of the encoder; the decoder has one more. `mid_attention`: self-attention at
+    the coarsest size, between two residual blocks, in both.
+    """
+
+    channels: tuple[PositiveInt, ...] = Field(min_length=1, max_length=6)
+    latent_channels: PositiveInt = 16
+    blocks: PositiveInt = 2
+    mid_attention: bool = True
+
+
+def build(config: Config, parts: Parts) -> Autoencoder:
+    return ImageKL(config, parts)
+
+
+class ImageKL(Autoencoder):
+    def __init__(self, config: Config, parts: Parts) -> None:
+        super().__init__()
+        z = config.latent_channels
+        self.stride = 2 ** (len(config.channels) - 1)
+        self.latent_channels = z
+        self.encoder = Encoder(config, parts)
+        self.quant_conv = nn.Conv2d(2 * z, 2 * z, 1)
+        self.post_quant_conv = nn.Conv2d(z, z, 1)
+        self.decoder = Decoder(config, parts)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """Images `b 3 h w` in [-1, 1] to the posterior over latents `b z h/f w/f`.
+
+        Raises ValueError when h or w is not a multiple of the stride f.
+        """
+        height, width = x.shape[-2:]
+        if height % self.stride or width % self.stride:
+            raise ValueError(f"model: {height} x {width} (h x w) is not a multiple of the stride {self.stride}")
+        mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
+        return Posterior(mean, logvar.clamp(*LOGVAR_RANGE))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents `b z h/f w/f` to images `b 3 h w` in about [-1, 1]; not clamped."""
+        y: Tensor = self.decoder(self.post_quant_conv(z), z)
+        return y
+
+
+class Encoder(nn.Module):
+    """`b 3 h w` to mean and log-variance, `b 2z h/f w/f`, before the last 1 x 1 convolution."""
+
+    def __init__(self, config: Config, parts: Parts) -> None:
+        super().__init__()
+        channels = config.channels
+        self.conv_in = Conv2d(3, channels[0], 3, parts.padding)
+        self.down_blocks = nn.ModuleList(
+            DownBlock(before, after, config.blocks, parts, last=level == len(channels) - 1)
+            for level, (before, after) in enumerate(pairwise((channels[0], *channels)))
+        )
+        self.mid_block = MidBlock(channels[-1], None, config.mid_attention, parts)
+        self.conv_norm_out = parts.norm(channels[-1], None)
+        self.conv_out = Conv2d(channels[-1], 2 * config.latent_channels, 3, parts.padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv_in(x)
+        for block in self.down_blocks:
+            h = block(h)
+        h = self.mid_block(h, None)
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(h, None)))
+        return out
+
+
+class Decoder(nn.Module):
+    """`b z h/f w/f` to `b 3 h w`. The norms are given the latent as it was before the first 1 x 1 convolution."""
+
+    def __init__(self, config: Config, parts: Parts) -> None:
+        super().__init__()
+        z = config.latent_channels
+        channels = config.channels[::-1]
+        self.conv_in = Conv2d(z, channels[0], 3, parts.padding)
+        self.mid_block = MidBlock(channels[0], z, config.mid_attention, parts)
+        self.up_blocks = nn.ModuleList(
+            UpBlock(before, after, config.blocks + 1, z, parts, last=level == len(channels) - 1)
+            for level, (before, after) in enumerate(pairwise((channels[0], *channels)))
+        )
+        self.conv_norm_out = parts.norm(channels[-1], z)
+        self.conv_out = Conv2d(channels[-1], 3, 3, parts.padding)
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        h = self.mid_block(self.conv_in(h), z)
+        for block in self.up_blocks:
+            h = block(h, z)
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(h, z)))
+        return out
+
+
+class DownBlock(nn.Module):
+    """One level of the encoder: residual blocks, then half the size unless it is the last level."""
+
+    def __init__(self, before: int, after: int, blocks: int, parts: Parts, *, last: bool) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(ResBlock(after if i else before, after, None, parts) for i in range(blocks))
+        self.downsamplers = nn.ModuleList([] if last else [parts.downsample(after, parts.padding)])
+
+    def forward(self, h: Tensor) -> Tensor:
+        for resnet in self.resnets:
+            h = resnet(h, None)
+        for downsampler in self.downsamplers:
+            h = downsampler(h)
+        return h
+
+
+class UpBlock(nn.Module):
+    """One level of the decoder: residual blocks, then double the size unless it is the last level."""
+
+    def __init__(self, before: int, after: int, blocks: int, z: int, parts: Parts, *, last: bool) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(ResBlock(after if i else before, after, z, parts) for i in range(blocks))
+        self.upsamplers = nn.ModuleList([] if last else [parts.upsample(after, parts.padding)])
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        for resnet in self.resnets:
+            h = resnet(h, z)
+        for upsampler in self.upsamplers:
+            h = upsampler(h)
+        return h
+
+
+class MidBlock(nn.Module):
+    """The coarsest size: a residual block, attention where wanted, a residual block."""
+
+    def __init__(self, channels: int, z: int | None, attention: bool, parts: Parts) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(ResBlock(channels, channels, z, parts) for _ in range(2))
+        self.attentions = nn.ModuleList([Attention(channels, parts.norm(channels, z))] if attention else [])
+
+    def forward(self, h: Tensor, z: Tensor | None) -> Tensor:
+        first, second = self.resnets
+        h = first(h, z)
+        for attention in self.attentions:
+            h = attention(h, z)
+        out: Tensor = second(h, z)
+        return out
+
+
+class ResBlock(nn.Module):
+    """h + conv(silu(norm(conv(silu(norm(h)))))), with a 1 x 1 convolution of h where the number of channels changes."""
+
+    def __init__(self, before: int, after: int, z: int | None, parts: Parts) -> None:
+        super().__init__()
+        self.norm1 = parts.norm(before, z)
+        self.conv1 = Conv2d(before, after, 3, parts.padding)
+        self.norm2 = parts.norm(after, z)
+        self.conv2 = Conv2d(after, after, 3, parts.padding)
+        self.conv_shortcut = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
+
+    def forward(self, h: Tensor, z: Tensor | None) -> Tensor:
+        inner = self.conv1(F.silu(self.norm1(h, z)))
+        inner = self.conv2(F.silu(self.norm2(inner, z)))
+        out: Tensor = self.conv_shortcut(h) + inner
+        return out
+
+
+class Attention(nn.Module):
+    """Single-head self-attention over all positions, with a skip."""
+
+    def __init__(self, channels: int, norm: nn.Module) -> None:
+        super().__init__()
+        self.group_norm = norm
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])  # a list for the sake of its name in checkpoints
+
+    def forward(self, h: Tensor, z: Tensor | None) -> Tensor:
+        # b 1 (h w) c, with an axis for the one head: the fast kernels want it.
+        tokens = self.group_norm(h, z).flatten(2).transpose(1, 2).unsqueeze(1)
+        mixed = F.scaled_dot_product_attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
+        out: Tensor = self.to_out[0](mixed)
+        return h + out.squeeze(1).transpose(1, 2).reshape(h.shape)

@@ -1,0 +1,34 @@
+"""The opposite border wrapped around, as on a torus.
+
+No border is left for the network to find, so a model of convolutions and norms alone commutes with shifts by its
+stride: a control for what the other paddings do.
+"""
+
+import torch
+from torch import Tensor
+
+from ablate.registry import Settings
+from ablate.slots import Padding
+
+
+class Config(Settings):
+    """No settings."""
+
+
+def build(config: Config) -> Padding:
+    return pad
+
+
+def pad(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
+    """Pad `b c h w` by (left, right, top, bottom) pixels, each at most the size.
+
+    By slices, not by `F.pad`, which would turn channels_last tensors into contiguous ones.
+    """
+    left, right, top, bottom = pads
+    return _wrap(_wrap(x, 3, left, right), 2, top, bottom)
+
+
+def _wrap(x: Tensor, dim: int, before: int, after: int) -> Tensor:
+    size = x.shape[dim]
+    pieces = [x.narrow(dim, size - before, before), x, x.narrow(dim, 0, after)]
+    return torch.cat([piece for piece in pieces if piece.shape[dim]], dim)

@@ -1,0 +1,40 @@
+"""The picture mirrored at its border pixel, which is not repeated (`dcb|abcd`).
+
+VIVAT's cure for the "corner artifact" (arXiv 2506.07863, section 5.2).
+"""
+
+import torch
+from torch import Tensor
+
+from ablate.registry import Settings
+from ablate.slots import Padding
+
+
+class Config(Settings):
+    """No settings."""
+
+
+def build(config: Config) -> Padding:
+    return pad
+
+
+def pad(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
+    """Pad `b c h w` by (left, right, top, bottom) pixels, each less than the size.
+
+    By slices, not by `F.pad`: the CUDA backward of the latter adds in no fixed order and refuses to run under
+    `torch.use_deterministic_algorithms`. Raises ValueError when a pad does not fit.
+    """
+    left, right, top, bottom = pads
+    height, width = x.shape[-2:]
+    if max(left, right) >= width or max(top, bottom) >= height:
+        raise ValueError(
+            f"padding: reflect by {pads} (left, right, top, bottom) does not fit {height} x {width} (h x w): "
+            "each pad must be less than the size; take larger pictures, a smaller stride or `padding: replicate`"
+        )
+    return _mirror(_mirror(x, 3, left, right), 2, top, bottom)
+
+
+def _mirror(x: Tensor, dim: int, before: int, after: int) -> Tensor:
+    size = x.shape[dim]
+    pieces = [x.narrow(dim, 1, before).flip(dim), x, x.narrow(dim, size - 1 - after, after).flip(dim)]
+    return torch.cat([piece for piece in pieces if piece.shape[dim]], dim)

@@ -1,0 +1,77 @@
+"""Border: what padding costs, from the same pixels once as a border and once as an interior.
+
+The centre of each held-out image is reconstructed alone and compared with the same place in the reconstruction of
+the whole image. Content is thus controlled for, which the error near the border of whole images is not. The middle
+of the crop is the control for the change of context that normalisation and attention feel. The artifact is one of
+those in VIVAT (arXiv 2506.07863).
+
+Crops are half as large as the images, in whole strides. With d the distance in px to the crop's border and h its
+size, the middle is d >= 3h/8; a band that would reach it is not reported.
+"""
+
+import torch
+from torch import Tensor
+
+from ablate.registry import Metric, Settings
+from ablate.slots import Findings, Probe, Subject
+from components.measure import GREY_LEVELS
+
+METRICS = (
+    Metric("border/excess_b4", "gl", "target", "extra absolute error in the outer 4 px when they are a border"),
+    Metric("border/excess_b16", "gl", "target", "the same in the outer 16 px; crops of 43 px or more"),
+    Metric(
+        "border/cc_ratio", "1", "down", "change by cropping within 16 px (at most a quarter) over that in the middle"
+    ),
+    Metric("border/extent_px", "px", "down", "distance at which that change first falls below twice the middle's"),
+)
+FLOOR = 0.01  # gl added to both sides of a ratio: where cropping changes nothing, it reads 1
+
+
+class Config(Settings):
+    """No settings: numbers of all studies are comparable."""
+
+
+def build(config: Config) -> Probe:
+    return examine
+
+
+def examine(subject: Subject) -> Findings:
+    """Reports nothing for images under four strides: their crops have no neighbourhood to pad from."""
+    stride, side = subject.vae.stride, subject.images.shape[-1]
+    size = side // 2 // stride * stride
+    if size < 2 * stride:
+        return Findings({})
+    start = (side - size) // 2 // stride * stride  # in whole strides, so that both see the same phase
+    window = (..., slice(start, start + size), slice(start, start + size))
+    source, inside = subject.images[window], subject.reconstruction[window]
+    alone = subject.reconstruct(source)
+
+    excess = GREY_LEVELS * ((alone - source).abs() - (inside - source).abs()).mean(1).cpu()  # n h h
+    change = GREY_LEVELS * (alone - inside).abs().mean((0, 1)).cpu()  # h h
+    distance = _distance(size)
+    middle = change[distance >= 3 * size / 8].mean() + FLOOR
+    bands = {f"border/excess_b{b}": excess[:, distance < b].mean(1) for b in (4, 16) if b <= 3 * size / 8}
+    ratio = (change[distance < min(16, size // 4)].mean() + FLOOR) / middle
+    return Findings(
+        metrics={
+            **{name: values.mean().item() for name, values in bands.items()},
+            "border/cc_ratio": ratio.item(),
+            "border/extent_px": _extent(change, distance, middle),
+        },
+        per_image={name: values.tolist() for name, values in bands.items()},
+    )
+
+
+def _distance(size: int) -> Tensor:
+    """Distance of each pixel of a square to its border, 0 for the outermost: `size size`."""
+    steps = torch.arange(size)
+    nearest = torch.minimum(steps, steps.flip(0))
+    return torch.minimum(nearest[:, None], nearest)
+
+
+def _extent(change: Tensor, distance: Tensor, middle: Tensor) -> float:
+    if not change.isfinite().all():
+        return torch.nan
+    rings = torch.stack([change[distance == d].mean() for d in range(int(distance.max()) + 1)]) + FLOOR
+    quiet = (rings < 2 * middle).nonzero()
+    return float(quiet[0]) if len(quiet) else float(len(rings))

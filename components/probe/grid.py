@@ -1,0 +1,96 @@
+"""Grid: a pattern that repeats with the model's stride and stays in place from image to image.
+
+Two views are needed. Constant colours show what the decoder draws on its own, and only that: a decoder that resizes and
+then convolves scores exactly 0 there with any weights. Held-out images also show grids that only appear on
+detail, such as an adversarial loss leaves (VIVAT, arXiv 2506.07863). All on raw reconstructions, away from the border.
+
+A fold (`components/periodic.py`) is nested: at period 8 it holds the patterns of periods 2 and 4 as well, so
+the energy of period 8 alone is fold8^2 - fold4^2. Normalisation by group amplifies tiny patterns on constant
+colours, per-pixel normalisation does not: compare constants within one kind of norm.
+"""
+
+import itertools
+
+from torch import Tensor
+
+from ablate.registry import Metric, Settings
+from ablate.slots import Findings, Probe, Subject
+from components.measure import GREY_LEVELS, PICTURE_SIDE, Picture, enlarged
+from components.periodic import TINY, amplitude, chance_amplitude, comb, fold, interior
+
+METRICS = (
+    Metric(
+        "grid/nat_fold",
+        "gl",
+        "down",
+        "amplitude of the pattern shared by the images, at the model's stride",
+        decimals=3,
+    ),
+    Metric("grid/nat_z", "1", "down", "the same over what chance would leave; 1 for none, at most sqrt(images)"),
+    Metric("grid/comb_db", "dB", "down", "power at the harmonics of the stride over that around them; 0 for none"),
+    Metric("grid/comb_max_db", "dB", "down", "the same at the strongest harmonic; several dB by chance"),
+    Metric("grid/const_fold", "gl", "down", "pattern on constant colours at the stride, mean of 28", decimals=3),
+    Metric("grid/const_fold_max", "gl", "down", "the same, worst colour", decimals=3),
+    Metric("grid/const_rms", "gl", "down", "any structure on constant colours, mean of 28", decimals=3),
+    *(
+        Metric(
+            f"grid/{images}_fold{p}", "gl", "down", f"the same at period {p}, if the stride is a multiple", decimals=3
+        )
+        for images in ("nat", "const")
+        for p in (2, 4, 8, 16, 32)
+    ),
+)
+PERIODS = (2, 4, 8, 16, 32)
+PATTERN_GAIN = 32
+COLOURS = (*itertools.product((32, 128, 224), repeat=3), (0, 128, 0))
+
+
+class Config(Settings):
+    """No settings: numbers of all studies are comparable."""
+
+
+def build(config: Config) -> Probe:
+    return examine
+
+
+def examine(subject: Subject) -> Findings:
+    """Reports nothing for images under three strides or so, of which no whole period is away from the border.
+
+    Pictures: one period of the natural and of the worst constant pattern, 32 times amplified around mid-grey.
+    """
+    stride = subject.vae.stride
+    natural = interior(subject.reconstruction - subject.images, stride)
+    if natural.shape[-1] == 0:
+        return Findings({})
+    patterns = fold(natural, stride)
+    shared = patterns.mean(0)
+    harmonics = comb(natural, stride)
+
+    side = subject.images.shape[-1]
+    colours = subject.images.new_tensor(COLOURS)[:, :, None, None].expand(-1, -1, side, side) / GREY_LEVELS
+    constant = interior(subject.reconstruct(colours) - colours, stride)
+    drawn = fold(constant, stride)
+    amplitudes = amplitude(drawn)
+    metrics = {
+        "grid/nat_fold": amplitude(shared),
+        "grid/nat_z": (amplitude(shared) + TINY) / (chance_amplitude(patterns) + TINY),
+        "grid/comb_db": 10 * harmonics.mean().log10(),
+        "grid/comb_max_db": 10 * harmonics.max().log10(),
+        "grid/const_fold": amplitudes.mean(),
+        "grid/const_fold_max": amplitudes.max(),
+        "grid/const_rms": amplitude(constant - constant.mean((2, 3), keepdim=True)).mean(),
+    }
+    for period in (p for p in PERIODS if stride % p == 0):
+        metrics[f"grid/nat_fold{period}"] = amplitude(fold(shared, period))
+        metrics[f"grid/const_fold{period}"] = amplitude(fold(drawn, period)).mean()
+    return Findings(
+        metrics={name: value.item() for name, value in metrics.items()},
+        pictures={
+            f"grid_natural_x{PATTERN_GAIN}": _picture(shared),
+            f"grid_constant_x{PATTERN_GAIN}": _picture(drawn[amplitudes.argmax()]),
+        },
+    )
+
+
+def _picture(pattern: Tensor) -> Picture:
+    return enlarged(0.5 + PATTERN_GAIN * pattern, max(1, min(16, PICTURE_SIDE // pattern.shape[-1])))

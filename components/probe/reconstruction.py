@@ -1,0 +1,37 @@
+"""How far reconstructions are from their sources: PSNR and SSIM.
+
+Both are taken image by image on [0, 1] after clamping, in fp32, and then averaged. SSIM: Wang, Bovik, Sheikh &
+Simoncelli, IEEE TIP 13(4), 2004, with its 11 x 11 Gaussian window on the valid region.
+"""
+
+from ablate.registry import Metric, Settings
+from ablate.slots import Findings, Probe, Subject
+from components import measure
+
+METRICS = (
+    Metric("psnr", "dB", "up", "peak signal-to-noise ratio, mean of the images' values"),
+    Metric("ssim", "1", "up", "structural similarity, 1 is identical", decimals=4),
+)
+ERROR_GAIN = 8
+
+
+class Config(Settings):
+    """No settings: numbers of all studies are comparable."""
+
+
+def build(config: Config) -> Probe:
+    return examine
+
+
+def examine(subject: Subject) -> Findings:
+    """Pictures: `reconstruction` (source | reconstruction, an image per row) and `error_x8` (difference, 8 times)."""
+    x, y = subject.images, measure.displayed(subject.reconstruction)
+    values = {"psnr": measure.psnr(x, y), "ssim": measure.ssim(x, y)}
+    return Findings(
+        metrics={name: value.mean().item() for name, value in values.items()},
+        per_image={name: value.tolist() for name, value in values.items()},
+        pictures={
+            "reconstruction": measure.sheet(x, y),
+            f"error_x{ERROR_GAIN}": measure.sheet((y - x).abs() * ERROR_GAIN),
+        },
+    )
