@@ -1,0 +1,273 @@
+"""The commands. Results on stdout, progress on stderr; exit codes 0, 1 failed, 2 usage or bad study, 130 stopped."""
+
+import json
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ablate import registry, schedule
+from ablate.strict_yaml import StudyError
+
+app = typer.Typer(
+    help="Ablation experiments on VAEs: which part of a recipe causes which effect?",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+screen = Console(stderr=True, highlight=False)
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file.")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name in the store, or its file.")]
+StoreOption = Annotated[Path, typer.Option("--store", envvar="ABLATE_STORE", help="Where results live.")]
+Scale = Annotated[str | None, typer.Option("--scale", help="A scale of the study (default: gpu or cpu, by machine).")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override one setting; repeatable.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Tracking = Annotated[
+    str | None,
+    typer.Option("--tracking", envvar="MLFLOW_TRACKING_URI", help="MLflow URI, or none (default: in the store)."),
+]
+STORE = Path("runs")
+
+
+@app.command()
+def sweep(
+    study: StudyFile,
+    scale: Scale = None,
+    set_: Set = None,
+    store: StoreOption = STORE,
+    tracking: Tracking = None,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="One trial after the other in this process, no Ray.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(help="Trials at once at most.", min=1)] = None,
+    cpus: Annotated[int, typer.Option("--cpus-per-trial", help="CPU cores (and threads) of a trial.", min=1)] = 1,
+    gpus: Annotated[
+        float | None, typer.Option("--gpus-per-trial", help="GPU share of a trial, e.g. 0.25.", min=0)
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster, e.g. auto.")] = None,
+) -> None:
+    """Run a study: plan, train, probe, record, mirror; ends with its table. The same command resumes it."""
+    from ablate.store import Store
+    from ablate.sweep import sweep as run
+
+    machine_gpus = schedule.gpu_count()
+    checked = load(study, scale, set_, gpu=machine_gpus > 0)
+    share = gpus if gpus is not None else float(machine_gpus > 0)
+    resources = schedule.Resources(cpus, share, workers, address)
+    place = Store(store)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        ended = run(checked, place, resources, tracking or place.mlflow_uri, screen, inline=inline)
+    except KeyboardInterrupt:
+        screen.print("\nStopped; finished trials are kept. To go on, run the same command again:")
+        screen.print(f"  ablate {' '.join(sys.argv[1:])}", soft_wrap=True)
+        raise typer.Exit(130) from None
+    print(ended.table.markdown())  # noqa: T201
+    print_ending(ended.files, ended.links, ended.ran, str(store))
+    if ended.failed:
+        for name, reason in ended.failed.items():
+            screen.print(f"failed: {name}: {reason or 'not run'}", style="red", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+def print_ending(files: dict[str, Path], links: dict[str, str], ran: int, store: str) -> None:
+    """Where to go from here."""
+    lines = [f"{ran} trials run" if ran else "nothing to run: every trial was finished", ""]
+    lines += [f"{form:9} {path}" for form, path in files.items()]
+    lines += ["", f"MLflow: ablate ui{'' if store == 'runs' else f' --store {store}'}, then"]
+    lines += [f"  {name:9} {link}" for name, link in links.items()]
+    print("\n".join(lines))  # noqa: T201
+
+
+@app.command()
+def check(study: StudyFile, as_json: Json = False) -> None:
+    """Validate a study file: every error at once, with its line and column. Starts nothing."""
+    from ablate.spec import load_study
+    from ablate.sweep import preflight
+    from ablate.trials import expand
+
+    try:
+        found = load_study(study)
+        trials = expand(found)
+        preflight(found, trials)
+    except StudyError as error:
+        if as_json:
+            keys = ("file", "line", "column", "message")
+            emit({"ok": False, "errors": [{key: getattr(problem, key) for key in keys} for problem in error.problems]})
+            raise typer.Exit(2) from None
+        raise
+    if as_json:
+        emit({"ok": True, "errors": []})
+    else:
+        count = f"{len({trial.treatment.label for trial in trials})} treatments, {len(trials)} trials"
+        print(f"{study}: good ({count})")  # noqa: T201
+
+
+@app.command()
+def plan(
+    study: StudyFile, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, as_json: Json = False
+) -> None:
+    """List treatments, stages, what is pending and what it costs. Starts nothing."""
+    from ablate import reports
+    from ablate.store import Store
+
+    found = load(study, scale, set_, gpu=schedule.gpu_count() > 0)
+    summary = reports.plan(found, Store(store))
+    emit(summary) if as_json else reports.print_plan(found, summary, Console(highlight=False))
+
+
+@app.command()
+def status(
+    study: StudyName, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, as_json: Json = False
+) -> None:
+    """Count trials done, running, pending, failed, diverged and stale (made by other code)."""
+    from ablate import reports
+    from ablate.store import Store
+
+    found = find(study, scale, set_, store)
+    counts = reports.status(found, Store(store))
+    emit(counts) if as_json else print("  ".join(f"{n} {kind}" for kind, n in counts["trials"].items()))  # noqa: T201
+
+
+@app.command()
+def show(
+    study: StudyName,
+    scale: Scale = None,
+    set_: Set = None,
+    store: StoreOption = STORE,
+    trial: Annotated[str | None, typer.Option(help="Only trials whose name or signature contains this.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the trials of a study in full."""
+    from ablate import reports
+    from ablate.store import Store
+
+    rows = reports.show(find(study, scale, set_, store), Store(store), trial or "")
+    emit(rows) if as_json else reports.print_trials(rows, Console(highlight=False))
+
+
+@app.command()
+def table(
+    study: StudyName,
+    form: Annotated[str, typer.Option("--format", help="markdown, latex or csv.")] = "markdown",
+    metrics: Annotated[str | None, typer.Option(help="Comma-separated metrics, or 'all'.")] = None,
+    scale: Scale = None,
+    set_: Set = None,
+    store: StoreOption = STORE,
+    as_json: Json = False,
+) -> None:
+    """Print the ablation table."""
+    from analysis.tables import build_table
+
+    from ablate.store import Store
+    from ablate.trials import expand
+
+    found = find(study, scale, set_, store)
+    names = list(found.metrics) if metrics == "all" else metrics.split(",") if metrics else None
+    unknown = [name for name in names or [] if name not in found.metrics]
+    if unknown or form not in {"markdown", "latex", "csv"}:
+        wrong, valid = (unknown[0], found.metrics) if unknown else (form, {"markdown", "latex", "csv"})
+        raise typer.BadParameter(f"'{wrong}'; valid: {', '.join(valid)}")
+    built = build_table(found, expand(found), Store(store), names)
+    emit(built.json()) if as_json else print(getattr(built, form)())  # noqa: T201
+
+
+@app.command()
+def ui(
+    store: StoreOption = STORE,
+    tracking: Tracking = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the next free one if it is taken.")] = 5000,
+) -> None:
+    """Start MLflow's pages on 127.0.0.1 over the store and print links that open on the right view."""
+    from ablate.store import Store
+    from ablate.ui import serve
+
+    place = Store(store)
+    serve(place, tracking or place.mlflow_uri, port)
+
+
+@app.command()
+def sync(
+    study: StudyName, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, tracking: Tracking = None
+) -> None:
+    """Mirror a study's records to MLflow again; nothing is doubled."""
+    from ablate.store import Store
+    from ablate.sweep import resync
+
+    place = Store(store)
+    found = find(study, scale, set_, store)
+    for name, link in resync(found, place, tracking or place.mlflow_uri).items():
+        print(f"{name:9} {link}")  # noqa: T201
+
+
+@app.command()
+def components(
+    slot: Annotated[str | None, typer.Argument(help="Only this slot.")] = None, as_json: Json = False
+) -> None:
+    """List the levels of every slot with their settings."""
+    from ablate import reports
+
+    if slot is not None and slot not in registry.SLOTS:
+        raise typer.BadParameter(f"unknown slot '{slot}'; valid: {', '.join(registry.SLOTS)}")
+    catalogue = reports.catalogue([slot] if slot else list(registry.SLOTS))
+    emit(catalogue) if as_json else reports.print_catalogue(catalogue, Console(highlight=False))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of study files, for editors."""
+    from ablate import reports
+
+    emit(reports.schema())
+
+
+def load(path: Path, scale: str | None, overrides: list[str] | None, *, gpu: bool) -> Any:
+    """A study from its file."""
+    from ablate.spec import load_study
+
+    return load_study(path, scale, overrides or (), gpu=gpu)
+
+
+def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
+    """A study from its file or from the store."""
+    from ablate.store import Store
+    from ablate.sweep import find_study
+
+    return find_study(reference, Store(store), scale, tuple(overrides or ()), gpu=schedule.gpu_count() > 0)
+
+
+def emit(value: Any) -> None:
+    """Print one strict JSON document; numbers that JSON lacks become null."""
+    print(json.dumps(finite(value), indent=1))  # noqa: T201
+
+
+def finite(value: Any) -> Any:
+    """The value with NaN and infinities as null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def main() -> None:
+    """The `ablate` command."""
+    try:
+        app()
+    except StudyError as error:
+        count = f"{len(error.problems)} error{'s' * (len(error.problems) != 1)}"
+        print(f"{error}\n{count}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Frozen model in, metrics out."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablate import registry
+from ablate.slots import Autoencoder, Findings, Subject
+
+
+@dataclass
+class Examination:
+    """The findings of several probes put together; `info` says unit, direction and decimals of each metric."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    info: dict[str, dict[str, Any]] = field(default_factory=dict)
+    per_image: dict[str, list[float]] = field(default_factory=dict)
+    pictures: dict[str, np.ndarray[Any, np.dtype[np.uint8]]] = field(default_factory=dict)
+
+
+def run_probes(
+    vae: Autoencoder, heldout: np.ndarray[Any, np.dtype[np.uint8]], probes: list[dict[str, Any]], device: torch.device
+) -> Examination:
+    """Examine a model with held-out pictures `n 3 s s`. `probes` are plain settings with `level`, in this order."""
+    images = torch.from_numpy(np.ascontiguousarray(heldout)).to(device).float() / 255
+    subject = Subject(vae.eval().requires_grad_(False), images)
+    found = Examination()
+    for settings in probes:
+        level = settings["level"]
+        probe = registry.build("probe", level, {name: value for name, value in settings.items() if name != "level"})
+        findings: Findings = probe(subject)
+        found.metrics |= findings.metrics
+        found.per_image |= findings.per_image
+        found.pictures |= findings.pictures
+        for metric in registry.level("probe", level).metrics:
+            found.info[metric.name] = {
+                "unit": metric.unit, "direction": metric.direction, "decimals": metric.decimals, "target": metric.target
+            }  # fmt: skip
+    return found

@@ -1,0 +1,162 @@
+"""What `plan`, `status`, `show`, `components` and `schema` say, as plain values and as terminal tables."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ablate import registry
+from ablate.console import duration
+from ablate.design import contrasts, treatments
+from ablate.design import show as show_level
+from ablate.recipe import RECIPE_SLOTS, Train
+from ablate.spec import Study, StudyFile
+from ablate.store import Record, Store
+from ablate.trials import Trial, expand, pending, planned_steps
+
+STATUSES = ("done", "running", "pending", "failed", "diverged", "pruned", "stale")
+
+
+def plan(study: Study, store: Store) -> dict[str, Any]:
+    """The plan as JSON values. `estimate_s` is one worker's time for what is pending, from the pace of this study's
+    finished trials; None until there are any."""
+    trials = expand(study)
+    todo = pending(trials, store)
+    planned, distinct = planned_steps(trials)
+    records = [record for trial in trials if (record := store.stage(trial.signature).record()) and record.steps]
+    pace = sum(record.wall_s for record in records) / sum(record.steps for record in records) if records else None
+    return {
+        "study": study.name, "scale": study.scale, "treatments": len(treatments(study)), "trials": len(trials),
+        "stages": len({mark for trial in trials for mark in trial.signatures}), "pending": len(todo),
+        "planned_steps": planned, "distinct_steps": distinct,
+        "estimate_s": None if pace is None else pace * sum(trial.steps for trial in todo),
+    }  # fmt: skip
+
+
+def print_plan(study: Study, summary: dict[str, Any], out: Console) -> None:
+    """The plan for people: treatments, what the design can tell, cost."""
+    out.print(f"{study.name}: {study.question}", soft_wrap=True)
+    out.print(f"scale {study.scale} ({study.scale_reason}) · design {study.design} · seeds {list(study.seeds)}\n")
+    rows = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("treatment", *(factor.path for factor in study.factors)):
+        rows.add_column(heading)
+    for treatment in treatments(study):
+        shown = treatment.levels if treatment.is_baseline else treatment.changed
+        rows.add_row(treatment.label, *(show_level(shown[path]) if path in shown else "·" for path in treatment.levels))
+    out.print(rows)
+    out.print("\ncan estimate: " + "; ".join(contrasts(study)), soft_wrap=True)
+    out.print(
+        f"{summary['trials']} trials, {summary['pending']} pending · {summary['distinct_steps']} distinct steps of "
+        f"{summary['planned_steps']} planned in {summary['stages']} stages"
+    )
+    estimate = summary["estimate_s"]
+    out.print(
+        f"about {duration(estimate)} of one worker" if estimate is not None else "cost: known after the first trial"
+    )
+
+
+def status(study: Study, store: Store) -> dict[str, Any]:
+    """Counts by status. `stale` counts, besides, the finished trials whose components have changed since."""
+    counts = dict.fromkeys(STATUSES, 0)
+    for trial in expand(study):
+        folder = store.stage(trial.signature)
+        counts[folder.status()] += 1
+        record = folder.record()
+        counts["stale"] += record is not None and is_stale(record)
+    return {"study": study.name, "scale": study.scale, "trials": counts}
+
+
+def is_stale(record: Record) -> bool:
+    """Whether a level that made this record has another source now, or is gone."""
+    for path, fingerprint in record.code.get("components", {}).items():
+        slot, _, name = path.partition("/")
+        if name not in registry.levels(slot) or registry.level(slot, name).fingerprint != fingerprint:
+            return True
+    return False
+
+
+def show(study: Study, store: Store, pattern: str) -> list[dict[str, Any]]:
+    """Every trial whose name or signature contains `pattern`, in full."""
+    trials = [trial for trial in expand(study) if pattern in trial.name or pattern in trial.signature]
+    return [_show_trial(trial, store) for trial in trials]
+
+
+def _show_trial(trial: Trial, store: Store) -> dict[str, Any]:
+    folder = store.stage(trial.signature)
+    record = folder.record()
+    return {
+        "treatment": trial.treatment.levels, "seed": trial.seed, "name": trial.name, "status": folder.status(),
+        "reason": record.reason if record else folder.failure(), "metrics": record.metrics if record else {},
+        "liveness": record.liveness if record else {}, "parameters": record.parameters if record else None,
+        "active_parameters": record.active_parameters if record else None, "signature": trial.signature,
+        "steps": record.steps if record else 0, "wall_s": record.wall_s if record else 0.0,
+        "stale": is_stale(record) if record else False, "code": record.code if record else {},
+        "machine": record.machine if record else {}, "folder": str(folder.root),
+    }  # fmt: skip
+
+
+def print_trials(rows: list[dict[str, Any]], out: Console) -> None:
+    """Trials for people, one block each."""
+    for row in rows:
+        out.print(f"{row['name']}  {row['status']}  {row['reason']}", style="bold", soft_wrap=True)
+        out.print(
+            f"  {row['signature']} · {row['steps']} steps · {row['wall_s']:.1f} s · {row['folder']}", soft_wrap=True
+        )
+        if row["metrics"]:
+            out.print("  " + "  ".join(f"{name} {value:.4g}" for name, value in row["metrics"].items()), soft_wrap=True)
+        if row["liveness"]:
+            shares = "  ".join(f"{name.removeprefix('share/')} {value:.1%}" for name, value in row["liveness"].items())
+            active = f"{row['active_parameters']} of {row['parameters']} parameters active"
+            out.print(f"  gradient shares: {shares} · {active}", soft_wrap=True)
+
+
+def catalogue(slots: list[str]) -> dict[str, Any]:
+    """Slot -> level -> doc and settings."""
+    return {slot: {name: _describe(slot, name) for name in registry.levels(slot)} for slot in slots}
+
+
+def _describe(slot: str, name: str) -> dict[str, Any]:
+    level = registry.level(slot, name)
+    settings = {}
+    for field, info in level.Config.model_fields.items():
+        kind = str(info.annotation).removeprefix("<class '").removesuffix("'>")
+        settings[field] = {"type": kind, "default": None if info.is_required() else info.default}
+    return {"doc": level.doc.split("\n\n")[0].replace("\n", " "), "settings": settings}
+
+
+def print_catalogue(found: dict[str, Any], out: Console) -> None:
+    """The catalogue for people."""
+    for slot, names in found.items():
+        out.print(f"[bold]{slot}[/bold]  {registry.SLOTS[slot]}")
+        for name, level in names.items():
+            settings = ", ".join(
+                f"{field}={item['default']}" if item["default"] is not None else field
+                for field, item in level["settings"].items()
+            )
+            out.print(f"  {name:16} {level['doc']}", soft_wrap=True, markup=False)
+            if settings:
+                out.print(f"  {'':16} settings: {settings}", soft_wrap=True, markup=False)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a study file, with the levels and settings that this installation has."""
+    found: dict[str, Any] = StudyFile.model_json_schema()
+    slots = {slot: _slot_schema(slot) for slot in RECIPE_SLOTS if slot != "loss"}
+    terms = {
+        name: {"anyOf": [{"type": "number", "minimum": 0}, registry.level("loss", name).Config.model_json_schema()]}
+        for name in registry.levels("loss")
+    }
+    slots["loss"] = {"type": "object", "properties": terms, "additionalProperties": False}
+    found["properties"]["base"] |= {"properties": slots, "additionalProperties": False}
+    found["properties"]["stages"]["items"] = {"type": "object", "additionalProperties": Train.model_json_schema()}
+    found["properties"]["probes"]["items"] = _slot_schema("probe")
+    return found
+
+
+def _slot_schema(slot: str) -> dict[str, Any]:
+    full = []
+    for name in registry.levels(slot):
+        settings = registry.level(slot, name).Config.model_json_schema()
+        properties = {"level": {"const": name}, **settings.get("properties", {})}
+        full.append({"type": "object", "properties": properties, "required": ["level"], "additionalProperties": False})
+    return {"anyOf": [{"enum": registry.levels(slot)}, *full]}

@@ -1,0 +1,175 @@
+"""Trials to workers: Ray Tune on one machine or a cluster, or one after the other in this process.
+
+Both run the same `run_trial`. Ray Tune gets the list of pending trials, in order, and long-lived workers; which trials
+are finished is the store's knowledge, so a killed sweep starts a new Tune run over what is left.
+"""
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ablate.store import Store
+from ablate.trials import Trial
+
+LOST_WORKER_RETRIES = 2
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_DEDUP_LOGS": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a trial. `step`, `steps` and `losses` come with "progress"."""
+
+    kind: Literal["started", "progress", "done", "diverged", "failed"]
+    trial: Trial
+    reason: str = ""
+    step: int = 0
+    steps: int = 0
+    losses: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial gets, and how many run at once at most (None: as many as fit)."""
+
+    cpus: int = 1
+    gpus: float = 0.0
+    workers: int | None = None
+    address: str | None = None
+
+
+def run_inline(trials: list[Trial], store: Store, resources: Resources, notify: Callable[[Event], None]) -> None:
+    """Run trials one by one in this process, for debugging."""
+    import torch
+
+    from ablate.run import Progress, run_trial
+
+    device = torch.device("cuda" if resources.gpus else "cpu")
+    for trial in trials:
+
+        def report(p: Progress, trial: Trial = trial) -> None:
+            notify(Event("progress", trial, step=p.step, steps=p.steps, losses=p.losses))
+
+        notify(Event("started", trial))
+        result = run_trial(trial.order(), store, device, resources.cpus, report)
+        notify(Event(result.status, trial, result.reason))
+
+
+def run_ray(trials: list[Trial], store: Store, resources: Resources, notify: Callable[[Event], None]) -> None:
+    """Run trials under Ray Tune and tell `notify` of every event, in this process."""
+    from ray import tune
+
+    by_order = {json.dumps(trial.order()): trial for trial in trials}
+    root = str(store.root.resolve())
+    worker = tune.with_resources(
+        tune.with_parameters(_work, root=root, threads=resources.cpus),
+        {"cpu": resources.cpus, "gpu": resources.gpus},
+    )
+    with _ray(resources.address), tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch:
+        tuner = tune.Tuner(
+            worker,
+            param_space={"order": tune.grid_search(list(by_order))},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                max_concurrent_trials=resources.workers,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[_listener(by_order, store, notify)],
+                failure_config=tune.FailureConfig(max_failures=LOST_WORKER_RETRIES),
+            ),
+        )
+        tuner.fit()
+
+
+def _work(config: dict[str, Any], root: str, threads: int) -> None:
+    """A Tune trial: one of ours, from the first step that the store lacks."""
+    import torch
+    from ray import tune
+
+    from ablate.run import run_trial
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    result = run_trial(
+        json.loads(config["order"]),
+        Store(Path(root)),
+        device,
+        threads,
+        lambda p: tune.report({"step": p.step, "steps": p.steps, "losses": p.losses}),
+    )
+    tune.report({"status": result.status, "reason": result.reason})
+
+
+def _listener(by_order: dict[str, Trial], store: Store, notify: Callable[[Event], None]) -> Any:
+    """Tune's callback that turns its events into ours."""
+    from ray import tune
+
+    class Listener(tune.Callback):  # type: ignore[misc]  # Ray ships no types
+        def __init__(self, *parts: Any) -> None:
+            self.by_order, self.store, self.notify = parts
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}  # Tune pickles callbacks for a restore that we never do; a terminal cannot be pickled
+
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.notify(Event("started", self.by_order[trial.config["order"]]))
+
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
+            ours = self.by_order[trial.config["order"]]
+            if "status" in result:
+                self.notify(Event(result["status"], ours, result["reason"]))
+            elif "losses" in result:
+                said = {key: result[key] for key in ("step", "steps", "losses")}
+                self.notify(Event("progress", ours, **said))
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            ours = self.by_order[trial.config["order"]]
+            folder = self.store.stage(ours.signature)
+            if not folder.failure():
+                folder.fail(f"the worker process died {LOST_WORKER_RETRIES + 1} times", "")
+            self.notify(Event("failed", ours, folder.failure()))
+
+    return Listener(by_order, store, notify)
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    """A Ray cluster: the one at `address`, or a local one that ends with the sweep. Ray's own chatter is off."""
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def gpu_count() -> int:
+    """GPUs that this machine shows, without loading torch."""
+    import shutil
+    import subprocess
+
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"} or not shutil.which("nvidia-smi"):
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    return sum(line.startswith("GPU ") for line in listed.splitlines())

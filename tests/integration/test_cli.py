@@ -1,0 +1,303 @@
+"""The command as a user meets it, in processes of its own: real Ray Tune, real MLflow, real signals."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import psutil
+import pytest
+
+Write = Callable[..., Path]
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in {"ABLATE_STORE", "MLFLOW_TRACKING_URI"}}
+
+
+def ablate(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command; gives exit code, stdout and stderr."""
+    command = [sys.executable, "-m", "ablate.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=240, check=False)
+
+
+def documents(*arguments: str | Path) -> Any:
+    """The JSON document that a command prints."""
+    done = ablate(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def metrics(study: Path | str, store: Path) -> dict[str, dict[str, float]]:
+    """Trial -> metrics."""
+    rows = documents("show", study, "--store", store)
+    return {f"{row['treatment']} {row['seed']}": row["metrics"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, subprocess.CompletedProcess[str]]]:
+    """The store after one sweep of the smoke study under Ray with MLflow, and what the command said."""
+    store = tmp_path_factory.mktemp("smoke") / "runs"
+    yield store, ablate("sweep", ROOT / "search_spaces" / "smoke.yaml", "--store", store)
+
+
+def test_help_is_quick_and_loads_no_giant() -> None:
+    code = (
+        "import sys, time; begun = time.perf_counter(); sys.argv = ['ablate', '--help']\n"
+        "from ablate.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "loaded = {'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'scipy'} & set(sys.modules)\n"
+        "print(loaded, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "sweep" in done.stdout
+    assert done.stderr.strip() == "set()"
+
+
+def test_planning_loads_no_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path; from ablate import reports; from ablate.spec import load_study\n"
+        "from ablate.store import Store; from ablate.sweep import preflight; from ablate.trials import expand\n"
+        f"study = load_study(Path({str(ROOT / 'search_spaces' / 'vivat_losses.yaml')!r}))\n"
+        "preflight(study, expand(study)); reports.plan(study, Store(Path('none')))\n"
+        "print({'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_sweep_ends_with_its_table(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    store, done = smoke
+    assert done.returncode == 0, done.stderr
+    assert "baseline" in done.stdout and "psnr" in done.stdout.lower()
+    assert "[4/4] done" in done.stderr and "table.tex" in done.stdout and "workflowType=machine_learning" in done.stdout
+    folder = store / "studies" / "smoke" / "base"
+    assert {path.name for path in folder.iterdir()} == {
+        "study.json",
+        "study.yaml",
+        "table.md",
+        "table.tex",
+        "table.csv",
+    }
+
+
+def test_the_second_sweep_runs_nothing(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    store, first = smoke
+    before = {path: path.stat().st_mtime_ns for path in (store / "stages").rglob("*")}
+    begun = time.monotonic()
+    again = ablate("sweep", ROOT / "search_spaces" / "smoke.yaml", "--store", store)
+    assert again.returncode == 0 and "nothing to run" in again.stdout
+    assert time.monotonic() - begun < 20
+    assert {path: path.stat().st_mtime_ns for path in (store / "stages").rglob("*")} == before
+    assert again.stdout.split("\n\n")[0] == first.stdout.split("\n\n")[0]
+
+
+def test_mlflow_holds_the_study(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    store, _ = smoke
+    client = mlflow.MlflowClient(f"sqlite:///{store.resolve()}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name.startswith("smoke")]
+    runs = client.search_runs([experiment.experiment_id], filter_string="tags.`ablate.role` = 'trial'")
+    assert sorted(run.info.run_name for run in runs) == ["baseline s0", "baseline s1", "kl=1 s0", "kl=1 s1"]
+    shown = metrics("smoke", store)
+    for run in runs:
+        assert set(run.data.params) == {"loss.kl", "seed"}
+        assert run.data.metrics["psnr"] in {values["psnr"] for values in shown.values()}
+        history = client.get_metric_history(run.info.run_id, "train/loss")
+        assert [point.step for point in history] == list(range(5, 41, 5))
+        assert client.list_artifacts(run.info.run_id)
+
+
+def test_workers_do_not_change_results(smoke: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    """Two long-lived Ray workers against one process: every metric of every trial is equal to the last bit."""
+    store, _ = smoke
+    alone = tmp_path / "alone"
+    done = ablate("sweep", ROOT / "search_spaces" / "smoke.yaml", "--store", alone, "--inline", "--tracking", "none")
+    assert done.returncode == 0, done.stderr
+    assert metrics("smoke", alone) == metrics("smoke", store)
+
+
+def test_json_keys_that_scripts_rely_on(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    store, _ = smoke
+    file = ROOT / "search_spaces" / "smoke.yaml"
+    plan = documents("plan", file, "--store", store)
+    keys = [
+        "study",
+        "scale",
+        "treatments",
+        "trials",
+        "stages",
+        "pending",
+        "planned_steps",
+        "distinct_steps",
+        "estimate_s",
+    ]
+    assert list(plan) == keys
+    assert [plan[key] for key in keys[:-1]] == ["smoke", "base", 2, 4, 4, 0, 160, 160] and plan["estimate_s"] == 0
+    status = documents("status", "smoke", "--store", store)
+    assert status["trials"] == {
+        "done": 4,
+        "running": 0,
+        "pending": 0,
+        "failed": 0,
+        "diverged": 0,
+        "pruned": 0,
+        "stale": 0,
+    }
+    rows = documents("show", "smoke", "--store", store)
+    assert {"treatment", "seed", "status", "reason", "metrics", "signature", "steps", "wall_s"} <= rows[0].keys()
+    assert rows[0]["treatment"] == {"loss.kl": 0.0001} and rows[0]["steps"] == 40
+    table = documents("table", "smoke", "--store", store)
+    assert {"baseline", "rows", "claims"} <= table.keys()
+    cells = table["rows"][1]["cells"]["psnr"]
+    assert {"mean", "sd", "delta", "low", "high", "p_holm", "verdict"} <= cells.keys() and table["rows"][1]["n"] == 2
+    assert documents("check", file) == {"ok": True, "errors": []}
+    assert "groups" in documents("components")["norm"]["group"]["settings"]
+
+
+def test_formats_of_the_table(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    store, _ = smoke
+    assert "\\toprule" in ablate("table", "smoke", "--store", store, "--format", "latex").stdout
+    assert ablate("table", "smoke", "--store", store, "--format", "csv").stdout.count("\n") >= 3
+    wrong = ablate("table", "smoke", "--store", store, "--format", "latx")
+    assert wrong.returncode == 2 and "latx" in wrong.stderr
+
+
+def test_check_reports_every_error_as_json(write_study: Write) -> None:
+    path = write_study(("padding: reflect", "padding: refelct"), ("seeds: 2", "seeds: 0"))
+    done = ablate("check", path, "--json")
+    assert done.returncode == 2
+    (first, *_) = json.loads(done.stdout)["errors"]
+    assert set(first) == {"file", "line", "column", "message"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ((("padding: reflect", "padding: refelct"),), "did you mean 'reflect'?"),
+        ((("level: leaves", "level: folder, path: nowhere"),), "nowhere"),
+        ((("kl: 1e-4}", "kl: 1e-4, perceptual: {weight: 1, weights: /none/vgg16.pth}}"),), "/none/vgg16.pth"),
+        ((("crop: 16", "crop: 15"),), "the model cannot be built"),
+        ((("groups: 4", "groups: 3"),), "the model cannot be built"),
+    ],
+)
+def test_bad_input_stops_before_anything_starts(
+    write_study: Write, tmp_path: Path, changes: tuple[tuple[str, str], ...], words: str
+) -> None:
+    store = tmp_path / "runs"
+    done = ablate("sweep", write_study(*changes), "--store", store)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not (store / "studies").exists() and not (store / "stages").exists() and not (store / "mlflow.db").exists()
+
+
+def test_pictures_that_do_not_fit_are_named_and_counted(write_study: Write, tmp_path: Path) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(3):
+        Image.new("RGB", (8, 8)).save(folder / f"small{i}.png")
+    (folder / "broken.png").write_bytes(b"not a picture")
+    done = ablate(
+        "sweep", write_study(("level: leaves", f"level: folder, path: {folder}")), "--store", tmp_path / "runs"
+    )
+    assert done.returncode == 2 and "small0.png" in done.stderr and "broken.png" in done.stderr
+
+
+def test_another_study_of_the_same_name_is_refused(
+    smoke: tuple[Path, subprocess.CompletedProcess[str]], write_study: Write
+) -> None:
+    store, _ = smoke
+    done = ablate("sweep", write_study(("study: tiny", "study: smoke"), ("Does", "Why does")), "--store", store)
+    assert done.returncode == 2 and "another study named 'smoke'" in done.stderr
+    assert documents("status", "smoke", "--store", store)["trials"]["done"] == 4
+
+
+def kill_tree(process: subprocess.Popen[str]) -> None:
+    """SIGKILL a process and all its descendants at once."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        member.suspend()
+    for member in family:
+        member.kill()
+    process.wait(timeout=30)
+
+
+def test_a_killed_sweep_resumes_to_the_same_numbers(write_study: Write, tmp_path: Path) -> None:
+    """kill -9 of the whole tree, Ray's daemons included, with one trial finished and others in their middle."""
+    study = write_study(
+        ("steps: 6", "steps: 150"), ("log_every: 2, checkpoint_every: 3", "log_every: 5, checkpoint_every: 20")
+    )
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    command = [sys.executable, "-m", "ablate.cli", "sweep", str(study), "--store", str(cut), "--tracking", "none"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT
+    )
+    deadline = time.monotonic() + 120
+
+    def caught_in_the_middle() -> bool:
+        finished = list(cut.glob("stages/*/record.json"))
+        begun = [
+            path for path in cut.glob("stages/*/checkpoint.safetensors") if not (path.parent / "record.json").exists()
+        ]
+        return bool(finished) and bool(begun)
+
+    while not caught_in_the_middle():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    kill_tree(process)
+    finished = {path: path.stat().st_mtime_ns for path in cut.glob("stages/*/record.json")}
+    assert 0 < len(finished) < 4
+    resumed = ablate("sweep", study, "--store", cut, "--tracking", "none")
+    assert resumed.returncode == 0, resumed.stderr
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items()), "a finished trial was run again"
+    undisturbed = ablate("sweep", study, "--store", whole, "--inline", "--tracking", "none")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert metrics(study, cut) == metrics(study, whole)
+    assert documents("table", study, "--store", cut) == documents("table", study, "--store", whole)
+
+
+def test_a_lost_worker_is_replaced(write_study: Write, tmp_path: Path) -> None:
+    """SIGKILL of a Ray worker in the middle of a trial: the sweep goes on and ends well."""
+    study = write_study(
+        ("steps: 6", "steps: 150"), ("log_every: 2, checkpoint_every: 3", "log_every: 5, checkpoint_every: 20")
+    )
+    store = tmp_path / "runs"
+    command = [sys.executable, "-m", "ablate.cli", "sweep", str(study), "--store", str(store), "--tracking", "none"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    deadline = time.monotonic() + 120
+    while not (running := list(store.glob("stages/*/running.json"))) or not list(
+        store.glob("stages/*/checkpoint.safetensors")
+    ):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    psutil.Process(json.loads(running[0].read_text())["pid"]).kill()
+    _, said = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    assert documents("status", study, "--store", store)["trials"]["done"] == 4
+
+
+def test_ctrl_c_says_how_to_go_on(write_study: Write, tmp_path: Path) -> None:
+    study = write_study(("steps: 6", "steps: 100000"))
+    command = [
+        sys.executable,
+        "-m",
+        "ablate.cli",
+        "sweep",
+        str(study),
+        "--store",
+        str(tmp_path / "runs"),
+        "--inline",
+        "--tracking",
+        "none",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    while not list((tmp_path / "runs").glob("stages/*/steps.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and f"sweep {study}" in said

@@ -1,0 +1,248 @@
+"""The loop: repeatable, resumable, blind to absent terms, and honest about divergence."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ablate import checkpoint, data, run
+from ablate.recipe import Train
+from ablate.spec import load_study
+from ablate.store import Store
+from ablate.train import State, Step, draw_batch, gradient_shares, train, weighted_losses
+from ablate.trials import Trial, expand, pending
+
+Write = Callable[..., Path]
+CPU = torch.device("cpu")
+FULL = ("kl: 1e-4}", "kl: 1e-4, perceptual: {weight: 0.1, backbone: random_features}, adversarial: 0.1}\n  discriminator: {level: patchgan, width: 8, layers: 2}")  # fmt: skip
+
+
+def trial_of(path: Path, index: int = 0) -> Trial:
+    return expand(load_study(path))[index]
+
+
+def run_one(
+    trial: Trial, store: Store, report: Callable[[run.Progress], None] = lambda progress: None
+) -> dict[str, torch.Tensor]:
+    """Run a trial; gives its checkpoint's tensors."""
+    result = run.run_trial(trial.order(), store, CPU, 1, report)
+    assert result.status == "done", store.stage(trial.signature).error.read_text()
+    return checkpoint.load(store.stage(trial.signature).checkpoint)
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], prefix: str = "") -> None:
+    names = [name for name in one if name.startswith(prefix)]
+    assert names and names == [name for name in other if name.startswith(prefix)]
+    for name in names:
+        assert torch.equal(one[name], other[name]), name
+
+
+def built(trial: Trial, store: Store) -> tuple[run.Parts, Train]:
+    run.reset_process(1)
+    recipe = trial.order()["recipe"]
+    level = dict(recipe["data"])
+    corpus = data.prepare(level.pop("level"), level, store.data)
+    return run.build_parts(trial.order(), corpus, CPU), trial.treatment.recipe.stages[0].settings
+
+
+def test_a_trial_is_repeatable_and_finished_trials_are_not_run_again(write_study: Write, tmp_path: Path) -> None:
+    trial = trial_of(write_study(FULL))
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    assert_equal(run_one(trial, one), run_one(trial, two))
+    records = [store.stage(trial.signature).record() for store in (one, two)]
+    assert records[0] and records[1] and records[0].metrics == records[1].metrics
+    assert pending([trial], one) == []
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the engine may catch it."""
+
+
+def test_a_killed_trial_goes_on_exactly_where_it_was(write_study: Write, tmp_path: Path) -> None:
+    trial = trial_of(write_study(FULL))
+    whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
+    expected = run_one(trial, whole)
+
+    def kill(progress: run.Progress) -> None:
+        if progress.step == 4:  # the checkpoint is of step 3, the log of step 4
+            raise Killed
+
+    with pytest.raises(Killed):
+        run.run_trial(trial.order(), cut, CPU, 1, kill)
+    folder = cut.stage(trial.signature)
+    known = checkpoint.header(folder.checkpoint)
+    assert known and known["step"] == 3 and folder.record() is None
+    assert_equal(run_one(trial, cut), expected)
+
+    def lines(store: Store) -> list[dict[str, Any]]:
+        rows = store.stage(trial.signature).read_steps()
+        return [{k: v for k, v in row.items() if k != "train/steps_per_s"} for row in rows]
+
+    assert [row["step"] for row in lines(cut)] == [2, 4, 6]
+    assert lines(cut)[0] == lines(whole)[0] and lines(cut)[2] == lines(whole)[2]
+
+
+def test_batches_and_noise_depend_on_seed_and_step_alone(write_study: Write, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    trials = {trial.name: trial for trial in expand(load_study(write_study()))}
+    parts, settings = built(trials["baseline s0"], store)
+    other, _ = built(trials["kl=1 s0"], store)
+    batch = draw_batch(parts, settings, 0, "train", 3)
+    draw_batch(other, settings, 0, "train", 1)
+    assert torch.equal(batch, draw_batch(other, settings, 0, "train", 3))
+    assert not torch.equal(batch, draw_batch(other, settings, 0, "train", 4))
+    assert not torch.equal(batch, draw_batch(other, settings, 1, "train", 3))
+    assert batch.shape == (2, 3, 16, 16) and batch.min() >= -1 and batch.max() <= 1
+
+
+@pytest.mark.parametrize("term", ["kl: 1e-4, perceptual: 0}", "kl: 1e-4, adversarial: 0}", "kl: 1e-4, l1: 0}"])
+def test_weight_zero_equals_component_absent_bit_for_bit(write_study: Write, tmp_path: Path, term: str) -> None:
+    absent = trial_of(write_study())
+    zero = trial_of(write_study(("kl: 1e-4}", term)))
+    assert zero.order()["recipe"]["loss"] != absent.order()["recipe"]["loss"]
+    assert_equal(run_one(absent, Store(tmp_path / "absent")), run_one(zero, Store(tmp_path / "zero")))
+
+
+def test_shared_parts_start_equal_in_every_treatment(write_study: Write, tmp_path: Path) -> None:
+    path = write_study(("loss.kl: [1, 1e-4]", "norm: [group, scn]"))
+    group, scn = (built(trial, Store(tmp_path))[0].vae.state_dict() for trial in (trial_of(path, 0), trial_of(path, 2)))
+    shared = [name for name in group if name.endswith("conv1.weight")]
+    assert shared and all(torch.equal(group[name], scn[name]) for name in shared)
+
+
+def test_a_diverged_trial_is_a_result_with_step_and_reason(write_study: Write, tmp_path: Path) -> None:
+    trial = trial_of(write_study(("lr: 3e-3", "lr: 1e30")))
+    store = Store(tmp_path)
+    result = run.run_trial(trial.order(), store, CPU, 1, lambda progress: None)
+    record = store.stage(trial.signature).record()
+    assert result.status == "diverged" and record and record.status == "diverged"
+    assert "not finite at step" in record.reason and 1 < record.steps <= 6
+    assert pending([trial], store) == []
+
+
+def test_a_failure_is_written_down_and_tried_again(write_study: Write, tmp_path: Path) -> None:
+    trial = trial_of(write_study(("crop: 16", "crop: 15")))
+    store = Store(tmp_path)
+    result = run.run_trial(trial.order(), store, CPU, 1, lambda progress: None)
+    assert result.status == "failed" and "15" in result.reason
+    assert store.stage(trial.signature).status() == "failed"
+    assert pending([trial], store) == [trial]
+
+
+def test_a_probe_added_later_does_not_train_again(write_study: Write, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    run_one(trial_of(write_study()), store)
+    more = trial_of(write_study(("probes: [reconstruction]", "probes: [reconstruction, color]")))
+    assert pending([more], store) == [more]
+    steps: list[int] = []
+    run_one(more, store, lambda progress: steps.append(progress.step))
+    record = store.stage(more.signature).record()
+    assert steps == [] and record and {"psnr", "color/bias_norm"} <= record.metrics.keys()
+
+
+def test_stages_are_chained(write_study: Write, tmp_path: Path) -> None:
+    chain = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}"
+    trial = trial_of(write_study((chain, chain + "\n  - cool: {steps: 2, batch: 2, lr: 1e-4}")))
+    store = Store(tmp_path)
+    after = run_one(trial, store)
+    before = checkpoint.load(store.stage(trial.signatures[0]).checkpoint)
+    record = store.stage(trial.signature).record()
+    assert record and record.steps == 8
+    change = max((after[name] - before[name]).abs().max() for name in before if name.startswith("model."))
+    assert 0 < change <= 2 * 1.1e-4 * 2, "two AdamW steps of 1e-4 from the first stage's weights"
+    assert store.stage(trial.signatures[0]).record() is None
+
+
+def test_liveness_of_terms_and_parameters(write_study: Write, tmp_path: Path) -> None:
+    trial = trial_of(write_study(FULL))
+    store = Store(tmp_path)
+    run_one(trial, store)
+    record = store.stage(trial.signature).record()
+    assert record and set(record.liveness) == {"share/l2", "share/kl", "share/perceptual", "share/adversarial"}
+    assert sum(record.liveness.values()) == pytest.approx(1.0)
+    assert 0.9 * record.parameters < record.active_parameters <= record.parameters
+
+
+def test_gradient_shares_against_separate_backward_passes(write_study: Write, tmp_path: Path) -> None:
+    parts, settings = built(trial_of(write_study()), Store(tmp_path))
+    x = draw_batch(parts, settings, 0, "train", 1)
+
+    def look() -> Step:
+        posterior = parts.vae.encode(x)
+        return Step(x, parts.vae.decode(posterior.mean), posterior, posterior.mean, None)
+
+    shares = gradient_shares(weighted_losses(parts, look()), parts.vae)
+    norms = {}
+    for name in parts.terms:
+        parts.vae.zero_grad()
+        weighted_losses(parts, look())[name].backward()
+        norms[name] = sum(p.grad.square().sum() for p in parts.vae.parameters() if p.grad is not None) ** 0.5
+    total = sum(norms.values())
+    for name, norm in norms.items():
+        assert float(shares[f"share/{name}"]) == pytest.approx(float(norm / total), rel=1e-4)
+
+
+def test_ema_against_its_recursion(write_study: Write, tmp_path: Path) -> None:
+    parts, settings = built(trial_of(write_study()), Store(tmp_path))
+    state = State(parts, settings)
+    expected = {name: p.detach().double() for name, p in parts.vae.named_parameters()}
+    for step in range(1, 30):
+        with torch.no_grad():
+            for parameter in parts.vae.parameters():
+                parameter.add_(0.1)
+        state.step = step
+        state.update_ema(0.5)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = {n: decay * expected[n] + (1 - decay) * p.detach().double() for n, p in parts.vae.named_parameters()}
+    for name, value in state.ema.items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-5)
+
+
+def test_the_step_reads_nothing_back_between_lines(
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts `item` and `tolist` on tensors: one read a logged line, none in the steps between."""
+    trial = trial_of(write_study(FULL, ("log_every: 2, checkpoint_every: 3", "log_every: 3, checkpoint_every: 100")))
+    parts, _ = built(trial, Store(tmp_path))
+    reads: list[str] = []
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
+        original = getattr(torch.Tensor, name)
+
+        def spy(self: torch.Tensor, *args: Any, original: Any = original, name: str = name, **kwargs: Any) -> Any:
+            reads.append(name)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(torch.Tensor, name, spy)
+    stage = trial.treatment.recipe.stages[0]
+    stage = replace(stage, settings=stage.settings.model_copy(update={"steps": 7}))
+    seen: list[int] = []
+    monkeypatch.setattr(State, "save", lambda *_: None)
+    train(parts, stage, 0, Store(tmp_path).stage("x"), None, lambda step, _: seen.append(len(reads)), {})
+    assert seen == [1, 2, 3], reads
+
+
+def test_a_checkpoint_of_others_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="not a checkpoint of ablate"):
+        checkpoint.header(tmp_path / "x.safetensors")
+
+
+def test_a_used_process_equals_a_fresh_one(write_study: Write, tmp_path: Path) -> None:
+    """Spoil everything global, run, and compare with an unspoilt run."""
+    trial = trial_of(write_study(FULL))
+    clean = run_one(trial, Store(tmp_path / "clean"))
+    run_one(trial_of(write_study(("padding: reflect", "padding: zeros"))), Store(tmp_path / "between"))
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    torch.set_num_threads(2)
+    torch.use_deterministic_algorithms(True)
+    torch.set_grad_enabled(False)
+    assert_equal(run_one(trial, Store(tmp_path / "spoilt")), clean)
+    assert json.loads(Store(tmp_path / "spoilt").stage(trial.signature).settings.read_text())["seed"] == 0
