@@ -164,10 +164,9 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Print the ablation table."""
-    from analysis.tables import build_table
-
     from ablate.store import Store
     from ablate.trials import expand
+    from analysis.tables import build_table
 
     found = find(study, scale, set_, store)
     names = list(found.metrics) if metrics == "all" else metrics.split(",") if metrics else None
@@ -187,10 +186,14 @@ def ui(
 ) -> None:
     """Start MLflow's pages on 127.0.0.1 over the store and print links that open on the right view."""
     from ablate.store import Store
-    from ablate.ui import serve
+    from ablate.ui import ServerError, serve
 
     place = Store(store)
-    serve(place, tracking or place.mlflow_uri, port)
+    try:
+        serve(place, tracking or place.mlflow_uri, port)
+    except ServerError as error:
+        screen.print(str(error), style="red", soft_wrap=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()

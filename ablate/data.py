@@ -129,6 +129,7 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
 
 def check_pictures(level: str, config: DataSettings) -> None:
     """Look at the headers of a level's picture files. Raises ValueError naming and counting those of no use."""
+    reports = []
     for split in SPLITS:
         pictures = _pictures(level, config, split)
         reasons: dict[str, list[str]] = {}
@@ -136,7 +137,9 @@ def check_pictures(level: str, config: DataSettings) -> None:
             if picture.path and (reason := _misfit_of_file(picture.path, split, crops, config)):
                 reasons.setdefault(reason, []).append(picture.name)
         if reasons:
-            raise ValueError(f"data/{level}, {split}: {_report(len(pictures), reasons)}")
+            reports.append(f"data/{level}, {split}: {_report(len(pictures), reasons)}")
+    if reports:
+        raise ValueError("; ".join(reports))
 
 
 def read_rgb(path: Path) -> Pixels:

@@ -10,8 +10,9 @@ from ablate.console import duration
 from ablate.design import contrasts, treatments
 from ablate.design import show as show_level
 from ablate.recipe import RECIPE_SLOTS, Train
-from ablate.spec import Study, StudyFile
+from ablate.spec import Study
 from ablate.store import Record, Store
+from ablate.study_file import StudyFile
 from ablate.trials import Trial, expand, pending, planned_steps
 
 STATUSES = ("done", "running", "pending", "failed", "diverged", "pruned", "stale")

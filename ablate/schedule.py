@@ -7,6 +7,7 @@ are finished is the store's knowledge, so a killed sweep starts a new Tune run o
 import json
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,7 +80,7 @@ def run_ray(trials: list[Trial], store: Store, resources: Resources, notify: Cal
         tune.with_parameters(_work, root=root, threads=resources.cpus),
         {"cpu": resources.cpus, "gpu": resources.gpus},
     )
-    with _ray(resources.address), tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="ablate-") as scratch, _ray(resources.address, scratch):
         tuner = tune.Tuner(
             worker,
             param_space={"order": tune.grid_search(list(by_order))},
@@ -89,7 +90,7 @@ def run_ray(trials: list[Trial], store: Store, resources: Resources, notify: Cal
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
-                storage_path=scratch,
+                storage_path=f"{scratch}/tune",
                 verbose=0,
                 callbacks=[_listener(by_order, store, notify)],
                 failure_config=tune.FailureConfig(max_failures=LOST_WORKER_RETRIES),
@@ -151,13 +152,16 @@ def _listener(by_order: dict[str, Trial], store: Store, notify: Callable[[Event]
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[None]:
+def _ray(address: str | None, scratch: str) -> Iterator[None]:
     """A Ray cluster: the one at `address`, or a local one that ends with the sweep. Ray's own chatter is off."""
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": scratch}
+    ray.init(**{"address": address, **own}, log_to_driver=False, logging_level=logging.ERROR)
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own there, which ends with a stack trace
     try:
         yield
     finally:

@@ -4,33 +4,13 @@ import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field, ValidationError
+from typing import Any
 
 from ablate import registry, strict_yaml
 from ablate.recipe import Complaint, Part, Raw, Recipe, assign, read_part, resolve, spread
-from ablate.registry import Metric, Settings
+from ablate.registry import Metric
 from ablate.strict_yaml import Document, Problem, StudyError, nearest
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-
-
-class StudyFile(Settings):
-    """The keys of a study file. `ablate schema` prints this as JSON schema for editors."""
-
-    study: str = Field(pattern=NAME, description="Short name: MLflow experiment, folder in the store.")
-    question: str = Field(description="What the study finds out, in one sentence.")
-    paper: str | None = Field(None, description="The source whose claims the results are held against.")
-    base: dict[str, Any] = Field(description="The baseline: slot -> level, or a mapping with 'level' and settings.")
-    factors: dict[str, list[Any]] = Field({}, description="Dotted path -> levels that the study tries.")
-    design: Literal["one_at_a_time", "grid", "list"] = Field("one_at_a_time", description="Which treatments are run.")
-    treatments: list[dict[str, Any]] = Field([], description="For design 'list': each a mapping factor -> level.")
-    seeds: int | list[int] = Field(3, description="How many replicates, or their seeds.")
-    stages: list[dict[str, dict[str, Any]]] = Field(description="Legs of training in order, each 'name: {settings}'.")
-    probes: list[str | dict[str, Any]] = Field(description="Examinations of every trained model.")
-    primary: str = Field(description="The one metric that the correction for multiple comparisons is for.")
-    scales: dict[str, dict[str, Any]] = Field({}, description="Scale -> overrides (dotted path -> value).")
+from ablate.study_file import StudyFile, raw_recipe, read_file
 
 
 @dataclass(frozen=True)
@@ -96,8 +76,8 @@ def load_study(path: Path, scale: str | None = None, overrides: Iterable[str] = 
 
 def read_study(document: Document, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
     """Check a parsed study; see `load_study`."""
-    file = _read_file(document)
-    raw = _raw_recipe(document, file)
+    file = read_file(document)
+    raw = raw_recipe(document, file)
     chosen, reason = _choose_scale(document, file, scale, gpu)
     baseline = _check_scales(document, file, raw)
     scaled, problems = _scaled(document, raw, file, chosen)
@@ -119,53 +99,6 @@ def read_study(document: Document, scale: str | None, overrides: tuple[str, ...]
         file.study, file.question, file.paper, chosen, reason, file.design, factors, tuple(file.treatments), seeds,
         probes, file.primary, baseline, scaled, document, overrides,
     )  # fmt: skip
-
-
-def _read_file(document: Document) -> StudyFile:
-    if not isinstance(document.data, dict):
-        raise StudyError([document.problem((), "a study is a mapping of keys to values")])
-    try:
-        file = StudyFile.read(document.data)
-    except ValidationError as error:
-        problems = []
-        for item in error.errors():
-            loc, name = item["loc"], str(item["loc"][0]) if item["loc"] else ""
-            if item["type"] == "extra_forbidden":
-                message = f"unknown key '{name}'{nearest(name, StudyFile.model_fields)}"
-            elif item["type"] == "missing":
-                message = f"the key '{name}' is missing"
-            else:
-                message = f"{name}: {item['msg'][:1].lower() + item['msg'][1:]}, found {item['input']!r}"
-            problems.append(document.problem(loc, message, at_key=item["type"] == "extra_forbidden"))
-        raise StudyError(_one_per_place(problems)) from None
-    seeds = [*range(file.seeds)] if isinstance(file.seeds, int) else file.seeds
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise StudyError(
-            [document.problem(("seeds",), f"seeds: expected a count or distinct numbers from 0, found {file.seeds}")]
-        )
-    return file
-
-
-def _one_per_place(problems: list[Problem]) -> list[Problem]:
-    """A union reports each of its branches; one complaint a place is enough."""
-    return list({(problem.line, problem.column): problem for problem in reversed(problems)}.values())[::-1]
-
-
-def _raw_recipe(document: Document, file: StudyFile) -> Raw:
-    problems = []
-    stages: Raw = {}
-    for i, stage in enumerate(file.stages):
-        if len(stage) != 1:
-            problems.append(document.problem(("stages", i), "expected one 'name: {settings}' per item"))
-        for name, settings in stage.items():
-            if name in stages:
-                problems.append(document.problem(("stages", i, name), f"two stages are named '{name}'", at_key=True))
-            stages[name] = dict(settings)
-    if not stages:
-        problems.append(document.problem(("stages",), "a study needs at least one stage of training"))
-    if problems:
-        raise StudyError(problems)
-    return {"base": {slot: spread(slot, value) for slot, value in file.base.items()}, "stages": stages}
 
 
 def _choose_scale(document: Document, file: StudyFile, scale: str | None, gpu: bool) -> tuple[str, str]:

@@ -18,9 +18,8 @@ from ablate.strict_yaml import Problem, StudyError
 from ablate.trials import Trial, expand, pending, planned_steps
 
 if TYPE_CHECKING:
-    from analysis.tables import Table
-
     from ablate.track import Mirror, NoMirror
+    from analysis.tables import Table
 
 TABLES = {"md": "markdown", "tex": "latex", "csv": "csv"}
 UI_URL = "http://127.0.0.1:5000"

@@ -280,7 +280,8 @@ def test_a_lost_worker_is_replaced(write_study: Write, tmp_path: Path) -> None:
     assert documents("status", study, "--store", store)["trials"]["done"] == 4
 
 
-def test_ctrl_c_says_how_to_go_on(write_study: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [["--inline"], []], ids=["inline", "ray"])
+def test_being_stopped_says_how_to_go_on(write_study: Write, tmp_path: Path, how: list[str]) -> None:
     study = write_study(("steps: 6", "steps: 100000"))
     command = [
         sys.executable,
@@ -290,7 +291,7 @@ def test_ctrl_c_says_how_to_go_on(write_study: Write, tmp_path: Path) -> None:
         str(study),
         "--store",
         str(tmp_path / "runs"),
-        "--inline",
+        *how,
         "--tracking",
         "none",
     ]
@@ -300,4 +301,4 @@ def test_ctrl_c_says_how_to_go_on(write_study: Write, tmp_path: Path) -> None:
         time.sleep(0.05)
     process.terminate()
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and f"sweep {study}" in said
+    assert process.returncode == 130 and f"sweep {study}" in said and "Traceback" not in said, said
