@@ -61,7 +61,12 @@ def _grid(study: Study) -> list[dict[str, Any]]:
 
 
 def _list(study: Study) -> list[dict[str, Any]]:
-    return list(study.listed)
+    """The listed treatments, with 1 and 1.0 made equal."""
+
+    def checked(path: str, level: Any) -> Any:
+        return level if isinstance(level, dict) else study.recipe({path: level}).value(path)
+
+    return [{path: checked(path, level) for path, level in row.items()} for row in study.listed]
 
 
 def short_names(factors: tuple[Factor, ...]) -> dict[str, str]:
@@ -79,6 +84,7 @@ def show(level: Any) -> str:
     if isinstance(level, list | tuple):
         return "-".join(map(show, level))
     if isinstance(level, dict):
-        settings = ",".join(f"{name}={show(value)}" for name, value in level.items() if name not in {"level", "weight"})
-        return f"{show(level.get('level', level.get('weight')))}({settings})" if settings else show(level["level"])
+        name = show(level.get("level", level.get("weight")))
+        settings = ",".join(f"{key}={show(value)}" for key, value in level.items() if key not in {"level", "weight"})
+        return f"{name}({settings})" if settings else name
     return str(level)

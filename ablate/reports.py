@@ -13,7 +13,7 @@ from ablate.recipe import RECIPE_SLOTS, Train
 from ablate.spec import Study
 from ablate.store import Record, Store
 from ablate.study_file import StudyFile
-from ablate.trials import Trial, expand, pending, planned_steps
+from ablate.trials import Trial, answers, expand, pending, planned_steps
 
 STATUSES = ("done", "running", "pending", "failed", "diverged", "pruned", "stale")
 
@@ -60,11 +60,17 @@ def status(study: Study, store: Store) -> dict[str, Any]:
     """Counts by status. `stale` counts, besides, the finished trials whose components have changed since."""
     counts = dict.fromkeys(STATUSES, 0)
     for trial in expand(study):
-        folder = store.stage(trial.signature)
-        counts[folder.status()] += 1
-        record = folder.record()
+        record = store.stage(trial.signature).record()
+        counts[status_of(trial, store)] += 1
         counts["stale"] += record is not None and is_stale(record)
     return {"study": study.name, "scale": study.scale, "trials": counts}
+
+
+def status_of(trial: Trial, store: Store) -> str:
+    """A trial's status; one that lacks a probe that the study asks for is pending."""
+    folder = store.stage(trial.signature)
+    found = folder.status()
+    return "pending" if found == "done" and not answers(folder.record(), trial) else found
 
 
 def is_stale(record: Record) -> bool:
@@ -86,7 +92,7 @@ def _show_trial(trial: Trial, store: Store) -> dict[str, Any]:
     folder = store.stage(trial.signature)
     record = folder.record()
     return {
-        "treatment": trial.treatment.levels, "seed": trial.seed, "name": trial.name, "status": folder.status(),
+        "treatment": trial.treatment.levels, "seed": trial.seed, "name": trial.name, "status": status_of(trial, store),
         "reason": record.reason if record else folder.failure(), "metrics": record.metrics if record else {},
         "liveness": record.liveness if record else {}, "parameters": record.parameters if record else None,
         "active_parameters": record.active_parameters if record else None, "signature": trial.signature,

@@ -14,12 +14,12 @@ from components.cielab import ciede2000, srgb_to_lab
 from components.measure import GREY_LEVELS, displayed, gaussian_blur
 
 METRICS = (
+    Metric("color/dE00", "dE00", "down", "colour difference between an image's mean colours"),
     Metric("color/bias_r", "gl", "target", "mean of reconstruction minus source, red"),
     Metric("color/bias_g", "gl", "target", "the same, green"),
     Metric("color/bias_b", "gl", "target", "the same, blue"),
     Metric("color/bias_norm", "gl", "down", "length of the three"),
     Metric("color/coherence", "1", "none", "1: all images share one tint, n^-1/2: each has its own; idle below 0.2 gl"),
-    Metric("color/dE00", "dE00", "down", "colour difference between an image's mean colours"),
     Metric("color/db", "b*", "target", "change of the mean colour towards yellow (+) or blue (-)"),
     Metric("color/dE00_low_p95", "dE00", "down", "95th percentile over pixels after a blur of 8 px: local casts"),
 )

@@ -37,7 +37,7 @@ def test_a_grid_without_the_baseline_is_refused(write_study: Write) -> None:
 
 
 def test_list_runs_what_it_lists(write_study: Write) -> None:
-    listed = "design: list\ntreatments:\n  - {loss.kl: 1, norm: scn}\n  - {norm: scn}\n  - {loss.kl: 1e-4}\n"
+    listed = "design: list\ntreatments:\n  - {loss.kl: 1, norm: scn}\n  - {loss.kl: 1.0, norm: scn}\n  - {norm: scn}\n  - {loss.kl: 1e-4}\n"
     assert labels(write_study(("factors:\n  loss.kl: [1, 1e-4]\n", listed))) == [
         "baseline",
         "kl=1 norm=scn",
@@ -84,6 +84,7 @@ def test_equal_stages_are_counted_once(write_study: Write) -> None:
         ("scn", "scn"),
         ([16, 32], "16-32"),
         (True, "True"),
+        ({"weight": 0.1}, "0.1"),
         ({"level": "scn", "a": 1}, "scn(a=1)"),
     ],
 )

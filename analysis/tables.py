@@ -1,0 +1,113 @@
+"""The ablation table of a study, in four forms."""
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ablate import registry
+from ablate.design import show
+from ablate.spec import Study
+from ablate.store import Store
+from ablate.trials import Trial
+from analysis import emit_latex, emit_text
+from analysis.cells import Layout
+from analysis.effects import Analysis, Effect, analyse
+from analysis.frame import tidy
+from analysis.layout import TROUBLES, Arm, arrange
+
+
+@dataclass(frozen=True)
+class Table:
+    """The results of a study: `latex` and `markdown` show the layout's metrics, `csv` and `json` hold `metrics`."""
+
+    study: Study
+    arms: tuple[Arm, ...]
+    analysis: Analysis
+    metrics: tuple[str, ...]
+    layout: Layout
+
+    def latex(self) -> str:
+        """A `table` environment that needs no package but booktabs."""
+        return emit_latex.latex(self.layout)
+
+    def markdown(self) -> str:
+        """A pipe table with aligned columns, and notes."""
+        return emit_text.markdown(self.layout)
+
+    def csv(self) -> str:
+        """One row per treatment at full precision, with a count per status and eight columns per metric."""
+        paths = [factor.path for factor in self.study.factors]
+        statuses = ["done", *TROUBLES]
+        fields = ["mean", "sd", "delta", "low", "high", "p", "p_holm", "verdict"]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["treatment", *paths, *statuses, *(f"{name} {key}" for name in self.metrics for key in fields)])
+        for arm in self.arms:
+            levels = [show(arm.treatment.levels[path]) for path in paths]
+            counts = [arm.status.get(name, 0) for name in statuses]
+            cells = [_cell(arm.effects[name]) for name in self.metrics]
+            numbers = ["" if cell[key] != cell[key] else cell[key] for cell in cells for key in fields]
+            writer.writerow([arm.treatment.label, *levels, *counts, *numbers])
+        return text.getvalue()
+
+    def json(self) -> dict[str, Any]:
+        """What `ablate table --json` prints. Numbers that are missing or not finite are None."""
+        rows = [
+            {
+                "treatment": arm.treatment.levels,
+                "label": arm.treatment.label,
+                "n": arm.seeds.n,
+                "status": arm.status,
+                "cells": {name: _finite(_cell(arm.effects[name])) for name in self.metrics},
+            }
+            for arm in self.arms
+        ]
+        return {
+            "study": self.study.name,
+            "scale": self.study.scale,
+            "primary": self.study.primary,
+            "baseline": self.arms[0].treatment.levels,
+            "rows": rows,
+            "claims": [],
+            "noise": _finite(vars(self.analysis.noise)),
+            "warnings": list(self.analysis.warnings),
+        }
+
+
+def build_table(study: Study, trials: Sequence[Trial], store: Store, metrics: Sequence[str] | None = None) -> Table:
+    """Compare a study's trials with its baseline, as far as they have come.
+
+    `metrics` are the columns, in order. Without it `latex` and `markdown` show the primary metric and the first of each
+    probe, and `csv` and `json` hold all. Raises ValueError for a metric that no probe reports.
+    """
+    if unknown := [name for name in metrics or () if name not in study.metrics]:
+        raise ValueError(f"unknown metric '{unknown[0]}'; the study's probes report: {', '.join(study.metrics)}")
+    frame = tidy(trials, store)
+    analysis = analyse(frame, study.metrics, study.primary)
+    treatments = {trial.treatment.label: trial.treatment for trial in trials}
+    counts = {label: Counter(frame["status"][frame["treatment"] == label]) for label in treatments}
+    arms = tuple(Arm(treatments[label], counts[label], analysis.effects[label]) for label in treatments)
+    layout = arrange(study, arms, analysis, metrics or default_metrics(study))
+    return Table(study, arms, analysis, tuple(metrics or study.metrics), layout)
+
+
+def default_metrics(study: Study) -> list[str]:
+    """The primary metric and the first of each probe: what fits a page."""
+    first = [registry.level("probe", probe.level).metrics[0].name for probe in study.probes]
+    return list(dict.fromkeys([study.primary, *first]))
+
+
+def _cell(effect: Effect) -> dict[str, Any]:
+    change = effect.change
+    return {
+        "n": effect.n, "mean": effect.mean, "sd": effect.sd, "pairs": change.n, "delta": change.mean, "low": change.low,
+        "high": change.high, "p": effect.judged.p, "p_holm": effect.p_holm, "verdict": effect.verdict,
+    }  # fmt: skip
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
