@@ -13,11 +13,12 @@ from typing import Any
 CAUTION = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own 7 would hold a sweep up for minutes when the server is gone
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for results
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 DIGEST_LENGTH = 36
 """The longest digest of a data set that MLflow takes."""
-TAG_LENGTH = 5000
+TAG_LENGTH = 8000
 """Longer values of a run's tags are cut."""
 GRID_PX = 256
 """Side of the pictures in MLflow's image grid."""

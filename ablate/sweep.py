@@ -204,7 +204,7 @@ def open_mirror(study: Study, trials: list[Trial], todo: list[Trial], store: Sto
     known = not todo and (card.get("mirrored") or {}).get("content") == _content(trials, uri)
     if known or uri == "none":
         return NoMirror()
-    return Mirror(uri, store.mlflow_artifacts if uri == store.mlflow_uri else None, study, trials, store)
+    return Mirror(uri, _artifacts(store, uri), study, trials, store)
 
 
 def close_mirror(
@@ -219,8 +219,7 @@ def close_mirror(
     """Bring the tables to MLflow and note in the store what it shows; gives the links."""
     folder = store.study(study.name, study.scale)
     card = read_json(folder.card)
-    texts = {path.name: path.read_text(encoding="utf-8") for path in files.values()}
-    mirror.finish_study(texts, f"{study.question}\n\n{table.markdown()}")
+    mirror.finish_study(_texts(files), _note(study, table))
     if links := mirror.links(UI_URL):
         write_json(folder.card, {**card, "mirrored": {"content": _content(trials, uri), "links": links}})
         return links
@@ -232,11 +231,22 @@ def _content(trials: list[Trial], uri: str) -> str:
 
 
 def resync(study: Study, store: Store, uri: str) -> dict[str, str]:
-    """Mirror a study's records to MLflow again; gives the links."""
+    """Mirror a study's records to MLflow again; gives the links. Raises what MLflow raises."""
     from ablate.track import sync
 
     trials = expand(study)
-    _, files = write_tables(study, trials, store)
-    texts = {path.name: path.read_text(encoding="utf-8") for path in files.values()}
-    sync(uri, store.mlflow_artifacts if uri == store.mlflow_uri else None, study, trials, store, texts)
-    return {}
+    table, files = write_tables(study, trials, store)
+    mirror = sync(uri, _artifacts(store, uri), study, trials, store, _texts(files), _note(study, table))
+    return mirror.links(UI_URL)
+
+
+def _artifacts(store: Store, uri: str) -> Path | None:
+    return store.mlflow_artifacts if uri == store.mlflow_uri else None
+
+
+def _texts(files: dict[str, Path]) -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in files.values()}
+
+
+def _note(study: Study, table: "Table") -> str:
+    return f"{study.question}\n\n{table.markdown()}"

@@ -37,7 +37,8 @@ def test_a_grid_without_the_baseline_is_refused(write_study: Write) -> None:
 
 
 def test_list_runs_what_it_lists(write_study: Write) -> None:
-    listed = "design: list\ntreatments:\n  - {loss.kl: 1, norm: scn}\n  - {loss.kl: 1.0, norm: scn}\n  - {norm: scn}\n  - {loss.kl: 1e-4}\n"
+    rows = ["{loss.kl: 1, norm: scn}", "{loss.kl: 1.0, norm: scn}", "{norm: scn}", "{loss.kl: 1e-4}"]
+    listed = "design: list\ntreatments:\n" + "".join(f"  - {row}\n" for row in rows)
     assert labels(write_study(("factors:\n  loss.kl: [1, 1e-4]\n", listed))) == [
         "baseline",
         "kl=1 norm=scn",
@@ -57,7 +58,7 @@ def test_a_new_level_keeps_the_settings_it_shares(write_study: Write) -> None:
 
 def test_contradicting_levels_are_named(write_study: Write) -> None:
     levels = "loss.adversarial: [0, 0.1]\n  discriminator: [patchgan, none]"
-    with pytest.raises(StudyError, match="treatment loss.adversarial=0.1, discriminator=none"):
+    with pytest.raises(StudyError, match=r"treatment loss\.adversarial=0\.1, discriminator=none"):
         treatments(load_study(write_study(("loss.kl: [1, 1e-4]", levels), ("factors:", "design: grid\nfactors:"))))
 
 

@@ -29,7 +29,7 @@ def signatures() -> dict[str, dict[str, str]]:
 
 
 def test_signatures_have_not_moved() -> None:
-    """A moved signature orphans finished work. Where that is meant: `python tests/unit/test_identity.py` and say why."""
+    """A moved signature orphans finished work. Where that is meant, run this file as a script and say why."""
     assert signatures() == json.loads(GOLDEN.read_text())
 
 

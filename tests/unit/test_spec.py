@@ -24,7 +24,7 @@ def errors(path: Path, *overrides: str, scale: str | None = None) -> list[str]:
 @pytest.mark.parametrize(
     ("old", "new", "place", "words"),
     [
-        ("padding: reflect", "padding: refelct", "7:12", ["unknown level 'refelct' of padding", "did you mean 'reflect'?"]),
+        ("padding: reflect", "padding: refelct", "7:12", ["unknown level 'refelct' of padding", "mean 'reflect'?"]),
         ("padding: reflect", "paddding: reflect", "7:3", ["unknown slot 'paddding'", "did you mean 'padding'?"]),
         ("groups: 4", "group: 4", "6:24", ["unknown setting 'group' of norm 'group'", "did you mean 'groups'?"]),
         ("groups: 4", "groups: true", "6:32", ["norm 'group'.groups", "integer", "found True"]),

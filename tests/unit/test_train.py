@@ -19,7 +19,11 @@ from ablate.trials import Trial, expand, pending
 
 Write = Callable[..., Path]
 CPU = torch.device("cpu")
-FULL = ("kl: 1e-4}", "kl: 1e-4, perceptual: {weight: 0.1, backbone: random_features}, adversarial: 0.1}\n  discriminator: {level: patchgan, width: 8, layers: 2}")  # fmt: skip
+FULL = (
+    "kl: 1e-4}",
+    "kl: 1e-4, perceptual: {weight: 0.1, backbone: random_features}, adversarial: 0.1}\n"
+    "  discriminator: {level: patchgan, width: 8, layers: 2}",
+)
 
 
 def trial_of(path: Path, index: int = 0) -> Trial:
