@@ -30,7 +30,10 @@ def run_probes(
     for settings in probes:
         level = settings["level"]
         probe = registry.build("probe", level, {name: value for name, value in settings.items() if name != "level"})
-        findings: Findings = probe(subject)
+        with torch.backends.cudnn.flags(
+            enabled=True, deterministic=True, allow_tf32=False
+        ):  # TF32 keeps 10 bits: no longer fp32
+            findings: Findings = probe(subject)
         found.metrics |= findings.metrics
         found.per_image |= findings.per_image
         found.pictures |= findings.pictures

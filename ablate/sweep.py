@@ -88,7 +88,7 @@ def _preflight_part(study: Study, path: str, part: Part) -> list[Problem]:
     try:
         part.settings.preflight()
     except ValueError as error:
-        return [study.document.problem(tuple(path.split(".")), f"{path.removeprefix('base.')}: {error}")]
+        return [study.document.problem(tuple(path.split(".")), str(error))]
     return []
 
 

@@ -1,15 +1,22 @@
 """Layers that levels of several slots share. Parameters keep the names that `torch.nn` gives them."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ablate.slots import Padding
+
+
+def pad_zeros(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
+    """Pad `b c h w` by (left, right, top, bottom) pixels of 0."""
+    return F.pad(x, pads)
 
 
 class Conv2d(nn.Conv2d):
     """Convolution that leaves the border to a padding level: `b i h w -> b o h' w'`.
 
     `pads` are (left, right, top, bottom) pixels; by default `kernel_size // 2` each, which keeps the size at stride 1.
-    The padding is not in the state dict: the same weights load with any.
+    The padding is not in the state dict: the same weights load with any. Even zeros are left to the convolution itself,
+    which gives the same numbers without a padded copy.
     """
 
     def __init__(
@@ -22,13 +29,14 @@ class Conv2d(nn.Conv2d):
         stride: int = 1,
         pads: tuple[int, int, int, int] | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride=stride)
         half = kernel_size // 2
-        self.pad = padding
+        inside = padding is pad_zeros and pads is None
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=half if inside else 0)
+        self.pad = None if inside else padding
         self.pads = (half, half, half, half) if pads is None else pads
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.pad(x, self.pads))
+        return super().forward(self.pad(x, self.pads) if self.pad else x)
 
 
 class GroupNorm(nn.GroupNorm):

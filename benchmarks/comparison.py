@@ -1,0 +1,77 @@
+"""What a benchmark measured, and how it is reported."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results"
+PACKAGES = ("ablate-vae", "torch", "ray", "mlflow", "optuna", "diffusers")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Costs of pairs that were measured one after the other: `ours[i]` and `peers[i]`, in `unit`, smaller is faster."""
+
+    what: str
+    peer: str
+    unit: str
+    ours: list[float]
+    peers: list[float]
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Peer / ours of each pair: how many times faster ours is."""
+        return [peer / ours for ours, peer in zip(self.ours, self.peers, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        return median(self.ratios)
+
+    def line(self, name: str) -> str:
+        low, high = min(self.ratios), max(self.ratios)
+        cost = f"{median(self.ours):.3g} against {median(self.peers):.3g} {self.unit}"
+        return f"{name:14} {self.ratio:6.2f}x  ({low:.2f} to {high:.2f}, {len(self.ours)} pairs)  {cost}  {self.what}"
+
+    def write(self, name: str, load: float) -> None:
+        """Write `results/NAME.json`. `load`: processes that wanted a core when the benchmark began."""
+        result = {
+            "name": name, "what": self.what, "peer": self.peer, "unit": self.unit,
+            "ratio": self.ratio, "range": [min(self.ratios), max(self.ratios)], "pairs": len(self.ours),
+            "ours": self.ours, "peers": self.peers, "details": self.details,
+            "machine": {**machine(), "load_before": round(load, 2)}, "versions": versions(),
+            "date": datetime.date.today().isoformat(),
+        }  # fmt: skip
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    return {"cpu": _cpu(), "cores": os.cpu_count(), "gpu": _gpu()}
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _gpu() -> str | None:
+    if not shutil.which("nvidia-smi"):
+        return None
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return listed[0] if listed else None

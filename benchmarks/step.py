@@ -1,0 +1,142 @@
+"""What a training step costs: the engine's whole loop against a plain one around diffusers' autoencoder.
+
+Both draw the same batches, train the same architecture from the same weights with AdamW on L2 + KL, clip the gradient,
+keep an average of the weights and read losses back; the loops take turns every few steps.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from torch.nn import functional as F
+
+from ablate import data
+from ablate.recipe import Recipe, Stage
+from ablate.run import build_parts, reset_process
+from ablate.spec import load_study
+from ablate.store import Store
+from ablate.train import Parts, draw_batch, train
+from ablate.trials import Trial, expand
+from benchmarks.comparison import ROOT, Comparison
+
+STUDY = ROOT / "search_spaces" / "vivat_losses.yaml"
+SAME = ("padding=zeros", "norm=group", "loss.adversarial=0", "loss.perceptual=0", "stages.train.steps=200")
+"""The recipe that diffusers' autoencoder can train as well, for as many steps as the study has on a CPU."""
+PAIRS = 5
+"""Each of as many steps, and with one of the engine's five looks at the gradient of every loss term."""
+
+
+def run() -> Comparison:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    study = load_study(STUDY, "gpu" if device.type == "cuda" else "cpu", SAME)
+    with tempfile.TemporaryDirectory() as room:
+        turns = race(expand(study)[0], Store(Path(room)), device)
+    settings = study.baseline.stages[0].settings
+    crop, channels = study.baseline.value("data.crop"), study.baseline.value("model.channels")
+    return Comparison(
+        f"a training step of image_kl, channels {channels}, {settings.batch} pictures of {crop} px, "
+        f"L2 + KL, {settings.precision}, {'one thread' if device.type == 'cpu' else 'one GPU'}; logging included",
+        "diffusers' AutoencoderKL in the loop of its train_autoencoderkl example, without LPIPS and discriminator, "
+        "with its average of the weights",
+        "ms",
+        turns.ours,
+        turns.peers,
+        {"last_loss": {"ours": turns.losses[0], "peers": turns.losses[1]}},
+    )
+
+
+def race(trial: Trial, store: Store, device: torch.device) -> "Race":
+    """Train a trial of one stage with both loops in turns."""
+    order, [stage] = trial.order(), trial.treatment.recipe.stages
+    part = trial.treatment.recipe.parts["data"]
+    corpus = data.prepare(part.level, part.settings.plain(), store.data)
+    reset_process(threads=1)
+    parts = build_parts(order, corpus, device)
+    turns = Race(parts, trial, stage, Diffusers(parts, trial, stage))
+    train(parts, stage, trial.seed, store.stage(trial.signature), None, turns.swap, {})
+    return turns
+
+
+class Diffusers:
+    """The peer: one training step of diffusers' example, as it stands there."""
+
+    def __init__(self, parts: Parts, trial: Trial, stage: Stage):
+        recipe, settings = trial.treatment.recipe, stage.settings
+        self.vae = autoencoder(recipe)
+        self.vae.load_state_dict(parts.vae.state_dict(), strict=True)
+        self.vae.to(parts.device).train()
+        self.optimizer = torch.optim.AdamW(
+            self.vae.parameters(), settings.lr, settings.betas, weight_decay=settings.weight_decay
+        )
+        self.ema = EMAModel(self.vae.parameters(), decay=settings.ema)
+        self.kl_weight, self.clip = recipe.value("loss.kl"), settings.clip
+
+    def step(self, x: Tensor) -> dict[str, float]:
+        posterior = self.vae.encode(x).latent_dist
+        y = self.vae.decode(posterior.sample()).sample
+        l2 = F.mse_loss(y, x)
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        loss = l2 + self.kl_weight * kl
+        logs = {"loss": loss.item(), "l2": l2.item(), "kl": kl.item()}
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.vae.parameters(), self.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.step(self.vae.parameters())
+        return logs
+
+
+def autoencoder(recipe: Recipe) -> Any:
+    """diffusers' autoencoder of the recipe's sizes."""
+    channels = recipe.value("model.channels")
+    return AutoencoderKL(  # type: ignore[no-untyped-call]
+        block_out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        layers_per_block=recipe.value("model.blocks"),
+        latent_channels=recipe.value("model.latent_channels"),
+        norm_num_groups=recipe.value("norm.groups"),
+        mid_block_add_attention=recipe.value("model.mid_attention"),
+    )
+
+
+class Race:
+    """Two loops in turns. `ours`, `peers`: ms a step, a value for every pair. The clock runs from when this is made."""
+
+    def __init__(self, parts: Parts, trial: Trial, stage: Stage, peer: Diffusers):
+        self.parts, self.trial, self.stage, self.peer = parts, trial, stage, peer
+        self.steps = stage.settings.steps // PAIRS
+        self.ours: list[float] = []
+        self.peers: list[float] = []
+        self.spent = [0.0, 0.0]
+        self.losses = (0.0, 0.0)
+        self.done = 0
+        self.since = self.now()
+
+    def swap(self, step: int, losses: dict[str, float]) -> None:
+        """The engine has logged at `step`: the peer takes the same steps."""
+        self.spent[0] += self.now() - self.since
+        begun, settings = self.now(), self.stage.settings
+        with torch.backends.cudnn.flags(enabled=True, deterministic=False, allow_tf32=True):  # as PyTorch starts
+            logs = [
+                self.peer.step(draw_batch(self.parts, settings, self.trial.seed, self.stage.name, which))
+                for which in range(self.done + 1, step + 1)
+            ]
+        self.spent[1] += self.now() - begun
+        self.losses = losses["train/loss"], sum(line["loss"] for line in logs) / len(logs)
+        self.done = step
+        if step % self.steps == 0:
+            self.ours.append(1000 * self.spent[0] / self.steps)
+            self.peers.append(1000 * self.spent[1] / self.steps)
+            self.spent = [0.0, 0.0]
+        self.since = self.now()
+
+    def now(self) -> float:
+        if self.parts.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()

@@ -1,0 +1,26 @@
+"""Short trials on procedural pictures, with which orchestration and tracking are measured."""
+
+from ablate.spec import Study, read_study
+from ablate.strict_yaml import parse
+
+STUDY = """\
+study: tiny
+question: Does a strong KL weight cost PSNR?
+base:
+  data: {{level: leaves, crop: 16, resize: none, heldout_size: 32, heldout_count: 4}}
+  model: {{level: image_kl, channels: [8, 8], latent_channels: 4, blocks: 1}}
+  norm: {{level: group, groups: 4}}
+  loss: {{l2: 1.0, kl: 1e-4}}
+factors:
+  loss.kl: [1, 1e-2, 1e-4, 1e-6]
+seeds: 2
+stages:
+  - train: {{steps: {steps}, batch: 2, lr: 3e-3, log_every: 1}}
+probes: [reconstruction]
+primary: psnr
+"""
+
+
+def study(steps: int) -> Study:
+    """Four treatments with two seeds each, every step logged."""
+    return read_study(parse(STUDY.format(steps=steps), "tiny.yaml"), None, (), gpu=False)
