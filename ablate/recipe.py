@@ -31,7 +31,10 @@ PLAIN_SLOTS = [slot for slot in RECIPE_SLOTS if slot != "loss"]
 
 
 class Train(Settings):
-    """Settings of one training stage. `lr` is AdamW's, for the discriminator too; `clip` bounds the gradient norm."""
+    """Settings of one training stage. `lr` is AdamW's, for the discriminator too; `clip` bounds the gradient norm.
+
+    The learning rate rises linearly over the first `warmup` steps and falls linearly to 0 over the last `cooldown`.
+    """
 
     steps: int = Field(gt=0)
     batch: int = Field(16, gt=0)
@@ -39,6 +42,7 @@ class Train(Settings):
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(0.0, ge=0)
     warmup: int = Field(0, ge=0)
+    cooldown: int = Field(0, ge=0)
     clip: float = Field(1.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -61,6 +61,11 @@ class Autoencoder(nn.Module):
     stride: int
     latent_channels: int
 
+    @property
+    def decoder_blocks(self) -> list[nn.Module]:
+        """The decoder's blocks in the order they run, each giving features `b c h w`. A model need not name any."""
+        return []
+
     def encode(self, x: Tensor) -> Posterior:
         """Images `b 3 h w` in [-1, 1] to the posterior over latents `b z h/f w/f`."""
         raise TypeError(f"{type(self).__name__} does not define encode")

@@ -119,7 +119,7 @@ def train(
     for step in range(state.step + 1, settings.steps + 1):
         for optimizer in filter(None, (state.optimizer, state.optimizer_d)):
             for group in optimizer.param_groups:
-                group["lr"] = settings.lr * min(1.0, step / max(1, settings.warmup))
+                group["lr"] = learning_rate(settings, step)
 
         # the autoencoder
         look = forward(parts, settings, draw_batch(parts, settings, seed, stage.name, step), seed, stage.name, step)
@@ -157,6 +157,12 @@ def train(
         if step % settings.checkpoint_every == 0 or last:
             state.save(folder.checkpoint, header)
     return Outcome(settings.steps)
+
+
+def learning_rate(settings: Train, step: int) -> float:
+    """The rate at a step, counted from 1: a ramp up over `warmup` steps, a ramp down to 0 after the last step."""
+    left = settings.steps - step + 1
+    return settings.lr * min(1.0, step / max(1, settings.warmup), left / max(1, settings.cooldown))
 
 
 def draw_batch(parts: Parts, settings: Train, seed: int, stage: str, step: int) -> Tensor:

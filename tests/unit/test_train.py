@@ -13,8 +13,9 @@ import torch
 from ablate import checkpoint, data, run
 from ablate.recipe import Train
 from ablate.spec import load_study
+from ablate.slots import Step
 from ablate.store import Store
-from ablate.train import State, Step, draw_batch, gradient_shares, train, weighted_losses
+from ablate.train import State, draw_batch, gradient_shares, learning_rate, train, weighted_losses
 from ablate.trials import Trial, expand, pending
 
 Write = Callable[..., Path]
@@ -189,6 +190,12 @@ def test_gradient_shares_against_separate_backward_passes(write_study: Write, tm
     total = sum(norms.values())
     for name, norm in norms.items():
         assert float(shares[f"share/{name}"]) == pytest.approx(float(norm / total), rel=1e-4)
+
+
+def test_learning_rate_ramps_up_and_down() -> None:
+    settings = Train(steps=10, lr=2.0, warmup=2, cooldown=4)
+    assert [learning_rate(settings, step) for step in range(1, 11)] == [1, 2, 2, 2, 2, 2, 2, 1.5, 1, 0.5]
+    assert {learning_rate(Train(steps=3, lr=2.0), step) for step in (1, 2, 3)} == {2.0}
 
 
 def test_ema_against_its_recursion(write_study: Write, tmp_path: Path) -> None:
