@@ -12,8 +12,8 @@ import torch
 
 from ablate import checkpoint, data, run
 from ablate.recipe import Train
-from ablate.spec import load_study
 from ablate.slots import Step
+from ablate.spec import load_study
 from ablate.store import Store
 from ablate.train import State, draw_batch, gradient_shares, learning_rate, train, weighted_losses
 from ablate.trials import Trial, expand, pending
