@@ -121,16 +121,28 @@ class Subject:
     images: Tensor
     batch: int = 8
 
-    @torch.inference_mode()
     def reconstruct(self, images: Tensor) -> Tensor:
         """Round trip of `n 3 h w` in [0, 1]; the result is not clamped."""
-        chunks = images.split(self.batch)
-        return torch.cat([self.vae.decode(self.vae.encode(x * 2 - 1).mean) for x in chunks]) / 2 + 0.5
+        return self._decode(self._encode(images).mean)
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """The posteriors of `images`, `n z h w`, made once and shared by all probes."""
+        return self._encode(self.images)
 
     @cached_property
     def reconstruction(self) -> Tensor:
-        """`reconstruct(self.images)`, made once and shared by all probes."""
-        return self.reconstruct(self.images)
+        """`reconstruct(images)`, made once and shared by all probes."""
+        return self._decode(self.posterior.mean)
+
+    @torch.inference_mode()
+    def _encode(self, images: Tensor) -> Posterior:
+        chunks = [self.vae.encode(x * 2 - 1) for x in images.split(self.batch)]
+        return Posterior(torch.cat([chunk.mean for chunk in chunks]), torch.cat([chunk.logvar for chunk in chunks]))
+
+    @torch.inference_mode()
+    def _decode(self, latents: Tensor) -> Tensor:
+        return torch.cat([self.vae.decode(z) for z in latents.split(self.batch)]) / 2 + 0.5
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,10 @@ class ImageKL(Autoencoder):
         self.post_quant_conv = nn.Conv2d(z, z, 1)
         self.decoder = Decoder(config, parts)
 
+    @property
+    def decoder_blocks(self) -> list[nn.Module]:
+        return [self.decoder.mid_block, *self.decoder.up_blocks]
+
     def encode(self, x: Tensor) -> Posterior:
         """Images `b 3 h w` in [-1, 1] to the posterior over latents `b z h/f w/f`.
 

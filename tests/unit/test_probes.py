@@ -11,130 +11,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from skimage import color as skimage_color
-from skimage import data, transform
 from torch import Tensor, nn
 
 from ablate.registry import level
 from ablate.slots import Autoencoder, Findings, Posterior, Subject
-from components.measure import GREY_LEVELS, gaussian_blur
+from components.measure import GREY_LEVELS
 from components.probe import border, color, grid, reconstruction
+from tests.planted import Defect, Fake, blob, blur, checker, dots, frame, good, lines, none, photographs, tint
 
 torch.set_num_threads(1)
 
 PROBES = {"reconstruction": reconstruction, "color": color, "grid": grid, "border": border}
-Defect = Callable[[Tensor], Tensor]
-
-
-@functools.cache
-def photographs(side: int = 128, per_photograph: int = 2) -> Tensor:
-    """Four photographs, each cut into squares of `side` px, `per_photograph` in a row: `n 3 side side` in [0, 1]."""
-    squares = []
-    for source in (data.astronaut(), data.chelsea(), data.coffee(), data.stereo_motorcycle()[0]):
-        size = min(source.shape[:2])
-        top, left = ((length - size) // 2 for length in source.shape[:2])
-        square = source[top : top + size, left : left + size] / 255
-        squares.append(transform.resize(square, (side * per_photograph,) * 2, order=3, anti_aliasing=True))
-    images = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).clamp(0, 1).float()
-    tiles = images.reshape(4, 3, per_photograph, side, per_photograph, side).permute(0, 2, 4, 1, 3, 5)
-    return tiles.reshape(-1, 3, side, side)
-
-
-class Fake(Autoencoder):
-    """An autoencoder whose round trip is a given function of images in [0, 1]."""
-
-    stride = 8
-    latent_channels = 3
-
-    def __init__(self, round_trip: Defect) -> None:
-        super().__init__()
-        self.round_trip = round_trip
-
-    def encode(self, x: Tensor) -> Posterior:
-        return Posterior(x, torch.zeros_like(x))
-
-    def decode(self, z: Tensor) -> Tensor:
-        return self.round_trip(z / 2 + 0.5) * 2 - 1
-
-
-def good(defect: Defect) -> Fake:
-    """A good model, which blurs by 0.55 px and adds 2 gl of noise, followed by a defect."""
-    generator = torch.Generator().manual_seed(0)
-    return Fake(lambda x: defect(blurred(x, 0.55) + torch.randn(x.shape, generator=generator) * 2 / GREY_LEVELS))
-
-
-def blurred(y: Tensor, sigma: float) -> Tensor:
-    radius = round(4 * sigma)
-    return gaussian_blur(F.pad(y, [radius] * 4, mode="reflect"), sigma, radius)
-
-
-def none(_: float) -> Defect:
-    return lambda y: y
-
-
-def blur(sigma: float) -> Defect:
-    return lambda y: blurred(y, sigma)
-
-
-def tint(strength: float) -> Defect:
-    """(3, 3, -5) gl at strength 1, a yellow."""
-    return lambda y: y + strength * torch.tensor([3.0, 3.0, -5.0])[:, None, None] / GREY_LEVELS
-
-
-def dots(peak: float) -> Defect:
-    """A pixel raised by `peak` gl in every square of 4 px."""
-
-    def defect(y: Tensor) -> Tensor:
-        y = y.clone()
-        y[..., ::4, ::4] += peak / GREY_LEVELS
-        return y
-
-    return defect
-
-
-def lines(peak: float) -> Defect:
-    """A row and a column raised by `peak` gl every 8 px."""
-
-    def defect(y: Tensor) -> Tensor:
-        y = y.clone()
-        y[..., ::8, :] += peak / GREY_LEVELS
-        y[..., :, ::8] += peak / GREY_LEVELS
-        return y
-
-    return defect
-
-
-def checker(strength: float) -> Defect:
-    """A checkerboard of period 2, `strength` gl on average, stronger where the image has detail."""
-
-    def defect(y: Tensor) -> Tensor:
-        grey = y.mean(1, keepdim=True)
-        contrast = (blurred(grey * grey, 2.0) - blurred(grey, 2.0).square()).clamp(min=0).sqrt()
-        steps = torch.arange(y.shape[-1])
-        signs = 1 - 2 * ((steps[:, None] + steps) % 2)
-        return y + strength / GREY_LEVELS * signs * contrast / contrast.mean((2, 3), keepdim=True)
-
-    return defect
-
-
-def frame(strength: float) -> Defect:
-    """The outer 8 px of whatever is decoded are blurred by 3 px; strength 1 is that blur in full."""
-
-    def defect(y: Tensor) -> Tensor:
-        outer = torch.ones(y.shape[-2:])
-        outer[8:-8, 8:-8] = 0
-        return torch.lerp(y, blurred(y, 3.0), strength * outer)
-
-    return defect
-
-
-def blob(height: float) -> Defect:
-    """A bright spot of sigma 6 px in the centre."""
-
-    def defect(y: Tensor) -> Tensor:
-        profile = torch.exp(-0.5 * ((torch.arange(y.shape[-1]) - y.shape[-1] / 2) / 6).square())
-        return y + height * profile[:, None] * profile
-
-    return defect
 
 
 def examine(vae: Autoencoder, images: Tensor) -> dict[str, Findings]:
