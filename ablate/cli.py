@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from ablate import registry, schedule
-from ablate.strict_yaml import StudyError
+from ablate.strict_yaml import StudyError, nearest
 
 app = typer.Typer(
     help="Ablation experiments on VAEs: which part of a recipe causes which effect?",
@@ -158,12 +158,13 @@ def table(
     study: StudyName,
     form: Annotated[str, typer.Option("--format", help="markdown, latex or csv.")] = "markdown",
     metrics: Annotated[str | None, typer.Option(help="Comma-separated metrics, or 'all'.")] = None,
+    paper: Annotated[str | None, typer.Option(help="Judge this paper's claims (default: the study's paper).")] = None,
     scale: Scale = None,
     set_: Set = None,
     store: StoreOption = STORE,
     as_json: Json = False,
 ) -> None:
-    """Print the ablation table."""
+    """Print the ablation table, and what it says of a paper's claims."""
     from ablate.store import Store
     from ablate.trials import expand
     from analysis.tables import build_table
@@ -174,7 +175,9 @@ def table(
     if unknown or form not in {"markdown", "latex", "csv"}:
         wrong, valid = (unknown[0], found.metrics) if unknown else (form, {"markdown", "latex", "csv"})
         raise typer.BadParameter(f"'{wrong}'; valid: {', '.join(valid)}")
-    built = build_table(found, expand(found), Store(store), names)
+    if paper and paper not in registry.papers():
+        raise typer.BadParameter(f"unknown paper '{paper}'{nearest(paper, registry.papers())}")
+    built = build_table(found, expand(found), Store(store), names, paper)
     emit(built.json()) if as_json else print(getattr(built, form)())  # noqa: T201
 
 

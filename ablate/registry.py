@@ -39,6 +39,7 @@ SLOTS = {
 }
 LIGHT = {"math", "typing", "pathlib", "pydantic", "ablate.registry", "ablate.data"}
 ROOT = Path(__file__).resolve().parent.parent / "components"
+PAPERS = ROOT.parent / "analysis" / "papers"
 
 
 class Settings(BaseModel):
@@ -113,6 +114,11 @@ class Level:
 def levels(slot: str) -> list[str]:
     """Names of all levels of a slot, sorted."""
     return sorted(path.stem for path in (ROOT / slot).glob("[a-z]*.py"))
+
+
+def papers() -> list[str]:
+    """Names of all papers that results can be held against, sorted."""
+    return sorted(path.stem for path in PAPERS.glob("[a-z]*.py"))
 
 
 @functools.cache

@@ -90,7 +90,7 @@ def read_study(document: Document, scale: str | None, overrides: tuple[str, ...]
     if problems:
         raise StudyError(problems)
     probes, problems = _probes(document, file)
-    problems += _check_primary(document, file, probes)
+    problems += [*_check_primary(document, file, probes), *_check_paper(document, file)]
     factors = _factors(document, file, scaled, baseline, problems)
     if problems:
         raise StudyError(problems)
@@ -193,6 +193,12 @@ def _check_primary(document: Document, file: StudyFile, probes: tuple[Part, ...]
         return []
     message = f"primary: none of the probes reports '{file.primary}'{nearest(file.primary, names)}"
     return [document.problem(("primary",), message)]
+
+
+def _check_paper(document: Document, file: StudyFile) -> list[Problem]:
+    if file.paper is None or file.paper in registry.papers():
+        return []
+    return [document.problem(("paper",), f"unknown paper '{file.paper}'{nearest(file.paper, registry.papers())}")]
 
 
 def _factors(

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ablate.design import show
 from ablate.registry import Metric
 
 MISSING = "–"
@@ -60,14 +61,32 @@ class Seeds:
     trouble: str = ""
 
 
-Cell = Level | Word | Value | Difference | Seeds
+@dataclass(frozen=True)
+class Symbol:
+    """A variable in a sentence."""
+
+    name: str
+
+
+Sentence = tuple[str | Level | Symbol, ...]
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Words and levels, and a remark on them in brackets."""
+
+    pieces: Sentence
+    remark: Sentence = ()
+
+
+Cell = Level | Word | Phrase | Value | Difference | Seeds
 
 
 @dataclass(frozen=True)
 class Column:
     """A column; `metric` says what its numbers are."""
 
-    kind: Literal["level", "value", "difference", "verdict", "seeds"]
+    kind: Literal["level", "text", "value", "difference", "verdict", "seeds"]
     name: str = ""
     metric: Metric | None = None
 
@@ -82,25 +101,22 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Symbol:
-    """A variable in a sentence."""
-
-    name: str
-
-
-Sentence = tuple[str | Level | Symbol, ...]
-
-
-@dataclass(frozen=True)
 class Layout:
-    """A table ready to be typeset."""
+    """A table ready to be typeset. `label` is what LaTeX text refers to it by."""
 
+    label: str
     name: str
     question: str
     columns: tuple[Column, ...]
     groups: tuple[Group, ...]
     notes: tuple[Sentence, ...]
     warnings: tuple[str, ...]
+
+
+def words(sentence: Sentence) -> str:
+    """A sentence as plain text."""
+    shown = (show(piece.value) if isinstance(piece, Level) else piece for piece in sentence)
+    return "".join(piece.name if isinstance(piece, Symbol) else piece for piece in shown)
 
 
 def numeral(value: float, decimals: int, *, signed: bool = False) -> str:

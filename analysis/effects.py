@@ -92,7 +92,7 @@ class Analysis:
 def analyse(frame: "pd.DataFrame", metrics: Mapping[str, Metric], primary: str) -> Analysis:
     """Compare every treatment of a tidy frame with the first one, the baseline. Diverged trials have no values."""
     sound = frame[frame["status"] != "diverged"]
-    arms = {name: _arms(frame, sound, name) for name in metrics}
+    arms = {name: by_seed(frame, name) for name in metrics}
     found = {name: compare(metric, arms[name], primary=name == primary) for name, metric in metrics.items()}
     effects = {label: {name: found[name][label] for name in metrics} for label in frame["treatment"].unique()}
     for label in set(frame["treatment"][1:]) - set(sound["treatment"]):
@@ -101,8 +101,10 @@ def analyse(frame: "pd.DataFrame", metrics: Mapping[str, Metric], primary: str) 
     return Analysis(effects, noise, (*_identical(sound, list(metrics)), *_no_spread(effects), *_dead_terms(frame)))
 
 
-def _arms(frame: "pd.DataFrame", sound: "pd.DataFrame", metric: str) -> dict[str, dict[int, float]]:
+def by_seed(frame: "pd.DataFrame", metric: str) -> dict[str, dict[int, float]]:
+    """Treatment -> seed -> value, of all treatments; trials that diverged and missing numbers are left out."""
     arms: dict[str, dict[int, float]] = {label: {} for label in frame["treatment"]}
+    sound = frame[frame["status"] != "diverged"]
     for label, seed, value in zip(sound["treatment"], sound["seed"], sound[metric], strict=True):
         if not math.isnan(value):
             arms[label][int(seed)] = float(value)
@@ -112,11 +114,11 @@ def _arms(frame: "pd.DataFrame", sound: "pd.DataFrame", metric: str) -> dict[str
 def compare(metric: Metric, arms: Arms, *, primary: bool) -> dict[str, Effect]:
     """The effects of one metric. Holm's correction is for the primary one."""
     baseline = next(iter(arms))
-    changes = {label: paired(*_shared(values, arms[baseline])) for label, values in arms.items() if label != baseline}
+    changes = {label: difference(values, arms[baseline]) for label, values in arms.items() if label != baseline}
     judged = changes
     if metric.direction == "target":
         distances = {label: {seed: abs(v - metric.target) for seed, v in arm.items()} for label, arm in arms.items()}
-        judged = {label: paired(*_shared(distances[label], distances[baseline])) for label in changes}
+        judged = {label: difference(distances[label], distances[baseline]) for label in changes}
     tested = [label for label, change in judged.items() if not math.isnan(change.p)]
     adjusted = dict(zip(tested, holm([judged[label].p for label in tested]), strict=True)) if primary else {}
     found = {baseline: Effect(*_summary(arms[baseline]), Change(0), Change(0), math.nan, "baseline")}
@@ -135,6 +137,11 @@ def _summary(values: Mapping[int, float]) -> tuple[int, float, float]:
         return 0, math.nan, math.nan
     sd = float(array.std(ddof=1)) if len(array) > 1 and np.isfinite(array).all() else math.nan
     return len(array), float(array.mean()), sd
+
+
+def difference(values: Mapping[int, float], reference: Mapping[int, float]) -> Change:
+    """The mean change from `reference` to `values` over the seeds that both have."""
+    return paired(*_shared(values, reference))
 
 
 def _shared(values: Mapping[int, float], reference: Mapping[int, float]) -> tuple[list[float], list[float]]:

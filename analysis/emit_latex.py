@@ -22,6 +22,7 @@ from analysis.cells import (
     Group,
     Layout,
     Level,
+    Phrase,
     Seeds,
     Sentence,
     Symbol,
@@ -30,6 +31,7 @@ from analysis.cells import (
     arrow,
     numeral,
     unit,
+    words,
 )
 
 LEGEND = "The best mean of a column is bold, the second best underlined."
@@ -93,12 +95,13 @@ def latex(layout: Layout) -> str:
     comments = [escape(text) for text in (layout.question, *(f"warning: {text}" for text in layout.warnings))]
     if _width(columns, stacks, style) > TEXTWIDTH:
         comments.append("wider than a page of the article class: choose fewer metrics")
+    legend = [LEGEND] if any(column.kind == "value" for column in columns) else []
     lines = [
         *(f"% {text}" for text in (r"needs \usepackage{booktabs}", *comments)),
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{' '.join([*map(_sentence, layout.notes), LEGEND])}}}",
-        rf"\label{{tab:{layout.name}}}",
+        rf"\caption{{{' '.join([*map(_sentence, layout.notes), *legend])}}}",
+        rf"\label{{tab:{layout.label}}}",
         rf"{style.font}\setlength{{\tabcolsep}}{{{style.gap:g}pt}}\setlength{{\abovetopsep}}{{6pt}}",
         rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
         r"\toprule",
@@ -142,10 +145,10 @@ def _name(column: Column, primary: Metric | None) -> str:
 
 
 def _unit(column: Column) -> str:
-    if column.metric is None:
-        return ""
     if column.kind == "difference":
         return r"[95\,\% CI]"
+    if column.metric is None:
+        return ""
     measure = escape(f"({unit(column.metric)})") if unit(column.metric) else ""
     return f"{measure} {escape(arrow(column.metric))}".strip()
 
@@ -209,6 +212,8 @@ def _plain(cell: Cell) -> tuple[str, str]:
             return show(value), ""
         case Word(text):
             return text, ""
+        case Phrase(pieces, remark):
+            return words(pieces), f"({words(remark)})" if remark else ""
         case Seeds(n, trouble):
             return str(n), trouble
         case Value(mean, sd, decimals):
@@ -224,6 +229,9 @@ def _box(cell: Cell, top: str, fine: str, widest: str, longest: str) -> Box:
     """Mark up a cell."""
     if isinstance(cell, Level):
         return Box(level(cell.value), len(top) + 2)
+    if isinstance(cell, Phrase):
+        remark = f"({_sentence(cell.remark)})" if cell.remark else ""
+        return Box(_sentence(cell.pieces), len(top), remark, len(fine))
     if isinstance(cell, Word | Seeds):
         return Box(escape(top), len(top), escape(fine), len(fine))
     if top == MISSING:

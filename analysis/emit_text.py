@@ -10,6 +10,7 @@ from analysis.cells import (
     Difference,
     Layout,
     Level,
+    Phrase,
     Seeds,
     Sentence,
     Symbol,
@@ -35,7 +36,8 @@ def markdown(layout: Layout) -> str:
     widths = [max(map(len, [head, *cells])) for head, cells in zip(heads, columns, strict=True)]
     lines = [heads, ["-" * width for width in widths], *zip(*columns, strict=True)]
     table = "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
-    notes = "\n".join([*map(_sentence, layout.notes), LEGEND])
+    legend = [LEGEND] if any(column.kind == "value" for column in layout.columns) else []
+    notes = "\n".join([*map(_sentence, layout.notes), *legend])
     warnings = "\n".join(f"- Warning: {_escape(warning)}" for warning in layout.warnings)
     title = f"{layout.name}: {_escape(layout.question)}"
     return "\n\n".join(filter(None, [title, table, notes, warnings])) + "\n"
@@ -63,6 +65,8 @@ def _parts(cell: Cell) -> list[str]:
             return [_escape(show(value))]
         case Word(text):
             return [_escape(text)]
+        case Phrase(pieces, remark):
+            return [f"{_sentence(pieces)} ({_sentence(remark)})" if remark else _sentence(pieces)]
         case Seeds(n, trouble):
             return [f"{n} ({trouble})" if trouble else str(n)]
         case Value(mean, sd, decimals, rank, clear, seeds):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ablate.design import Treatment, short_names
 from ablate.registry import Metric
@@ -14,6 +15,7 @@ from analysis.cells import (
     Group,
     Layout,
     Level,
+    Phrase,
     Seeds,
     Sentence,
     Symbol,
@@ -22,7 +24,9 @@ from analysis.cells import (
     numeral,
     unit,
 )
+from analysis.claims import Claim, Judgement
 from analysis.effects import Analysis, Effect
+from analysis.papers import Paper
 
 TROUBLES = {"diverged": "div.", "failed": "fail.", "running": "run.", "pending": "pend."}
 
@@ -60,7 +64,67 @@ def arrange(study: Study, arms: Sequence[Arm], analysis: Analysis, metrics: Sequ
     body = list(zip(*stacks, strict=True))
     groups = _by_factor(study, arms, body) if one_at_a_time else (Group((body[0],)), Group(tuple(body[1:])))
     notes = [_about(study), *_how_to_read(study, analysis, metrics), _finished(arms), *_chance(study, analysis)]
-    return Layout(study.name, _line(study.question), tuple(columns), groups, tuple(notes), analysis.warnings)
+    return Layout(
+        study.name, study.name, _line(study.question), tuple(columns), groups, tuple(notes), analysis.warnings
+    )  # fmt: skip
+
+
+def arrange_claims(study: Study, paper: Paper, verdicts: Sequence[tuple[Claim, Judgement]]) -> Layout:
+    """Lay out what a study says of a paper's claims, one row each; a column for published figures if there are any."""
+    columns = [Column("text", "claim"), Column("text", "metric"), Column("text", "higher or lower")]
+    columns += [Column("difference", "Δ [95 % CI]"), Column("seeds", "n"), Column("text", "verdict")]
+    published = any(claim.published is not None for claim, _ in verdicts)
+    columns[3:3] = [Column("text", "published Δ")] if published else []
+    rows = []
+    for claim, found in verdicts:
+        metric = study.metrics.get(claim.metric, Metric(claim.metric, "1", "none"))
+        row: list[Cell] = [
+            Phrase((claim.id,), ("ours",) if claim.said_by == "us" else ()),
+            Phrase((claim.metric,), (unit(metric),) if unit(metric) else ()),
+            contrast(claim),
+            Difference(found.estimate, found.low, found.high, metric.decimals),
+            Seeds(found.n),
+            Word(found.verdict),
+        ]
+        figure = math.nan if claim.published is None else claim.published
+        row[3:3] = [Word(numeral(figure, metric.decimals, signed=True))] if published else []
+        rows.append(tuple(row))
+    question = f"Claims of {paper.name} ({paper.reference})"
+    notes = [_held_against(study, paper), *_reasons(verdicts)]
+    return Layout(f"{study.name}-claims", study.name, question, tuple(columns), (Group(tuple(rows)),), tuple(notes), ())
+
+
+def contrast(claim: Claim) -> Phrase:
+    """The treatments of a claim and their claimed order: `kl 0.0001 > 0.001`, and what both have besides."""
+    common = {path: level for path, level in claim.a.items() if path in claim.b and claim.b[path] == level}
+    a, b = ({path: level for path, level in side.items() if path not in common} for side in (claim.a, claim.b))
+    order = " > " if claim.direction == "A above B" else " < "
+    second = (Level(next(iter(b.values()))),) if len(b) == 1 and a.keys() == b.keys() else _side(b)
+    return Phrase((*_side(a), order, *second), _side(common) if common else ())
+
+
+def _side(levels: Mapping[str, Any]) -> Sentence:
+    pieces = [piece for path, value in levels.items() for piece in (f", {path.split('.')[-1]} ", Level(value))]
+    return (str(pieces[0])[2:], *pieces[1:]) if pieces else ("baseline",)
+
+
+def _held_against(study: Study, paper: Paper) -> Sentence:
+    return (
+        f"Claims of {paper.name} ({paper.reference}) held against study {study.name} at scale {study.scale}. A claim "
+        "says at which of two levels a metric is higher (>) or lower (<); Δ is the metric at the first less that at "
+        "the second, paired by seed over ", Symbol("n"), " seeds, with its 95 % interval by Student’s ", Symbol("t"),
+        ". Reproduced: the interval excludes 0 on the claimed side; opposite: on the other side; inconclusive: it "
+        "includes 0, or there are fewer than two pairs; not corrected for the number of claims. Claims marked as ours "
+        "are not the paper’s.",
+    )  # fmt: skip
+
+
+def _reasons(verdicts: Sequence[tuple[Claim, Judgement]]) -> list[Sentence]:
+    ids: dict[str, list[str]] = {}
+    for claim, found in verdicts:
+        if found.reason:
+            ids.setdefault(found.reason, []).append(claim.id)
+    return [(f"{', '.join(names)}: {reason}.",) for reason, names in ids.items()]
 
 
 def _level(arm: Arm) -> Cell:

@@ -13,11 +13,12 @@ from ablate.design import show
 from ablate.spec import Study
 from ablate.store import Store
 from ablate.trials import Trial
-from analysis import emit_latex, emit_text
+from analysis import emit_latex, emit_text, papers
 from analysis.cells import Layout
+from analysis.claims import Claim, Judgement, judge
 from analysis.effects import Analysis, Effect, analyse
 from analysis.frame import tidy
-from analysis.layout import TROUBLES, Arm, arrange
+from analysis.layout import TROUBLES, Arm, arrange, arrange_claims
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,19 @@ class Table:
     analysis: Analysis
     metrics: tuple[str, ...]
     layout: Layout
+    claims: tuple[tuple[Claim, Judgement], ...] = ()
+    claims_layout: Layout | None = None
 
     def latex(self) -> str:
-        """A `table` environment that needs no package but booktabs."""
-        return emit_latex.latex(self.layout)
+        """A `table` environment that needs no package but booktabs, and another one for the claims."""
+        return "\n".join(map(emit_latex.latex, self._layouts()))
 
     def markdown(self) -> str:
-        """A pipe table with aligned columns, and notes."""
-        return emit_text.markdown(self.layout)
+        """A pipe table with aligned columns, and notes; another one for the claims."""
+        return "\n".join(map(emit_text.markdown, self._layouts()))
+
+    def _layouts(self) -> list[Layout]:
+        return [self.layout] if self.claims_layout is None else [self.layout, self.claims_layout]
 
     def csv(self) -> str:
         """One row per treatment at full precision, with a count per status and eight columns per metric."""
@@ -72,18 +78,26 @@ class Table:
             "primary": self.study.primary,
             "baseline": self.arms[0].treatment.levels,
             "rows": rows,
-            "claims": [],
+            "claims": [_judged(claim, found) for claim, found in self.claims],
             "noise": _finite(vars(self.analysis.noise)),
             "warnings": list(self.analysis.warnings),
         }
 
 
-def build_table(study: Study, trials: Sequence[Trial], store: Store, metrics: Sequence[str] | None = None) -> Table:
+def build_table(
+    study: Study,
+    trials: Sequence[Trial],
+    store: Store,
+    metrics: Sequence[str] | None = None,
+    paper: str | None = None,
+) -> Table:
     """Compare a study's trials with its baseline, as far as they have come.
 
     `metrics` are the columns, in order. Without it `latex` and `markdown` show the primary metric and the first of each
-    probe, and `csv` and `json` hold all. Raises ValueError for a metric that no probe reports.
+    probe, and `csv` and `json` hold all. The claims are those of `paper`, or of the study's own paper if it names one.
+    Raises ValueError for a metric that no probe reports and for an unknown paper.
     """
+    source = papers.load(name) if (name := paper or study.paper) else None
     if unknown := [name for name in metrics or () if name not in study.metrics]:
         raise ValueError(f"unknown metric '{unknown[0]}'; the study's probes report: {', '.join(study.metrics)}")
     frame = tidy(trials, store)
@@ -92,7 +106,11 @@ def build_table(study: Study, trials: Sequence[Trial], store: Store, metrics: Se
     counts = {label: Counter(frame["status"][frame["treatment"] == label]) for label in treatments}
     arms = tuple(Arm(treatments[label], counts[label], analysis.effects[label]) for label in treatments)
     layout = arrange(study, arms, analysis, metrics or default_metrics(study))
-    return Table(study, arms, analysis, tuple(metrics or study.metrics), layout)
+    if source is None:
+        return Table(study, arms, analysis, tuple(metrics or study.metrics), layout)
+    claims = tuple((claim, judge(claim, study, list(treatments.values()), frame)) for claim in source.claims)
+    below = arrange_claims(study, source, claims)
+    return Table(study, arms, analysis, tuple(metrics or study.metrics), layout, claims, below)
 
 
 def default_metrics(study: Study) -> list[str]:
@@ -107,6 +125,11 @@ def _cell(effect: Effect) -> dict[str, Any]:
         "n": effect.n, "mean": effect.mean, "sd": effect.sd, "pairs": change.n, "delta": change.mean, "low": change.low,
         "high": change.high, "p": effect.judged.p, "p_holm": effect.p_holm, "verdict": effect.verdict,
     }  # fmt: skip
+
+
+def _judged(claim: Claim, found: Judgement) -> dict[str, Any]:
+    said = {name: value for name, value in vars(claim).items() if name not in {"a", "b"}}
+    return {**said, "contrast": {"A": dict(claim.a), "B": dict(claim.b)}, **_finite(vars(found))}
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
