@@ -66,10 +66,10 @@ class Effect:
 class Noise:
     """What chance does to the primary metric; NaN where too few seeds tell.
 
-    `sd` is that of the paired differences and `correlation` that of a treatment's seeds with the baseline's, both
-    pooled over the treatments. `detectable`: the difference that `pairs` seeds find with 80 % power at 5 %, before
-    Holm's correction. `chance_gain`: by how much the best of `comparisons` treatments would seem better if all were
-    alike.
+    `sd` is that of the paired differences of a typical treatment, from the median of their variances, so that one
+    unstable treatment does not speak for all; `correlation` that of a treatment's seeds with the baseline's, the mean
+    over treatments. `detectable`: the difference that `pairs` seeds find with 80 % power at 5 %, before Holm's
+    correction. `chance_gain`: by how much the best of `comparisons` treatments would seem better if all were alike.
     """
 
     comparisons: int
@@ -186,15 +186,17 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def verdict(metric: Metric, judged: Change, p_holm: float | None) -> str:
-    """A change in a word. `p_holm` counts too where it is given, that is for the primary metric."""
+    """A change in a word. Where `p_holm` is given, that is for the primary metric, it must agree with the interval."""
     if judged.n < 2:
         return "too few seeds"
     if not math.isfinite(judged.mean):
         return "not finite"
     if judged.mean == 0 and judged.sd == 0:
         return "identical"
-    if judged.low <= 0 <= judged.high or (p_holm is not None and p_holm >= ALPHA):
+    if judged.low <= 0 <= judged.high:
         return "within noise"
+    if p_holm is not None and p_holm >= ALPHA:
+        return "unclear"
     if metric.direction == "none":
         return "higher" if judged.mean > 0 else "lower"
     return "better" if (judged.mean > 0) == (metric.direction == "up") else "worse"
@@ -202,18 +204,23 @@ def verdict(metric: Metric, judged: Change, p_holm: float | None) -> str:
 
 def measure_noise(metric: Metric, arms: Arms) -> Noise:
     """What chance does to a metric, from all treatments with at least two seeds of the baseline's."""
+    from scipy.special import gammaincinv
+
     baseline, *others = arms.values()
     shared = [np.array(_shared(arm, baseline)) for arm in others]
     shared = [pair for pair in shared if pair.shape[1] > 1 and np.isfinite(pair).all()]
     if not shared:
         return Noise(0, 0)
     pairs = max(pair.shape[1] for pair in shared)
-    covariances = np.array([np.cov(pair) * (pair.shape[1] - 1) for pair in shared])
-    together, ours, theirs = covariances[:, 0, 1].sum(), covariances[:, 0, 0].sum(), covariances[:, 1, 1].sum()
-    spread = math.sqrt(ours * theirs)
-    correlation = float(together / spread) if spread else math.nan
-    degrees = sum(pair.shape[1] - 1 for pair in shared)
-    sd = math.sqrt(max(0.0, (ours + theirs - 2 * together) / degrees))
+    # A variance of k degrees of freedom has its median at chi2's median / k of the truth, 0.69 for three seeds.
+    freedom = [pair.shape[1] - 1 for pair in shared]
+    variances = [
+        np.var(pair[0] - pair[1], ddof=1) * k / (2 * gammaincinv(k / 2, 0.5))
+        for pair, k in zip(shared, freedom, strict=True)
+    ]
+    sd = math.sqrt(float(np.median(variances)))
+    known = [pair for pair in shared if pair.std(axis=1).all()]
+    correlation = float(np.mean([np.corrcoef(pair)[0, 1] for pair in known])) if known else math.nan
     # Seeds' common part cancels in a difference; what is left of one treatment alone has sd / sqrt(2).
     gain = expected_best(len(shared)) * sd / math.sqrt(2 * pairs) if metric.direction in {"up", "down"} else math.nan
     return Noise(len(shared), pairs, sd, correlation, detectable(sd, pairs), gain)

@@ -199,7 +199,8 @@ def _how_to_read(study: Study, analysis: Analysis, metrics: Sequence[str]) -> li
     )  # fmt: skip
     star: Sentence = (
         f"A star marks an interval that excludes 0, for {study.primary} also ", Symbol("p"),
-        f" < 0.05 after Holm’s correction for {analysis.noise.comparisons} comparisons; others are not corrected.",
+        f" < 0.05 after Holm’s correction for {analysis.noise.comparisons} comparisons (unclear: the interval alone); "
+        "others are not corrected.",
     )  # fmt: skip
     if len(study.seeds) == 1:
         return [("One seed: no spread, no interval.",)]

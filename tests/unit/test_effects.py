@@ -117,7 +117,7 @@ def test_ten_treatments_without_effect_rarely_win() -> None:
 def test_a_verdict_follows_the_direction(metric: Metric, change: float, word: str) -> None:
     assert verdict(metric, Change(3, change, 0.1, change - 0.5, change + 0.5, 0.01), None) == word
     assert verdict(metric, Change(3, change, 0.1, change - 0.5, change + 0.5, 0.01), 0.049) == word
-    assert verdict(metric, Change(3, change, 0.1, change - 0.5, change + 0.5, 0.01), 0.05) == "within noise"
+    assert verdict(metric, Change(3, change, 0.1, change - 0.5, change + 0.5, 0.01), 0.05) == "unclear"
     assert verdict(metric, Change(3, change, 0.1, -2.0, 2.0, 0.6), None) == "within noise"
 
 
@@ -182,6 +182,15 @@ def test_noise_is_measured() -> None:
     assert noise.sd == pytest.approx(math.sqrt(2), rel=0.03)
     assert noise.correlation == pytest.approx(0.9, abs=0.01)
     assert noise.detectable == pytest.approx(2.8016 * noise.sd / math.sqrt(4000), rel=1e-3)
+
+
+def test_one_unstable_treatment_does_not_speak_for_all() -> None:
+    rng = np.random.default_rng(8)
+    values = rng.normal(0, 1, (400, 10, 3))
+    calm = np.mean([measure_noise(PSNR, arms(*study.tolist())).sd for study in values])
+    values[:, 9] *= 30
+    assert np.mean([measure_noise(PSNR, arms(*study.tolist())).sd for study in values]) == pytest.approx(calm, rel=0.12)
+    assert calm == pytest.approx(math.sqrt(2), rel=0.08)
 
 
 def test_the_gain_by_chance_is_what_identical_treatments_show() -> None:
