@@ -163,7 +163,8 @@ def _alive(running: dict[str, Any] | None) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    stat = Path(f"/proc/{running['pid']}/stat")  # a killed process that nobody has waited for still answers signals
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @dataclass(frozen=True)
