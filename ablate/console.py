@@ -27,8 +27,8 @@ class Progress:
         self.counts = {"done": self.total - len(pending), "diverged": 0, "failed": 0}
         self.running: dict[str, Event] = {}
         self.best: tuple[float, str] | None = None
-        self.begun = time.monotonic()
-        self.steps_at_start = sum(self.left.values())
+        self.first: tuple[float, int] | None = None
+        """When the first steps were reported, and how many were left then: what came before was start-up."""
         self.live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -50,6 +50,7 @@ class Progress:
         elif event.kind == "progress":
             self.running[signature] = event
             self.left[signature] = event.steps - event.step
+            self.first = self.first or (time.monotonic(), sum(self.left.values()))
         else:
             self.running.pop(signature, None)
             self.left.pop(signature, None)
@@ -60,9 +61,12 @@ class Progress:
 
     def eta_s(self) -> float | None:
         """Seconds left, from the steps per second measured so far over all workers."""
+        if self.first is None:
+            return None
+        begun, left_then = self.first
         left = sum(self.left.values())
-        made = self.steps_at_start - left
-        return (time.monotonic() - self.begun) / made * left if made > 0 else None
+        made = left_then - left
+        return (time.monotonic() - begun) / made * left if made > 0 else None
 
     def _line(self, event: Event) -> None:
         record = self.store.stage(event.trial.signature).record()

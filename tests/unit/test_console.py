@@ -1,0 +1,51 @@
+"""Progress: counts, the best so far, and the time left."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ablate import console
+from ablate.registry import Metric
+from ablate.schedule import Event
+from ablate.spec import Study
+from ablate.store import Record, Store
+from ablate.trials import expand
+
+PSNR = Metric("psnr", "dB", "up")
+
+
+def test_lines_count_trials_and_name_the_reason(tiny: Study, tmp_path: Path) -> None:
+    trials, store, said = expand(tiny), Store(tmp_path), io.StringIO()
+    with console.Progress(trials, trials[1:], store, PSNR, Console(file=said)) as progress:
+        store.stage(trials[1].signature).finish(Record(trials[1].signature, 1, "done", "", 6, {"psnr": 20.0}))
+        progress.notice(Event("started", trials[1]))
+        progress.notice(Event("done", trials[1]))
+        store.stage(trials[2].signature).finish(Record(trials[2].signature, 0, "done", "", 6, {"psnr": 21.5}))
+        progress.notice(Event("done", trials[2]))
+        progress.notice(Event("failed", trials[3], "out of memory"))
+    lines = said.getvalue().splitlines()
+    assert lines[0].startswith("[2/4] done  baseline s1  psnr 20.00")
+    assert lines[2].startswith("[4/4] failed  kl=1 s1  out of memory")
+    assert progress.best == (21.5, "kl=1 s0") and progress.running == {}
+
+
+def test_the_time_left_counts_from_the_first_report(
+    tiny: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    trials = expand(tiny)
+    progress = console.Progress(trials, trials, Store(tmp_path), PSNR, Console(file=io.StringIO()))
+    now += 500  # starting Ray must not count
+    progress.notice(Event("progress", trials[0], step=2, steps=6))
+    assert progress.eta_s() is None
+    now += 4
+    progress.notice(Event("progress", trials[0], step=4, steps=6))
+    assert progress.eta_s() == pytest.approx(4 / 2 * (2 + 3 * 6))
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(42, "42 s"), (420, "7 min"), (12600, "3.5 h")])
+def test_durations(seconds: float, text: str) -> None:
+    assert console.duration(seconds) == text
