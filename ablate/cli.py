@@ -65,6 +65,9 @@ def sweep(
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         ended = run(checked, place, resources, tracking or place.mlflow_uri, screen, inline=inline)
+    except schedule.ClusterError as error:
+        screen.print(str(error), style="red", soft_wrap=True)
+        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         screen.print("\nStopped; finished trials are kept. To go on, run the same command again:")
         screen.print(f"  ablate {' '.join(sys.argv[1:])}", soft_wrap=True)

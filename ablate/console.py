@@ -51,6 +51,8 @@ class Progress:
             self.running[signature] = event
             self.left[signature] = event.steps - event.step
             self.first = self.first or (time.monotonic(), sum(self.left.values()))
+        elif event.kind == "interrupted":
+            self.console.print(Text(f"{event.trial.name}  {event.reason}", style="yellow"), soft_wrap=True)
         else:
             self.running.pop(signature, None)
             self.left.pop(signature, None)

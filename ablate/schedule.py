@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,11 +32,15 @@ QUIET = {
 }
 
 
+class ClusterError(RuntimeError):
+    """The Ray cluster that was asked for cannot be reached."""
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened to a trial. `step`, `steps` and `losses` come with "progress"."""
 
-    kind: Literal["started", "progress", "done", "diverged", "failed"]
+    kind: Literal["started", "progress", "interrupted", "done", "diverged", "failed"]
     trial: Trial
     reason: str = ""
     step: int = 0
@@ -71,7 +76,7 @@ def run_inline(trials: list[Trial], store: Store, resources: Resources, notify: 
 
 
 def run_ray(trials: list[Trial], store: Store, resources: Resources, notify: Callable[[Event], None]) -> None:
-    """Run trials under Ray Tune and tell `notify` of every event, in this process."""
+    """Run trials under Ray Tune and tell `notify` of every event, in this process. Raises ClusterError."""
     from ray import tune
 
     by_order = {json.dumps(trial.order()): trial for trial in trials}
@@ -141,6 +146,10 @@ def _listener(by_order: dict[str, Trial], store: Store, notify: Callable[[Event]
                 said = {key: result[key] for key in ("step", "steps", "losses")}
                 self.notify(Event("progress", ours, **said))
 
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            reason = "lost its worker, goes on from its last checkpoint"
+            self.notify(Event("interrupted", self.by_order[trial.config["order"]], reason))
+
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             ours = self.by_order[trial.config["order"]]
             folder = self.store.stage(ours.signature)
@@ -157,15 +166,35 @@ def _ray(address: str | None, scratch: str) -> Iterator[None]:
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     import ray
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # a lost worker is told once, by us
+    if address:
+        find_cluster(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": scratch}
-    ray.init(**{"address": address, **own}, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        ray.init(**{"address": address, **own}, log_to_driver=False, logging_level=logging.CRITICAL)
+    except ConnectionError as error:
+        raise ClusterError(f"cannot join the Ray cluster at {address}: {error}") from error
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own there, which ends with a stack trace
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def find_cluster(address: str) -> None:
+    """Raise ClusterError if nobody listens at `host:port`, where Ray itself would try for minutes.
+
+    Clusters ask for a token by default; this machine's own is sent along where there is one.
+    """
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            raise ClusterError(f"there is no Ray cluster at {address}: {error}") from None
+    if (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def gpu_count() -> int:

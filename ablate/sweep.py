@@ -176,7 +176,7 @@ def follower(mirror: "Mirror | NoMirror", progress: console.Progress) -> Callabl
             if now - followed.setdefault(event.trial.signature, now) > FOLLOW_S:
                 followed[event.trial.signature] = now
                 mirror.follow(event.trial)
-        else:
+        elif event.kind != "interrupted":
             mirror.finish(event.trial)
         progress.notice(event)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -260,6 +261,13 @@ def test_a_killed_sweep_resumes_to_the_same_numbers(write_study: Write, tmp_path
     assert documents("table", study, "--store", cut) == documents("table", study, "--store", whole)
 
 
+def test_a_cluster_that_is_not_there_is_said_at_once(write_study: Write, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = ablate("sweep", write_study(), "--store", tmp_path, "--tracking", "none", "--address", f"127.0.0.1:{port}")
+    assert done.returncode == 2 and f"there is no Ray cluster at 127.0.0.1:{port}" in done.stderr
+
+
 def test_a_lost_worker_is_replaced(write_study: Write, tmp_path: Path) -> None:
     """SIGKILL of a Ray worker in the middle of a trial: the sweep goes on and ends well."""
     study = write_study(
@@ -277,6 +285,7 @@ def test_a_lost_worker_is_replaced(write_study: Write, tmp_path: Path) -> None:
     psutil.Process(json.loads(running[0].read_text())["pid"]).kill()
     _, said = process.communicate(timeout=200)
     assert process.returncode == 0, said
+    assert "lost its worker" in said and "Traceback" not in said
     assert documents("status", study, "--store", store)["trials"]["done"] == 4
 
 
