@@ -77,7 +77,10 @@ def run_inline(trials: list[Trial], store: Store, resources: Resources, notify: 
 
 def run_ray(trials: list[Trial], store: Store, resources: Resources, notify: Callable[[Event], None]) -> None:
     """Run trials under Ray Tune and tell `notify` of every event, in this process. Raises ClusterError."""
-    from ray import tune
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    if resources.address:
+        find_cluster(resources.address)
+    from ray import tune  # reads the environment
 
     by_order = {json.dumps(trial.order()): trial for trial in trials}
     root = str(store.root.resolve())
@@ -163,12 +166,9 @@ def _listener(by_order: dict[str, Trial], store: Store, notify: Callable[[Event]
 @contextmanager
 def _ray(address: str | None, scratch: str) -> Iterator[None]:
     """A Ray cluster: the one at `address`, or a local one that ends with the sweep. Ray's own chatter is off."""
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # a lost worker is told once, by us
-    if address:
-        find_cluster(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": scratch}
     try:
