@@ -62,7 +62,7 @@ def sweep(
     share = gpus if gpus is not None else float(machine_gpus > 0)
     resources = schedule.Resources(cpus, share, workers, address)
     place = Store(store)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # not via SIGINT: a shell's background jobs ignore that
     try:
         ended = run(checked, place, resources, tracking or place.mlflow_uri, screen, inline=inline)
     except schedule.ClusterError as error:

@@ -397,7 +397,7 @@ def test_ui_says_links_and_ends_with_its_server(study, store):
         assert any(f"{url}/#/experiments/1/runs?workflowType" in line for line in said)
         assert urllib.request.urlopen(f"{url}/health", timeout=5).status == 200
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         assert process.wait(20) == 0
     with pytest.raises(OSError):
         urllib.request.urlopen(f"{url}/health", timeout=2)
