@@ -309,5 +309,9 @@ def test_being_stopped_says_how_to_go_on(write_study: Write, tmp_path: Path, how
         assert process.poll() is None
         time.sleep(0.05)
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            kill_tree(process)
     assert process.returncode == 130 and f"sweep {study}" in said and "Traceback" not in said, said
