@@ -85,7 +85,7 @@ def run_ray(trials: list[Trial], store: Store, resources: Resources, notify: Cal
     by_order = {json.dumps(trial.order()): trial for trial in trials}
     root = str(store.root.resolve())
     worker = tune.with_resources(
-        tune.with_parameters(_work, root=root, threads=resources.cpus),
+        tune.with_parameters(_work, root=root, threads=resources.cpus, gpu=resources.gpus > 0),
         {"cpu": resources.cpus, "gpu": resources.gpus},
     )
     with tempfile.TemporaryDirectory(prefix="ablate-") as scratch, _ray(resources.address, scratch):
@@ -107,14 +107,14 @@ def run_ray(trials: list[Trial], store: Store, resources: Resources, notify: Cal
         tuner.fit()
 
 
-def _work(config: dict[str, Any], root: str, threads: int) -> None:
+def _work(config: dict[str, Any], root: str, threads: int, gpu: bool) -> None:
     """A Tune trial: one of ours, from the first step that the store lacks."""
     import torch
     from ray import tune
 
     from ablate.run import run_trial
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if gpu else "cpu")
     result = run_trial(
         json.loads(config["order"]),
         Store(Path(root)),
