@@ -1,0 +1,92 @@
+"""Keyframe-based temporal compression (KTC): a 2D half for the first frame of each group, a 3D half for the others.
+
+Wu et al., "Improved Video VAE for Latent Video Diffusion Model", 2025 (IV-VAE, arXiv 2411.06449, section 3; figures 2b
+and 2d). Convolutions of both halves read all channels; the 2D half's look at one frame. Norms, attention and resampling
+keep the halves apart. In time the 2D half keeps the first of two frames and repeats one, where the 3D half convolves.
+Half of the latent's channels are of the 2D half, and either half draws three channels of each frame, of which that of
+its duty is taken. Both halves can thus start as an image VAE of half the width and half the latent channels.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ablate.registry import Settings
+from ablate.slots import Padding
+from ablate.video_slots import Branch, Past, TemporalConv, cat_frames, split_first
+from components.branch.single import Single
+from components.frames import DoubleTime, FrameConv, HalveTime, TwinConv
+
+
+class Config(Settings):
+    """No settings."""
+
+    halves: ClassVar = 2
+
+
+def build(config: Config, temporal_conv: TemporalConv, padding: Padding) -> Branch:
+    return Twin(temporal_conv, padding)
+
+
+class Twin(Branch):
+    halves = 2
+
+    def __init__(self, temporal_conv: TemporalConv, padding: Padding) -> None:
+        self.temporal_conv, self.padding = temporal_conv, padding
+
+    @property
+    def half(self) -> Branch:
+        return Single(self.temporal_conv, self.padding)
+
+    def conv(self, before: int, after: int, group: int) -> nn.Module:
+        if group == 1:
+            return FrameConv(before, after, 3, self.padding)
+        spatial = FrameConv(before, after // 2, 3, self.padding)
+        return TwinConv(spatial, self.temporal_conv(before, after // 2, group))
+
+    def halve_time(self, channels: int) -> nn.Module:
+        return TwinTime(KeepFirst(), HalveTime(channels // 2))
+
+    def double_time(self, channels: int) -> nn.Module:
+        return TwinTime(Repeat(), DoubleTime(channels // 2))
+
+    def moments(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Of `b 2z t h w` in the order mean and log-variance of the 2D half, then of the 3D half."""
+        mean_2d, logvar_2d, mean_3d, logvar_3d = h.chunk(4, dim=1)
+        return torch.cat([mean_2d, mean_3d], 1), torch.cat([logvar_2d, logvar_3d], 1)
+
+    def frames(self, y: Tensor, group: int, past: Past | None) -> Tensor:
+        """The clip's first frame and the first of each group by the 2D half, the others by the 3D half."""
+        first, rest = split_first(y, past)
+        is_key = torch.arange(rest.shape[2], device=y.device) % group == 0
+        key, others = rest.chunk(2, dim=1)
+        return cat_frames([first[:, :3], torch.where(is_key[:, None, None], key, others)])
+
+
+class TwinTime(nn.Module):
+    """A change of the number of frames, each half by itself."""
+
+    def __init__(self, spatial: nn.Module, temporal: nn.Module) -> None:
+        super().__init__()
+        self.spatial, self.temporal = spatial, temporal
+
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+        half, other = x.chunk(2, dim=1)
+        return torch.cat([self.spatial(half, past), self.temporal(other, past)], 1)
+
+
+class KeepFirst(nn.Module):
+    """The first of every two frames; the clip's first frame is kept besides."""
+
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+        first, rest = split_first(x, past)
+        return cat_frames([first, rest[:, :, ::2]])
+
+
+class Repeat(nn.Module):
+    """Every frame twice, but the clip's first frame once."""
+
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+        first, rest = split_first(x, past)
+        return cat_frames([first, rest[:, :, :, None].expand(-1, -1, -1, 2, -1, -1).flatten(2, 3)])

@@ -1,0 +1,97 @@
+"""Any folder of videos, searched recursively: mp4, mov, mkv, webm, avi, m4v, gif.
+
+Read by PyAV from the start of each video, its first stream of pictures, all frames as they are stored: a rotation that
+a player would make is not made, and frames of a variable rate count alike. Held out are the videos of a folder of their
+own, or the given share of all, as in `folder`.
+"""
+
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from ablate.data import ClipSettings, Misfit, Picture, Split, check_pictures
+from ablate.sizes import Pixels, Resize, resize
+from components.files import Source
+
+SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
+
+
+class Config(ClipSettings):
+    """`path`: the folder. `heldout_fraction`: the share of it that is held out, unless `heldout_path` names a folder.
+
+    `length`: frames of a training video that are read; clips are drawn from them. `damaged_share`: up to this share of
+    the files of a split may be undecodable; they are skipped and counted. Videos that are too short or too small, or
+    whose frames differ in size, are errors.
+    """
+
+    path: str
+    heldout_path: str | None = None
+    heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    length: PositiveInt = 64
+    damaged_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+    @property
+    def tolerated(self) -> float:
+        return self.damaged_share
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if self.length < self.frames:
+            raise ValueError(f"length ({self.length} frames) is less than frames ({self.frames})")
+        return self
+
+    def preflight(self) -> None:
+        """Raise ValueError if PyAV or a folder is missing; names and counts what is unreadable, too small or short."""
+        try:
+            import av  # noqa: F401
+        except ModuleNotFoundError:
+            raise ValueError("data/video_folder needs PyAV: pip install 'ablate-vae[video]'") from None
+        check_pictures("video_folder", self, self.frame_size)
+
+    def frame_size(self, path: Path, split: Split) -> tuple[int, int]:
+        """Height and width of a video's frames by its header. Raises Misfit where that says that it is too short."""
+        import av
+
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise Misfit("without a stream of pictures")
+            stream = container.streams.video[0]
+            least = self.frames if split == "train" else self.heldout_frames
+            if 0 < stream.frames < least:  # 0 where the header does not say
+                raise Misfit(f"shorter than the clip of {least} frames")
+            return stream.height, stream.width
+
+
+def build(config: Config, split: Split) -> list[Picture]:
+    """The videos of a split, by relative name. Raises ValueError if a folder is missing or holds too few videos."""
+    files = Source("video_folder", "video", SUFFIXES).files(
+        config.path, config.heldout_path, config.heldout_fraction, split
+    )
+    if split == "train":
+        read = partial(read_clip, frames=config.length, short_side=config.resize_to, method=config.resize)
+    else:
+        read = partial(read_clip, frames=config.heldout_frames, short_side=0, method="none")
+    return [Picture(name, partial(read, path), path) for name, path in files]
+
+
+def read_clip(path: Path, frames: int, short_side: int, method: Resize) -> Pixels:
+    """The first frames of a video, `t h w 3` with t <= `frames`, each resized as it comes, which bounds the memory.
+
+    Raises what PyAV raises for a damaged file, Misfit for one without pictures and where frames differ in size.
+    """
+    import av
+
+    with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise Misfit("without a stream of pictures")
+        stored = islice(container.decode(container.streams.video[0]), frames)
+        clip = [resize(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), short_side, method) for frame in stored]
+    if len({frame.shape for frame in clip}) > 1:
+        raise Misfit("of frames that differ in size")
+    if not clip:
+        raise Misfit("without a frame")
+    return np.stack(clip)

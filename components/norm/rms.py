@@ -1,0 +1,19 @@
+"""Each pixel's vector of channels scaled to unit mean square (Zhang and Sennrich, 2019, arXiv 1910.07467).
+
+Blind to other pixels and to other frames, so that a clip may be cut into chunks anywhere. In models of two halves each
+half is scaled by itself, as in IV-VAE (arXiv 2411.06449): one that starts as a copy of an image VAE then computes what
+that does, whatever the other half holds.
+"""
+
+from torch import nn
+
+from ablate.registry import Settings
+from components.layers import RMSNorm
+
+
+class Config(Settings):
+    """No settings."""
+
+
+def build(config: Config, channels: int, latent_channels: int | None, halves: int = 1) -> nn.Module:
+    return RMSNorm(channels, halves)

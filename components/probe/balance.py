@@ -1,0 +1,142 @@
+"""Balance: are the frames of a group, which share a latent frame, reconstructed equally well? If not, videos flicker.
+
+IV-VAE (Wu et al., arXiv 2411.06449, figure 1b) shows it as SSIM by position in the group: a causal convolution shows
+later frames of a group more of it than earlier ones. To compare positions on one clip confounds them with the content,
+its motion and its cadence. Here each clip is reconstructed once for each position that its first frame can have: in
+windows shifted by one frame each, so that every frame that counts is seen once at every position. The first frame of a
+window and its first group, which have nothing like the others' past, do not count.
+
+With e the squared error of a clip at a position, a clip's errors are held relative to their mean over positions, so
+that clips count alike. Errors below those of rounding to 8 bits are not told apart. The gap is a maximum over positions
+and thus never below 0, so look at `balance/p` too: positions are permuted within clips, all frames of a clip alike,
+since their errors are not independent. A blurry model has smaller gaps: compare at similar PSNR. Where the first frame
+of a group is drawn by other layers, as by IV-VAE's keyframe branch, a gap is no fault of the convolution.
+"""
+
+import torch
+from torch import Tensor
+
+from ablate.registry import Metric, Settings
+from ablate.slots import Findings, Probe, Subject
+from components.measure import GREY_LEVELS, displayed, per_frame
+from components.periodic import TINY
+
+METRICS = (
+    Metric("balance/gap", "dB", "down", "squared error at the worst position of a group over that at the best"),
+    Metric("balance/p", "1", "none", "chance of so uneven positions if clips did not agree on them", decimals=3),
+    Metric("balance/eta2", "1", "down", "share of position in errors' variance within clips, 1/clips by chance"),
+    Metric("balance/skew", "dB", "target", "squared error at position 2 over that at position 4"),
+    Metric("balance/beat", "1", "down", "power of PSNR over time at once or twice a group, over the median power"),
+    Metric("balance/seam", "1", "target", "error of changes between groups over that of changes inside", target=1.0),
+    Metric("balance/luma", "gl", "down", "sd over positions of how far the mean brightness is off", decimals=3),
+    *(
+        Metric(f"balance/psnr_{p}", "dB", "up", f"PSNR at position {p} of a group, of the same frames at each")
+        for p in (1, 2, 3, 4)
+    ),
+)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+ROUNDING = 1 / 12 / GREY_LEVELS**2
+DRAWS = 999
+
+
+class Config(Settings):
+    """No settings: numbers of all studies are comparable."""
+
+    def smallest(self, stride: int) -> int:
+        """Side in px from which on the first metric is reported, for a model of that stride."""
+        return stride
+
+    def shortest(self) -> int:
+        """Frames of a held-out clip from which on the first metric is reported, for groups of 4."""
+        return 16
+
+
+def build(config: Config) -> Probe:
+    return examine
+
+
+def examine(subject: Subject) -> Findings:
+    """Reports nothing without clips of 4g frames or more, g >= 2 to a group; single positions only for g = 4."""
+    group, clips = subject.vae.groups, subject.clips
+    count = 0 if clips is None or group < 2 else clips.shape[2] // group - 1  # groups of a window
+    if clips is None or count < 3:
+        return Findings({})
+    windows = [clips[:, :, shift : shift + 1 + count * group] for shift in range(group)]
+    pairs = [(x, displayed(subject.reconstruct(x))) for x in windows]
+
+    errors = [per_frame(_squared_error, x, y).double().cpu() + ROUNDING for x, y in pairs]
+    profile = by_position(errors, group).mean(1)  # n p
+    relative = (profile / profile.mean(1, keepdim=True)).mean(0)
+    decibels = [-10 * error.log10() for error in errors]
+    brightness = by_position([per_frame(_brightness_error, x, y).double().cpu() for x, y in pairs], group)
+    eta2, chance = position_share(profile.log10())
+    metrics = {
+        "balance/gap": (10 * (relative.max() / relative.min()).log10()).item(),
+        "balance/p": chance,
+        "balance/eta2": eta2,
+        "balance/beat": beat(torch.cat([values[:, group + 1 :] for values in decibels]), group),
+        "balance/seam": _seam(pairs, group),
+        "balance/luma": GREY_LEVELS * brightness.mean((0, 1)).std(correction=0).item(),
+    }
+    if group == 4:
+        metrics["balance/skew"] = (10 * (relative[1] / relative[3]).log10()).item()
+        positions = by_position(decibels, group).mean((0, 1))
+        metrics |= {f"balance/psnr_{p}": value for p, value in enumerate(positions.tolist(), 1)}
+    return Findings(metrics)
+
+
+def by_position(values: list[Tensor], group: int) -> Tensor:
+    """Values `n t` of the frames of each shifted window, as `n f p`: of the same f frames at each position.
+
+    Those are the frames of a clip that are past the first group in every window. Frame f of the clip is frame f - s of
+    the window with shift s, hence there at position f - s - 1, modulo the group.
+    """
+    frames = range(2 * group, values[0].shape[1])
+    shifts = [[(f - 1 - p) % group for p in range(group)] for f in frames]
+    columns = [values[s][:, f - s] for f, row in zip(frames, shifts, strict=True) for s in row]
+    table: Tensor = torch.stack(columns, 1).unflatten(1, (len(frames), group))
+    return table
+
+
+def position_share(values: Tensor) -> tuple[float, float]:
+    """Share of the variance within clips, of values `n p`, that is between positions; and how likely by chance.
+
+    The chance is a share of permutations of each clip's positions, this one among them. NaN for values that are not
+    finite.
+    """
+    if not values.isfinite().all():
+        return torch.nan, torch.nan
+    centred = values - values.mean(1, keepdim=True)
+    total = centred.square().sum() + TINY
+    generator = torch.Generator().manual_seed(0)
+    orders = torch.rand(DRAWS, *values.shape, generator=generator).argsort(2)
+    permuted = centred.expand(DRAWS, -1, -1).gather(2, orders).mean(1)  # draws p
+    between = centred.mean(0).square().sum()
+    as_uneven = (permuted.square().sum(1) >= between * (1 - 1e-12)).sum().item()
+    return (len(values) * between / total).item(), (1 + as_uneven) / (1 + DRAWS)
+
+
+def beat(series: Tensor, group: int) -> float:
+    """Of series over time `m t`, t whole groups, the larger power at 1 or 2 cycles a group over the others' median."""
+    length = series.shape[1]
+    power = torch.fft.rfft(series - series.mean(1, keepdim=True)).abs().square().mean(0)
+    beats = [k for k in (length // group, 2 * length // group) if k < len(power)]
+    others = [k for k in range(1, len(power)) if k not in beats]
+    ratio: Tensor = (power[beats].max() + TINY) / (power[others].median() + TINY)
+    return ratio.item()
+
+
+def _squared_error(x: Tensor, y: Tensor) -> Tensor:
+    return (x - y).square().mean((1, 2, 3))
+
+
+def _brightness_error(x: Tensor, y: Tensor) -> Tensor:
+    return ((y - x).mean((2, 3)) * x.new_tensor(LUMA)).sum(1)
+
+
+def _seam(pairs: list[tuple[Tensor, Tensor]], group: int) -> float:
+    """Squared error of the change from frame to frame: steps from group to group over those inside, as a mean."""
+    residual = torch.cat([(y - x)[:, :, group + 1 :] for x, y in pairs])  # without the first frame and group
+    steps = residual.diff(dim=2).square().mean((0, 1, 3, 4)).double().cpu() + ROUNDING
+    border = torch.arange(1, len(steps) + 1) % group == 0
+    return (steps[border].mean() / steps[~border].mean()).item()

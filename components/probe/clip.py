@@ -1,0 +1,81 @@
+"""Clips: the first frame and those after it, and a strip of frames to look at.
+
+A video autoencoder gives the first frame a latent frame of its own, so that it has the rate of a still picture, several
+times that of the others. A mean over all frames hides how the others fare, the more the shorter the clip. Users see it
+as a first frame that is crisp while what follows is not.
+
+PSNR of a clip as a whole is of the squared error of all its frames; the mean of its frames' PSNR is larger, the more so
+the more the frames differ (Jensen).
+"""
+
+import torch
+from torch import Tensor
+
+from ablate.registry import Metric, Settings
+from ablate.slots import Findings, Probe, Subject
+from components.measure import Picture, displayed, enlarged, per_frame, psnr, ssim
+
+METRICS = (
+    Metric("clip/psnr_rest", "dB", "up", "PSNR of the frames after the first, mean of their values"),
+    Metric("clip/psnr_first", "dB", "up", "the same of the first frame"),
+    Metric("clip/first_gain", "dB", "target", "PSNR of the first frame less that of those after it"),
+    Metric("clip/psnr_pooled", "dB", "up", "PSNR of the squared error of a whole clip, mean of the clips' values"),
+    Metric("clip/ssim_rest", "1", "up", "structural similarity of the frames after the first", decimals=4),
+    Metric("clip/ssim_first", "1", "up", "the same of the first frame", decimals=4),
+)
+STRIP_FRAMES, STRIP_CLIPS = 9, 2
+STRIP_SIDE = 64
+ERROR_GAIN = 8
+
+
+class Config(Settings):
+    """No settings: numbers of all studies are comparable."""
+
+    def smallest(self, stride: int) -> int:
+        """Side in px from which on the first metric is reported, for a model of that stride."""
+        return -(-11 // stride) * stride  # the window of SSIM
+
+    def shortest(self) -> int:
+        """Frames of a held-out clip from which on the first metric is reported."""
+        return 5
+
+
+def build(config: Config) -> Probe:
+    return examine
+
+
+def examine(subject: Subject) -> Findings:
+    """Reports nothing without clips of two groups. Picture: `strip`, the first frames of two clips, see there."""
+    if subject.clips is None or subject.frames == 1:
+        return Findings({})
+    x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
+    frames, similar = per_frame(psnr, x, y), per_frame(ssim, x, y)
+    values = {
+        "clip/psnr_rest": frames[:, 1:].mean(1),
+        "clip/psnr_first": frames[:, 0],
+        "clip/first_gain": frames[:, 0] - frames[:, 1:].mean(1),
+        "clip/psnr_pooled": -10 * (x - y).square().mean((1, 2, 3, 4)).log10(),
+        "clip/ssim_rest": similar[:, 1:].mean(1),
+        "clip/ssim_first": similar[:, 0],
+    }
+    return Findings(
+        metrics={name: value.mean().item() for name, value in values.items()},
+        per_image={name: value.tolist() for name, value in values.items()},
+        pictures={"strip": strip(x, y)},
+    )
+
+
+def strip(x: Tensor, y: Tensor) -> Picture:
+    """For each of the first clips a row of source frames, of reconstructed ones and of differences, 8 times.
+
+    Frames are cropped to 64 px about their centre, smaller ones enlarged by a whole factor.
+    """
+    side = min(x.shape[-1], STRIP_SIDE)
+    first = (x.shape[-1] - side) // 2
+    window = (..., slice(first, first + side), slice(first, first + side))
+    rows = [
+        torch.cat(list(clip[window].unbind(1)[:STRIP_FRAMES]), -1)
+        for source, decoded in zip(x[:STRIP_CLIPS], y[:STRIP_CLIPS], strict=True)
+        for clip in (source, decoded, (decoded - source).abs() * ERROR_GAIN)
+    ]
+    return enlarged(torch.cat(rows, -2), STRIP_SIDE // side)

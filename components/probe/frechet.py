@@ -1,0 +1,111 @@
+"""Fréchet distance between features of clips and of their reconstructions: of a fixed random network, or of I3D.
+
+`frechet/random3d` needs no weights: three random 3D convolutions, the same for all, with every position in space and
+time a sample, so that it compares what local patterns in space and time there are. It is no FVD, and its numbers mean
+nothing beside published ones.
+
+`fvd` is reported where `i3d` names the TorchScript file that StyleGAN-V and most others use (Unterthiner et al., 2018;
+Carreira and Zisserman's I3D trained on Kinetics-400). It is given frames of 224 px, bilinear, and its 400 logits are
+the features of a clip. FVD is comparable within one implementation only, for equally long and equally many clips: two
+common ones differ by 10 %. Few clips bias it upwards, since their covariance has not the rank of the features.
+"""
+
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ablate.registry import Metric, Settings
+from ablate.slots import Findings, Probe, Subject
+from components.measure import displayed
+
+METRICS = (
+    Metric("frechet/random3d", "1", "down", "Fréchet distance of a random network's features, 1000 times", decimals=3),
+    Metric("fvd", "1", "down", "Fréchet video distance, only where I3D is given"),
+)
+CHANNELS, STRIDES = (3, 16, 32, 32), ((1, 2, 2), (2, 2, 2), (1, 1, 1))
+I3D_SIDE, I3D_FRAMES = 224, 10
+BATCH = 8
+
+
+class Config(Settings):
+    """`i3d`: path of I3D as a TorchScript file. Loading it runs the code in it: give none that you do not trust."""
+
+    i3d: str | None = None
+
+    def smallest(self, stride: int) -> int:
+        """Side in px from which on the first metric is reported, for a model of that stride."""
+        return -(-8 // stride) * stride
+
+    def shortest(self) -> int:
+        """Frames of a held-out clip from which on all metrics are reported."""
+        return 5 if self.i3d is None else I3D_FRAMES + 3  # of which whole groups are left
+
+    def preflight(self) -> None:
+        """Raise ValueError if the file of I3D is not there."""
+        if self.i3d is not None and not Path(self.i3d).expanduser().is_file():
+            raise ValueError(f"probe/frechet: there is no file {self.i3d}")
+
+
+def build(config: Config) -> Probe:
+    def examine(subject: Subject) -> Findings:
+        """Reports nothing without clips of two groups, and no FVD of less than 10 frames."""
+        if subject.clips is None or subject.frames == 1:
+            return Findings({})
+        x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
+        metrics = {"frechet/random3d": 1000 * frechet_distance(random_features(x), random_features(y))}
+        if config.i3d is not None and subject.frames >= I3D_FRAMES:
+            i3d = torch.jit.load(str(Path(config.i3d).expanduser()), map_location=x.device).eval()
+            metrics["fvd"] = frechet_distance(_logits(i3d, x), _logits(i3d, y))
+        return Findings(metrics)
+
+    return examine
+
+
+@torch.inference_mode()
+def random_features(x: Tensor) -> Tensor:
+    """Features of clips `n 3 t h w` in [0, 1] at every second frame and fourth pixel: `m 32`, float64 on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [
+        torch.randn(after, before, 3, 3, 3, generator=generator) * (2 / (27 * before)) ** 0.5
+        for before, after in pairwise(CHANNELS)
+    ]
+    found = []
+    for h in (x * 2 - 1).split(BATCH):
+        for weight, stride in zip(weights, STRIDES, strict=True):
+            h = F.leaky_relu(F.conv3d(h, weight.to(h), stride=stride, padding=1), 0.2)
+        found.append(h.transpose(0, 1).flatten(1).T.double().cpu())
+    return torch.cat(found)
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """Of Gaussians with the means and covariances of samples `m c`, float64: |difference|^2 + tr(A + B - 2 (AB)^(1/2)).
+
+    NaN for samples that are not finite.
+    """
+    if not (a.isfinite().all() and b.isfinite().all()):
+        return torch.nan
+    shift = (a.mean(0) - b.mean(0)).square().sum()
+    first, second = a.T.cov(), b.T.cov()
+    root = _root(first)
+    cross = torch.linalg.eigvalsh(root @ second @ root).clamp(min=0).sqrt().sum()  # has the eigenvalues of AB
+    distance: Tensor = shift + first.trace() + second.trace() - 2 * cross
+    return max(0.0, distance.item())
+
+
+def _root(covariance: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(covariance)
+    root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    return root
+
+
+@torch.inference_mode()
+def _logits(i3d: nn.Module, x: Tensor) -> Tensor:
+    """I3D's logits of clips `n 3 t s s` in [0, 1]: `n 400`, float64 on the CPU."""
+    found = []
+    for clips in x.split(BATCH):
+        resized = F.interpolate(clips, (clips.shape[2], I3D_SIDE, I3D_SIDE), mode="trilinear", align_corners=False)
+        found.append(i3d(resized * 2 - 1, rescale=False, resize=False, return_features=True).double().cpu())
+    return torch.cat(found)

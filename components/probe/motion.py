@@ -1,0 +1,62 @@
+"""Motion: what speed costs.
+
+Natural videos mostly hold little motion, so that a mean over them says little of how a model does when things move;
+IV-VAE (Wu et al., arXiv 2411.06449) made MotionHD, a set of videos of uniformly spread motion, for that reason. The
+speed of a clip is the mean length of its known flow, in px a frame; PSNR is of its frames after the first. Clips of
+different speeds differ in content too: compare models on the same clips, not slopes between data sets.
+"""
+
+from torch import Tensor
+
+from ablate.registry import Metric, Settings
+from ablate.slots import Findings, Probe, Subject
+from components.measure import displayed, per_frame, psnr
+
+METRICS = (
+    Metric("motion/psnr_fast", "dB", "up", "PSNR of the fastest third of the clips"),
+    Metric("motion/psnr_slow", "dB", "up", "the same of the slowest third"),
+    Metric("motion/slope", "dB/(px/frame)", "up", "PSNR over speed, least squares over clips"),
+    Metric("motion/speed", "px/frame", "none", "mean speed of the clips"),
+)
+
+
+class Config(Settings):
+    """No settings: numbers of all studies are comparable."""
+
+    def smallest(self, stride: int) -> int:
+        """Side in px from which on the first metric is reported, for a model of that stride."""
+        return stride
+
+    def shortest(self) -> int:
+        """Frames of a held-out clip from which on the first metric is reported."""
+        return 5
+
+
+def build(config: Config) -> Probe:
+    return examine
+
+
+def examine(subject: Subject) -> Findings:
+    """Reports nothing without three clips of two groups or more whose motion is known. NaN slope for equal speeds."""
+    if subject.clips is None or subject.frames == 1 or subject.flow is None or len(subject.clips) < 3:
+        return Findings({})
+    speed = subject.flow[:, :, : subject.frames - 1].norm(dim=1).mean((1, 2, 3)).double().cpu()
+    x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
+    values = per_frame(psnr, x, y)[:, 1:].mean(1).double().cpu()
+    by_speed = values[speed.argsort()]
+    third = len(values) // 3
+    return Findings(
+        metrics={
+            "motion/psnr_fast": by_speed[-third:].mean().item(),
+            "motion/psnr_slow": by_speed[:third].mean().item(),
+            "motion/slope": _slope(speed, values).item(),
+            "motion/speed": speed.mean().item(),
+        },
+        per_image={"motion/speed": speed.tolist()},
+    )
+
+
+def _slope(x: Tensor, y: Tensor) -> Tensor:
+    """Of the line through points by least squares."""
+    centred = x - x.mean()
+    return (centred * (y - y.mean())).sum() / centred.square().sum()
