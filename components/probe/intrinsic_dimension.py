@@ -23,9 +23,11 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ablate.registry import Metric, Settings
 from ablate.slots import Findings, Probe, Subject
+from components.measure import sheet
 
 METRICS = (
     Metric("idim/twonn", "1", "none", "dimension of latent vectors of single positions, by two nearest neighbours"),
@@ -33,6 +35,8 @@ METRICS = (
 )
 WINDOW = 8
 POINTS = 2048
+PICTURES = 4
+TINY = torch.finfo(torch.float64).tiny
 FITTED = 0.9
 """The share of points of smallest ratio that the line is fitted to, as in the paper: the largest are unreliable."""
 
@@ -50,7 +54,10 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> Findings:
-    """Reports nothing for latents under 8 x 8, and no `idim/viv` of too few windows to fit the covariance to."""
+    """Reports nothing for latents under 8 x 8, and no `idim/viv` of too few windows to fit the covariance to.
+
+    Picture: pictures beside the first three principal components of their latents, as red, green and blue.
+    """
     z = subject.posterior.mean.cpu().double()
     if z.shape[-1] < WINDOW:
         return Findings({})
@@ -62,7 +69,29 @@ def examine(subject: Subject) -> Findings:
     count, channels, positions = windows.shape
     if count * channels >= 2 * positions and count * positions >= 2 * channels:
         metrics["idim/viv"] = irreducible_variance(windows)
-    return Findings(metrics)
+    shown = enlarge(components(z[:PICTURES]), subject.images.shape[-1])
+    return Findings(metrics, pictures={"latent_pca": sheet(subject.images[:PICTURES].cpu(), shown)})
+
+
+def components(z: Tensor) -> Tensor:
+    """The first three principal components of latent vectors `n z h w`, each from 0 to 1 over 2 sds either way."""
+    n, channels, height, width = z.shape
+    vectors = z.transpose(0, 1).flatten(1)
+    vectors = vectors - vectors.mean(1, keepdim=True)
+    if not vectors.isfinite().all():
+        return torch.full((n, 3, height, width), math.nan)
+    values, axes = torch.linalg.eigh(vectors @ vectors.T / vectors.shape[1])
+    axes = axes * torch.where(axes.sum(0) < 0, -1.0, 1.0)  # an axis has no sign of its own
+    count = min(3, channels)
+    scores = axes[:, -count:].flip(1).T @ vectors / (values[-count:].flip(0)[:, None].clamp(min=TINY).sqrt())
+    shown = F.pad(scores, (0, 0, 0, 3 - count)).view(3, n, height, width).transpose(0, 1)
+    return (shown / 4 + 0.5).clamp(0, 1)
+
+
+def enlarge(x: Tensor, side: int) -> Tensor:
+    """Each place of `n c s s` as a square, cut to `side` px."""
+    factor = -(-side // x.shape[-1])
+    return x.repeat_interleave(factor, 2).repeat_interleave(factor, 3)[..., :side, :side].float()
 
 
 def two_nearest_neighbours(points: Tensor) -> float:

@@ -40,6 +40,7 @@ METRICS = (
     Metric("spec/sec25", "1", "down", "the same above the lowest quarter", decimals=3),
     Metric("spec/kl_rise", "1", "down", "rise of hf_tail when the latent is drawn from its posterior"),
     Metric("spec/kl_floor", "1", "down", "where the posterior's noise alone lies in the log profile of the draw"),
+    Metric("spec/hf_tail_draw", "1", "down", "hf_tail of a draw from the posterior, which is what is diffused"),
     Metric("spec/hf_tail_rgb", "1", "none", "hf_tail of the pictures at the latent's size"),
     Metric("spec/hf_tail_authors", "1", "down", "hf_tail as the authors compute it, which offsets lower"),
 )
@@ -87,6 +88,7 @@ def examine(subject: Subject) -> Findings:
         "spec/sec25": _share_above(energy, 0.25),
         "spec/kl_rise": _tail(drawn) - _tail(profile),
         "spec/kl_floor": _floor(posterior.logvar.cpu().double(), draw),
+        "spec/hf_tail_draw": _tail(drawn),
         "spec/hf_tail_rgb": _tail(pictures),
         "spec/hf_tail_authors": _tail(authors),
     }

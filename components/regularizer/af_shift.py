@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,12 +23,12 @@ from ablate.slots import Autoencoder, Regularizer, Step
 
 
 class Config(Settings):
-    """`strength`: the term's factor in the training loss, 1 in the paper; without the term the level is `none`.
+    """`strength`: the term's factor in the training loss, 1 in the paper; 0 is the same as `none`.
 
     `reach`: the longest shift as a share of the side.
     """
 
-    strength: PositiveFloat
+    strength: NonNegativeFloat
     reach: float = Field(0.375, gt=0, lt=1)
 
 

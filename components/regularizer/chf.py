@@ -13,7 +13,7 @@ further pass of the decoder.
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from ablate.registry import Settings
@@ -22,14 +22,14 @@ from components.dct import chop
 
 
 class Config(Settings):
-    """`strength`: the term's factor in the training loss; without the term the slot's level is `none`.
+    """`strength`: the term's factor in the training loss; 0 is the same as `none`.
 
     `block`: side of the blocks of the latents. `r_max`: the largest share to erase; ours, the authors' is not known.
     `cut`: `zigzag` erases the last coefficients in JPEG's order; `square` keeps a corner of k x k, with r of the
     frequencies of each axis erased and thus more of the coefficients: half is three quarters.
     """
 
-    strength: PositiveFloat
+    strength: NonNegativeFloat
     block: int = Field(8, gt=1)
     r_max: float = Field(0.5, gt=0, lt=1)
     cut: Literal["zigzag", "square"] = "zigzag"

@@ -13,6 +13,7 @@ new side of the latents is uniform from `least` of the old one to one less than 
 in the authors' setting. Their discriminator draws its own transformation; here it sees the autoencoder's pictures.
 """
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -25,16 +26,20 @@ from components.transformation import Transformation
 
 
 class Config(Settings):
-    """`strength`: the share of transformed steps, 1 - p_alpha of the paper; without them the slot's level is `none`.
+    """`strength`: the share of transformed steps, 1 - p_alpha of the paper; 0 is the same as `none`.
 
     `prior`: the share of the other steps that reconstruct a reduced picture. `resample`: the filter.
     `least`: the smallest scale. A discriminator may need more than the quarter of a small crop.
     """
 
-    strength: float = Field(gt=0, le=1)
+    strength: float = Field(ge=0, le=1)
     prior: float = Field(0.25, ge=0, le=1)
     resample: Literal["bilinear", "bicubic"] = "bilinear"
     least: float = Field(0.25, gt=0, lt=1)
+
+    def smallest_latent(self, side: int) -> int:
+        """The least side of latents that the decoder is given, as `Transformation` draws it."""
+        return max(1, math.ceil(self.least * side))
 
 
 def build(config: Config) -> Alteration:

@@ -10,7 +10,7 @@ the paper's, the lowest equivariance error of its table goes with the worst pict
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,12 +21,12 @@ from components.transformation import Transformation
 
 
 class Config(Settings):
-    """`strength`: the term's factor in the training loss; without the term the slot's level is `none`.
+    """`strength`: the term's factor in the training loss; 0 is the same as `none`.
 
     `resample`: the filter. `least`: the smallest scale.
     """
 
-    strength: PositiveFloat
+    strength: NonNegativeFloat
     resample: Literal["bilinear", "bicubic"] = "bilinear"
     least: float = Field(0.25, gt=0, lt=1)
 

@@ -10,7 +10,7 @@ decoder's first layer grow instead: see `normalize`.
 """
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from ablate.registry import Settings
@@ -19,13 +19,13 @@ from components.dct import blocks_dct
 
 
 class Config(Settings):
-    """`strength`: the penalty's factor in the training loss; without the penalty the slot's level is `none`.
+    """`strength`: the penalty's factor in the training loss; 0 is the same as `none`.
 
     `block`: side of the blocks. `power`: how steeply the price rises with the frequency.
     `normalize`: divide each channel by its standard deviation over the batch first, ours: the size of z is then free.
     """
 
-    strength: PositiveFloat
+    strength: NonNegativeFloat
     block: int = Field(8, gt=1)
     power: PositiveFloat = 2.0
     normalize: bool = False

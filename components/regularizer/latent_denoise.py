@@ -10,7 +10,7 @@ outgrow the noise.
 """
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from ablate.registry import Settings
@@ -18,9 +18,9 @@ from ablate.slots import Alteration, Autoencoder, SeedOf
 
 
 class Config(Settings):
-    """`strength`: standard deviation of the noise, gamma of the paper, which has 3; without it the level is `none`."""
+    """`strength`: standard deviation of the noise, gamma of the paper (3 there); 0 is the same as `none`."""
 
-    strength: PositiveFloat
+    strength: NonNegativeFloat
 
 
 def build(config: Config) -> Alteration:

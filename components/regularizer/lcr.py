@@ -9,7 +9,7 @@ windows side by side and pictures. On video its windows span two frames. The pap
 ratio of gradients, which is left out here: its 0.02 is thus not this factor.
 """
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,12 +18,12 @@ from ablate.slots import Autoencoder, Regularizer, Step
 
 
 class Config(Settings):
-    """`strength`: the term's factor in the training loss; without the term the slot's level is `none`.
+    """`strength`: the term's factor in the training loss; 0 is the same as `none`.
 
     `threshold`: the correlation from which on nothing is asked.
     """
 
-    strength: PositiveFloat
+    strength: NonNegativeFloat
     threshold: float = Field(0.75, gt=-1, le=1)
 
 

@@ -16,7 +16,7 @@ an outlier is pulled in a little harder, and the other places are not pushed apa
 decoder sees.
 """
 
-from pydantic import PositiveFloat
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.linalg import vector_norm
 
@@ -25,12 +25,12 @@ from ablate.slots import Autoencoder, Regularizer, Step
 
 
 class Config(Settings):
-    """`strength`: the penalty's factor in the training loss; without the penalty the slot's level is `none`.
+    """`strength`: the penalty's factor in the training loss; 0 is the same as `none`.
 
     `r`: how many standard deviations are free.
     """
 
-    strength: PositiveFloat
+    strength: NonNegativeFloat
     r: PositiveFloat = 3.0
 
 

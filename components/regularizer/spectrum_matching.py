@@ -13,7 +13,7 @@ the authors blur and take points. The size of z is free: no gradient along it.
 """
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from ablate.registry import Settings
@@ -26,12 +26,12 @@ FLOOR = 1e-8
 
 
 class Config(Settings):
-    """`strength`: the term's factor in the training loss; without the term the slot's level is `none`.
+    """`strength`: the term's factor in the training loss; 0 is the same as `none`.
 
     `delta`: the power of frequency that flattens the picture's spectrum. `rings`: their number.
     """
 
-    strength: PositiveFloat
+    strength: NonNegativeFloat
     delta: NonNegativeFloat = 1.0
     rings: int = Field(16, gt=1)
 

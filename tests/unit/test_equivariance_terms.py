@@ -13,13 +13,16 @@ from torch import nn
 
 from ablate import data, registry, run, train
 from ablate.identity import derive
+from ablate.preflight import try_models
 from ablate.slots import Alteration, Autoencoder, Posterior, Step
 from ablate.spec import load_study
 from ablate.store import Store
+from ablate.strict_yaml import StudyError
 from ablate.trials import expand
 from components.regularizer.af_shift import inside_error, shift
 from components.regularizer.hf_penalty import high_frequencies
 from components.regularizer.lcr import local_correlation
+from components.regularizer.se import fewer_frames
 from components.regularizer.spectrum_matching import spectrum
 from components.rescale import MODES, rescale, turn
 from components.transformation import Transformation
@@ -157,6 +160,42 @@ def test_se_of_a_decoder_that_doubles():
     for factor in (2, 4):
         found = loss_of("se", Identity(lambda z: 2 * z), x, factors=[factor], strength=0.5)
         assert found.item() == pytest.approx(0.5 / factor**2, rel=0.05)
+
+
+def test_frames_are_reduced_but_for_the_first():
+    clip = normal(2, 3, 17, 8, 8)
+    latents = normal(2, 4, 5, 8, 8, seed=1)
+    assert [fewer_frames(v, 2).shape[2] for v in (clip, latents)] == [9, 3]
+    for by in (1, 2, 4):
+        found = fewer_frames(clip, by)
+        assert torch.equal(found[:, :, 0], clip[:, :, 0])
+        for t in range(1, found.shape[2]):
+            assert torch.allclose(found[:, :, t], clip[:, :, 1 + (t - 1) * by : 1 + t * by].mean(2), atol=1e-6)
+    for wrong, by in ((clip, 3), (clip[:, :, 0], 2)):
+        with pytest.raises(ValueError, match="frames after the first"):
+            fewer_frames(wrong, by)
+    for step in range(4):
+        assert loss_of("se", Identity(), normal(2, 3, 9, 16, 16), step, temporal_factors=[1, 2, 4]).item() == 0
+    settings = registry.level("regularizer", "se").Config.read({"strength": 1, "temporal_factors": [2, 3]})
+    assert settings.latent_frames_multiple == 6
+    assert "temporal_factors" not in registry.level("regularizer", "se").Config.read({"strength": 1}).identity()
+
+
+def test_clips_that_do_not_divide_and_pictures_are_refused_where_frames_are_to_be_reduced(write_study):
+    regularizer = "regularizer: {level: se, strength: 0.25, factors: [2], temporal_factors: [2]}"
+    path = write_study((LOSS, f"{LOSS}\n  {regularizer}"))
+    reason = "needs clips whose latent frames after the first are a multiple of 2, found"
+    with pytest.raises(StudyError, match=f"{reason} pictures"):
+        load_study(path)
+    clips = ("data: {level: leaves", "data: {level: moving_leaves, size: 32, frames: 5, heldout_frames: 8")
+    video = ("model: {level: image_kl, channels: [8, 8]", "model: {level: video_kl, halve_time: 1, channels: [8, 8]")
+    path = write_study((LOSS, f"{LOSS}\n  {regularizer}"), clips, video)
+    assert load_study(path).baseline, "2 latent frames after the first"
+    path.write_text(
+        path.read_text().replace("halve_time: 1", "halve_time: 0").replace("factors: [2]}", "factors: [3]}")
+    )
+    with pytest.raises(StudyError, match=r"a multiple of 3, found 4 \(frames 5, time stride 1\)"):
+        load_study(path)
 
 
 @pytest.mark.parametrize(("exponent", "half", "quarter"), [(0, 0.5, 0.25), (2, 0.86, 0.72)])
@@ -563,10 +602,33 @@ def test_latents_that_do_not_divide_are_refused():
     assert found == {"se": 6, "chf": 5, "hf_penalty": 8}
 
 
+@pytest.mark.parametrize(
+    ("regularizer", "fits"),
+    [
+        ("{level: se, strength: 0.25}", False),
+        ("{level: eq, strength: 0.5}", False),
+        ("{level: se, strength: 0.25, factors: [2]}", True),
+        ("{level: se, strength: 0}", True),
+        ("none", True),
+    ],
+)
+def test_a_decoder_that_cannot_take_reduced_latents_is_found_before_it_trains(write_study, regularizer, fits):
+    """Alias-free up-sampling reflects three places; of 8 latents a side a quarter is 2, a half 4."""
+    deeper = ("channels: [8, 8]", "channels: [8, 8, 8]"), ("crop: 16", "crop: 32"), ("size: 32", "size: 64")
+    parts = f"padding: reflect\n  upsample: alias_free\n  regularizer: {regularizer}"
+    study = load_study(write_study(("padding: reflect", parts), *deeper))
+    if fits:
+        try_models(study, expand(study)[:1])
+    else:
+        with pytest.raises(StudyError, match="the model cannot be built: padding: reflect by"):
+            try_models(study, expand(study)[:1])
+
+
 @pytest.mark.parametrize("level", list(LEVELS))
-def test_off_is_another_level_and_not_a_strength_of_nothing(level):
+def test_strength_is_a_factor_from_0_on(level):
     config = registry.level("regularizer", level).Config
-    for wrong in ({}, {"strength": 0}, {"strength": -1.0}, {"strength": 0.5, "alpha": 1}):
+    assert config.read({"strength": 0}).strength == 0
+    for wrong in ({}, {"strength": -1.0}, {"strength": 0.5, "alpha": 1}):
         with pytest.raises(ValueError, match=r"strength|alpha"):
             config.read(wrong)
     assert isinstance(registry.build("regularizer", level, LEVELS[level]), Alteration) == (level in ALTERING)

@@ -211,3 +211,16 @@ def test_both_factors_of_the_covariance_are_found_and_a_dead_channel_is_none() -
 def test_too_few_windows_have_no_covariance() -> None:
     found = intrinsic_dimension.examine(Subject(Identity(), torch.rand(2, 3, 8, 8))).metrics
     assert set(found) == {"idim/twonn"}
+
+
+def test_principal_components_are_those_of_numpy_up_to_their_sign() -> None:
+    z = power_law(2, 4, 6) * torch.tensor([3.0, 1, 2, 0.1, 0.5, 0.2], dtype=torch.float64)[:, None, None]
+    vectors = z.transpose(0, 1).flatten(1).numpy()
+    u, s, _ = np.linalg.svd(vectors - vectors.mean(1, keepdims=True), full_matrices=False)
+    found = (intrinsic_dimension.components(z) - 0.5).transpose(0, 1).flatten(1).numpy() * 4
+    for k in range(3):
+        scores = u[:, k] @ (vectors - vectors.mean(1, keepdims=True)) / (s[k] / math.sqrt(vectors.shape[1]))
+        expected = scores.clip(-2, 2)
+        assert min(np.abs(found[k] - expected).max(), np.abs(found[k] + expected).max()) < 1e-9
+    one = intrinsic_dimension.components(z[:, :1])
+    assert one.shape == (4, 3, 32, 32) and torch.all(one[:, 1:] == 0.5)
