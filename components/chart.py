@@ -22,9 +22,10 @@ class Line(NamedTuple):
     spread: Tensor | None = None
 
 
-def chart(lines: Sequence[Line], x_label: str, y_label: str) -> Picture:
-    """Up to four lines with a legend, `384 512 3`. What is not finite is left out."""
+def chart(lines: Sequence[Line], x_label: str, y_label: str, *, log: bool = False) -> Picture:
+    """Up to four lines with a legend, `384 512 3`; both axes are linear or `log`. What is not finite is left out."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), layout="constrained")
     axes = figure.add_subplot(xlabel=x_label, ylabel=y_label)
@@ -32,6 +33,12 @@ def chart(lines: Sequence[Line], x_label: str, y_label: str) -> Picture:
         axes.plot(x.numpy(), y.numpy(), dashes, color=colour, label=label, linewidth=1.5)
         if spread is not None:
             axes.fill_between(x.numpy(), (y - spread).numpy(), (y + spread).numpy(), color=colour, alpha=0.2, lw=0)
+    if log:
+        axes.set(xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):  # plain numbers, few enough not to overlap
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", fontsize="small", ncols=2)
     drawn = io.BytesIO()

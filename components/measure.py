@@ -3,6 +3,7 @@
 Images are `n 3 h w` in [0, 1], fp32. One grey level (gl) is 1/255.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
     structure = (2 * (xy - mx * my) + c2) / (xx - mx * mx + yy - my * my + c2)
     return (luminance * structure).mean((1, 2, 3))
+
+
+def per_frame(measure: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """A measure of images for each frame of clips `n 3 t h w`: `n t`."""
+    return torch.stack([measure(*pair) for pair in zip(x.unbind(2), y.unbind(2), strict=True)], 1)
 
 
 def gaussian_blur(x: Tensor, sigma: float, radius: int) -> Tensor:

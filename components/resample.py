@@ -12,6 +12,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ablate.slots import Padding
 
@@ -64,6 +65,15 @@ def double(x: Tensor, taps: Taps, padding: Padding) -> Tensor:
         phases = [_weighted_sum(x, dim, [2 * tap for tap in taps[p::2]], p, size) for p in (0, 1)]
         x = torch.stack(phases, dim + 1).flatten(dim, dim + 1)
     return x
+
+
+def filtered_silu(x: Tensor, padding: Padding) -> Tensor:
+    """SiLU of `b c h w` on a grid twice as fine, so that the detail it adds above the band is filtered, not aliased.
+
+    StyleGAN3's (Karras et al., 2021, arXiv 2106.12423, section 3), with `half_band` both ways. Pads by up to 6 px.
+    """
+    taps = half_band()
+    return halve(F.silu(double(x, taps, padding)), taps, padding)
 
 
 def pad_replicate(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:

@@ -2,6 +2,9 @@
 
 Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017 (arXiv 1611.07004, section 3.2.2
 and appendix 6.1); in autoencoders since Esser et al., 2021 (arXiv 2012.09841). Pads with zeros always.
+
+With `clips` its convolutions see three frames, as in the 3D PatchGANs of video autoencoders: the first looks at each
+frame and its neighbours, those after it halve the number of frames where they halve the size.
 """
 
 from typing import Literal
@@ -29,6 +32,7 @@ class Config(Settings):
     E softplus(-D(y)) (Goodfellow et al., 2014, arXiv 1406.2661, section 3). `vanilla` is as in latent diffusion.
     `lecam`: the weight of LeCam regularisation, see `LeCam`; 0 is off, Open-MAGVIT2 (arXiv 2409.04410) has 0.05.
     `start`: the step of the trial, counted over all stages, after which the discriminator trains.
+    `clips`: judge clips, by 3 x 4 x 4 convolutions in place of 4 x 4 ones.
     """
 
     width: PositiveInt = 64
@@ -36,6 +40,12 @@ class Config(Settings):
     loss: Literal["hinge", "vanilla", "non_saturating"] = added("hinge", absent_means="hinge")
     lecam: NonNegativeFloat = added(0.0, absent_means=0.0)
     start: NonNegativeInt = added(0, absent_means=0)
+    clips: bool = added(False, absent_means=False)
+
+    @property
+    def shortest(self) -> int:
+        """Frames of the shortest clip; 1 where it judges pictures."""
+        return 2 if self.clips else 1
 
     @property
     def smallest(self) -> int:
@@ -54,21 +64,27 @@ class PatchGAN(Discriminator):
         super().__init__()
         width, layers = config.width, config.layers
         widths = [width * min(2**i, MAX_MULTIPLE) for i in range(layers + 1)]
-        blocks: list[nn.Module] = [Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+
+        def conv(before: int, after: int, stride: int, *, bias: bool = True) -> nn.Module:
+            if not config.clips:
+                return Conv2d(before, after, 4, stride=stride, padding=1, bias=bias)
+            in_time = 1 if before == 3 else stride
+            return Conv3d(before, after, (3, 4, 4), stride=(in_time, stride, stride), padding=1, bias=bias)
+
+        norm = BatchNorm3d if config.clips else BatchNorm2d
+        blocks: list[nn.Module] = [conv(3, width, 2), nn.LeakyReLU(0.2)]
         for i in range(1, layers + 1):
             stride = 2 if i < layers else 1
-            blocks += [
-                Conv2d(widths[i - 1], widths[i], 4, stride=stride, padding=1, bias=False),
-                BatchNorm2d(widths[i]),
-                nn.LeakyReLU(0.2),
-            ]
-        self.layers = nn.Sequential(*blocks, Conv2d(widths[-1], 1, 4, padding=1))
+            blocks += [conv(widths[i - 1], widths[i], stride, bias=False), norm(widths[i]), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*blocks, conv(widths[-1], 1, 1))
         self.smallest = config.smallest
         self.game = config.loss
         self.lecam = LeCam(config.lecam) if config.lecam else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Images `b 3 h w` in [-1, 1] to logits `b 1 h/2^layers - 2 w/2^layers - 2` (rounded down).
+
+        Clips `b 3 t h w` to logits `b 1 t/2^(layers - 1) ...` (rounded up).
 
         Raises ValueError when h or w is too small to leave a logit.
         """
@@ -129,6 +145,22 @@ class Conv2d(nn.Conv2d):
 
 class BatchNorm2d(nn.BatchNorm2d):
     """Weights from N(1, 0.02), as Isola et al. draw them."""
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.normal_(self.weight, 1.0, 0.02)
+
+
+class Conv3d(nn.Conv3d):
+    """As `Conv2d`."""
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.normal_(self.weight, 0.0, 0.02)
+
+
+class BatchNorm3d(nn.BatchNorm3d):
+    """As `BatchNorm2d`."""
 
     def reset_parameters(self) -> None:
         super().reset_parameters()

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ablate.registry import Settings
 from ablate.slots import Step, Term
+from components.layers import pictures
 
 
 class Config(Settings):
@@ -62,7 +63,7 @@ def build(config: Config) -> Term:
 
 
 class Perceptual(Term):
-    """Mean over b of a frozen network's distance between target and reconstruction, both in [-1, 1]."""
+    """Mean over b, of clips over frames too, of a frozen network's distance between target and reconstruction."""
 
     of = "reconstruction"
     smallest = 32  # VGG-16 halves the size four times
@@ -72,7 +73,8 @@ class Perceptual(Term):
         self.network = network.eval().requires_grad_(False)
 
     def forward(self, step: Step) -> Tensor:
-        distance: Tensor = self.network(step.x, step.y)
+        x, y = (batch if batch.ndim == 4 else pictures(batch) for batch in (step.x, step.y))
+        distance: Tensor = self.network(x, y)
         return distance.float().mean()
 
     def train(self, mode: bool = True) -> "Perceptual":

@@ -9,6 +9,8 @@ With `patch`, pixels are rearranged into channels first and back last, as in LTX
 convolution, which draws a grid even on constants, whatever the up-sampling level.
 """
 
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -19,6 +21,7 @@ from torch.nn import functional as F
 from ablate.registry import Settings, added
 from ablate.slots import LOGVAR_RANGE, Autoencoder, Parts, Posterior
 from components.layers import Conv2d
+from components.resample import filtered_silu
 
 
 class Config(Settings):
@@ -27,6 +30,7 @@ class Config(Settings):
     `blocks`: residual blocks at each level of the encoder; the decoder has one more. `mid_attention`: self-attention at
     the coarsest size, between two residual blocks, in both. `patch`: side in px of the squares whose pixels are the
     channels of the first convolution's input and of the last one's output. The stride is patch * 2^(levels - 1).
+    `activation`: `filtered_silu` is taken on a grid twice as fine, as in StyleGAN3, at about five times the cost.
     """
 
     channels: tuple[PositiveInt, ...] = Field(min_length=1, max_length=6)
@@ -34,6 +38,7 @@ class Config(Settings):
     blocks: PositiveInt = 2
     mid_attention: bool = True
     patch: Literal[1, 2, 4] = added(1, absent_means=1)
+    activation: Literal["silu", "filtered_silu"] = added("silu", absent_means="silu")
 
     @property
     def stride(self) -> int:
@@ -48,6 +53,10 @@ class ImageKL(Autoencoder):
     def __init__(self, config: Config, encoder: Parts, decoder: Parts) -> None:
         super().__init__()
         z = config.latent_channels
+        if config.activation == "filtered_silu":
+            encoder, decoder = (
+                replace(half, activation=partial(filtered_silu, padding=half.padding)) for half in (encoder, decoder)
+            )
         self.stride = config.stride
         self.latent_channels = z
         self.encoder = Encoder(config, encoder)
@@ -90,6 +99,7 @@ class Encoder(nn.Module):
     def __init__(self, config: Config, parts: Parts) -> None:
         super().__init__()
         channels = config.channels
+        self.activation = parts.activation
         self.patches = nn.PixelUnshuffle(config.patch) if config.patch > 1 else nn.Identity()
         self.conv_in = Conv2d(3 * config.patch**2, channels[0], 3, parts.padding)
         self.down_blocks = nn.ModuleList(
@@ -105,7 +115,7 @@ class Encoder(nn.Module):
         for block in self.down_blocks:
             h = block(h)
         h = self.mid_block(h, None)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(h, None)))
+        out: Tensor = self.conv_out(self.activation(self.conv_norm_out(h, None)))
         return out
 
 
@@ -116,6 +126,7 @@ class Decoder(nn.Module):
         super().__init__()
         z = config.latent_channels
         channels = config.channels[::-1]
+        self.activation = parts.activation
         self.conv_in = Conv2d(z, channels[0], 3, parts.padding)
         self.mid_block = MidBlock(channels[0], z, config.mid_attention, parts)
         self.up_blocks = nn.ModuleList(
@@ -130,7 +141,7 @@ class Decoder(nn.Module):
         h = self.mid_block(self.conv_in(h), z)
         for block in self.up_blocks:
             h = block(h, z)
-        out: Tensor = self.unpatch(self.conv_out(F.silu(self.conv_norm_out(h, z))))
+        out: Tensor = self.unpatch(self.conv_out(self.activation(self.conv_norm_out(h, z))))
         return out
 
 
@@ -184,10 +195,11 @@ class MidBlock(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """h + conv(silu(norm(conv(silu(norm(h)))))), with a 1 x 1 convolution of h where the number of channels changes."""
+    """h + conv(act(norm(conv(act(norm(h)))))), with a 1 x 1 convolution of h where the number of channels changes."""
 
     def __init__(self, before: int, after: int, z: int | None, parts: Parts) -> None:
         super().__init__()
+        self.activation = parts.activation
         self.norm1 = parts.norm(before, z)
         self.conv1 = Conv2d(before, after, 3, parts.padding)
         self.norm2 = parts.norm(after, z)
@@ -195,8 +207,8 @@ class ResBlock(nn.Module):
         self.conv_shortcut = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
 
     def forward(self, h: Tensor, z: Tensor | None) -> Tensor:
-        inner = self.conv1(F.silu(self.norm1(h, z)))
-        inner = self.conv2(F.silu(self.norm2(inner, z)))
+        inner = self.conv1(self.activation(self.norm1(h, z)))
+        inner = self.conv2(self.activation(self.norm2(inner, z)))
         out: Tensor = self.conv_shortcut(h) + inner
         return out
 

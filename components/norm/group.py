@@ -13,6 +13,11 @@ class Config(Settings):
     groups: PositiveInt = 32
 
 
-def build(config: Config, channels: int, latent_channels: int | None) -> nn.Module:
-    """Module `forward(h, z)`. Raises ValueError when the channels do not divide into the groups."""
+def build(config: Config, channels: int, latent_channels: int | None, halves: int = 1) -> nn.Module:
+    """Module `forward(h, z)`; on clips a group's statistics are over all frames.
+
+    Raises ValueError when the channels do not divide into the groups, or a group would be of both halves.
+    """
+    if config.groups % halves:
+        raise ValueError(f"norm: {config.groups} groups do not divide into {halves} halves; set norm.groups")
     return GroupNorm(config.groups, channels)

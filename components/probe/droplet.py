@@ -98,8 +98,7 @@ def examine(subject: Subject) -> Findings:
 @torch.inference_mode()
 def _norms(subject: Subject) -> tuple[Tensor, Tensor, Tensor]:
     """Norms of the latents `n h w`; for each block of the decoder max over median, `blocks n`, and largest values."""
-    vae, latents = subject.vae, subject.posterior.mean
-    blocks = vae.decoder_blocks
+    latents, blocks = subject.posterior.mean, subject.vae.decoder_blocks
     peaks: list[list[Tensor]] = [[] for _ in blocks]
     largest: list[Tensor] = []
 
@@ -113,8 +112,8 @@ def _norms(subject: Subject) -> tuple[Tensor, Tensor, Tensor]:
     with ExitStack() as hooks:
         for block, seen in zip(blocks, peaks, strict=True):
             hooks.enter_context(watch(block, seen))
-        for z in latents.split(subject.batch) if blocks else ():
-            vae.decode(z)
+        if blocks:
+            subject.decode(latents)
     norms = latents.norm(dim=1).cpu()
     if not blocks:
         return norms, torch.empty(0), torch.empty(0)

@@ -37,7 +37,10 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> Findings:
-    mean, logvar = subject.posterior.mean.cpu().double(), subject.posterior.logvar.cpu().double()
+    """Of clips where there are any, whose latent frames share their channels."""
+    posterior = subject.posterior if subject.clips is None else subject.clip_posterior
+    reconstruction = subject.reconstruction if subject.clips is None else subject.clip_reconstruction
+    mean, logvar = posterior.mean.cpu().double(), posterior.logvar.cpu().double()
     nats = (mean.square() + logvar.exp() - 1 - logvar) / 2
     per_channel = nats.transpose(0, 1).flatten(1).mean(1)
     per_image = nats.flatten(1).sum(1)
@@ -47,7 +50,7 @@ def examine(subject: Subject) -> Findings:
             "health/kl_nats": per_image.mean().item(),
             "health/z_std": mean.std(correction=0).item(),
             "health/posterior_floor": _count(logvar <= LOGVAR_RANGE[0], logvar) / logvar.numel(),
-            "health/nonfinite": (~subject.reconstruction.isfinite()).double().mean().item(),
+            "health/nonfinite": (~reconstruction.isfinite()).double().mean().item(),
         },
         per_image={"health/kl_nats": per_image.tolist()},
     )

@@ -1,6 +1,7 @@
 """How far reconstructions are from their sources: PSNR and SSIM.
 
-Both are taken image by image on [0, 1] after clamping, in fp32, and then averaged. SSIM: Wang, Bovik, Sheikh &
+Both are taken image by image on [0, 1] after clamping, in fp32, and then averaged; of clips frame by frame, then over
+the frames of a clip, then over clips. The `clip` probe tells their frames apart. SSIM: Wang, Bovik, Sheikh &
 Simoncelli, IEEE TIP 13(4), 2004, with its 11 x 11 Gaussian window on the valid region.
 """
 
@@ -13,6 +14,7 @@ METRICS = (
     Metric("ssim", "1", "up", "structural similarity, 1 is identical", decimals=4),
 )
 CHEAP = True
+MEASURES = {"psnr": measure.psnr, "ssim": measure.ssim}
 ERROR_GAIN = 8
 
 
@@ -29,9 +31,17 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> Findings:
-    """Pictures: `reconstruction` (source | reconstruction, an image per row) and `error_x8` (difference, 8 times)."""
-    x, y = subject.images, measure.displayed(subject.reconstruction)
-    values = {"psnr": measure.psnr(x, y), "ssim": measure.ssim(x, y)}
+    """Pictures: `reconstruction` (source | reconstruction, an image per row) and `error_x8` (difference, 8 times).
+
+    Of clips, these are of their middle frames.
+    """
+    if subject.clips is None:
+        x, y = subject.images, measure.displayed(subject.reconstruction)
+        values = {name: of_images(x, y) for name, of_images in MEASURES.items()}
+    else:
+        clips, decoded = subject.whole_clips, measure.displayed(subject.clip_reconstruction)
+        values = {name: measure.per_frame(of_images, clips, decoded).mean(1) for name, of_images in MEASURES.items()}
+        x, y = (frames[:, :, subject.frames // 2] for frames in (clips, decoded))
     return Findings(
         metrics={name: value.mean().item() for name, value in values.items()},
         per_image={name: value.tolist() for name, value in values.items()},

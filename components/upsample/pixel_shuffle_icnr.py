@@ -1,13 +1,13 @@
 """Sub-pixel convolution whose four phases start with equal weights: at first it convolves, then doubles to the nearest.
 
-Aitken et al., "Checkerboard artifact free sub-pixel convolution", 2017 (arXiv 1707.02937). Nothing holds the phases
-together once training begins.
+Aitken et al., "Checkerboard artifact free sub-pixel convolution", 2017 (arXiv 1707.02937). Nothing but `project` holds
+the phases together once training begins.
 """
 
 import torch
 from torch import Tensor, nn
 
-from ablate.registry import Settings
+from ablate.registry import Settings, added
 from ablate.slots import Padding
 from components.layers import Conv2d
 from components.resample import pad_replicate
@@ -18,9 +18,12 @@ class Config(Settings):
 
     A constant picture then stays free of a grid whatever the weights (Sugawara et al., 2018, arXiv 1806.02658);
     `grid/polyphase`, which sees the convolution alone, does not know of it. The border pixel is repeated for it.
+    `project`: use the mean of the four phases' weights at every step. They then get equal gradients and stay equal, so
+    that the level remains what it is at first, a convolution doubled to the nearest.
     """
 
     blur: bool = False
+    project: bool = added(False, absent_means=False)
 
 
 def build(config: Config, channels: int, padding: Padding) -> nn.Module:
@@ -33,7 +36,7 @@ class SubPixelConv(nn.Module):
     def __init__(self, config: Config, channels: int, padding: Padding) -> None:
         super().__init__()
         self.blur = config.blur
-        self.conv = EqualPhases(channels, 4 * channels, 3, padding)
+        self.conv = (ProjectedPhases if config.project else EqualPhases)(channels, 4 * channels, 3, padding)
         self.shuffle = nn.PixelShuffle(2)
 
     def forward(self, h: Tensor) -> Tensor:
@@ -56,3 +59,13 @@ class EqualPhases(Conv2d):
         assert drawn.bias is not None
         self.weight.copy_(drawn.weight.repeat_interleave(4, 0))
         self.bias.copy_(drawn.bias.repeat_interleave(4, 0))
+
+
+class ProjectedPhases(EqualPhases):
+    """The same, whose four output channels of a square are kept alike: each convolves by the mean of the four."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        assert bias is not None
+        mean, offset = (part.unflatten(0, (-1, 4)).mean(1).repeat_interleave(4, 0) for part in (weight, bias))
+        out: Tensor = super()._conv_forward(input, mean, offset)
+        return out

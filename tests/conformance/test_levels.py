@@ -47,7 +47,7 @@ def test_settings_read_from_the_source_are_those_of_the_module(slot, name):
 def test_defaults_survive_a_round_trip_through_plain_values(slot, name):
     config = registry.level(slot, name).Config
     schema = config.model_json_schema()
-    example = {"string": "x", "number": 1, "integer": 1, "array": [8, 16]}
+    example = {"string": "x", "number": 1, "integer": 1, "array": [8, 16, 16]}
     settings = config.read({key: example[schema["properties"][key]["type"]] for key in schema.get("required", [])})
     assert config.read(json.loads(json.dumps(settings.plain()))) == settings
 

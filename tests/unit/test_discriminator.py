@@ -210,3 +210,43 @@ def test_learns_to_tell_black_from_white():
 def test_none_is_nothing():
     assert registry.build("discriminator", "none", {}) is None
     assert registry.build("regularizer", "none", {}) is None
+
+
+# of clips
+
+
+def of_clips(**settings):
+    torch.manual_seed(0)
+    return registry.build("discriminator", "patchgan", {"width": 4, "clips": True, **settings})
+
+
+def test_clips_are_judged_in_space_and_time():
+    for layers, frames, shape in ((1, 9, (9, 6, 6)), (2, 9, (5, 2, 2)), (3, 17, (5, 2, 2)), (2, 5, (3, 2, 2))):
+        side = {1: 16, 2: 16, 3: 32}[layers]
+        assert of_clips(layers=layers)(torch.zeros(2, 3, frames, side, side)).shape == (2, 1, *shape)
+    assert of_clips().layers[0].weight.std().item() == pytest.approx(0.02, rel=0.1)
+    config = registry.level("discriminator", "patchgan").Config
+    assert (config.read({"clips": True}).shortest, config.read({}).shortest) == (2, 1)
+    assert "clips" not in config.read({}).identity()
+
+
+def test_a_logit_sees_the_frames_around_its_own():
+    critic = of_clips(layers=2).eval()
+    x = torch.randn(1, 3, 17, 16, 16, requires_grad=True)
+    critic(x)[0, 0, 4].sum().backward()  # of 9 logits in time, the one of frame 8
+    seen = [t for t in range(17) if x.grad[:, :, t].abs().sum() > 0]
+    assert seen == list(range(8 - 6, 8 + 7)), "1 each way, 1 at the reduction, then 2 and 2 at half of the rate"
+
+
+def test_clips_that_move_are_told_from_clips_that_stand_still():
+    """Frame by frame they look the same, so that only a critic of several frames can tell."""
+    frames = torch.randn(8, 3, 5, 12, 12, generator=torch.Generator().manual_seed(0))
+    moving, still = frames, frames[:, :, :1].expand_as(frames)
+    critic = of_clips(layers=1, width=8)
+    optimizer = torch.optim.Adam(critic.parameters(), 2e-3)
+    for _ in range(40):
+        loss = critic.loss(critic(moving), critic(still))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.3 and critic(moving).mean() > critic(still).mean() + 1

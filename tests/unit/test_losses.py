@@ -333,3 +333,11 @@ def test_terms_are_fp32_under_bf16_autocast(name):
         value = loss(look(x, y.bfloat16(), posterior, opponent))
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(exact.item(), rel=0.02, abs=1e-3)
+
+
+@torch.no_grad()
+def test_of_clips_perceptual_is_the_mean_over_frames():
+    x, y = (torch.stack([images(seed + t) for t in range(3)], 2) for seed in (0, 10))
+    perceptual = term("perceptual", backbone="random_features")
+    expected = torch.stack([perceptual(look(x[:, :, t], y[:, :, t])) for t in range(3)]).mean()
+    torch.testing.assert_close(perceptual(look(x, y)), expected)

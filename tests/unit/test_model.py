@@ -21,7 +21,7 @@ def build(padding="zeros", norm="group", groups=32, **settings):
     pad = registry.build("padding", padding, {}) if isinstance(padding, str) else padding
     parts = Parts(
         padding=pad,
-        norm=partial(registry.build, "norm", norm, {"groups": groups}),
+        norm=partial(registry.build, "norm", norm, {} if norm.startswith("rms") else {"groups": groups}),
         upsample=partial(registry.build, "upsample", "nearest_conv", {}),
         downsample=partial(registry.build, "downsample", "strided_conv", {}),
     )
@@ -99,6 +99,20 @@ def test_without_patches_nothing_is_new():
     same.load_state_dict(plain.state_dict(), strict=True)
     x = normal(1, 3, 16, 16)
     assert torch.equal(same.decode(same.encode(x).mean), plain.decode(plain.encode(x).mean))
+
+
+@torch.no_grad()
+def test_filtered_activations_change_detail_alone():
+    read = registry.level("model", "image_kl").Config.read
+    assert read({"channels": [8], "activation": "silu"}).identity() == read({"channels": [8]}).identity()
+    plain, filtered = (small(padding="reflect", activation=act) for act in ("silu", "filtered_silu"))
+    filtered.load_state_dict(plain.state_dict(), strict=True)
+    flat, detailed = torch.full((1, 3, 48, 48), 0.3), normal(1, 3, 48, 48)
+    z = plain.encode(flat).mean
+    torch.testing.assert_close(filtered.encode(flat).mean, z, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(filtered.decode(z), plain.decode(z), rtol=1e-4, atol=1e-5)
+    ours, theirs = filtered.encode(detailed).mean, plain.encode(detailed).mean
+    assert (ours - theirs).std() > 0.05 * theirs.std()
 
 
 @pytest.mark.parametrize("mid_attention", [True, False])

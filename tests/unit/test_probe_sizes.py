@@ -67,3 +67,4 @@ def test_cheap_probes_are_known_without_their_import() -> None:
         module = importlib.import_module(f"components.probe.{name}")
         assert registry.level("probe", name).cheap == getattr(module, "CHEAP", False)
     assert not registry.level("norm", "scn").cheap
+    assert [name for name in registry.levels("probe") if registry.level("probe", name).costly] == ["diffusability"]

@@ -17,7 +17,7 @@ from ablate.slots import Parts, Subject
 from components.layers import pad_zeros
 from components.periodic import worst_polyphase
 from components.probe import grid
-from components.resample import binomial, double, half_band, halve, pad_replicate
+from components.resample import binomial, double, filtered_silu, half_band, halve, pad_replicate
 
 torch.set_num_threads(1)
 
@@ -27,7 +27,7 @@ UP = {
     "bilinear_conv": [{}],
     "transposed_conv": [{}, {"kernel": 3}],
     "pixel_shuffle": [{}],
-    "pixel_shuffle_icnr": [{}, {"blur": True}],
+    "pixel_shuffle_icnr": [{}, {"blur": True}, {"project": True}],
     "nearest_residual": [{}],
     "alias_free": [{}],
 }
@@ -163,6 +163,36 @@ def test_a_constant_is_doubled_to_one_number_to_the_last_bit(value, taps):
     assert halve(x, taps, pad_replicate).unique().numel() == 1
 
 
+def test_filtered_silu_moves_by_half_a_pixel_with_its_input_where_silu_aliases():
+    """A periodic signal that lacks the upper half of its band, moved by the Fourier shift theorem before and after."""
+    size = 33  # odd: no frequency whose shift is undefined
+    frequency = torch.fft.fftfreq(size, dtype=torch.float64)
+    turn = torch.exp(1j * math.pi * frequency)[:, None] * torch.exp(1j * math.pi * frequency)
+    low = (frequency.abs()[:, None] < 0.25) & (frequency.abs() < 0.25)
+    x = torch.fft.ifft2(torch.fft.fft2(normal(4, 3, size, size)) * low).real
+    x = 2 * x / x.std()
+
+    def error(act):
+        moved, expected = (f(x) for f in (lambda x: act(shift(x)), lambda x: shift(act(x))))
+        return ((moved - expected).square().mean() / expected.var()).sqrt()
+
+    def shift(x):
+        return torch.fft.ifft2(torch.fft.fft2(x) * turn).real
+
+    circular = registry.build("padding", "circular", {})
+    assert error(partial(filtered_silu, padding=circular)) < error(F.silu) / 3
+
+
+def test_filtered_silu_leaves_constants_and_the_lower_band_as_silu_has_them():
+    constant = torch.full((1, 2, 8, 8), 0.7)
+    out = filtered_silu(constant, pad_replicate)
+    assert out.unique().numel() == 1
+    torch.testing.assert_close(out, F.silu(constant))
+    wave = 0.01 * torch.sin(2 * math.pi * torch.arange(32, dtype=torch.float64) / 32).expand(1, 1, 32, 32)
+    out = filtered_silu(wave, registry.build("padding", "circular", {}))
+    torch.testing.assert_close(out, F.silu(wave), atol=1e-5, rtol=0.01)
+
+
 @pytest.mark.parametrize("slot", ["halve", "double"])
 @pytest.mark.parametrize("taps", [binomial(4), half_band()], ids=len)
 def test_gradients(slot, taps):
@@ -287,6 +317,29 @@ def test_blur_after_the_shuffle_averages_one_pixel_of_each_phase():
     assert plain(constant)[..., 1:, 1:].std() > 0.1
     inner = blurred(constant)[..., 1:, 1:]
     assert all(channel.unique().numel() == 1 for channel in inner[0])
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_only_projected_phases_stay_equal_under_training(project):
+    module = sampler("upsample", "pixel_shuffle_icnr", {"project": project})
+    optimizer = torch.optim.AdamW(module.parameters(), 1e-2)
+    x, y = normal(2, 3, 6, 6), normal(2, 3, 12, 12, seed=1)
+    for _ in range(5):
+        optimizer.zero_grad()
+        (module(x) - y).square().mean().backward()
+        optimizer.step()
+    phases = module.conv.weight.unflatten(0, (3, 4))
+    assert torch.equal(phases, phases[:, :1].expand_as(phases)) == project
+    assert (module(torch.ones(1, 3, 8, 8, dtype=torch.float64)).std((2, 3)).max() < 1e-12) == project
+
+
+def test_projected_phases_convolve_by_their_mean():
+    module = sampler("upsample", "pixel_shuffle_icnr", {"project": True})
+    nn.Conv2d.reset_parameters(module.conv)
+    x = normal(2, 3, 5, 6)
+    mean = module.conv.weight.unflatten(0, (3, 4)).mean(1), module.conv.bias.unflatten(0, (3, 4)).mean(1)
+    single = F.conv2d(F.pad(x, [1] * 4, mode="reflect"), *mean)
+    torch.testing.assert_close(module(x), F.interpolate(single, scale_factor=2, mode="nearest"))
 
 
 @torch.no_grad()
