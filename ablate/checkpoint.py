@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ablate.store import HEADER, whole
+from ablate.store import HEADER, local, whole
 from ablate.store import read_header as header
 
 __all__ = ["header", "load", "optimizer_tensors", "pack", "restore_optimizer", "save"]
@@ -24,7 +24,7 @@ def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None
 
 def load(path: Path, prefix: str = "", device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, under their names without it."""
-    with safe_open(path, framework="pt", device=str(device)) as file:
+    with safe_open(local(path), framework="pt", device=str(device)) as file:
         return {name.removeprefix(prefix): file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
 
 
@@ -46,10 +46,17 @@ def optimizer_tensors(parameters: dict[str, nn.Parameter], optimizer: torch.opti
 def restore_optimizer(
     parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` gave, for those parameters that this optimiser trains."""
+    """Put back what `optimizer_tensors` gave, for those parameters that this optimiser trains.
+
+    Moments get their parameter's memory layout, which the file does not keep: a fused step pairs them as they lie in
+    memory, and never looks at strides.
+    """
     trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     for name, tensor in tensors.items():
         parameter, _, key = name.rpartition("/")
         if parameters[parameter] in trained:
-            device = "cpu" if key == "step" and not optimizer.defaults.get("fused") else parameters[parameter].device
-            optimizer.state[parameters[parameter]][key] = tensor.clone().to(device)
+            state, like = optimizer.state[parameters[parameter]], parameters[parameter].detach()
+            if key == "step":
+                state[key] = tensor.clone().to(like.device if optimizer.defaults.get("fused") else "cpu")
+            else:
+                state[key] = torch.empty_like(like).copy_(tensor)

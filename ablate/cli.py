@@ -4,16 +4,34 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from ablate import registry, schedule
 from ablate.json_document import emit
+from ablate.options import (
+    STORE,
+    Json,
+    MaxHours,
+    MaxTrials,
+    Scale,
+    Set,
+    StoreOption,
+    StudyFile,
+    StudyName,
+    Tracking,
+    find,
+    load,
+    plan_within,
+    screen,
+)
+from ablate.pages import figure, report
 from ablate.probing.command import probe
-from ablate.store import Store
-from ablate.strict_yaml import StudyError, nearest
+from ablate.store import Store, StoreError
+from ablate.strict_yaml import StudyError
+from ablate.tabling import table
 
 app = typer.Typer(
     help="Ablation experiments on VAEs: which part of a recipe causes which effect?",
@@ -22,21 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-screen = Console(stderr=True, highlight=False)
-
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file.")]
-StudyArgument = typer.Argument(metavar="STUDY", help="A study's name in the store, or its file.")
-StudyName = Annotated[str, StudyArgument]
-StoreOption = Annotated[Path, typer.Option("--store", envvar="ABLATE_STORE", help="Where results live.")]
-Scale = Annotated[str | None, typer.Option("--scale", help="A scale of the study (default: gpu or cpu, by machine).")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override one setting; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Tracking = Annotated[
-    str | None,
-    typer.Option("--tracking", envvar="MLFLOW_TRACKING_URI", help="MLflow URI, or none (default: in the store)."),
-]
-STORE = Path("runs")
-FORMS = ("markdown", "latex", "csv")
 
 
 @app.command()
@@ -55,6 +58,11 @@ def sweep(
         float | None, typer.Option("--gpus-per-trial", help="GPU share of a trial, e.g. 0.25.", min=0)
     ] = None,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster, e.g. auto.")] = None,
+    max_hours: MaxHours = None,
+    max_trials: MaxTrials = None,
+    rerun: Annotated[
+        Literal["stale"] | None, typer.Option(help="Run again what code other than this has made; failed trials are.")
+    ] = None,
 ) -> None:
     """Run a study: plan, train, probe, record, mirror; ends with its table. The same command resumes it."""
     from ablate.sweep import sweep as run
@@ -64,16 +72,21 @@ def sweep(
     share = gpus if gpus is not None else float(machine_gpus > 0)
     resources = schedule.Resources(cpus, share, workers, address)
     place = Store(store)
+    if max_hours is not None or max_trials is not None:
+        found = find(str(study), scale, set_, store)
+        plan_within(found, store, max_hours, max_trials, measure=False, threads=cpus, redo=rerun == "stale")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # not via SIGINT: a shell's background jobs ignore that
     try:
-        ended = run(checked, place, resources, tracking or place.mlflow_uri, screen, inline=inline)
+        uri, redo = tracking or place.mlflow_uri, rerun == "stale"
+        ended = run(checked, place, resources, uri, screen, inline=inline, redo=redo)
     except schedule.ClusterError as error:
         screen.print(str(error), style="red", soft_wrap=True)
         raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        screen.print("\nStopped; finished trials are kept. To go on, run the same command again:")
+    except (KeyboardInterrupt, OSError) as stop:
+        why = f": {stop}" if isinstance(stop, OSError) else ""
+        screen.print(f"\nStopped{why}; finished trials are kept. To go on, run the same command again:", soft_wrap=True)
         screen.print(f"  ablate {' '.join(sys.argv[1:])}", soft_wrap=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(1 if why else 130) from None
     print(ended.table.markdown())  # noqa: T201
     print_ending(ended.files, ended.links, ended.ran, str(store))
     if ended.failed:
@@ -94,9 +107,9 @@ def print_ending(files: dict[str, Path], links: dict[str, str], ran: int, store:
 @app.command()
 def check(study: StudyFile, as_json: Json = False) -> None:
     """Validate a study file: every error at once, with its line and column. Starts nothing."""
+    from ablate.preflight import check_scales, preflight
     from ablate.spec import load_study
     from ablate.suggest import each_level, to_come
-    from ablate.sweep import check_scales, preflight
     from ablate.trials import expand
 
     try:
@@ -113,20 +126,32 @@ def check(study: StudyFile, as_json: Json = False) -> None:
     if as_json:
         emit({"ok": True, "errors": []})
     else:
-        treatments = len(trials) // len(found.seeds) + to_come(found)
-        count = f"{treatments} treatments, {treatments * len(found.seeds)} trials"
+        treatments = len({trial.treatment.label for trial in trials}) + to_come(found)
+        least = f"{treatments * found.seed_bounds[0]} to " if found.seed_bounds else ""
+        count = f"{treatments} treatments, {least}{treatments * len(found.seeds)} trials"
+        if tuning := found.tuning:
+            count += f", {treatments * tuning.trials * len(tuning.seeds)} more to tune them"
         print(f"{study}: good ({count})")  # noqa: T201
 
 
 @app.command()
 def plan(
-    study: StudyFile, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, as_json: Json = False
+    study: StudyFile,
+    scale: Scale = None,
+    set_: Set = None,
+    store: StoreOption = STORE,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Make a few real steps of each kind and examine the outcome.")
+    ] = False,
+    max_hours: MaxHours = None,
+    max_trials: MaxTrials = None,
+    as_json: Json = False,
 ) -> None:
     """List treatments, stages, what is pending and what it costs. Starts nothing."""
     from ablate import reports
 
     found = find(str(study), scale, set_, store)
-    summary = reports.plan(found, Store(store))
+    summary = plan_within(found, store, max_hours, max_trials, measure=measure)
     emit(summary) if as_json else reports.print_plan(found, summary, page())
 
 
@@ -158,53 +183,8 @@ def show(
     emit(rows) if as_json else reports.print_trials(rows, page())
 
 
-@app.command()
-def table(
-    study: Annotated[str | None, StudyArgument] = None,
-    form: Annotated[str, typer.Option("--format", help="markdown, latex or csv.")] = "markdown",
-    metrics: Annotated[str | None, typer.Option(help="Comma-separated metrics, or 'all'.")] = None,
-    paper: Annotated[str | None, typer.Option(help="Judge this paper's claims (default: the study's paper).")] = None,
-    number: Annotated[str | None, typer.Option("--table", help="Instead of STUDY: this table of --paper.")] = None,
-    checkpoint: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="A VAE to measure for it.")] = None,
-    images: Annotated[list[str] | None, typer.Option(metavar="NAME=DIR[@SIZE]", help="Pictures to measure on.")] = None,
-    device: Annotated[str | None, typer.Option(help="Where VAEs run (default: cuda if there is one).")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Of the raw weights, not of their average.")] = False,
-    scale: Scale = None,
-    set_: Set = None,
-    store: StoreOption = STORE,
-    as_json: Json = False,
-) -> None:
-    """Print the ablation table and what it says of a paper's claims; or a paper's own table, with VAEs measured."""
-    if form not in FORMS:
-        raise typer.BadParameter(f"'{form}'; valid: {', '.join(FORMS)}")
-    if study is not None and (number or checkpoint or images):
-        raise typer.BadParameter("--table, --checkpoint and --images go without STUDY")
-    if study is not None:
-        built = study_table(find(study, scale, set_, store), store, metrics, paper, raw)
-    else:
-        from ablate.released.tables import paper_table
-
-        try:
-            built = paper_table(paper, number, checkpoint or [], images or [], device, screen.print)
-        except (ValueError, ImportError) as error:
-            raise typer.BadParameter(str(error)) from None
-    emit(built.json()) if as_json else print(getattr(built, form)())  # noqa: T201
-
-
-def study_table(study: Any, store: Path, metrics: str | None, paper: str | None, raw: bool) -> Any:
-    """The ablation table of a study."""
-    from ablate.trials import expand
-    from analysis.tables import build_table
-
-    names = list(study.metrics) if metrics == "all" else metrics.split(",") if metrics else None
-    if unknown := [name for name in names or [] if name not in study.metrics]:
-        raise typer.BadParameter(f"'{unknown[0]}'; valid: {', '.join(study.metrics)}")
-    if paper and paper not in registry.papers():
-        raise typer.BadParameter(f"unknown paper '{paper}'{nearest(paper, registry.papers())}")
-    return build_table(study, expand(study), Store(store), names, paper, raw=raw)
-
-
-app.command()(probe)
+for command in (table, report, figure, probe):
+    app.command()(command)
 
 
 @app.command()
@@ -263,20 +243,6 @@ def page() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
-def load(path: Path, scale: str | None, overrides: list[str] | None, *, gpu: bool) -> Any:
-    """A study from its file."""
-    from ablate.spec import load_study
-
-    return load_study(path, scale, overrides or (), gpu=gpu)
-
-
-def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
-    """A study from its file or from the store."""
-    from ablate.sweep import find_study
-
-    return find_study(reference, Store(store), scale, tuple(overrides or ()), gpu=schedule.gpu_count() > 0)
-
-
 def main() -> None:
     """The `ablate` command."""
     try:
@@ -284,6 +250,9 @@ def main() -> None:
     except StudyError as error:
         count = f"{len(error.problems)} error{'s' * (len(error.problems) != 1)}"
         print(f"{error}\n{count}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except StoreError as error:
+        print(error, file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

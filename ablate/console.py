@@ -16,11 +16,11 @@ from ablate.store import Store
 from ablate.trials import Trial, trained, tree
 
 TO_COME = ""
-"""In place of a signature: all stages of the trials that a search has not suggested yet."""
+"""In place of a signature: all stages of the trials whose settings are not known yet."""
 
 
 class Progress:
-    """Follows a sweep of `trials`, some of which are pending, and of at most `to_come` that a search will suggest."""
+    """Follows a sweep of `trials`, some of which are pending, and at most `to_come` that depend on their results."""
 
     def __init__(
         self,
@@ -33,12 +33,14 @@ class Progress:
     ):
         self.total, self.store, self.primary, self.console = len(trials) + to_come, store, primary, console
         over = trained(pending, store)
-        self.left = {
-            node.signature: node.stage.settings.steps for node in tree(pending, over) if node.signature not in over
-        }
-        """Steps to go of each stage; those that trials share are made once."""
+        nodes = [node for node in tree(pending, over) if node.signature not in over]
+        self.left = {node.signature: node.steps for node in nodes}
+        """Steps to go of each stage and fork; those that trials share are made once."""
+        self.ends = {node.signature: node.stage.before + node.until for node in nodes}
+        """The steps of a trial by the end of each."""
         self.left[TO_COME] = to_come * trials[0].steps
-        self.counts = {"done": len(trials) - len(pending), "diverged": 0, "failed": 0}
+        pruned = sum(bool(trial.pruned) for trial in trials)
+        self.counts = {"done": len(trials) - len(pending) - pruned, "diverged": 0, "failed": 0, "pruned": pruned}
         self.running: dict[str, Event] = {}
         self.best: tuple[float, str] | None = None
         self.first: tuple[float, int] | None = None
@@ -60,24 +62,25 @@ class Progress:
         """Take in an event and show it."""
         signature = event.trial.signature
         if event.kind == "suggested":
-            self.left[TO_COME] -= event.trial.steps
+            self.total += self.left[TO_COME] < event.trial.steps  # a seed that nobody could foresee
+            self.left[TO_COME] = max(0, self.left[TO_COME] - event.trial.steps)
             for mark, stage in zip(event.trial.signatures, event.trial.treatment.recipe.stages, strict=True):
                 if not self.store.stage(mark).has_ended(stage.settings.steps):
                     self.left.setdefault(mark, stage.settings.steps)
+                    self.ends.setdefault(mark, stage.before + stage.settings.steps)
         elif event.kind == "started":
             self.running[signature] = event
         elif event.kind == "progress":
             self.running[signature] = event
-            for mark, stage in zip(event.trial.signatures, event.trial.treatment.recipe.stages, strict=True):
+            for mark in event.trial.marks:
                 if mark in self.left:
-                    made = max(0, event.step - stage.before)
-                    self.left[mark] = max(0, stage.settings.steps - made)
+                    self.left[mark] = min(self.left[mark], max(0, self.ends[mark] - event.step))
             self.first = self.first or (time.monotonic(), sum(self.left.values()))
         elif event.kind == "interrupted":
             self.console.print(Text(f"{event.trial.name}  {event.reason}", style="yellow"), soft_wrap=True)
         else:
             self.running.pop(signature, None)
-            for mark in event.trial.signatures:
+            for mark in event.trial.marks:
                 self.left.pop(mark, None)
             self.counts[event.kind] += 1
             self._line(event)
@@ -96,14 +99,14 @@ class Progress:
     def _line(self, event: Event) -> None:
         record = self.store.stage(event.trial.signature).record()
         value = record.metrics.get(self.primary.name) if record else None
-        if value is not None and self._beats(value):
+        if value is not None and event.trial.role == "trial" and self._beats(value):
             self.best = (value, event.trial.name)
         shown = f"  {self.primary.name} {value:.{self.primary.decimals}f}" if value is not None else ""
         reason = f"  {event.reason}" if event.reason else ""
         finished = sum(self.counts.values())
         eta = self.eta_s()
         rest = f"  {duration(eta)} left" if eta and not self.live else ""
-        style = {"done": "green", "diverged": "yellow", "failed": "red"}[event.kind]
+        style = {"done": "green", "diverged": "yellow", "failed": "red", "pruned": "yellow"}[event.kind]
         text = Text.assemble(
             f"[{finished}/{self.total}] ", (event.kind, style), f"  {event.trial.name}{shown}{reason}{rest}"
         )
@@ -123,7 +126,7 @@ class Progress:
             table.add_row(event.trial.name, ProgressBar(1.0, share, width=24), steps, loss)
         eta = self.eta_s()
         parts = [f"{self.counts['done']}/{self.total} done", f"{len(self.running)} running"]
-        parts += [f"{self.counts[kind]} {kind}" for kind in ("diverged", "failed") if self.counts[kind]]
+        parts += [f"{self.counts[kind]} {kind}" for kind in ("diverged", "failed", "pruned") if self.counts[kind]]
         if self.best:
             parts.append(f"best {self.primary.name} {self.best[0]:.{self.primary.decimals}f} ({self.best[1]})")
         parts.append(f"{duration(eta)} left" if eta else "measuring speed")

@@ -1,7 +1,11 @@
 """What the designs of a study can estimate and what they cannot, in words."""
 
+import math
+from collections.abc import Sequence
+
 from ablate.design import Listing, list_rows, short_names
 from ablate.fraction import ROMAN, Fraction
+from ablate.optimal import Effect, Optimal
 from ablate.spec import Study
 
 SHOWN = 12
@@ -28,7 +32,10 @@ def contrasts(study: Study) -> list[str]:
 
 def _estimates(study: Study, design: str, factors: int) -> list[str]:
     if design == "fraction" and study.fraction:
-        return describe(study.fraction, list(short_names(study.factors).values()))
+        names = list(short_names(study.factors).values())
+        if isinstance(study.fraction, Optimal):
+            return describe_optimal(study.fraction, names)
+        return describe(study.fraction, names)
     if design == "grid" and factors > 1:
         return [
             "main effect of each factor",
@@ -85,4 +92,29 @@ def describe(fraction: Fraction, names: list[str]) -> list[str]:
     found += [f"{first} aliased with {' and '.join(others)}" for first, *others in groups[:SHOWN]]
     if len(groups) > SHOWN:
         found.append(f"… and {len(groups) - SHOWN} more groups of aliased effects")
+    return [*found, "interactions of more factors are taken to be nil"]
+
+
+def describe_optimal(fraction: Optimal, names: list[str]) -> list[str]:
+    """The size of a D-optimal fraction, how good it is, and what is aliased of what it does not estimate."""
+
+    def words(effects: Sequence[Effect]) -> str:
+        more = f" and {len(effects) - SHOWN} more" if len(effects) > SHOWN else ""
+        return ", ".join("*".join(names[i] for i in effect) for effect in effects[:SHOWN]) + more
+
+    runs, parameters = fraction.model.shape
+    pairs = [effect for effect in fraction.effects if effect[1:]]
+    aliases = fraction.aliases()
+    partly, clear = [pair for pair in aliases if aliases[pair]], [pair for pair in aliases if not aliases[pair]]
+    spare = f"{runs - parameters} more than parameters, to test whether what is taken to be nil is"
+    found = [
+        f"D-optimal fraction: {runs} of {math.prod(fraction.counts)} treatments for {parameters} parameters; "
+        f"D-efficiency {fraction.efficiency:.3f} (the full grid and orthogonal designs: 1)",
+        f"main effects{f', {words(pairs)}' if pairs else ''}, each adjusted for the others by least squares",
+        spare if runs > parameters else "no treatment more than parameters: what is taken to be nil is not tested",
+    ]
+    if partly:
+        found.append(f"not estimated: {words(partly)}; partially aliased with the above, true only where these are nil")
+    if clear:
+        found.append(f"not estimated: {words(clear)}; clear of the above")
     return [*found, "interactions of more factors are taken to be nil"]

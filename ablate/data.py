@@ -2,7 +2,7 @@
 
 A data level yields `Picture`s for the splits "train" and "heldout". `prepare` turns them into a `Corpus`: random
 training crops, drawn from a given generator alone, and a fixed set of held-out crops, the same for every trial.
-Pictures are only ever reduced: enlarged ones have no detail for a model to lose.
+Pictures are only ever reduced: enlarged ones have no detail for a model to lose. A picture may be a video.
 """
 
 import hashlib
@@ -17,29 +17,40 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import PositiveInt, model_validator
 
 from ablate import registry
+from ablate.corpus import Corpus, Motion
 from ablate.identity import signature
+from ablate.misfits import Misfit as Misfit
+from ablate.misfits import Rejects
 from ablate.registry import Settings
+from ablate.sizes import Pixels as Pixels
+from ablate.sizes import Resize, reduced_shape, resize, spread
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Pixels = NDArray[np.uint8]
-Resize = Literal["none", "nearest", "bilinear", "bicubic", "area"]
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, Split] = ("train", "heldout")
 
 
+GROUP = 4
+"""Frames of a video that share a latent frame; the first frame has one of its own, so that clips have 1 + 4k."""
+
+
 @dataclass(frozen=True)
 class Picture:
-    """One source picture: `load` gives `h w 3` RGB. `path` is its file, if any, for cache key and header check."""
+    """One source picture: `load` gives `h w 3` RGB, of a video `t h w 3`.
+
+    `path` is its file, if any, for cache key and header check. `motion`: of a held-out video, where it is known; such a
+    video is neither reduced nor cropped.
+    """
 
     name: str
     load: Callable[[], Pixels]
     path: Path | None = None
+    motion: Callable[[], Motion] | None = None
 
 
 class DataSettings(Settings):
@@ -57,6 +68,16 @@ class DataSettings(Settings):
     heldout_size: PositiveInt = 128
     heldout_count: PositiveInt = 64
 
+    @property
+    def tolerated(self) -> float:
+        """The share of each split's files that may be damaged: they are left out."""
+        return 0.0
+
+    @property
+    def heldout_length(self) -> int:
+        """Frames of a held-out clip; 1 for pictures."""
+        return 1
+
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
         if self.resize != "none" and self.resize_to < self.crop:
@@ -64,41 +85,30 @@ class DataSettings(Settings):
         return self
 
 
-class Corpus:
-    """Prepared pictures. `heldout`: `n 3 s s`. `fingerprint`: content hash of names, sizes, pixels of both splits."""
+class ClipSettings(DataSettings):
+    """What levels of videos share: `DataSettings`, whose lengths are those of each frame, and lengths in frames.
 
-    fingerprint: str
-    heldout: Pixels
+    `frames`: of a training clip, 1 + 4k; with 1, training crops and held-out crops are pictures, single frames of the
+    videos. `heldout_frames`: of a held-out clip. With 1 + 4k + 3 the `balance` probe can place its windows.
+    """
 
-    def __init__(self, folder: Path, crop: int, flip: bool) -> None:
-        """Open what `prepare` wrote to `folder`. Raises ValueError if a training picture is smaller than the crop."""
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        shapes = np.array(index["shapes"], dtype=np.int64)
-        small = [name for name, side in zip(index["names"], shapes.min(1), strict=True) if side < crop]
-        if small:
-            raise ValueError(_report(len(shapes), {f"smaller than the crop of {crop} px": small}))
-        self.fingerprint = index["fingerprint"]
-        self.heldout = np.load(folder / "heldout.npy")
-        self._crop, self._flip, self._shapes = crop, flip, shapes
-        self._ends = np.cumsum(shapes.prod(1))  # of each picture, in px
-        self._pixels: Pixels = np.asarray(np.memmap(folder / "train.bin", np.uint8, "r"))
+    frames: PositiveInt = 9
+    heldout_frames: PositiveInt = 20
 
-    def batch(self, size: int, rng: np.random.Generator) -> Pixels:
-        """Random training crops `size 3 crop crop`: picture in proportion to its area, uniform place, maybe mirrored.
+    @property
+    def heldout_length(self) -> int:
+        return self.heldout_frames if self.frames > 1 else 1
 
-        Takes `4 * size` numbers from `rng` whatever the settings, and depends on nothing else.
-        """
-        crop = self._crop
-        crops = np.empty((size, 3, crop, crop), np.uint8)
-        draws = rng.random((size, 4))
-        chosen = np.searchsorted(self._ends, draws[:, 0] * self._ends[-1], side="right")
-        for target, picture, (_, down, across, mirror) in zip(crops, chosen, draws, strict=True):
-            h, w = self._shapes[picture]
-            end = 3 * self._ends[picture]
-            y, x = int(down * (h - crop + 1)), int(across * (w - crop + 1))
-            window = self._pixels[end - 3 * h * w : end].reshape(3, h, w)[:, y : y + crop, x : x + crop]
-            target[:] = window[:, :, ::-1] if self._flip and mirror < 0.5 else window
-        return crops
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if (self.frames - 1) % GROUP:
+            below = (self.frames - 1) // GROUP * GROUP + 1
+            raise ValueError(
+                f"frames must be 1 + {GROUP}k, found {self.frames}; the nearest are {below} and {below + GROUP}"
+            )
+        if self.heldout_frames < self.frames:
+            raise ValueError(f"heldout_frames ({self.heldout_frames}) is less than frames ({self.frames})")
+        return self
 
 
 def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
@@ -124,20 +134,29 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
             except OSError:
                 if not folder.exists():  # else another process finished the same content first
                     raise
-    return Corpus(folder, config.crop, config.flip)
+    return Corpus(folder, config.crop, config.flip, getattr(config, "frames", 1))
 
 
-def check_pictures(level: str, config: DataSettings) -> None:
+def picture_size(path: Path, split: Split) -> tuple[int, int]:
+    """Height and width by the header of a picture file. Raises as `read_rgb` does."""
+    with _open(path) as image:
+        return image.height, image.width
+
+
+def check_pictures(
+    level: str, config: DataSettings, size: Callable[[Path, Split], tuple[int, int]] = picture_size
+) -> None:
     """Look at the headers of a level's picture files. Raises ValueError naming and counting those of no use."""
     reports = []
     for split in SPLITS:
         pictures = _pictures(level, config, split)
-        reasons: dict[str, list[str]] = {}
+        rejects = Rejects(len(pictures), config.tolerated)
         for picture, crops in zip(pictures, _shares(config.heldout_count, len(pictures)), strict=True):
-            if picture.path and (reason := _misfit_of_file(picture.path, split, crops, config)):
-                reasons.setdefault(reason, []).append(picture.name)
-        if reasons:
-            reports.append(f"data/{level}, {split}: {_report(len(pictures), reasons)}")
+            if picture.path:
+                with rejects.catch(picture.name):
+                    _check_size(split, *size(picture.path, split), crops, config)
+        if rejects and not rejects.bearable:
+            reports.append(f"data/{level}, {split}: {rejects}")
     if reports:
         raise ValueError("; ".join(reports))
 
@@ -150,30 +169,6 @@ def read_rgb(path: Path) -> Pixels:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def resize(pixels: Pixels, short_side: int, method: Resize) -> Pixels:
-    """Reduce `h w 3` to the given short side in px, keeping proportions. Smaller pictures stay as they are."""
-    from PIL import Image
-
-    height, width = reduced_shape(pixels.shape[0], pixels.shape[1], short_side, method)
-    if (height, width) == pixels.shape[:2]:
-        return pixels
-    filters = {
-        "nearest": Image.Resampling.NEAREST,
-        "bilinear": Image.Resampling.BILINEAR,
-        "bicubic": Image.Resampling.BICUBIC,
-        "area": Image.Resampling.BOX,
-    }
-    return np.asarray(Image.fromarray(pixels).resize((width, height), filters[method]))
-
-
-def reduced_shape(height: int, width: int, short_side: int, method: Resize) -> tuple[int, int]:
-    """Height and width that `resize` gives."""
-    shorter = min(height, width)
-    if method == "none" or shorter <= short_side:
-        return height, width
-    return round(height * short_side / shorter), round(width * short_side / shorter)
-
-
 def heldout_side(height: int, width: int, crops: int, config: DataSettings) -> int:
     """Short side in px to which a held-out picture is reduced: `resize_to`, but at least `heldout_size`.
 
@@ -182,17 +177,6 @@ def heldout_side(height: int, width: int, crops: int, config: DataSettings) -> i
     """
     side = max(config.resize_to, config.heldout_size)
     return side if crops == 1 else max(side, min(height, width) // 2)
-
-
-def spread(count: int, rows: int, columns: int) -> list[tuple[int, int]]:
-    """`count` places on a regular lattice over `rows x columns`, edge to edge; all different if there are enough."""
-    lines = min(max(1, round((count * rows / columns) ** 0.5)), count, rows)
-    lines = max(lines, -(-count // columns))
-    per_line = -(-count // lines)
-    ys = np.linspace(0, rows - 1, lines).round() if lines > 1 else [(rows - 1) // 2]
-    xs = np.linspace(0, columns - 1, per_line).round() if per_line > 1 else [(columns - 1) // 2]
-    places = [(int(y), int(x)) for y in ys for x in xs]
-    return [places[i * len(places) // count] for i in range(count)]
 
 
 def _pictures(level: str, config: DataSettings, split: Split) -> list[Picture]:
@@ -208,24 +192,31 @@ def _shares(count: int, pictures: int) -> list[int]:
 
 
 def _cache_key(level: str, config: DataSettings, train: list[Picture], heldout: list[Picture]) -> str:
-    """Hash of all that decides the decoded pixels, the code included; `crop` and `flip` come after decoding."""
+    """Hash of all that decides the decoded pixels, the code included; the settings left out come after decoding."""
 
     def stamp(picture: Picture) -> list[str | int]:
         file = picture.path and picture.path.stat()
         return [picture.name, file.st_size, file.st_mtime_ns] if file else [picture.name]
 
-    settings = {name: value for name, value in config.identity().items() if name not in {"crop", "flip"}}
-    code = [registry.level("data", level).fingerprint, hashlib.sha256(Path(__file__).read_bytes()).hexdigest()]
+    settings = {name: value for name, value in config.identity().items() if name not in {"crop", "flip", "frames"}}
+    here = Path(__file__)
+    code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (here, here.with_name("sizes.py"))]
+    code.append(registry.level("data", level).fingerprint)
     return signature([level, settings, code, [stamp(p) for p in train], [stamp(p) for p in heldout]])
 
 
 def _decode(level: str, config: DataSettings, train: list[Picture], heldout: list[Picture], folder: Path) -> None:
-    """Write `train.bin` (each picture `3 h w`, one after the other), `heldout.npy` and `index.json`."""
+    """Write `train.bin` (each picture `3 h w` or `3 t h w`, one after the other), `heldout.npy` and `index.json`.
+
+    Where the motion of held-out videos is known, it is in `motion.npz`.
+    """
     digest = hashlib.sha256()
     names, shapes, crops = [], [], []
+    skipped: list[str] = []
+    read = partial(_read_all, tolerated=config.tolerated, skipped=skipped)
     reads = [(picture.name, partial(_training_planes, picture, config)) for picture in train]
     with (folder / "train.bin").open("wb") as file:
-        for name, planes in _read_all(f"data/{level}, train", reads):
+        for name, planes in read(f"data/{level}, train", reads):
             names.append(name)
             shapes.append(planes.shape[1:])
             digest.update(json.dumps([name, planes.shape]).encode() + planes.tobytes())
@@ -233,45 +224,51 @@ def _decode(level: str, config: DataSettings, train: list[Picture], heldout: lis
     shares = _shares(config.heldout_count, len(heldout))
     used = [(picture, share) for picture, share in zip(heldout, shares, strict=True) if share]
     cuts = [(picture.name, partial(_heldout_crops, picture, share, config)) for picture, share in used]
-    for name, pixels in _read_all(f"data/{level}, heldout", cuts):
+    for name, pixels in read(f"data/{level}, heldout", cuts):
         crops.append(pixels)
         digest.update(json.dumps([name, pixels.shape]).encode() + pixels.tobytes())
     np.save(folder / "heldout.npy", np.concatenate(crops))
-    index = {"fingerprint": digest.hexdigest(), "names": names, "shapes": shapes}
+    if known := [picture.motion() for picture, _ in used if picture.motion]:
+        flow, visible = np.stack([motion.flow for motion in known]), np.stack([motion.visible for motion in known])
+        np.savez(folder / "motion.npz", flow=flow, visible=visible)
+    index = {"fingerprint": digest.hexdigest(), "names": names, "shapes": shapes, "skipped": skipped}
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 def _training_planes(picture: Picture, config: DataSettings) -> Pixels:
-    """A training picture, resized, `3 h w`."""
-    return np.ascontiguousarray(resize(picture.load(), config.resize_to, config.resize).transpose(2, 0, 1))
+    """A training picture, resized, `3 h w` or `3 t h w`."""
+    return np.ascontiguousarray(np.moveaxis(resize(picture.load(), config.resize_to, config.resize), -1, 0))
 
 
 def _heldout_crops(picture: Picture, crops: int, config: DataSettings) -> Pixels:
-    """The held-out crops `k 3 s s` of a picture. Raises Misfit if it is too small to give that many."""
+    """The held-out crops `k 3 s s` or `k 3 t s s` of a picture. Raises Misfit if it is too small for that."""
     pixels = picture.load()
-    height, width, _ = pixels.shape
-    if reason := _misfit("heldout", height, width, crops, config):
-        raise Misfit(reason)
-    planes = resize(pixels, heldout_side(height, width, crops, config), "bicubic").transpose(2, 0, 1)
+    if isinstance(config, ClipSettings):
+        if len(pixels) < config.heldout_frames:
+            raise Misfit(f"shorter than the held-out clip of {config.heldout_frames} frames")
+        pixels = pixels[: config.heldout_frames]
+    height, width = pixels.shape[-3:-1]
+    _check_size("heldout", height, width, crops, config)
+    planes = np.moveaxis(resize(pixels, heldout_side(height, width, crops, config), "bicubic"), -1, 0)
     size = config.heldout_size
-    corners = spread(crops, planes.shape[1] - size + 1, planes.shape[2] - size + 1)
-    return np.ascontiguousarray([planes[:, y : y + size, x : x + size] for y, x in corners])
+    corners = spread(crops, planes.shape[-2] - size + 1, planes.shape[-1] - size + 1)
+    return np.ascontiguousarray([planes[..., y : y + size, x : x + size] for y, x in corners])
 
 
-def _read_all(where: str, reads: Sequence[tuple[str, Callable[[], Pixels]]]) -> Iterator[tuple[str, Pixels]]:
-    """Run named reads in several threads, in order. Raises ValueError naming all that failed, after the last one."""
-    reasons: dict[str, list[str]] = {}
-    errors: list[Exception] = []
+def _read_all(
+    where: str, reads: Sequence[tuple[str, Callable[[], Pixels]]], tolerated: float, skipped: list[str]
+) -> Iterator[tuple[str, Pixels]]:
+    """Run named reads in several threads, in order; names of damaged ones, if no more than tolerated, go to `skipped`.
+
+    Raises ValueError naming all that failed, after the last one.
+    """
+    rejects = Rejects(len(reads), tolerated)
 
     def attempt(named: tuple[str, Callable[[], Pixels]]) -> Pixels | None:
         name, read = named
-        try:
+        with rejects.catch(name):
             return read()
-        except Exception as error:  # a damaged file raises whatever its decoder stumbles over
-            reason = str(error) if isinstance(error, Misfit) else f"not readable ({type(error).__name__})"
-            reasons.setdefault(reason, []).append(name)
-            errors.append(error)
-            return None
+        return None
 
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
@@ -280,12 +277,9 @@ def _read_all(where: str, reads: Sequence[tuple[str, Callable[[], Pixels]]]) -> 
             for (name, _), pixels in zip(portion, pool.map(attempt, portion), strict=True):
                 if pixels is not None:
                     yield name, pixels
-    if errors:
-        raise ValueError(f"{where}: {_report(len(reads), reasons)}") from errors[0]
-
-
-class Misfit(ValueError):
-    """A picture that is of no use; the message completes "the picture is ..."."""
+    if rejects and not rejects.bearable:
+        raise ValueError(f"{where}: {rejects}") from rejects.first
+    skipped += sorted(rejects.damaged)
 
 
 def _open(path: Path) -> "Image.Image":
@@ -297,37 +291,18 @@ def _open(path: Path) -> "Image.Image":
     return image
 
 
-def _misfit_of_file(path: Path, split: Split, crops: int, config: DataSettings) -> str | None:
-    try:
-        with _open(path) as image:
-            return _misfit(split, image.height, image.width, crops, config)
-    except Misfit as error:
-        return str(error)
-    except Exception as error:  # a damaged file raises whatever its decoder stumbles over
-        return f"not readable ({type(error).__name__})"
-
-
-def _misfit(split: Split, height: int, width: int, crops: int, config: DataSettings) -> str | None:
-    """Why a picture of this size is of no use, or None. `crops`: how many it must give if it is held out."""
+def _check_size(split: Split, height: int, width: int, crops: int, config: DataSettings) -> None:
+    """Raise Misfit for a picture of a size that is of no use. `crops`: how many it must give if it is held out."""
     if split == "train":
-        small = min(reduced_shape(height, width, config.resize_to, config.resize)) < config.crop
-        return f"smaller than the crop of {config.crop} px" if small else None
+        if min(reduced_shape(height, width, config.resize_to, config.resize)) < config.crop:
+            raise Misfit(f"smaller than the crop of {config.crop} px")
+        return
     height, width = reduced_shape(height, width, heldout_side(height, width, crops, config), "bicubic")
     rows, columns = height - config.heldout_size + 1, width - config.heldout_size + 1
     if crops and min(rows, columns) < 1:
-        return f"smaller than the held-out crop of {config.heldout_size} px"
+        raise Misfit(f"smaller than the held-out crop of {config.heldout_size} px")
     if crops and rows * columns < crops:
-        return (
+        raise Misfit(
             f"too small for a share of {config.heldout_count} different held-out crops of {config.heldout_size} px "
             "(lower heldout_count or heldout_size, or hold out more pictures)"
         )
-    return None
-
-
-def _report(total: int, reasons: dict[str, list[str]], shown: int = 5) -> str:
-    """One clause for each reason: how many pictures of how many, and the names of the first few."""
-    clauses = []
-    for reason, names in reasons.items():
-        more = f" and {len(names) - shown} more" if len(names) > shown else ""
-        clauses.append(f"{len(names)} of {total} pictures are {reason}: {', '.join(sorted(names)[:shown])}{more}")
-    return "; ".join(clauses)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablate.factors import Factor
+from ablate.identity import canonical
 from ablate.recipe import Recipe
 from ablate.spec import Study
 from ablate.strict_yaml import StudyError
@@ -23,7 +24,8 @@ class Treatment:
     The level of a setting that does not exist with the others is None, and not among those changed.
     `design` is the first of the study's designs that lists this treatment, `reference` the label of the treatment that
     its effect is measured against; both are None for the baseline. `aliases`: what a later ladder or leave-one-out
-    calls it.
+    calls it. `nuisance`: the levels of what is tuned for each treatment; None as long as the tuning has not ended, and
+    the recipe then has the file's own.
     """
 
     levels: Levels
@@ -33,6 +35,7 @@ class Treatment:
     design: str | None
     reference: str | None
     aliases: tuple[str, ...]
+    nuisance: Mapping[str, Any] | None = field(default_factory=dict)
 
     @property
     def is_baseline(self) -> bool:
@@ -82,10 +85,11 @@ def ends(study: Study, first: int, last: int) -> tuple[list[Treatment], list[Tre
 def _resolve(study: Study, listing: Listing, rows: Iterable[list[Row]]) -> list[Treatment]:
     complete, found = _completer(study), []
     for row, *others in rows:
-        levels, recipe = complete(row.changed), study.recipe(row.changed)
+        nuisance = study.tuned.get(canonical(row.changed)) if study.tuning else {}
+        levels, recipe = complete(row.changed), study.recipe({**row.changed, **(nuisance or {})})
         reference = (listing.label(row.against) if row.against else "baseline") if row.changed else None
         aliases = tuple([other.label for other in others if other.design in NAMED])
-        found.append(Treatment(levels, row.changed, row.label, recipe, row.design, reference, aliases))
+        found.append(Treatment(levels, row.changed, row.label, recipe, row.design, reference, aliases, nuisance))
     return found
 
 
@@ -168,9 +172,9 @@ def _grid(study: Study) -> Iterator[Row]:
 
 def _fraction(study: Study) -> Iterator[Row]:
     assert study.fraction is not None
-    others = list(_others(study).items())
     changes = (
-        dict([change for change, taken in zip(others, run, strict=True) if taken]) for run in study.fraction.runs
+        {factor.path: factor.levels[at] for factor, at in zip(study.factors, run, strict=True) if at}
+        for run in study.fraction.runs
     )
     return _against_baseline(study, changes, "fraction")
 

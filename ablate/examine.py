@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from ablate import __version__, checkpoint, registry
-from ablate.data import Corpus
+from ablate.corpus import Corpus
 from ablate.identity import derive
 from ablate.probe import Examination, run_probes
 from ablate.slots import Autoencoder
-from ablate.store import Record, StageFolder, Store, write_json
+from ablate.store import Record, StageFolder, Store, whole, write_json
 from ablate.trials import Order
 
 PEEK_PICTURES = 16
@@ -51,7 +52,7 @@ def look_in(
 def examine(
     record: Record, order: Order, vae: Autoencoder, corpus: Corpus, folder: StageFolder, device: torch.device
 ) -> None:
-    """Run the probes that the record lacks, on the averaged weights of the checkpoint and on the raw ones.
+    """Run the probes that the record lacks, on the averaged weights of the checkpoint and, unless costly, the raw ones.
 
     Pictures and per-image values are those of the averaged weights.
     """
@@ -60,23 +61,28 @@ def examine(
     ]
     begun = time.perf_counter()
     training = corpus.batch(INPUTS, np.random.default_rng(derive(0, "inputs")))
-    examination = functools.partial(run_probes, vae, corpus.heldout, missing, device, training)
+    examination = functools.partial(
+        run_probes, vae, corpus.heldout, device=device, training=training, motion=corpus.motion, batch=corpus.batch
+    )
     vae.load_state_dict(checkpoint.load(folder.checkpoint, "model.", device))
-    record.raw |= examination().metrics
+    quick = [probe for probe in missing if not registry.level("probe", probe["level"]).costly]
+    record.raw |= examination(quick).metrics
     vae.load_state_dict(checkpoint.load(folder.checkpoint, "ema.", device), strict=False)
-    found = examination()
+    found = examination(missing)
     keep(found, folder)
     record.metrics |= found.metrics
     record.info |= found.info
     record.probes |= {probe["level"]: order["probe_keys"][probe["level"]] for probe in missing}
+    sources = {f"probe/{probe['level']}": registry.level("probe", probe["level"]).fingerprint for probe in missing}
+    record.code["components"] = {**record.code.get("components", {}), **sources}
     record.probe_s += time.perf_counter() - begun
 
 
 def keep(found: Examination, folder: StageFolder) -> None:
     """Store pictures and per-image values beside the record."""
-    folder.pictures.mkdir(parents=True, exist_ok=True)
     for name, pixels in found.pictures.items():
-        Image.fromarray(pixels).save(folder.pictures / f"{name.replace('/', '_')}.png")
+        with whole(folder.pictures / f"{name.replace('/', '_')}.png") as temporary:
+            Image.fromarray(pixels).save(temporary, "PNG")
     known = json.loads(folder.per_image.read_text()) if folder.per_image.exists() else {}
     write_json(folder.per_image, known | found.per_image)
 
@@ -91,7 +97,10 @@ def describe(
     record = Record(
         order["last"], order["seed"], "diverged" if outcome.diverged else "done", outcome.reason, outcome.steps
     )
+    record.role = order["role"]
     record.train_s = sum(seconds(store.stage(signature).read_steps()) for signature in order["signatures"])
+    headers = (checkpoint.header(store.stage(signature).checkpoint) or {} for signature in order["signatures"])
+    record.parts = max(header.get("parts", 1) for header in headers)
     lines = store.stage(order["last"]).read_steps()
     for name in sorted({key for line in lines for key in line if key.startswith("share/")}):
         values = [line[name] for line in lines if name in line]
@@ -99,6 +108,7 @@ def describe(
     active = [line["active_parameters"] for line in lines if "active_parameters" in line]
     record.active_parameters = int(max(active, default=0))
     record.parameters = sum(p.numel() for p in vae.parameters())
+    record.flops = flops(vae, corpus.heldout.shape[1:])
     record.data = corpus.fingerprint
     record.code = {**code_version(), "components": component_sources(order)}
     record.machine = {
@@ -110,6 +120,19 @@ def describe(
         "torch": importlib.metadata.version("torch"),
     }
     return record
+
+
+def flops(vae: Autoencoder, shape: tuple[int, ...]) -> int:
+    """Floating point operations of one round trip of `3 h w` or `3 t h w`, counted without computing anything.
+
+    Of a clip, those frames that make whole groups count.
+    """
+    channels, *time, height, width = shape
+    whole = [vae.whole(frames) for frames in time]
+    hollow = copy.deepcopy(vae).to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        hollow.decode(hollow.encode(torch.empty(1, channels, *whole, height, width, device="meta")).mean)
+    return int(counter.get_total_flops())
 
 
 def seconds(lines: list[dict[str, Any]]) -> float:
@@ -136,7 +159,8 @@ def code_version() -> dict[str, Any]:
 
 def component_sources(order: Order) -> dict[str, str]:
     """`slot/level` -> content hash of the source of each level that the trial used."""
-    recipe = order["recipe"]
-    used = [(slot, part["level"]) for slot, part in recipe.items() if slot not in {"loss", "stages"}]
-    used += [("loss", term) for term in recipe["loss"]] + [("probe", probe["level"]) for probe in order["probes"]]
+    used = [("probe", probe["level"]) for probe in order["probes"]]
+    for levels in (order["recipe"], *(stage for stage in order["recipe"]["stages"] if "model" in stage)):
+        used += [(slot, levels[slot]["level"]) for slot in registry.SLOTS if slot in levels and slot != "loss"]
+        used += [("loss", term) for term in levels["loss"]]
     return {f"{slot}/{name}": registry.level(slot, name).fingerprint for slot, name in used}

@@ -9,7 +9,7 @@ from ablate.strict_yaml import Document, Path, Problem
 from ablate.study_file import Range, StudyFile
 from ablate.variants import Variants, host
 
-TWO_LEVELS = {"ladder", "leave_one_out", "fraction"}
+TWO_LEVELS = {"ladder", "leave_one_out"}
 """Designs that know a factor as changed or not."""
 
 
@@ -63,7 +63,7 @@ def _factor(
     recipes = [
         recipe
         for i, level in zip(places, levels, strict=True)
-        if (recipe := _try(document, variants, {**with_, path: level}, (*here, i), problems))
+        if (recipe := try_levels(document, variants, {**with_, path: level}, (*here, i), problems))
     ]
     if len(problems) > before:
         return None
@@ -85,11 +85,11 @@ def _bringing(file: StudyFile, variants: Variants, path: str) -> dict[str, Any]:
     return next(({slot: level} for level in file.factors[slot] if variants.has(path, {slot: level})), {})
 
 
-def _try(
+def try_levels(
     document: Document, variants: Variants, levels: Mapping[str, Any], here: Path, problems: list[Problem]
 ) -> Recipe | None:
     """The recipe with these levels; what is wrong is a problem at `here`, or at the factor's key."""
-    factor = here[:-1] if here[0] == "factors" else here
+    factor = here if here[0] == "treatments" else here[:-1]
     try:
         recipe, complaints = variants.recipe(levels)
     except ValueError as error:
@@ -105,14 +105,15 @@ def _check_levels(
 ) -> list[Problem]:
     """`baseline`: the key of the baseline's level, None where it has no such setting."""
     message = ""
-    two_levels = next((name for name in file.design if name in TWO_LEVELS), None)
+    two_levels, fraction = next((name for name in file.design if name in TWO_LEVELS), None), "fraction" in file.design
     others, count = len(set(keys) - {baseline}), f"{len(keys)} level{'s' * (len(keys) != 1)}"
     if len(set(keys)) < len(keys):
         message = f"factor '{here[1]}' names a level twice"
     elif two_levels and others != 1:
         message = f"design '{two_levels}' needs exactly one level besides the baseline's; '{here[1]}' has {others}"
-        message += "; design 'grid' takes any number" if two_levels == "fraction" else ""
-    elif len(keys) < 2 and not two_levels and baseline is not None:
+    elif fraction and not others:
+        message = f"design 'fraction' needs a level besides the baseline's; '{here[1]}' has none"
+    elif len(keys) < 2 and not (two_levels or fraction) and baseline is not None:
         message = f"factor '{here[1]}' has {count}; it needs at least two to compare"
     elif "grid" in file.design and baseline not in {*keys, None}:
         message = f"factor '{here[1]}' lacks the baseline's level, so the grid would lack the baseline"
@@ -122,6 +123,14 @@ def _check_levels(
             f"design 'grid' varies it with the levels of {host(str(here[1]))} that have it"
         )
     return [document.problem(here, message, at_key=True)] if message else []
+
+
+def _sound(variants: Variants, levels: Mapping[str, Any]) -> Recipe | None:
+    """The recipe with these levels, None if anything is wrong with it."""
+    try:
+        return variants.recipe(levels)[0]
+    except ValueError:
+        return None
 
 
 def _listed(document: Document, file: StudyFile, variants: Variants, problems: list[Problem]) -> tuple[Factor, ...]:
@@ -136,9 +145,10 @@ def _listed(document: Document, file: StudyFile, variants: Variants, problems: l
     absent = {path for path in conditional if not variants.has(path, {})}
     levels: dict[str, list[Any]] = {}
     for i, treatment in enumerate(file.treatments):
+        whole = _sound(variants, treatment)  # levels that go together only need not be right alone
         for path, level in treatment.items():
             together = {other: treatment[other] for other in (host(path), path) if other in treatment}
-            if recipe := _try(document, variants, together, ("treatments", i, path), problems):
+            if recipe := whole or try_levels(document, variants, together, ("treatments", i, path), problems):
                 value = level if isinstance(level, dict) else recipe.value(path)
                 known = levels.setdefault(path, [None if path in absent else variants.base.value(path)])
                 known += [] if value in known else [value]

@@ -1,4 +1,5 @@
-"""Regular two-level fractional factorial designs: which runs, and which effects they cannot tell apart.
+"""Fractions: which treatments of the grid a study runs. Where a factor has more than two levels they are D-optimal; see
+`optimal`. Else they are a regular two-level fractional factorial design, which knows the effects it cannot tell apart.
 
 Box and Hunter, "The 2^(k-p) fractional factorial designs", Technometrics 3, 1961. Levels are 0 and 1, so that the runs
 are the words of a linear code: a factor's column is a set of basic factors, whose sum modulo 2 it is. The run of all
@@ -13,11 +14,18 @@ factor by factor, of designs that look alike one being kept. Sets of factors are
 """
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
+
+from ablate.factors import Factor
+from ablate.optimal import Cell, Optimal, choose, parameters
+from ablate.strict_yaml import Document, Problem, nearest
+from ablate.study_file import FractionSize, StudyFile
+from ablate.where import Constraint
 
 ROMAN = ("0", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 Pattern = tuple[int, ...]
@@ -149,3 +157,80 @@ def _sum(columns: Iterable[int]) -> int:
     for column in columns:
         total ^= column
     return total
+
+
+def read_fraction(
+    document: Document,
+    file: StudyFile,
+    factors: tuple[Factor, ...],
+    where: tuple[Constraint, ...],
+    problems: list[Problem],
+) -> Fraction | Optimal | None:
+    """The fraction that a study runs, None if it runs none; adds to `problems` what is wrong with it."""
+    size, paths = file.fraction, [factor.path for factor in factors]
+    if size is None:
+        return None
+    for factor in factors:
+        if factor.conditional:
+            message = f"a fraction needs every factor in every run; '{factor.path}' exists with some levels only"
+            problems.append(document.problem(("factors", factor.path), message, at_key=True))
+    for i, pair in enumerate(size.interactions):
+        if message := _no_pair(paths, pair):
+            problems.append(document.problem(("fraction", "interactions", i), f"fraction: {message}"))
+    mixed = any(len(factor.levels) > 2 for factor in factors)
+    if mixed and problems:
+        return None
+    try:
+        if mixed:
+            return _optimal(size, factors, where)
+        found = by_runs(len(paths), size.runs) if size.runs else by_resolution(len(paths), size.resolution or 3)
+    except ValueError as error:
+        key = "runs" if size.runs else "resolution"
+        problems.append(document.problem(("fraction", key), str(error)))
+        return None
+    for i, pair in enumerate(size.interactions):
+        if not _no_pair(paths, pair) and (message := _untold(found, paths, pair)):
+            problems.append(document.problem(("fraction", "interactions", i), f"fraction: {message}"))
+    return found
+
+
+def _no_pair(paths: list[str], pair: tuple[str, str]) -> str:
+    """Why two paths are no pair of factors; empty if they are."""
+    if unknown := [path for path in pair if path not in paths]:
+        return f"'{unknown[0]}' is no factor{nearest(unknown[0], paths)}"
+    return f"an interaction is of two factors, found '{pair[0]}' twice" if pair[0] == pair[1] else ""
+
+
+def _untold(fraction: Fraction, paths: list[str], pair: tuple[str, str]) -> str:
+    """Why a fraction cannot tell the interaction of a pair of factors; empty if it can."""
+    effect = tuple(sorted(map(paths.index, pair)))
+    (group,) = (group for group in fraction.aliases() if effect in group)
+    others = ["*".join(paths[i] for i in other) for other in group if other != effect]
+    if not others:
+        return ""
+    runs = 1 << fraction.basic
+    return f"{runs} runs cannot tell {'*'.join(pair)} from {' and '.join(others)}; more runs or a higher resolution can"
+
+
+def _optimal(size: FractionSize, factors: tuple[Factor, ...], where: tuple[Constraint, ...]) -> Optimal:
+    """The D-optimal fraction of factors with any number of levels. Raises ValueError if there is none."""
+    paths, counts = [factor.path for factor in factors], [len(factor.levels) for factor in factors]
+    pairs = sorted({tuple(sorted(map(paths.index, pair))) for pair in size.interactions})
+    least, grid = parameters(counts, pairs), math.prod(counts)
+    instead = f"use 'runs' of at least {least}" if least < grid else "use design 'grid'"
+    if size.runs is None:
+        path, count = next((path, count) for path, count in zip(paths, counts, strict=True) if count > 2)
+        raise ValueError(f"a resolution is of factors with two levels, and '{path}' has {count}; {instead}")
+    if size.runs < least:
+        raise ValueError(f"{size.runs} runs cannot tell the {least} parameters of the model (the mean, main effects "
+                         f"and the interactions asked for): {instead}")  # fmt: skip
+
+    def allows(cell: Cell) -> bool:
+        levels = {factor.path: factor.levels[at] for factor, at in zip(factors, cell, strict=True)}
+        return all(one.holds(levels) for one in where)
+
+    found = choose(counts, size.runs, pairs, allows)
+    if lost := found.lost():
+        names = ", ".join("*".join(paths[i] for i in effect) for effect in lost)
+        raise ValueError(f"found no {size.runs} treatments that 'where' allows and that tell the effect of {names}")
+    return found

@@ -1,11 +1,12 @@
 """How MLflow's pages show a study: saved views, links that open on them, one colour per treatment.
 
 MLflow keeps a saved view in an experiment tag `mlflow.sharedViewState.<key>`: JSON with a name and a `state`, which is
-the word "deflate;" and base64 of zlib-compressed JSON. The format is not documented; it was read off MLflow 3.17. A
-view that a later MLflow cannot read costs the view and nothing else: the mirror is complete without.
+the word "deflate;" and base64 of zlib-compressed JSON. The format is not documented; it was read off MLflow 3.17, and
+another major version gets no views and no links to them: the mirror is complete without.
 """
 
 import base64
+import importlib.metadata
 import json
 import zlib
 from collections.abc import Iterable, Mapping
@@ -20,20 +21,20 @@ from ablate.registry import Metric
 from ablate.spec import Study
 
 State = dict[str, Any]
+MAJOR = "3"
+"""The version of MLflow whose format of views this is."""
 VIEW_TAG = "mlflow.sharedViewState."
 TAG_LIMIT = 20_000
 """The most characters that MLflow takes in an experiment tag."""
 PICTURES = "pictures"
 """Image keys are `pictures/<name>`; MLflow makes the part before the slash a section."""
-BASELINE_COLOR = "#3b3b3b"
-COLORS = (
-    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#882255", "#999933",
-    "#332288", "#44aa99", "#aa4499", "#661100", "#6699cc", "#117733", "#ddcc77", "#cc6677",
-)  # fmt: skip
-"""Distinct for the colour-blind: Okabe & Ito, jfly.uni-koeln.de/color, 2008; then Tol, SRON/EPS/TN/09-002, "muted"."""
 BETTER = {"up": ", higher is better", "down": ", lower is better", "target": "", "none": ""}
 IMAGES_SHOWN = 10
 """MLflow shows the pictures of the first ten runs of a list, the last of them first."""
+REPORT = "report.html"
+"""The report's path among the study's artifacts."""
+COMPARED = 10
+"""Runs that MLflow's page for comparing is opened with."""
 TRIALS = "tags.`ablate.role` = 'trial'"
 
 
@@ -58,23 +59,30 @@ class View:
         return urlencode({"workflowType": "machine_learning", "viewStateShareKey": self.key, **mode})
 
 
-def colors(treatments: Iterable[Treatment]) -> dict[str, str]:
-    """Treatment -> colour of its runs, whatever their seed. The baseline is dark grey; colours repeat after 16."""
-    others = [treatment.label for treatment in treatments if not treatment.is_baseline]
-    return {"baseline": BASELINE_COLOR} | {label: COLORS[i % len(COLORS)] for i, label in enumerate(others)}
-
-
 def links(base_url: str, experiment_id: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Name -> link for the views that an experiment's tags hold, and the page of the study itself."""
+    """Name -> link for the views that an experiment's tags hold, for a comparison, the study's page and its report."""
     root = f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs"
     found = {
         name: f"{root}?{View(f'ablate-{name}', '', charts, {}).query()}"
         for name, charts in {"runs": False, "charts": True, "images": True, "factors": True}.items()
         if f"{VIEW_TAG}ablate-{name}" in tags
     }
+    if runs := tags.get("ablate.compared", "").split():
+        compared, within = (json.dumps(ids, separators=(",", ":")) for ids in (runs, [experiment_id]))
+        found["compare"] = (
+            f"{base_url.rstrip('/')}/#/compare-runs?{urlencode({'runs': compared, 'experiments': within})}"
+        )
     if "ablate.run" in tags:
-        found["study"] = f"{root}/{tags['ablate.run']}?workflowType=machine_learning"
+        page, query = f"{root}/{tags['ablate.run']}", "workflowType=machine_learning"
+        found["study"] = f"{page}?{query}"
+        if "ablate.report" in tags:
+            found["report"] = f"{page}/artifacts/{tags['ablate.report']}?{query}"
     return found
+
+
+def knows_views() -> bool:
+    """Whether the MLflow that is installed has views of the format that is written here."""
+    return importlib.metadata.version("mlflow").partition(".")[0] == MAJOR
 
 
 def view_tags(

@@ -3,35 +3,23 @@
 Raw form, as in a study's `base`: a level's name (`padding: reflect`), or a mapping with the level and its settings
 (`data: {level: photos, crop: 64}`). `loss` maps each term to its weight or to a mapping with `weight` and settings.
 Dotted paths address all of it: `norm`, `norm.groups`, `loss.kl`, `loss.perceptual.trunk`, `stages.train.lr`.
+
+A stage may have levels and settings of its own in place of the recipe's, beside those of its training:
+`- image: {steps: 500, lr: 3e-3, data: {frames: 1}, model: {latent_channels: 4}}`, `stages.image.model.latent_channels`.
 """
 
-import copy
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 from pydantic import ValidationError
 
 from ablate import registry
+from ablate.assign import DEFAULTS, PLAIN_SLOTS, RECIPE_SLOTS, Raw, overlay, spread
 from ablate.identity import Canonical, canonical
 from ablate.registry import Settings
 from ablate.stages import Stage, Train, legs
 from ablate.strict_yaml import Path, nearest
-
-Raw = dict[str, Any]
-DEFAULTS: Raw = {
-    "padding": "zeros",
-    "norm": "group",
-    "upsample": "nearest_conv",
-    "downsample": "strided_conv",
-    "discriminator": "patchgan",
-    "regularizer": "none",
-    "init": "scratch",
-}
-RECIPE_SLOTS = [slot for slot in registry.SLOTS if slot != "probe"]
-PLAIN_SLOTS = [slot for slot in RECIPE_SLOTS if slot != "loss"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +38,22 @@ class Part:
         """The step at which it enters; 0 for a part without such a setting."""
         return getattr(self.settings, "start", 0)
 
+    def tells(self, name: str, default: Any) -> Any:
+        """What its settings say under a name, or the default. Recipes share parts, and a miss of pydantic's is slow."""
+        if name not in self._told:
+            self._told[name] = getattr(self.settings, name, None)
+        told = self._told[name]
+        return default if told is None else told
+
+    @cached_property
+    def _told(self) -> dict[str, Any]:
+        return {}
+
+    @cached_property
+    def temporal(self) -> bool:
+        """Whether it is the model of clips."""
+        return getattr(self.settings, "temporal", False)
+
     @cached_property
     def texts(self) -> tuple[str, str]:
         """In canonical form, `identity` and that of the settings alone, which is a loss term's."""
@@ -61,50 +65,120 @@ class Part:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a stage of training computes, except the seed."""
+    """Everything that decides what a stage of training computes, except the seed.
+
+    `settings`: of every stage in the order of the study, those without steps included. `own`: by stage, the parts that
+    it has in place of these, by slot or `loss.TERM`.
+    """
 
     parts: dict[str, Part]
     losses: dict[str, Part]
     settings: dict[str, Train]
-    """Of every stage in the order of the study, those without steps included."""
+    own: dict[str, dict[str, Part]] = field(default_factory=dict)
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """The stages that are run."""
         return _legs(tuple(self.settings.items()))
 
-    def identity(self) -> Raw:
-        """What distinguishes this recipe. A term of weight 0 is absent, and so is a discriminator without its term."""
-        losses = {name: part.settings.identity() for name, part in self.losses.items() if weight(part)}
-        absent = set() if "adversarial" in losses else {"discriminator"}
-        return {"loss": losses, **{slot: part.identity() for slot, part in self.parts.items() if slot not in absent}}
+    def at(self, stage: str) -> "Recipe":
+        """What holds in a stage: its own parts in place of the recipe's."""
+        own = self.own.get(stage, {})
+        if not own:
+            return self
+        losses = {unit.partition(".")[2]: part for unit, part in own.items() if "." in unit}
+        parts = {slot: part for slot, part in own.items() if "." not in slot}
+        return replace(self, parts={**self.parts, **parts}, losses={**self.losses, **losses}, own={})
 
-    def canonical(self) -> Canonical:
+    @cached_property
+    def setups(self) -> list["Recipe"]:
+        """What holds in each stage that is run."""
+        return [self.at(stage.name) for stage in self.stages]
+
+    @property
+    def present(self) -> dict[str, Part]:
+        """The parts that take part: an image model knows nothing of the slots of video models."""
+        if self.parts["model"].temporal:
+            return self.parts
+        return {slot: part for slot, part in self.parts.items() if slot not in registry.VIDEO_SLOTS}
+
+    def identity(self, *, regularize: bool = True) -> Raw:
+        """What distinguishes this recipe. A term of weight 0 is absent, and so is a discriminator without its term.
+
+        A regularizer of strength 0 counts as `none`, and so does any where `regularize` is false.
+        """
+        losses = {name: part.settings.identity() for name, part in self.losses.items() if weight(part)}
+        parts = {slot: part.identity() for slot, part in self.present.items()}
+        if "adversarial" not in losses:
+            del parts["discriminator"]
+        if not (regularize and regularizes(self.parts["regularizer"])):
+            parts["regularizer"] = {"level": "none"}
+        return {"loss": losses, **parts}
+
+    def canonical(self, *, regularize: bool = True) -> Canonical:
         """The canonical text of `identity`, put together from that of the parts, which recipes share."""
         losses = {name: part.texts[1] for name, part in self.losses.items() if weight(part)}
-        texts = {slot: part.texts[0] for slot, part in self.parts.items()}
+        absent = () if self.parts["model"].temporal else registry.VIDEO_SLOTS
+        texts = {slot: part.texts[0] for slot, part in self.parts.items() if slot not in absent}
         if "adversarial" not in losses:
             del texts["discriminator"]
+        if not (regularize and regularizes(self.parts["regularizer"])):
+            texts["regularizer"] = NO_REGULARIZER
         return _object({**texts, "loss": _object(losses)})
+
+    @cached_property
+    def late(self) -> tuple[Part, ...]:
+        """The parts that enter after the first step."""
+        opponent, played = self.parts["discriminator"], self.losses.get("adversarial")
+        found = tuple(term for term in self.losses.values() if term.start and weight(term))
+        return (*found, opponent) if opponent.start and played and weight(played) else found
+
+    def up_to(self, step: int) -> "Recipe":
+        """This recipe without what the first `step` steps of a trial do not depend on.
+
+        A term that enters later is left out, and with it its discriminator. One that trains already keeps a term that
+        has not entered by then, the same in all recipes.
+        """
+        if all(part.start < step for part in self.late):
+            return self
+        losses = {name: term for name, term in self.losses.items() if term.start < step}
+        term = self.losses.get("adversarial")
+        if term and weight(term) and term.start >= step > self.parts["discriminator"].start:
+            losses["adversarial"] = Part("adversarial", type(term.settings)(weight=1.0, start=step))
+        return replace(self, losses=losses)
 
     def has(self, path: str) -> bool:
         """Whether a path leads somewhere. A slot's level may lack a setting that another level of the slot has."""
         slot, *rest = path.split(".")
+        if slot == "stages" and rest[1:] and rest[1] in RECIPE_SLOTS:
+            return self.at(rest[0]).has(".".join(rest[1:]))
         return slot not in self.parts or not rest or rest[0] in type(self.parts[slot].settings).model_fields
 
     def key(self, path: str) -> str:
         """Equal for recipes with the same level at a dotted path, settings included; terms of weight 0 are all one."""
         head, *rest = path.split(".")
+        if head == "stages" and rest[1] in RECIPE_SLOTS:
+            return self.at(rest[0]).key(".".join(rest[1:]))
         if head == "loss" and len(rest) == 1:
             term = self.losses.get(rest[0])
             return canonical(term.settings.plain() if term and weight(term) else 0)
         return canonical(self.value(path) if rest else self.parts[head].plain())
 
     def plain(self) -> Raw:
-        """Every setting as JSON, for workers, the store and MLflow."""
+        """Every setting as JSON, for workers, the store and MLflow. A stage with parts of its own comes with all."""
+        stages = [
+            {
+                "name": stage.name,
+                **stage.settings.plain(),
+                **(self.at(stage.name)._plain_parts() if self.own.get(stage.name) else {}),
+            }
+            for stage in self.stages
+        ]
+        return {**self._plain_parts(), "stages": stages}
+
+    def _plain_parts(self) -> Raw:
         losses = {name: part.settings.plain() for name, part in self.losses.items()}
-        stages = [{"name": stage.name, **stage.settings.plain()} for stage in self.stages]
-        return {**{slot: part.plain() for slot, part in self.parts.items()}, "loss": losses, "stages": stages}
+        return {**{slot: part.plain() for slot, part in self.present.items()}, "loss": losses}
 
     def value(self, path: str) -> Any:
         """The level or setting at a dotted path; a loss term's value is its weight (0 where it is absent)."""
@@ -113,7 +187,8 @@ class Recipe:
             term = self.losses.get(rest[0])
             return term.settings.plain()[rest[1] if rest[1:] else "weight"] if term else 0.0
         if head == "stages":
-            return self.settings[rest[0]].plain()[rest[1]]
+            own = rest[1] in RECIPE_SLOTS
+            return self.at(rest[0]).value(".".join(rest[1:])) if own else self.settings[rest[0]].plain()[rest[1]]
         return self.parts[head].settings.plain()[rest[0]] if rest else self.parts[head].level
 
 
@@ -125,69 +200,21 @@ def _object(texts: dict[str, str]) -> Canonical:
     return Canonical("{" + ",".join([f'"{name}":{texts[name]}' for name in sorted(texts)]) + "}")
 
 
+NO_REGULARIZER = canonical({"level": "none"})
+
+
 def weight(term: Part) -> float:
     """The weight of a loss term."""
     return float(term.settings.weight)
 
 
-def assign(raw: Raw, path: str, value: Any) -> None:
-    """Set the level or setting at a dotted path of a raw recipe in place. Raises ValueError if it leads nowhere.
-
-    A new level keeps those settings of the old one that it has too, so that a factor changes only what it names.
-    """
-    head, *rest = path.split(".")
-    if head not in {*RECIPE_SLOTS, "stages"}:
-        raise ValueError(f"unknown slot '{head}' in '{path}'{nearest(head, [*RECIPE_SLOTS, 'stages'])}")
-    if head == "stages":
-        if len(rest) != 2:
-            raise ValueError(f"'{path}' must be stages.NAME.SETTING")
-        if rest[0] not in raw["stages"]:
-            raise ValueError(f"unknown stage '{rest[0]}' in '{path}'{nearest(rest[0], raw['stages'])}")
-        raw["stages"][rest[0]][rest[1]] = value
-    elif head == "loss":
-        _assign_loss(raw["base"]["loss"], rest, value, path)
-    elif len(rest) > 1:
-        raise ValueError(f"'{path}' goes too deep: a slot has settings, a setting has no parts")
-    elif rest:
-        raw["base"].setdefault(head, {"level": DEFAULTS.get(head)})[rest[0]] = value
-    else:
-        raw["base"][head] = _swap(head, raw["base"].get(head, {}), spread(head, value))
-
-
-def _assign_loss(losses: Raw, rest: list[str], value: Any, path: str) -> None:
-    if not rest or len(rest) > 2:
-        raise ValueError(f"'{path}' must be loss.TERM or loss.TERM.SETTING")
-    if rest[0] not in registry.levels("loss"):
-        raise ValueError(f"unknown loss term '{rest[0]}' in '{path}'{nearest(rest[0], registry.levels('loss'))}")
-    term = losses.setdefault(rest[0], {"weight": 0.0})
-    term.update(value if isinstance(value, dict) and not rest[1:] else {rest[1] if rest[1:] else "weight": value})
-
-
-def _swap(slot: str, old: Raw, new: Any) -> Any:
-    if not isinstance(new, dict) or new.get("level") not in registry.levels(slot):
-        return new
-    fields = registry.level(slot, new["level"]).Config.model_fields
-    return {**{name: value for name, value in old.items() if name in fields}, **new}
-
-
-def spread(slot: str, value: Any) -> Any:
-    """The long form of a slot's raw value: a mapping with `level`, or for `loss` terms with `weight`."""
-    if slot == "loss" and isinstance(value, dict):
-        return {term: dict(given) if isinstance(given, dict) else {"weight": given} for term, given in value.items()}
-    if slot != "loss" and isinstance(value, str):
-        return {"level": value}
-    return copy.deepcopy(value)
+def regularizes(part: Part) -> bool:
+    """Whether a regularizer does anything: neither `none` nor of strength 0."""
+    return part.level != "none" and getattr(part.settings, "strength", 1.0) != 0
 
 
 Complaint = tuple[Path, str, bool]
 """Where (within `base` or `stages`), what is wrong, and whether the key rather than the value is at fault."""
-
-
-def resolve(raw: Raw) -> tuple[Recipe | None, list[Complaint]]:
-    """Check a raw recipe `{base, stages}`. Gives the recipe, or None and all complaints."""
-    recipe, complaints = read_parts(raw)
-    complaints = complaints or list(contradictions(recipe))
-    return (None if complaints else recipe), complaints
 
 
 def read_parts(raw: Raw) -> tuple[Recipe, list[Complaint]]:
@@ -202,17 +229,33 @@ def read_parts(raw: Raw) -> tuple[Recipe, list[Complaint]]:
                 (("base",), f"the slot '{slot}' is not filled{nearest('', registry.levels(slot))}", False)
             )
     parts = {slot: read_part(slot, base[slot], ("base", slot), complaints) for slot in PLAIN_SLOTS if slot in base}
-    losses = _read_losses(base.get("loss", {}), complaints)
-    stages = {
-        name: settings
-        for name, values in raw["stages"].items()
-        if (settings := _settings(Train, values, ("stages", name), complaints, f"stage '{name}'"))
-    }
-    return Recipe({slot: part for slot, part in parts.items() if part}, losses, stages), complaints
+    losses = _read_losses(base.get("loss", {}), ("base", "loss"), complaints)
+    stages: dict[str, Train] = {}
+    own: dict[str, dict[str, Part]] = {}
+    for name, values in raw["stages"].items():
+        training = {key: value for key, value in values.items() if key not in RECIPE_SLOTS}
+        if settings := _settings(Train, training, ("stages", name), complaints, f"stage '{name}'"):
+            stages[name] = settings
+        if (levels := {key: value for key, value in values.items() if key in RECIPE_SLOTS}) and not complaints:
+            own[name] = _read_own(base, levels, ("stages", name), complaints)
+    return Recipe({slot: part for slot, part in parts.items() if part}, losses, stages, own), complaints
 
 
-def _read_losses(value: Any, complaints: list[Complaint]) -> dict[str, Part]:
-    here: Path = ("base", "loss")
+def _read_own(base: Raw, levels: Raw, here: Path, complaints: list[Complaint]) -> dict[str, Part]:
+    """The parts that a stage has for itself. The base is known to be right."""
+    laid = overlay(base, levels)
+    found: dict[str, Part] = {}
+    for slot, given in levels.items():
+        if slot == "loss":
+            terms = {term: laid["loss"][term] for term in given} if isinstance(given, dict) else given
+            losses = _read_losses(terms, (*here, "loss"), complaints)
+            found |= {f"loss.{term}": part for term, part in losses.items()}
+        elif part := read_part(slot, laid[slot], (*here, slot), complaints):
+            found[slot] = part
+    return found
+
+
+def _read_losses(value: Any, here: Path, complaints: list[Complaint]) -> dict[str, Part]:
     if not isinstance(value, dict):
         complaints.append((here, f"expected a mapping of loss terms to weights, found {value!r}", False))
         return {}
@@ -267,41 +310,3 @@ def _complaint(config: type[Settings], given: Raw, here: Path, owner: str, error
     found = "" if name not in given else f", found {error['input']!r}"
     reason = error["msg"].removeprefix("Value error, ")
     return (*here, *loc), f"{owner}{'.' + name if name else ''}: {reason[:1].lower() + reason[1:]}{found}", False
-
-
-def contradictions(recipe: Recipe) -> Iterator[Complaint]:
-    """What each part allows and the whole does not."""
-    parts = recipe.parts
-    weighted = {name: term for name, term in recipe.losses.items() if weight(term)}
-    if "adversarial" in weighted:
-        here: Path = ("base", "loss", "adversarial")
-        opponent = parts["discriminator"]
-        opens, enters = opponent.start, weighted["adversarial"].start
-        if opponent.level == "none":
-            yield here, "an adversarial weight needs a discriminator, which is 'none'", False
-        elif enters < opens:
-            yield here, f"the term enters at step {enters}, before its discriminator trains (start {opens})", False
-        least, crop = getattr(opponent.settings, "smallest", 0), getattr(parts["data"].settings, "crop", math.inf)
-        if crop < least:
-            yield ("base", "data", "crop"), f"the discriminator needs crops of {least} px or more, found {crop}", False
-    multiple = getattr(parts["regularizer"].settings, "latent_multiple", 1)
-    side, stride = (getattr(parts[slot].settings, name, 0) for slot, name in (("data", "crop"), ("model", "stride")))
-    if side and stride and side // stride % multiple:
-        what = (
-            f"its latents' side to be a multiple of {multiple}, found {side // stride} (crop {side}, stride {stride})"
-        )
-        yield ("base", "regularizer"), f"regularizer '{parts['regularizer'].level}' needs {what}", False
-    if not weighted:
-        yield ("base", "loss"), "every loss weight is 0: there is nothing to train on", False
-    elif all(term.start for term in weighted.values()):
-        yield ("base", "loss"), "every loss term has a 'start': there is nothing to train on before", False
-    if not recipe.stages:
-        yield (
-            ("stages", next(iter(recipe.settings)), "steps"),
-            "every stage has 0 steps: there is nothing to train",
-            False,
-        )
-    elif recipe.stages[0].settings.freeze != "none":
-        name = recipe.stages[0].name
-        where = ("stages", name, "freeze")
-        yield where, f"stage '{name}' freezes the encoder, but no stage before it trains one", False

@@ -4,11 +4,12 @@ A level's file holds these public things:
 
 - `Config`, its settings, a `Settings` subclass;
 - `build(config, ...)`, which makes the level (arguments per slot: `ablate/slots.py`);
-- `METRICS`, probes only: what the probe reports; and `CHEAP = True` if it is quick enough to run during training.
+- `METRICS`, probes only: what the probe reports; `CHEAP = True` if it is quick enough to run during training,
+  `COSTLY = True` if it is so slow that it examines the averaged weights alone, not the raw ones as well.
 
 All but `build` is needed to check a study, long before anything is built. It is read from the source without running
-the rest of the file, so that planning never loads torch. Hence the one rule for a level's author: `Config`, `METRICS`
-and `CHEAP` may use only names imported from the modules in `LIGHT`.
+the rest of the file, so that planning never loads torch. Hence the one rule for a level's author: `Config`, `METRICS`,
+`CHEAP` and `COSTLY` may use only names imported from the modules in `LIGHT`.
 """
 
 import ast
@@ -18,6 +19,7 @@ import importlib
 import json
 import sys
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -31,12 +33,17 @@ SLOTS = {
     "norm": "the normalisation layers",
     "upsample": "how the decoder doubles the size",
     "downsample": "how the encoder halves the size",
+    "temporal_conv": "what a video model's convolutions see of other frames",
+    "branch": "the halves of a video model's channels",
+    "context": "how far a video model's coarsest level sees",
     "loss": "the weighted terms of the training loss",
     "discriminator": "the opponent of the adversarial term",
     "regularizer": "what shapes the latents beyond the loss",
     "init": "the weights before the first step",
     "probe": "an examination of the trained model",
 }
+VIDEO_SLOTS = ("temporal_conv", "branch", "context")
+"""What only models have whose Config says `temporal`; for others these slots are absent."""
 LIGHT = {"math", "typing", "pathlib", "pydantic", "ablate.registry", "ablate.data"}
 ROOT = Path(__file__).resolve().parent.parent / "components"
 PAPERS = ROOT.parent / "analysis" / "papers"
@@ -105,8 +112,9 @@ class Level:
     Config: type[Settings]
     metrics: tuple[Metric, ...]
     cheap: bool
+    costly: bool
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Content hash of the source file: which code made a record."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
@@ -135,7 +143,21 @@ def level(slot: str, name: str) -> Level:
     exec(compile(ast.Module(light, type_ignores=[]), str(path), "exec"), module.__dict__)
     doc = ast.get_docstring(tree) or ""
     found = module.__dict__
-    return Level(slot, name, path, doc, found["Config"], found.get("METRICS", ()), found.get("CHEAP", False))
+    speed = found.get("CHEAP", False), found.get("COSTLY", False)
+    return Level(slot, name, path, doc, found["Config"], found.get("METRICS", ()), *speed)
+
+
+def changed(components: Mapping[str, str]) -> list[str]:
+    """Of levels with their fingerprints then, `slot/name` -> fingerprint, those that are gone or other ones now."""
+    found = []
+    for path, fingerprint in components.items():
+        slot, _, name = path.partition("/")
+        try:
+            same = level(slot, name).fingerprint == fingerprint
+        except KeyError:
+            same = False
+        found += [] if same else [path]
+    return found
 
 
 def _is_light(node: ast.stmt) -> bool:
@@ -146,7 +168,7 @@ def _is_light(node: ast.stmt) -> bool:
     if isinstance(node, ast.ClassDef):
         return node.name == "Config"
     names = [t.id for t in node.targets if isinstance(t, ast.Name)] if isinstance(node, ast.Assign) else []
-    return bool({"METRICS", "CHEAP"}.intersection(names))
+    return bool({"METRICS", "CHEAP", "COSTLY"}.intersection(names))
 
 
 def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> Any:

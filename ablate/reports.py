@@ -1,7 +1,7 @@
 """What `plan`, `status`, `show`, `components` and `schema` say, as plain values and as terminal tables."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,19 +9,27 @@ from rich.console import Console
 from rich.table import Table
 
 from ablate import registry
+from ablate.assign import RECIPE_SLOTS
 from ablate.console import duration
 from ablate.contrasts import contrasts
+from ablate.cost import Kinds, count, total
 from ablate.design import ends
 from ablate.design import show as show_level
-from ablate.recipe import RECIPE_SLOTS
+from ablate.factors import Factor
+from ablate.needs import Need
+from ablate.nuisance import Tuning
+from ablate.pruning import Pruning
 from ablate.search import Search
 from ablate.spec import Study
 from ablate.stages import Train
-from ablate.store import Record, Store
+from ablate.stale import is_stale
+from ablate.store import Store
 from ablate.study_file import StudyFile
 from ablate.suggest import to_come
-from ablate.trials import Node, Trial, answers, expand, trained, tree
+from ablate.trials import Node, Trial, answers, trained, tree
+from ablate.tuning import known_trials, trials_to_come
 
+Measure = Callable[[Kinds], dict[str, Need]]
 SHOWN = 30, 5
 """Treatments that a plan lists: the first and the last."""
 STATUSES = ("done", "running", "pending", "failed", "diverged", "pruned", "stale")
@@ -40,29 +48,45 @@ def _nothing_is_garbage() -> Iterator[None]:
 
 
 @_nothing_is_garbage()
-def plan(study: Study, store: Store) -> dict[str, Any]:
-    """The plan as JSON values. `estimate_s` is one worker's time for what is pending, from the pace of this study's
-    finished trials; None until there are any."""
-    trials = expand(study)
+def plan(study: Study, store: Store, measure: Measure | None = None, *, redo: bool = False) -> dict[str, Any]:
+    """The plan as JSON values.
+
+    `estimate_s` is one worker's time for what is pending, `memory_bytes` a worker's peak, `disk_bytes` the size of the
+    checkpoints, all three by what `measure` finds; without it the time is from the pace of this study's finished
+    trials. None for what is not known. `redo`: what other code has made is pending too, all of it.
+    """
+    trials, more = known_trials(study, store), trials_to_come(study, store)
     held = store.held()
-    seen = [trial for trial in trials if not held.isdisjoint(trial.signatures)]
-    distinct = {trial.signature: trial for trial in trials}
+    seen = [trial for trial in trials if not held.isdisjoint(trial.marks)] if held else []
+    distinct = {trial.signature: trial for trial in trials if not trial.pruned}
+    stale: set[str] = set()
     for trial in seen:
-        if answers(store.stage(trial.signature).record(), trial):
+        record = store.stage(trial.signature).record()
+        if redo and record and is_stale(record):
+            stale.update(trial.marks)
+        elif answers(record, trial):
             distinct.pop(trial.signature, None)
     todo, nodes = list(distinct.values()), tree(trials)
-    over = trained(seen, store)
-    left = sum(node.stage.settings.steps for node in tree(todo, over) if node.signature not in over)
+    over = trained(seen, store) - stale
+    to_run = nodes if todo == trials and not over else tree(todo, over)
+    left = sum(node.steps for node in to_run if node.signature not in over)
     records = [record for trial in seen if (record := store.stage(trial.signature).record()) and record.steps]
     pace = sum(record.wall_s for record in records) / sum(record.steps for record in records) if records else None
-    more = to_come(study) * len(study.seeds)  # what a search will suggest is taken to be as long as the baseline
-    more_steps = more * trials[0].steps
+    more_steps = more * trials[0].steps  # what is not known yet is taken to be as long as the baseline
+    seconds, memory, disk = None if pace is None else pace * (left + more_steps), None, None
+    if measure:
+        found: Kinds = {}
+        count(found, to_run, over)
+        count(found, tree(trials[:1]), times=more)
+        cost = total(found, measure(found))
+        seconds, memory, disk = cost.seconds, cost.memory, cost.disk
     return {
-        "study": study.name, "scale": study.scale, "treatments": (len(trials) + more) // len(study.seeds),
+        "study": study.name, "scale": study.scale,
+        "treatments": len({trial.treatment.label for trial in trials}) + to_come(study),
         "trials": len(trials) + more, "stages": len(nodes) + more * len(trials[0].signatures),
         "pending": len(todo) + more, "planned_steps": sum(trial.steps for trial in trials) + more_steps,
-        "distinct_steps": sum(node.stage.settings.steps for node in nodes) + more_steps,
-        "shared": _shared(nodes), "estimate_s": None if pace is None else pace * (left + more_steps),
+        "distinct_steps": sum(node.steps for node in nodes) + more_steps,
+        "shared": _shared(nodes), "estimate_s": seconds, "memory_bytes": memory, "disk_bytes": disk,
     }  # fmt: skip
 
 
@@ -71,7 +95,8 @@ def _shared(nodes: list[Node]) -> dict[str, dict[str, int]]:
     shared = [node for node in nodes if len(node.through) > 1]
     found: dict[str, dict[str, int]] = {}
     for node in shared:
-        counts = found.setdefault(node.stage.name, {"runs": 0, "trials": 0})
+        name = node.stage.name if node.until == node.stage.settings.steps else f"{node.stage.name} to {node.until}"
+        counts = found.setdefault(name, {"runs": 0, "trials": 0})
         counts["runs"] += 1
         counts["trials"] += len(node.through)
     return found
@@ -83,12 +108,16 @@ def print_plan(study: Study, summary: dict[str, Any], out: Console) -> None:
     out.print(f"{study.name}: {study.question}", soft_wrap=True)
     out.print(
         f"scale {study.scale} ({study.scale_reason}) · design {' + '.join(study.designs)} · "
-        f"seeds {list(study.seeds)}\n",
+        f"seeds {list(study.seeds)}{_at_first(study)}\n",
         soft_wrap=True,
     )
     _print_treatments(study, out)
     if study.search:
         out.print("\n" + "\n".join(_describe_search(study, study.search)), soft_wrap=True)
+    if study.pruning:
+        out.print("\n" + _describe_pruning(study, study.pruning), soft_wrap=True)
+    if study.tuning:
+        out.print("\n" + _describe_tuning(study, study.tuning), soft_wrap=True)
     out.print("\ncan estimate: " + ("\n" + " " * 14).join(contrasts(study)), soft_wrap=True)
     out.print(
         f"{summary['trials']} trials, {summary['pending']} pending · {summary['distinct_steps']} distinct steps of "
@@ -98,9 +127,14 @@ def print_plan(study: Study, summary: dict[str, Any], out: Console) -> None:
     if shared:
         out.print(f"shared: {', '.join(shared)}", soft_wrap=True)
     estimate = summary["estimate_s"]
-    out.print(
-        f"about {duration(estimate)} of one worker" if estimate is not None else "cost: known after the first trial"
-    )
+    if estimate is None:
+        out.print("cost: known after the first trial, or with --measure")
+        return
+    sizes = ("memory_bytes", "of memory a worker"), ("disk_bytes", "of checkpoints")
+    more = [f" · {summary[key] / 1e9:.2g} GB {what}" for key, what in sizes if summary[key] is not None]
+    out.print(f"about {duration(estimate)} of one worker{''.join(more)}")
+    if share := summary.get("gpus_per_trial"):
+        out.print(f"{round(1 / share)} at once fit on a GPU: ablate sweep --gpus-per-trial {share:.3g}")
 
 
 def _describe_search(study: Study, search: Search) -> list[str]:
@@ -112,12 +146,35 @@ def _describe_search(study: Study, search: Search) -> list[str]:
         f"search: {search.sampler}, {tried} of at most {tried + more} treatments suggested, which depend on results"
     ]
     lines.append(f"  for {', '.join(aims)}{limits}")
-    for factor in study.factors:
-        levels = ", ".join(map(show_level, factor.choices))
-        if span := factor.range:
-            levels = f"{show_level(span.low)} to {show_level(span.high)}{' on a log scale' if span.log else ''}"
-        lines.append(f"  {factor.path}: {levels}")
-    return lines
+    return [*lines, *(f"  {factor.path}: {_space(factor)}" for factor in study.factors)]
+
+
+def _space(factor: Factor) -> str:
+    """`norm, scn`; `1e-08 to 1 on a log scale`."""
+    if span := factor.range:
+        return f"{show_level(span.low)} to {show_level(span.high)}{' on a log scale' if span.log else ''}"
+    return ", ".join(map(show_level, factor.choices))
+
+
+def _at_first(study: Study) -> str:
+    return f", the first {study.seed_bounds[0]} and more where needed" if study.seed_bounds else ""
+
+
+def _describe_pruning(study: Study, pruning: Pruning) -> str:
+    """By which rule treatments are stopped, and where."""
+    return (
+        f"pruned by {pruning.rule} on {pruning.column} with seed {study.seeds[0]} at {pruning.where}; "
+        f"{len(study.pruned)} treatments stopped so far"
+    )
+
+
+def _describe_tuning(study: Study, tuning: Tuning) -> str:
+    """What is tuned for each treatment, at which budget."""
+    spaces = ", ".join(f"{factor.path} ({_space(factor)})" for factor in tuning.factors)
+    return (
+        f"tuned for each treatment: {spaces} by {tuning.sampler} for {study.primary}, {tuning.trials} settings × seeds "
+        f"{list(tuning.seeds)} each; {len(study.tuned)} treatments tuned so far"
+    )
 
 
 def _aim(goal: registry.Metric) -> str:
@@ -146,8 +203,8 @@ def _print_treatments(study: Study, out: Console) -> None:
 
 def status(study: Study, store: Store) -> dict[str, Any]:
     """Counts by status. `stale` counts, besides, the finished trials whose components have changed since."""
-    counts = dict.fromkeys(STATUSES, 0) | {"pending": to_come(study) * len(study.seeds)}
-    for trial in expand(study):
+    counts = dict.fromkeys(STATUSES, 0) | {"pending": trials_to_come(study, store)}
+    for trial in known_trials(study, store):
         record = store.stage(trial.signature).record()
         counts[status_of(trial, store)] += 1
         counts["stale"] += record is not None and is_stale(record)
@@ -156,35 +213,30 @@ def status(study: Study, store: Store) -> dict[str, Any]:
 
 def status_of(trial: Trial, store: Store) -> str:
     """A trial's status; one that lacks a probe that the study asks for is pending."""
+    if trial.pruned:
+        return "pruned"
     folder = store.stage(trial.signature)
     found = folder.status()
     return "pending" if found == "done" and not answers(folder.record(), trial) else found
 
 
-def is_stale(record: Record) -> bool:
-    """Whether a level that made this record has another source now, or is gone."""
-    for path, fingerprint in record.code.get("components", {}).items():
-        slot, _, name = path.partition("/")
-        if name not in registry.levels(slot) or registry.level(slot, name).fingerprint != fingerprint:
-            return True
-    return False
-
-
 def show(study: Study, store: Store, pattern: str) -> list[dict[str, Any]]:
     """Every trial whose name or signature contains `pattern`, in full."""
-    trials = [trial for trial in expand(study) if pattern in trial.name or pattern in trial.signature]
+    trials = [trial for trial in known_trials(study, store) if pattern in trial.name or pattern in trial.signature]
     return [_show_trial(trial, store) for trial in trials]
 
 
 def _show_trial(trial: Trial, store: Store) -> dict[str, Any]:
     folder = store.stage(trial.signature)
-    record = folder.record()
+    record = None if trial.pruned else folder.record()
     return {
         "treatment": trial.treatment.levels, "seed": trial.seed, "name": trial.name, "status": status_of(trial, store),
-        "reason": record.reason if record else folder.failure(), "metrics": record.metrics if record else {},
-        "raw": record.raw if record else {},
+        "role": trial.role, "nuisance": dict(trial.treatment.nuisance or {}),
+        "reason": trial.pruned or (record.reason if record else folder.failure()),
+        "metrics": record.metrics if record else {}, "raw": record.raw if record else {},
         "liveness": record.liveness if record else {}, "parameters": record.parameters if record else None,
-        "active_parameters": record.active_parameters if record else None, "signature": trial.signature,
+        "active_parameters": record.active_parameters if record else None,
+        "flops": record.flops if record else None, "signature": trial.signature,
         "steps": record.steps if record else 0, "wall_s": record.wall_s if record else 0.0,
         "stale": is_stale(record) if record else False, "code": record.code if record else {},
         "machine": record.machine if record else {}, "folder": str(folder.root),
@@ -203,7 +255,7 @@ def print_trials(rows: list[dict[str, Any]], out: Console) -> None:
         if row["liveness"]:
             shares = "  ".join(f"{name.removeprefix('share/')} {value:.1%}" for name, value in row["liveness"].items())
             active = f"{row['active_parameters']} of {row['parameters']} parameters active"
-            out.print(f"  gradient shares: {shares} · {active}", soft_wrap=True)
+            out.print(f"  gradient shares: {shares} · {active} · {row['flops']:.3g} flops a round trip", soft_wrap=True)
 
 
 def catalogue(slots: list[str]) -> dict[str, Any]:
@@ -244,7 +296,9 @@ def schema() -> dict[str, Any]:
     }
     slots["loss"] = {"type": "object", "properties": terms, "additionalProperties": False}
     found["properties"]["base"] |= {"properties": slots, "additionalProperties": False}
-    found["properties"]["stages"]["items"] = {"type": "object", "additionalProperties": Train.model_json_schema()}
+    stage = Train.model_json_schema()
+    stage["properties"] |= {slot: {} for slot in RECIPE_SLOTS}  # settings that come without their level are allowed
+    found["properties"]["stages"]["items"] = {"type": "object", "additionalProperties": stage}
     found["properties"]["probes"]["items"] = _slot_schema("probe")
     return found
 

@@ -1,6 +1,7 @@
 """One trial in this process: build, restore, train stage by stage, probe, record. Knows neither Ray nor MLflow."""
 
 import functools
+import json
 import random
 import traceback
 from collections.abc import Callable
@@ -14,13 +15,19 @@ from torch import nn
 
 from ablate import checkpoint, data, registry, slots
 from ablate.balance import Weight
+from ablate.contradictions import NETWORK
+from ablate.corpus import Corpus
 from ablate.examine import Outcome, describe, examine, look_in
-from ablate.identity import derive
+from ablate.identity import canonical, derive
+from ablate.memory import OutOfMemory, micro_batches, ran_out, within_memory
 from ablate.stages import Stage, Train, legs
 from ablate.store import Store, write_json
-from ablate.train import Parts, train
+from ablate.train import CHANNELS_LAST, Parts, train
 from ablate.trials import Order
+from ablate.video_slots import VideoParts
 
+Ended = tuple[dict[str, Any], Path]
+"""The recipe of a stage that has ended, and its checkpoint."""
 INNER = ("norm", "upsample", "downsample")
 
 
@@ -50,27 +57,31 @@ def run_trial(
 ) -> Result:
     """Run what the store lacks of a trial, up to the stage that the order asks for; after the last of all, record it.
 
-    A failure is written to the store and returned, never raised. Raises WorkerSpoiled after a CUDA error.
+    A failure is written to the store and returned, never raised. Raises WorkerSpoiled after a CUDA error, and
+    OutOfMemory where training may succeed with smaller micro-batches; the reason is in the store until it is run again.
     """
     folder = store.stage(order["last"])
     folder.error.unlink(missing_ok=True)
     try:
         return _run(order, store, device, threads, report)
+    except OutOfMemory as error:
+        folder.fail(str(error), traceback.format_exc())
+        raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         folder.fail(reason, traceback.format_exc())
-        if device.type == "cuda" and "CUDA" in str(error):
+        if device.type == "cuda" and "CUDA" in str(error) and not ran_out(error):
             raise WorkerSpoiled(reason) from None
         return Result("failed", reason)
     finally:
-        store.stage(order["signatures"][-1]).running.unlink(missing_ok=True)
+        store.stage(order["trial"]).running.unlink(missing_ok=True)
 
 
 def _run(order: Order, store: Store, device: torch.device, threads: int, report: Callable[[Progress], None]) -> Result:
     reset_process(threads)
-    corpus = data.prepare(*_named(order["recipe"]["data"]), store.data)
+    corpus = corpus_of(canonical(order["recipe"]["data"]), store.data)
     outcome = train_stages(order, corpus, store, device, report)
-    if order["last"] != order["signatures"][-1]:
+    if order["last"] != order["trial"]:
         return Result("diverged" if outcome.diverged else "done", outcome.reason)
     folder = store.stage(order["last"])
     vae = build_model(order["recipe"])
@@ -82,34 +93,74 @@ def _run(order: Order, store: Store, device: torch.device, threads: int, report:
     return Result(record.status, record.reason)
 
 
+@functools.lru_cache(maxsize=2)
+def corpus_of(part: str, cache: Path) -> Corpus:
+    """The pictures of a data level, with its settings in JSON, kept from one stage of a worker to the next.
+
+    To look for 20,000 files takes longer than anything else at the start of a stage.
+    """
+    return data.prepare(*_named(json.loads(part)), cache)
+
+
 def train_stages(
-    order: Order, corpus: data.Corpus, store: Store, device: torch.device, report: Callable[[Progress], None]
+    order: Order, corpus: Corpus, store: Store, device: torch.device, report: Callable[[Progress], None]
 ) -> Outcome:
     """Train every stage that is not complete yet, each from the one before, up to the one that the order asks for.
 
-    A stage knows of the one before nothing but its checkpoint, so that it does not matter who has trained that.
+    A stage knows of the one before nothing but its checkpoint, so that it does not matter who has trained that; nor who
+    has trained its own first steps up to a fork.
     """
-    stages = legs((given["name"], Train.read(_less(given, "name"))) for given in order["recipe"]["stages"])
-    steps, parent, outcome = sum(stage.settings.steps for stage in stages), None, Outcome(0)
-    trial_folder = store.stage(order["signatures"][-1])
+    recipes = [recipe_of(order["recipe"], given) for given in order["recipe"]["stages"]]
+    stages = legs((given["name"], Train.read(training_of(given))) for given in order["recipe"]["stages"])
+    steps, outcome = order["steps"], Outcome(0)
+    parent: Path | None = None
+    before: dict[str, Any] = {}
+    trial_folder = store.stage(order["trial"])
     trial_folder.beat(0, steps)
-    for stage, signature in zip(stages, order["signatures"], strict=True):
-        folder = store.stage(signature)
-        if not folder.has_ended(stage.settings.steps):
+    for stage, recipe, signature, key in zip(stages, recipes, order["signatures"], order["needs"], strict=True):
+        folder, is_last = store.stage(signature), signature == order["last"]
+        until = order["until"] if is_last else stage.settings.steps
+        if is_last and order["origin"] and not folder.checkpoint.exists():
+            folder.go_on_from(store.stage(order["origin"]))
+        if not folder.has_ended(until):
             write_json(folder.settings, {**order, "stage": stage.name})
 
             def progress(step: int, losses: dict[str, float], before: int = stage.before) -> None:
                 trial_folder.beat(before + step, steps)
                 report(Progress(before + step, steps, losses))
 
-            header = {"settings": order["recipe"], "seed": order["seed"], "stage": stage.name, "signature": signature}
-            parts = build_parts(order, corpus, device)
-            peek = functools.partial(look_in, order, parts.vae, corpus, device)
-            train(parts, stage, order["seed"], folder, parent, progress, header, peek)
-        outcome, parent = outcome_of(stage, folder.checkpoint), folder.checkpoint
-        if outcome.diverged or signature == order["last"]:
+            header = {"settings": recipe, "seed": order["seed"], "stage": stage.name, "signature": signature}
+            same_data = recipe["data"] == order["recipe"]["data"]
+            own = corpus if same_data else corpus_of(canonical(recipe["data"]), store.data)
+            ended = (before, parent) if parent and network_of(before) != network_of(recipe) else None
+            acts = stage.settings.regularize
+            with within_memory(store, key, stage, device) as need:
+                header["parts"] = max(need.parts, (checkpoint.header(folder.checkpoint) or {}).get("parts", 1))
+                parts = build_parts({**order, "recipe": recipe}, own, device, ended, regularize=acts)
+                peek = functools.partial(look_in, order, parts.vae, own, device)
+                goes_on_from = None if ended else parent
+                with micro_batches(parts.vae, need.size(stage)):
+                    train(parts, stage, order["seed"], folder, goes_on_from, progress, header, peek, until)
+        outcome, parent, before = outcome_of(stage, folder.checkpoint), folder.checkpoint, recipe
+        if outcome.diverged or is_last:
             break
     return outcome
+
+
+def recipe_of(recipe: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
+    """The recipe that holds in a stage: that of the trial, unless the stage comes with one of its own."""
+    own = {slot: part for slot, part in stage.items() if slot in registry.SLOTS}
+    return {**own, "stages": recipe["stages"]} if own else recipe
+
+
+def training_of(stage: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a stage's training alone."""
+    return {name: value for name, value in stage.items() if name not in {*registry.SLOTS, "name"}}
+
+
+def network_of(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a recipe that decide which weights there are."""
+    return {slot: part for slot, part in recipe.items() if slot in NETWORK}
 
 
 def outcome_of(stage: Stage, path: Path) -> Outcome:
@@ -122,8 +173,14 @@ def outcome_of(stage: Stage, path: Path) -> Outcome:
     return Outcome(steps)
 
 
-def build_parts(order: Order, corpus: data.Corpus, device: torch.device) -> Parts:
-    """Build the recipe's levels. Same names start with the same weights in every treatment of a seed."""
+def build_parts(
+    order: Order, corpus: Corpus, device: torch.device, before: Ended | None = None, *, regularize: bool = True
+) -> Parts:
+    """Build the recipe's levels. Same names start with the same weights in every treatment of a seed.
+
+    `before`: the stage before, where that trained another network whose weights are to be taken over. A regularizer of
+    strength 0 is left out, and so is any unless `regularize`.
+    """
     recipe, seed = order["recipe"], order["seed"]
     torch.manual_seed(derive(seed, "build"))
     vae = build_model(recipe)
@@ -136,19 +193,33 @@ def build_parts(order: Order, corpus: data.Corpus, device: torch.device) -> Part
     )
     initialise = registry.build("init", *_named(recipe["init"]), lambda name: derive(seed, "init", name))
     initialise(vae)
+    if before:
+        initialise.inherit(vae, averaged(*before))
     place(vae, device)
     if discriminator:
         initialise(discriminator)
         place(discriminator, device)
-    regularizer = registry.build("regularizer", *_named(recipe["regularizer"]))
+    level, settings = _named(recipe["regularizer"])
+    acts = regularize and settings.get("strength", 1.0) != 0
+    regularizer = registry.build("regularizer", level, settings) if acts else None
     opens = recipe["discriminator"].get("start", 0)
     return Parts(vae, discriminator, opens, terms, regularizer, corpus, device)
 
 
+def averaged(recipe: dict[str, Any], path: Path) -> slots.Autoencoder:
+    """The autoencoder of a checkpoint with its averaged weights, on the CPU."""
+    vae = build_model(recipe)
+    vae.load_state_dict(checkpoint.load(path, "model."))
+    vae.load_state_dict(checkpoint.load(path, "ema."), strict=False)
+    return vae
+
+
 def place(module: nn.Module, device: torch.device) -> None:
     """Move a network to its device, in the memory layout that is quick there."""
-    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-    module.to(device).to(memory_format=layout)
+    module.to(device)
+    for parameter in module.parameters() if device.type == "cuda" else ():
+        if parameter.ndim in CHANNELS_LAST:
+            parameter.data = parameter.data.contiguous(memory_format=CHANNELS_LAST[parameter.ndim])
 
 
 def weight_of(term: dict[str, Any]) -> Weight:
@@ -159,15 +230,34 @@ def weight_of(term: dict[str, Any]) -> Weight:
 
 def build_model(recipe: dict[str, Any]) -> slots.Autoencoder:
     """The recipe's autoencoder with its inner slots filled, on the default device."""
-    norm, upsample, downsample = (functools.partial(registry.build, slot, *_named(recipe[slot])) for slot in INNER)
     chosen, zeros = registry.build("padding", *_named(recipe["padding"])), registry.build("padding", "zeros", {})
     where = recipe["padding"].get("where", "both")
-    halves = [
-        slots.Parts(chosen if where in {half, "both"} else zeros, norm, upsample, downsample)
-        for half in ("encoder", "decoder")
-    ]
+    parts = video_parts if "temporal_conv" in recipe else image_parts
+    halves = [parts(recipe, chosen if where in {half, "both"} else zeros) for half in ("encoder", "decoder")]
     model: slots.Autoencoder = registry.build("model", *_named(recipe["model"]), *halves)
     return model
+
+
+def image_parts(recipe: dict[str, Any], padding: slots.Padding) -> slots.Parts:
+    """The levels inside half of an image model."""
+    return slots.Parts(padding, *(functools.partial(registry.build, slot, *_named(recipe[slot])) for slot in INNER))
+
+
+def video_parts(recipe: dict[str, Any], padding: slots.Padding) -> VideoParts:
+    """The levels inside half of a video model."""
+
+    def norm(channels: int, halves: int) -> nn.Module:
+        built: nn.Module = registry.build("norm", *_named(recipe["norm"]), channels, None, halves)
+        return built
+
+    def temporal_conv(before: int, after: int, group: int) -> nn.Module:
+        built: nn.Module = registry.build(
+            "temporal_conv", *_named(recipe["temporal_conv"]), before, after, group, padding
+        )
+        return built
+
+    branch = registry.build("branch", *_named(recipe["branch"]), temporal_conv, padding)
+    return VideoParts(padding, norm, branch, registry.build("context", *_named(recipe["context"]), padding))
 
 
 def _named(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -176,16 +266,6 @@ def _named(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _less(values: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != key}
-
-
-def try_build(recipe: dict[str, Any]) -> None:
-    """Build the model without memory and pass one crop and one held-out picture through. Raises what training would."""
-    with torch.device("meta"), torch.no_grad():
-        vae = build_model(recipe)
-        for side in (recipe["data"]["crop"], recipe["data"]["heldout_size"]):
-            y = vae.decode(vae.encode(torch.empty(1, 3, side, side)).mean)
-            if y.shape != (1, 3, side, side):
-                raise ValueError(f"the model turns {side} px into {tuple(y.shape[2:])} px")
 
 
 def reset_process(threads: int) -> None:

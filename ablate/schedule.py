@@ -10,16 +10,18 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from ablate.agenda import Agenda, Event
-from ablate.store import Store
-from ablate.suggest import Explorer
+from ablate.agenda import Agenda, Event, Source
+from ablate.needs import OUT_OF_MEMORY
+from ablate.pruner import Pruner
+from ablate.store import Store, place
 from ablate.trials import Node, Trial
 
 LOST_WORKER_RETRIES = 2
@@ -31,6 +33,7 @@ RAY_SETTINGS = {
     "TUNE_MAX_PENDING_TRIALS_PG": "4",  # stages are taken late, so in order; yet workers start side by side
     "RAY_DEDUP_LOGS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's own snapshots, which nobody restores, take longer with every trial
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -55,23 +58,36 @@ def run_inline(
     store: Store,
     resources: Resources,
     notify: Callable[[Event], None],
-    search: Explorer | None = None,
+    source: Source | None = None,
+    pruner: Pruner | None = None,
 ) -> None:
-    """Run trials, and those that a search suggests, one stage after the other in this process, for debugging."""
+    """Run trials, and those that a source suggests, one stage after the other in this process, for debugging."""
     import torch
 
+    from ablate.memory import OutOfMemory
     from ablate.run import Progress, run_trial
 
     device = torch.device("cuda" if resources.gpus else "cpu")
-    agenda = Agenda(trials, store, notify, search)
+    agenda = Agenda(trials, store, notify, source, pruner=pruner)
     while node := agenda.take():
 
-        def report(p: Progress, trial: Trial = node.trial) -> None:
-            notify(Event("progress", trial, step=p.step, steps=p.steps, losses=p.losses))
+        def report(p: Progress, node: Node = node) -> None:
+            if agenda.progress(node, p.step, p.steps, p.losses):
+                raise _Stop
 
         notify(Event("started", node.trial))
-        result = run_trial(node.order(), store, device, resources.cpus, report)
-        agenda.end(node, result.status, result.reason)
+        with suppress(_Stop):
+            result = None
+            while result is None:
+                try:
+                    result = run_trial(node.order(), store, device, resources.cpus, report)
+                except OutOfMemory as error:
+                    notify(Event("interrupted", node.trial, str(error)))
+            agenda.end(node, result.status, result.reason)
+
+
+class _Stop(BaseException):
+    """Ends the training of what was pruned. Like Ray's SystemExit it is no Exception, which would be a failure."""
 
 
 def run_ray(
@@ -79,9 +95,10 @@ def run_ray(
     store: Store,
     resources: Resources,
     notify: Callable[[Event], None],
-    search: Explorer | None = None,
+    source: Source | None = None,
+    pruner: Pruner | None = None,
 ) -> None:
-    """Run trials, and those that a search suggests, under Ray Tune; `notify` is told of every event, in this process.
+    """Run trials, and those that a source suggests, under Ray Tune; `notify` is told of every event, in this process.
 
     Raises ClusterError.
     """
@@ -90,8 +107,8 @@ def run_ray(
         find_cluster(resources.address)
     from ray import tune  # reads the environment
 
-    agenda = Agenda(trials, store, notify, search)
-    searcher, listener = _tune_ends(agenda)
+    agenda = Agenda(trials, store, notify, source, pruner=pruner)
+    searcher, scheduler, listener = _tune_ends(agenda)
     worker = tune.with_resources(
         tune.with_parameters(_work, root=str(store.root.resolve()), threads=resources.cpus, gpu=resources.gpus > 0),
         {"cpu": resources.cpus, "gpu": resources.gpus},
@@ -102,6 +119,7 @@ def run_ray(
             worker,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=scheduler,
                 num_samples=agenda.most,
                 reuse_actors=True,
                 max_concurrent_trials=resources.workers,
@@ -127,7 +145,7 @@ def _work(config: dict[str, Any], root: str, threads: int, gpu: bool) -> None:
     device = torch.device("cuda" if gpu else "cpu")
     result = run_trial(
         json.loads(config["order"]),
-        Store(Path(root)),
+        Store(place(root)),
         device,
         threads,
         lambda p: tune.report({"step": p.step, "steps": p.steps, "losses": p.losses}),
@@ -135,12 +153,14 @@ def _work(config: dict[str, Any], root: str, threads: int, gpu: bool) -> None:
     tune.report({"status": result.status, "reason": result.reason})
 
 
-def _tune_ends(agenda: Agenda) -> tuple[Any, Any]:
-    """Both ends of Tune: the searcher that it asks for the next stage, the callback to which it tells what happens.
+def _tune_ends(agenda: Agenda) -> tuple[Any, Any, Any]:
+    """The ends of Tune: the searcher that it asks for the next stage, the scheduler that it asks whether a stage goes
+    on, the callback to which it tells what else happens.
 
-    Tune pickles both for a restore that we never do; a terminal cannot be pickled.
+    Tune pickles them for a restore that we never do; a terminal cannot be pickled.
     """
     from ray import tune
+    from ray.tune.schedulers import FIFOScheduler
     from ray.tune.search import Searcher
 
     class Stages(Searcher):  # type: ignore[misc]  # Ray ships no types
@@ -165,11 +185,28 @@ def _tune_ends(agenda: Agenda) -> tuple[Any, Any]:
             node = self.given[trial_id]
             if error or result is None:
                 folder = self.agenda.store.stage(node.signature)
+                reason = folder.failure() or f"the worker process died {LOST_WORKER_RETRIES + 1} times"
                 if not folder.failure():
-                    folder.fail(f"the worker process died {LOST_WORKER_RETRIES + 1} times", "")
-                self.agenda.end(node, "failed", folder.failure())
-            else:
+                    folder.fail(reason, "")
+                self.agenda.end(node, "failed", reason)
+            elif "status" in result:  # else it was pruned, and the agenda has ended it
                 self.agenda.end(node, result["status"], result["reason"])
+
+    class Rungs(FIFOScheduler):  # type: ignore[misc]
+        def __init__(self, stages: Stages) -> None:
+            super().__init__()
+            self.stages = stages
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
+
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            if "status" in result:
+                return str(FIFOScheduler.CONTINUE)
+            losses = {key.removeprefix("losses/"): value for key, value in result.items() if key.startswith("losses/")}
+            node, agenda = self.stages.given[trial.trial_id], self.stages.agenda
+            stops = agenda.progress(node, result["step"], result["steps"], losses)
+            return str(FIFOScheduler.STOP if stops else FIFOScheduler.CONTINUE)
 
     class Listener(tune.Callback):  # type: ignore[misc]
         def __init__(self, stages: Stages) -> None:
@@ -178,23 +215,20 @@ def _tune_ends(agenda: Agenda) -> tuple[Any, Any]:
         def __getstate__(self) -> dict[str, Any]:
             return {}
 
-        def tell(self, kind: Literal["started", "progress", "interrupted"], trial: Any, **said: Any) -> None:
-            self.stages.agenda.notify(Event(kind, self.stages.given[trial.trial_id].trial, **said))
+        def tell(self, kind: Literal["started", "interrupted"], trial: Any, reason: str = "") -> None:
+            self.stages.agenda.notify(Event(kind, self.stages.given[trial.trial_id].trial, reason))
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.tell("started", trial)
 
-        def on_trial_result(
-            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-        ) -> None:
-            if "losses" in result:
-                self.tell("progress", trial, **{key: result[key] for key in ("step", "steps", "losses")})
-
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.tell("interrupted", trial, reason="lost its worker, goes on from its last checkpoint")
+            reason = self.stages.agenda.store.stage(self.stages.given[trial.trial_id].signature).failure()
+            planned = reason.startswith(OUT_OF_MEMORY)
+            trial.max_failures += planned  # its worker was not lost
+            self.tell("interrupted", trial, reason if planned else "lost its worker, goes on from its last checkpoint")
 
     stages = Stages(agenda)
-    return stages, Listener(stages)
+    return stages, Rungs(stages), Listener(stages)
 
 
 @contextmanager
@@ -207,7 +241,7 @@ def _ray(address: str | None, scratch: str) -> Iterator[None]:
     own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": scratch}
     try:
         ray.init(**{"address": address, **own}, log_to_driver=False, logging_level=logging.CRITICAL)
-    except ConnectionError as error:
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise ClusterError(f"cannot join the Ray cluster at {address}: {error}") from error
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own there, which ends with a stack trace
     try:
@@ -228,7 +262,8 @@ def _room(resources: Resources) -> int:
 def find_cluster(address: str) -> None:
     """Raise ClusterError if nobody listens at `host:port`, where Ray itself would try for minutes.
 
-    Clusters ask for a token by default; this machine's own is sent along where there is one.
+    A cluster with a token refuses drivers without one, and one without a token cannot reach drivers that want one: so
+    it is asked which it is, unless RAY_AUTH_MODE says so.
     """
     host, _, port = address.rpartition(":")
     if port.isdecimal() and "/" not in host:
@@ -236,16 +271,29 @@ def find_cluster(address: str) -> None:
             socket.create_connection((host, int(port)), timeout=5).close()
         except OSError as error:
             raise ClusterError(f"there is no Ray cluster at {address}: {error}") from None
-    if (Path.home() / ".ray" / "auth_token").exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if "RAY_AUTH_MODE" not in os.environ:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
+        command += [] if address == "auto" else ["--address", address]
+        without_token = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+        asked = subprocess.run(command, env=without_token, capture_output=True, check=False)
+        os.environ["RAY_AUTH_MODE"] = "token" if asked.returncode else "disabled"
 
 
 def gpu_count() -> int:
     """GPUs that this machine shows, without loading torch."""
+    return sum(line.startswith("GPU ") for line in _nvidia_smi("-L"))
+
+
+def gpu_memory() -> int:
+    """Bytes of the smallest GPU that this machine shows; 0 where it shows none."""
+    found = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    return min((int(line) for line in found if line.strip().isdecimal()), default=0) << 20
+
+
+def _nvidia_smi(*arguments: str) -> list[str]:
     import shutil
-    import subprocess
 
     if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"} or not shutil.which("nvidia-smi"):
-        return 0
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
-    return sum(line.startswith("GPU ") for line in listed.splitlines())
+        return []
+    listed = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False)
+    return listed.stdout.splitlines()

@@ -64,7 +64,7 @@ def read_search(
     if settings is None:
         return None
     ranges = [factor.path for factor in factors if factor.range]
-    problems += [document.problem(("factors", path), text) for path, text in _check_ranges(factors)]
+    problems += [document.problem(("factors", path), text) for path, text in check_ranges(factors)]
     if settings.sampler == "brute_force" and ranges:
         message = f"brute_force tries every treatment, and the range of '{ranges[0]}' has no end of levels; list them"
         problems.append(document.problem(("factors", ranges[0]), message))
@@ -79,7 +79,7 @@ def read_search(
     return Search(settings.sampler, settings.trials, tuple(metrics[name] for name in names), limits)
 
 
-def _check_ranges(factors: tuple[Factor, ...]) -> Iterator[tuple[str, str]]:
+def check_ranges(factors: tuple[Factor, ...]) -> Iterator[tuple[str, str]]:
     for factor in factors:
         span: Range | None = factor.range
         if span is None:

@@ -1,19 +1,21 @@
 """The protocol of each slot: what a level is given and what it must give back.
 
 Shapes: images `b 3 h w`, features `b c h w`, latents `b z h/f w/f` with f the model's stride. Images are in [-1, 1]
-inside models and losses, in [0, 1] in probes. Each level's file defines `build`:
+inside models and losses, in [0, 1] in probes. Clips have a time axis before h, `b 3 t h w` with t = 1 + k g for a model
+of g frames to a latent frame; their latents are `b z 1+k h/f w/f`. Each level's file defines `build`:
 
 | slot | build(config, ...) | gives |
 |---|---|---|
 | data | `(split)` with split "train" or "heldout" | iterator of `ablate.data.Picture` |
-| model | `(encoder, decoder)`, the `Parts` of its halves | `Autoencoder` |
+| model | `(encoder, decoder)`, the `Parts` or `VideoParts` of its halves | `Autoencoder` |
 | padding | `()` | `Padding` |
 | norm | `(channels, latent_channels or None)` | module, `forward(h, z)`; None in the encoder, which has no latent |
+| temporal_conv, branch, context | | see `ablate/video_slots.py` |
 | upsample, downsample | `(channels, padding)` | module `b c h w -> b c 2h 2w` or `b c h/2 w/2` |
 | loss | `()` | `Term` |
 | discriminator | `()` | `Discriminator`, or None for `none` |
 | regularizer | `()` | `Regularizer` or `Alteration`, or None for `none` |
-| init | `(seed_of)`, name -> int | `Initializer` |
+| init | `(seed_of)`, name -> int | `Initializer`, or `Inheritance` |
 | probe | `()` | `Probe` |
 """
 
@@ -22,11 +24,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ablate.identity import derive
 
@@ -41,17 +44,21 @@ Padding = Callable[[Tensor, tuple[int, int, int, int]], Tensor]
 
 @dataclass(frozen=True)
 class Parts:
-    """What half of a model is built from: the chosen levels of the slots inside it, each ready to call."""
+    """What half of a model is built from: the chosen levels of the slots inside it, each ready to call.
+
+    `activation` is no slot: a model with another sets it for its own layers.
+    """
 
     padding: Padding
     norm: Callable[[int, int | None], nn.Module]
     upsample: Callable[[int, Padding], nn.Module]
     downsample: Callable[[int, Padding], nn.Module]
+    activation: Callable[[Tensor], Tensor] = F.silu
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Diagonal Gaussian over latents; both `b z h w`, log-variance clamped to `LOGVAR_RANGE`."""
+    """Diagonal Gaussian over latents; both `b z h w`, of clips `b z t h w`; log-variance clamped to `LOGVAR_RANGE`."""
 
     mean: Tensor
     logvar: Tensor
@@ -62,10 +69,20 @@ class Posterior:
 
 
 class Autoencoder(nn.Module):
-    """Base of every model level."""
+    """Base of every model level.
+
+    A `temporal` model takes clips `b 3 t h w` with `groups` frames to a latent frame, the first frame apart, and sees
+    images `b 3 h w` as clips of one frame.
+    """
 
     stride: int
     latent_channels: int
+    temporal: bool = False
+    groups: int = 1
+
+    def whole(self, frames: int) -> int:
+        """The longest clip of at most so many frames that the model takes: 1 + k groups."""
+        return 1 + (frames - 1) // self.groups * self.groups
 
     @property
     def decoder_blocks(self) -> list[nn.Module]:
@@ -177,21 +194,45 @@ class Alteration:
 Initializer = Callable[[nn.Module], None]
 
 
+class Inheritance(Protocol):
+    """An initializer that can also take over weights of another network, that of the stage before.
+
+    Its Config has `inherits = True` and `misfit(before, after)`, which says of the parts of both why they do not fit.
+    """
+
+    def __call__(self, net: nn.Module) -> None:
+        """Fresh weights, in place."""
+
+    def inherit(self, vae: Autoencoder, before: Autoencoder) -> None:
+        """Fill the freshly drawn `vae`, on the CPU, in place."""
+
+
 @dataclass
 class Subject:
     """A frozen model under examination, with the held-out images `n 3 s s` in [0, 1], fp32, on the model's device.
 
     Everything in fp32, eval mode, without gradients; latents are posterior means. `training`: crops that the model was
-    trained on, `n 3 c c` in [0, 1]; None where they are not known.
+    trained on, `n 3 c c` in [0, 1]; None where they are not known. `draw(count, seed)`: as many further ones as a probe
+    likes, the same for the same seed; None likewise.
+
+    A temporal model has the held-out `clips` `n 3 t s s`, whose middle frames are the images, and where it is known
+    their motion, `flow` `n 2 t-1 s s` and `visible` `n t-1 s s` as in `ablate.corpus.Motion`. Probes of images see it
+    as a model of images: each goes in as a clip of `frames` equal frames, of which the middle one counts, and the
+    latent frames are so many times the channels.
     """
 
     vae: Autoencoder
     images: Tensor
     batch: int = 8
     training: Tensor | None = None
+    draw: Callable[[int, int], Tensor] | None = None
+    clips: Tensor | None = None
+    flow: Tensor | None = None
+    visible: Tensor | None = None
+    frames: int = 1
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Round trip of `n 3 h w` in [0, 1]; the result is not clamped."""
+        """Round trip of `n 3 h w` or `n 3 t h w` in [0, 1]; the result is not clamped."""
         return self.decode(self.encode(images).mean)
 
     @cached_property
@@ -203,6 +244,23 @@ class Subject:
     def reconstruction(self) -> Tensor:
         """`reconstruct(images)`, made once and shared by all probes."""
         return self.decode(self.posterior.mean)
+
+    @property
+    def whole_clips(self) -> Tensor:
+        """The first `frames` frames of `clips`, a whole number of groups: `n 3 t s s`. Raises TypeError without any."""
+        if self.clips is None:
+            raise TypeError("this subject has no clips")
+        return self.clips[:, :, : self.frames]
+
+    @cached_property
+    def clip_posterior(self) -> Posterior:
+        """The posteriors of `whole_clips`, `n z k s s`, made once and shared by all probes."""
+        return self.encode(self.whole_clips)
+
+    @cached_property
+    def clip_reconstruction(self) -> Tensor:
+        """`reconstruct(whole_clips)`, made once and shared by all probes."""
+        return self.decode(self.clip_posterior.mean)
 
     @property
     def colours(self) -> Tensor:
@@ -217,14 +275,24 @@ class Subject:
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Posterior:
-        """The posteriors of `n 3 h w` in [0, 1], a batch at a time."""
-        chunks = [self.vae.encode(x * 2 - 1) for x in images.split(self.batch)]
-        return Posterior(torch.cat([chunk.mean for chunk in chunks]), torch.cat([chunk.logvar for chunk in chunks]))
+        """The posteriors of `n 3 h w` or `n 3 t h w` in [0, 1], a batch at a time."""
+        still = self.vae.temporal and images.ndim == 4
+        if still:
+            images = images.unsqueeze(2).expand(-1, -1, self.frames, -1, -1)
+        frames = images.shape[2] if images.ndim == 5 else 1
+        chunks = [self.vae.encode(x * 2 - 1) for x in images.split(max(1, self.batch // frames))]
+        mean, logvar = torch.cat([chunk.mean for chunk in chunks]), torch.cat([chunk.logvar for chunk in chunks])
+        return Posterior(mean.flatten(1, 2), logvar.flatten(1, 2)) if still else Posterior(mean, logvar)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """Images in [0, 1] of `n z h w`, a batch at a time; the result is not clamped."""
-        return torch.cat([self.vae.decode(z) for z in latents.split(self.batch)]) / 2 + 0.5
+        """Images in [0, 1] of `n z h w`, clips of `n z t h w`, a batch at a time; the result is not clamped."""
+        still = self.vae.temporal and latents.ndim == 4
+        if still:
+            latents = latents.unflatten(1, (-1, 1 + (self.frames - 1) // self.vae.groups))
+        frames = 1 + (latents.shape[2] - 1) * self.vae.groups if latents.ndim == 5 else 1
+        y = torch.cat([self.vae.decode(z) for z in latents.split(max(1, self.batch // frames))]) / 2 + 0.5
+        return y[:, :, self.frames // 2] if still else y
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,29 @@
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ablate import registry, strict_yaml
+from ablate.assign import RECIPE_SLOTS, Raw, assign
+from ablate.contradictions import resolve
 from ablate.factors import Factor, read_factors
-from ablate.fraction import Fraction, by_resolution, by_runs
-from ablate.recipe import Complaint, Part, Raw, Recipe, assign, read_part, resolve, spread
+from ablate.fraction import Fraction, read_fraction
+from ablate.nuisance import Tuning, read_tuning
+from ablate.optimal import Optimal
+from ablate.pruning import Pruning, read_pruning
+from ablate.recipe import Complaint, Part, Recipe, read_part
 from ablate.registry import Metric
 from ablate.search import Search, Suggestion, read_search
 from ablate.strict_yaml import Document, Problem, StudyError, nearest
-from ablate.study_file import StudyFile, raw_recipe, read_file
+from ablate.study_file import Replicates, StudyFile, list_seeds, raw_recipe, read_file
 from ablate.variants import Variants
 from ablate.where import Constraint, ConstraintError, read_constraint
+
+SeedBounds = tuple[int, int]
+"""Fewest and most seeds of a treatment, where results decide how many there are."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +47,22 @@ class Study:
     document: Document
     overrides: tuple[str, ...] = ()
     where: tuple[Constraint, ...] = ()
-    fraction: Fraction | None = None
+    fraction: Fraction | Optimal | None = None
     search: Search | None = None
     searched: tuple[Suggestion, ...] = ()
     """What the search has suggested so far, the baseline left out; see `suggest.known`."""
+    tuning: Tuning | None = None
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What a treatment changes, as canonical text -> the nuisance levels that its tuning chose; see `tuning.recall`."""
+    pruning: Pruning | None = None
+    pruned: Mapping[str, str] = field(default_factory=dict)
+    """Signature of a treatment's first trial -> why the treatment was stopped; see `pruner.recall_pruned`."""
+    seed_bounds: SeedBounds | None = None
+    """Fewest and most seeds, where there are more only for treatments that need them; `seeds` are the most."""
+    replicates: Mapping[str, int] = field(default_factory=dict)
+    """What a treatment changes, as canonical text -> how many seeds it has by now, where that is not the fewest."""
+    tunes: str = ""
+    """Of a treatment's tuning, which is a study of its own: the signature of what that treatment changes."""
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -106,20 +126,24 @@ def read_study(document: Document, scale: str | None, overrides: tuple[str, ...]
         baseline = recipe or baseline
     if problems:
         raise StudyError(problems)
-    probes, problems = _probes(document, file)
+    probes, problems = _probes(document, scaled)
     problems += [*_check_primary(document, file, probes), *_check_paper(document, file)]
     factors = read_factors(document, file, Variants(scaled), problems)
     if problems:
         raise StudyError(problems)
     where, problems = _constraints(document, file, factors)
     search = read_search(document, file, factors, _reported(probes), problems)
-    fraction = _fraction(document, file, factors, problems)
+    tuning = read_tuning(document, file, factors, Variants(scaled), _reported(probes)[file.primary], problems)
+    pruning = read_pruning(document, file.pruning, baseline, probes, problems)
+    fraction = read_fraction(document, file, factors, where, problems)
     if problems:
         raise StudyError(problems)
-    seeds = tuple(range(file.seeds)) if isinstance(file.seeds, int) else tuple(file.seeds)
+    seeds, bounds = tuple(list_seeds(scaled["seeds"])), scaled["seeds"]
+    seed_bounds = (bounds.fewest, bounds.most) if isinstance(bounds, Replicates) else None
     return Study(
         file.study, file.question, file.paper, chosen, reason, file.design, factors, tuple(file.treatments), seeds,
         probes, file.primary, baseline, scaled, document, overrides, where, fraction, search,
+        tuning=tuning, pruning=pruning, seed_bounds=seed_bounds,
     )  # fmt: skip
 
 
@@ -152,10 +176,28 @@ def _scaled(document: Document, raw: Raw, file: StudyFile, scale: str) -> tuple[
     scaled, problems = copy.deepcopy(raw), []
     for path, value in file.scales.get(scale, {}).items():
         try:
-            assign(scaled, path, value)
+            _assign(scaled, path, value)
         except ValueError as error:
             problems.append(document.problem(("scales", scale, path), str(error), at_key=True))
     return scaled, problems
+
+
+def _assign(raw: Raw, path: str, value: Any) -> None:
+    """As `assign`, also for seeds and the settings of probes, which are no part of a recipe and thus no factor."""
+    head, *rest = path.split(".")
+    if path == "seeds":
+        raw["seeds"] = list_seeds(value)
+    elif head not in {*RECIPE_SLOTS, "stages", "probes"}:
+        names = [*RECIPE_SLOTS, "stages", "probes", "seeds"]
+        raise ValueError(f"unknown slot '{head}' in '{path}'{nearest(head, names)}")
+    elif head != "probes":
+        assign(raw, path, value)
+    elif len(rest) != 2:
+        raise ValueError(f"'{path}' must be probes.PROBE.SETTING")
+    elif rest[0] not in raw["probes"]:
+        raise ValueError(f"the study has no probe '{rest[0]}'{nearest(rest[0], raw['probes'])}")
+    else:
+        raw["probes"][rest[0]][rest[1]] = value
 
 
 def _override(document: Document, raw: Raw, text: str) -> list[Problem]:
@@ -163,7 +205,7 @@ def _override(document: Document, raw: Raw, text: str) -> list[Problem]:
     if not equals:
         return [Problem("--set", 0, 0, f"expected PATH=VALUE, found '{text}'")]
     try:
-        assign(raw, path.strip(), strict_yaml.parse_value(value))
+        _assign(raw, path.strip(), strict_yaml.parse_value(value))
     except StudyError as error:
         return [Problem(f"--set {text}", 0, 0, problem.message) for problem in error.problems]
     except ValueError as error:
@@ -198,13 +240,11 @@ def _touches(override: str, dotted: str) -> bool:
     return f"{dotted}.".startswith(f"{override}.") or f"{override}.".startswith(f"{dotted}.")
 
 
-def _probes(document: Document, file: StudyFile) -> tuple[tuple[Part, ...], list[Problem]]:
+def _probes(document: Document, raw: Raw) -> tuple[tuple[Part, ...], list[Problem]]:
     complaints: list[Complaint] = []
-    parts = [
-        read_part("probe", spread("probe", value), ("probes", i), complaints) for i, value in enumerate(file.probes)
-    ]
+    parts = [read_part("probe", value, ("probes", i), complaints) for i, value in enumerate(raw["probes"].values())]
     problems = [document.problem(where, message, at_key=at_key) for where, message, at_key in complaints]
-    if not file.probes:
+    if not raw["probes"]:
         problems.append(document.problem(("probes",), "a study needs at least one probe"))
     return tuple(part for part in parts if part), problems
 
@@ -249,22 +289,3 @@ def _inside(problem: Problem, text: str, offset: int) -> Problem:
     """A problem within a text, moved to it where the text stands as it is in its line."""
     start = problem.source.find(text, problem.column - 1)
     return problem if start < 0 else replace(problem, column=start + 1 + offset)
-
-
-def _fraction(
-    document: Document, file: StudyFile, factors: tuple[Factor, ...], problems: list[Problem]
-) -> Fraction | None:
-    if file.fraction is None:
-        return None
-    for factor in factors:
-        if factor.conditional:
-            message = f"a fraction needs every factor in every run; '{factor.path}' exists with some levels only"
-            problems.append(document.problem(("factors", factor.path), message, at_key=True))
-    try:
-        if file.fraction.runs:
-            return by_runs(len(factors), file.fraction.runs)
-        return by_resolution(len(factors), file.fraction.resolution or 3)
-    except ValueError as error:
-        key = "runs" if file.fraction.runs else "resolution"
-        problems.append(document.problem(("fraction", key), str(error)))
-        return None

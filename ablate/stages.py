@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -15,7 +15,9 @@ class Train(Settings):
     A stage of 0 `steps` is left out. The learning rate rises linearly over the first `warmup` steps and falls linearly
     to 0 over the last `cooldown`. `freeze`: train the decoder alone, on `latents` that are sampled or posterior means.
     `learn_logvar`: learn one log-variance s of the pixels, so that reconstruction terms R enter as R / e^s + s.
-    `probe_every`: how often, in steps, the quick probes of the study look at the averaged weights; 0 for never.
+    `regularize`: with `false` the stage trains without the recipe's regularizer, so that trials which differ in that
+    alone share it. `probe_every`: how often, in steps, the quick probes of the study look at the averaged weights; 0
+    for never.
     """
 
     steps: int = Field(ge=0)
@@ -31,6 +33,7 @@ class Train(Settings):
     freeze: Literal["none", "encoder"] = added("none", absent_means="none")
     latents: Literal["sampled", "mean"] = added("sampled", absent_means="sampled")
     learn_logvar: bool = added(False, absent_means=False)
+    regularize: bool = added(True, absent_means=True)
     log_every: int = cosmetic(10)
     checkpoint_every: int = cosmetic(500)
     probe_every: int = cosmetic(0)
@@ -41,6 +44,15 @@ class Train(Settings):
         if value < 1:
             raise ValueError("must be at least 1")
         return value
+
+    @property
+    def full_rate(self) -> int:
+        """The last step before the learning rate falls."""
+        return self.steps if self.cooldown < 2 else max(0, self.steps - self.cooldown + 1)
+
+    def up_to(self, step: int) -> Self:
+        """These settings with what the first `step` steps do not depend on at its default."""
+        return self.model_copy(update={"cooldown": 0}) if self.cooldown and step <= self.full_rate else self
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ablate import checkpoint
 from ablate.slots import Autoencoder, Discriminator
@@ -34,7 +34,8 @@ class State:
         """The autoencoder's parameters and `logvar`, by name."""
         return {**dict(self.vae.named_parameters()), "logvar": self.logvar}
 
-    def save(self, path: Path, header: dict[str, Any]) -> None:
+    def save(self, path: Path, header: dict[str, Any], more: dict[str, Tensor]) -> None:
+        """Write all of it, and `more` that the loop goes on from."""
         tensors = checkpoint.pack("model.", self.vae.state_dict())
         tensors |= checkpoint.pack("ema.", self.ema)
         tensors |= checkpoint.pack("balance.", {"logvar": self.logvar})
@@ -43,7 +44,7 @@ class State:
             tensors |= checkpoint.pack("discriminator.", self.discriminator.state_dict())
             state = checkpoint.optimizer_tensors(dict(self.discriminator.named_parameters()), self.optimizer_d)
             tensors |= checkpoint.pack("optimizer_d.", state)
-        checkpoint.save(path, tensors, {**header, "step": self.step})
+        checkpoint.save(path, tensors | more, {**header, "step": self.step})
 
     def restore(self, path: Path, *, step: int) -> None:
         """Continue from a checkpoint of this stage, or start (`step` 0) from the one of the stage before."""
@@ -51,7 +52,8 @@ class State:
         self.step = step
         self.vae.load_state_dict(checkpoint.load(path, "model.", device))
         ema = checkpoint.load(path, "ema.", device)
-        self.ema = {name: ema[name] for name in self.ema}  # in the order of the parameters, not of the file
+        for name, average in self.ema.items():  # in the order and the memory layout of the parameters, not of the file
+            average.copy_(ema[name])
         balance = checkpoint.load(path, "balance.", device)
         self.logvar.data.copy_(balance.get("logvar", torch.zeros(())))
         checkpoint.restore_optimizer(self.parameters, self.optimizer, checkpoint.load(path, "optimizer.", device))

@@ -1,5 +1,7 @@
 """The store: one folder per signature, every path a property of one object, every file whole or absent.
 
+Its root is a folder, local or shared, or a place in object storage such as `s3://bucket/runs` (see `files.place`).
+
 <root>/
   mlflow.db, mlartifacts/        the mirror; can be rebuilt with `ablate sync`
   data/<hash>/                   decoded pictures, shared by all trials
@@ -9,16 +11,20 @@
 
 import json
 import os
+import shutil
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import safe_open
+from ablate.files import StoreError, is_remote, local, place, read_json, whole, write_json
 
+__all__ = [
+    "Record", "StageFolder", "Store", "StoreError", "StudyFolder", "is_remote", "local", "place", "read_header",
+    "read_json", "whole", "write_json",
+]  # fmt: skip
 Status = Literal["done", "diverged", "failed", "running", "pending"]
 HEADER = "ablate"
 """The key of a checkpoint's metadata that holds its settings and step, as JSON."""
@@ -30,7 +36,9 @@ HEARTBEAT_S = 60.0
 class Record:
     """The results of one finished trial. `metrics` may hold NaN or inf; `info` says unit and direction of each.
 
-    `metrics` are of the averaged weights, `raw` are the same of the weights as the optimiser left them.
+    `metrics` are of the averaged weights, `raw` are the same of the weights as the optimiser left them. `role`: what
+    the trial was run for first. `flops`: of the round trip of one held-out picture or clip; a multiply-add is two.
+    `parts`: into how many micro-batches a batch was split for want of memory, in the stage that needed most.
     """
 
     signature: str
@@ -45,56 +53,36 @@ class Record:
     liveness: dict[str, float] = field(default_factory=dict)
     parameters: int = 0
     active_parameters: int = 0
+    flops: int = 0
+    parts: int = 1
     train_s: float = 0.0
     probe_s: float = 0.0
     data: str = ""
     code: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
+    role: Literal["trial", "tuning"] = "trial"
 
     @property
     def wall_s(self) -> float:
         return self.train_s + self.probe_s
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Write to the yielded temporary path; the file appears under its own name, complete, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON by rename. NaN and infinity are kept as Python writes them."""
-    with whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
-
-
 def read_header(checkpoint: Path) -> dict[str, Any] | None:
     """What a checkpoint says of itself, its weights unread, or None if there is no such file. Needs no torch.
 
-    Raises ValueError for a file that is not ours.
+    A safetensors file begins with the length of its header, 8 bytes, and the header as JSON. Raises ValueError for a
+    file that is not ours.
     """
-    if not checkpoint.exists():
-        return None
-    with safe_open(checkpoint, framework="numpy") as file:
-        text = (file.metadata() or {}).get(HEADER)
-    if text is None:
-        raise ValueError(f"{checkpoint} is not a checkpoint of ablate: its header lacks '{HEADER}'")
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-def read_json(path: Path) -> Any:
-    """The JSON in a file, or None if there is no such file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with checkpoint.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            text = json.loads(file.read(length))["__metadata__"][HEADER]
     except FileNotFoundError:
         return None
+    except (ValueError, KeyError, TypeError, MemoryError, OverflowError):
+        raise ValueError(f"{checkpoint} is not a checkpoint of ablate: its header lacks '{HEADER}'") from None
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 @dataclass(frozen=True)
@@ -140,6 +128,14 @@ class StageFolder:
         value = read_json(self.record_file)
         return Record(**value) if value else None
 
+    def record_stamp(self) -> tuple[int, int] | None:
+        """Time (ns) and size of the record's file, by which a copy of it is known to be still true; None if none."""
+        try:
+            found = self.record_file.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_mtime_ns, found.st_size
+
     def finish(self, record: Record) -> None:
         """The last write of a trial; from here on it is never run again."""
         write_json(self.record_file, asdict(record))
@@ -152,13 +148,22 @@ class StageFolder:
         write_json(self.running, {**host, "step": step, "steps": steps})
 
     def fail(self, reason: str, trace: str) -> None:
-        write_json(self.error, {"reason": reason, "trace": trace})
+        """Keep why the stage failed, if there is room for it."""
+        with suppress(OSError):
+            write_json(self.error, {"reason": reason, "trace": trace})
         self.running.unlink(missing_ok=True)
 
     def has_ended(self, steps: int) -> bool:
         """Whether its training of so many steps is over: by its checkpoint it has made them all, or diverged."""
         known = read_header(self.checkpoint)
         return known is not None and ("diverged" in known or known["step"] == steps)
+
+    def go_on_from(self, fork: "StageFolder") -> None:
+        """Begin with the steps that were made up to a fork, as if they had been made here. None yet: do nothing."""
+        for own, made in ((self.steps, fork.steps), (self.checkpoint, fork.checkpoint)):
+            if fork.checkpoint.exists():
+                with whole(own) as temporary:
+                    shutil.copyfile(local(made), temporary)
 
     def failure(self) -> str:
         """Why the stage failed; empty if it did not."""
@@ -211,10 +216,28 @@ class StudyFolder:
         """A copy of the study file as last run."""
         return self.root / "study.yaml"
 
+    def searched(self, tunes: str = "") -> Path:
+        """What a search has suggested so far, or the tuning of a treatment, which has a signature for its name."""
+        return self.root / "tuning" / f"{tunes}.json" if tunes else self.root / "searched.json"
+
     @property
-    def searched(self) -> Path:
-        """What a search has suggested so far."""
-        return self.root / "searched.json"
+    def records(self) -> Path:
+        """A copy of the records of its trials, where there are many: see `analysis/compact.py`."""
+        return self.root / "records.parquet"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def replicates(self) -> Path:
+        """How many seeds each treatment has come to need."""
+        return self.root / "replicates.json"
+
+    @property
+    def rungs(self) -> Path:
+        """What pruning has decided at its rungs."""
+        return self.root / "rungs.json"
 
     def table(self, suffix: str) -> Path:
         return self.root / f"table.{suffix}"
@@ -226,8 +249,20 @@ class Store:
 
     root: Path
 
+    def check(self) -> None:
+        """Raise StoreError if nothing can be written here."""
+        try:
+            with whole(self.root / ".writable") as temporary:
+                temporary.write_bytes(b"")
+            (self.root / ".writable").unlink()
+        except OSError as error:
+            raise StoreError(f"the store {self.root} cannot be written: {error}") from None
+
     @property
     def mlflow_uri(self) -> str:
+        """The default place of the mirror. Raises StoreError for object storage, which cannot hold a database."""
+        if is_remote(self.root):
+            raise StoreError(f"the store {self.root} cannot hold MLflow's database: give --tracking URI, or none")
         return f"sqlite:///{(self.root / 'mlflow.db').resolve()}"
 
     @property
@@ -236,10 +271,21 @@ class Store:
 
     @property
     def data(self) -> Path:
+        """Decoded pictures; on this machine where the store is not a folder. They are named by their content."""
+        if is_remote(self.root):
+            return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ablate" / "data"
         return self.root / "data"
 
     def stage(self, signature: str) -> StageFolder:
         return StageFolder(self.root / "stages" / signature)
+
+    def needs(self, configuration: str) -> Path:
+        """What a step of a configuration needs, by device."""
+        return self.root / "needs" / f"{configuration}.json"
+
+    def set_aside(self, signature: str) -> Path:
+        """What other code had left of a stage that was run again."""
+        return self.root / "stale" / signature
 
     def held(self) -> set[str]:
         """Signatures of the stages that have left anything here."""

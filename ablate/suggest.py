@@ -9,13 +9,17 @@ treatments of a grid are taken in random order instead.
 """
 
 import random
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from ablate.design import allows, changes, list_rows
 from ablate.factors import Factor
 from ablate.identity import canonical, derive
+from ablate.pruner import recall_pruned
+from ablate.recipe import Recipe
 from ablate.registry import Metric
 from ablate.search import Search, Suggestion
 from ablate.spec import Study
@@ -29,7 +33,10 @@ if TYPE_CHECKING:
 DIGITS = 3
 """Significant digits of a number from a range, so that a table can show the level that was used."""
 TRIES = 100
-"""How often a sampler is asked for a treatment that the study allows and that has not been tried."""
+"""How often a sampler is asked for a treatment that the study allows and that has not been tried.
+
+The second half of the tries are random: a sampler that learns may see the best in what is forbidden, always again.
+"""
 POPULATION = 12
 """Treatments of a generation of NSGA-II: with Optuna's 50, a search of fifty short runs would be a random one."""
 
@@ -40,19 +47,25 @@ class Told:
 
     label: str
     suggestion: Suggestion
-    status: Literal["done", "failed", "under way"]
+    status: Literal["done", "failed", "under way", "pruned"]
     values: tuple[float, ...] = ()
     excess: dict[str, float] = field(default_factory=dict)
 
 
 def known(study: Study, store: Store) -> Study:
-    """The study with what its search has suggested so far, as far as its factors and constraints still allow it."""
+    """The study with what its search has suggested so far, as far as its factors and constraints still allow it, and
+    with the treatments that were pruned."""
+    study = recall_pruned(study, store)
     if study.search is None:
         return study
-    entries = read_json(store.study(study.name, study.scale).searched) or []
+    entries = read_json(_ledger(study, store)) or []
     read = [(_levels(study.factors, entry["levels"]), entry["notes"]) for entry in entries]
     found = [Suggestion(levels, notes) for levels, notes in read if levels and allows(study, levels)]
     return replace(study, searched=tuple(found))
+
+
+def _ledger(study: Study, store: Store) -> Path:
+    return store.study(study.name, study.scale).searched(study.tunes)
 
 
 def to_come(study: Study) -> int:
@@ -80,17 +93,24 @@ def each_level(study: Study) -> list[Trial]:
 class Explorer:
     """Suggests treatments of a study that searches, and keeps what it has suggested in the store."""
 
-    def __init__(self, study: Study, store: Store):
-        self.study, self.store = known(study, store), store
+    def __init__(self, study: Study, store: Store, fits: Callable[[Recipe], bool] = lambda recipe: True):
+        """`fits`: whether a recipe, which the study allows, can be built at all."""
+        self.study, self.store, self.fits = known(study, store), store, fits
         self.left = to_come(self.study)
         """How many treatments may still come."""
 
-    def ask(self) -> list[Trial]:
+    @property
+    def most(self) -> int:
+        """How many stages may still come at most."""
+        return self.left * len(self.study.seeds) * len(self.study.baseline.settings)
+
+    def ask(self, under_way: Collection[str]) -> list[Trial]:
         """The trials of the next treatment, which may be one that was tried before; none when the search is over."""
         if not self.left:
             return []
-        suggestion = propose(self.study, history(self.study, self.store))
-        ledger = self.store.study(self.study.name, self.study.scale).searched
+        self.study = recall_pruned(self.study, self.store)
+        suggestion = propose(self.study, history(self.study, self.store), self.fits)
+        ledger = _ledger(self.study, self.store)
         entry = {"levels": dict(suggestion.levels), "notes": dict(suggestion.notes)}
         write_json(ledger, [*(read_json(ledger) or []), entry])
         self.study = replace(self.study, searched=(*self.study.searched, suggestion))
@@ -113,6 +133,8 @@ def history(study: Study, store: Store) -> list[Told]:
 def _outcome(study: Study, suggestion: Suggestion, trials: list[Trial], store: Store) -> Told:
     assert study.search is not None
     label = trials[0].treatment.label
+    if trials[0].pruned:
+        return Told(label, suggestion, "pruned")
     folders = [store.stage(trial.signature) for trial in trials]
     records = [folder.record() for folder in folders]
     if any(record and record.status == "diverged" for record in records):
@@ -120,7 +142,7 @@ def _outcome(study: Study, suggestion: Suggestion, trials: list[Trial], store: S
     if not all(answers(record, trial) for record, trial in zip(records, trials, strict=True)):
         return Told(label, suggestion, "failed" if any(folder.failure() for folder in folders) else "under way")
     metrics = [record.metrics for record in records if record]
-    values = tuple(fmean(_loss(goal, found[goal.name]) for found in metrics) for goal in study.search.objectives)
+    values = tuple(fmean(loss(goal, found[goal.name]) for found in metrics) for goal in study.search.objectives)
     excess = {
         str(limit): fmean(limit.excess(found[limit.metric]) for found in metrics) for limit in study.search.limits
     }
@@ -129,12 +151,12 @@ def _outcome(study: Study, suggestion: Suggestion, trials: list[Trial], store: S
     return Told(label, suggestion, "done", values, excess)
 
 
-def _loss(goal: Metric, value: float) -> float:
+def loss(goal: Metric, value: float) -> float:
     """What is optimised: the metric itself or, where it has a target, its distance to that."""
     return abs(value - goal.target) if goal.direction == "target" else value
 
 
-def propose(study: Study, told: list[Told]) -> Suggestion:
+def propose(study: Study, told: list[Told], fits: Callable[[Recipe], bool] = lambda recipe: True) -> Suggestion:
     """The next treatment to try; one that was tried before if nothing else comes up.
 
     Raises StudyError where the study forbids all that comes up.
@@ -145,19 +167,38 @@ def propose(study: Study, told: list[Told]) -> Suggestion:
     if study.search.sampler == "brute_force":
         rest = [levels for levels in _cells(study) if canonical(changes(study, levels)) not in tried]
         return Suggestion(random.Random(derive(study.seeds[0], "search", len(told))).choice(rest))
+    told = _failures_as_worst(study.search, told)
+    at_random = replace(study, search=replace(study.search, sampler="random"))
     for attempt in range(TRIES):
-        optimiser = _optimiser(study, told, derive(study.seeds[0], "search", len(told), attempt) % 2**32)
+        asking = study if attempt < TRIES // 2 else at_random
+        optimiser = _optimiser(asking, told, derive(study.seeds[0], "search", len(told), attempt) % 2**32)
         asked = optimiser.ask({factor.path: _distribution(factor) for factor in study.factors})
         levels = {factor.path: _level(factor, asked.params[factor.path]) for factor in study.factors}
-        if allows(study, levels):
+        if allows(study, levels) and fits(study.recipe(changes(study, levels))):
             notes = optimiser.trials[-1].system_attrs if study.search.sampler == "nsga2" else {}
             repeated = Suggestion(levels, notes)
             if canonical(changes(study, levels)) not in tried:
                 return repeated
     if repeated:
         return repeated
-    message = f"search: of {TRIES} suggestions in a row, none was a treatment that the study allows"
+    message = f"search: of {TRIES} suggestions in a row, none was a treatment that can be built and is allowed"
     raise StudyError([study.document.problem(("search",), message)])
+
+
+def _failures_as_worst(search: Search, told: list[Told]) -> list[Told]:
+    """Failed and diverged treatments told as the worst of the others, beyond every limit.
+
+    Samplers pass over what has failed, so that they would ask for its kind again and again.
+    """
+    done = [one for one in told if one.status == "done"]
+    if not done:
+        return told
+    worst = [min if goal.direction == "up" else max for goal in search.objectives]
+    values = tuple([pick(one.values[i] for one in done) for i, pick in enumerate(worst)])
+    excess = {name: max(1.0, *(one.excess[name] for one in done)) for name in done[0].excess}
+    return [
+        replace(one, status="done", values=values, excess=excess) if one.status == "failed" else one for one in told
+    ]
 
 
 def front(study: Study, told: list[Told]) -> set[str]:
@@ -192,7 +233,8 @@ def _optimiser(study: Study, told: list[Told], seed: int) -> "optuna.Study":
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     directions = ["maximize" if goal.direction == "up" else "minimize" for goal in study.search.objectives]
     optimiser = optuna.create_study(directions=directions, sampler=_sampler(study.search, seed))
-    states = {"done": optuna.trial.TrialState.COMPLETE, "failed": optuna.trial.TrialState.FAIL}
+    ended = optuna.trial.TrialState
+    states = {"done": ended.COMPLETE, "failed": ended.FAIL, "pruned": ended.PRUNED}
     space = {factor.path: _distribution(factor) for factor in study.factors}
     for one in told:
         params = {factor.path: _parameter(factor, one.suggestion.levels[factor.path]) for factor in study.factors}

@@ -1,4 +1,4 @@
-"""The main job: what is pending is run, recorded and mirrored; then the tables are written."""
+"""The main job: what is pending is run, recorded and mirrored; then the tables and the report are written."""
 
 import time
 from collections.abc import Callable
@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ablate import console, strict_yaml
-from ablate.agenda import Event
+from ablate.agenda import Event, Source
 from ablate.identity import signature
-from ablate.recipe import Part, weight
+from ablate.preflight import fits, preflight, prepare_data, try_models
+from ablate.pruner import Pruner
+from ablate.replicates import more_seeds
 from ablate.schedule import Resources, run_inline, run_ray
 from ablate.spec import Study, load_study, read_study
-from ablate.store import Store, read_json, whole, write_json
+from ablate.stale import set_aside
+from ablate.store import Store, is_remote, read_json, whole, write_json
 from ablate.strict_yaml import Problem, StudyError
-from ablate.suggest import Explorer, each_level, known, to_come
+from ablate.suggest import Explorer, each_level
 from ablate.trials import Trial, expand, pending, planned_steps
+from ablate.tuning import Tuner, known_trials, recall, trials_to_come
 
 if TYPE_CHECKING:
     from ablate.track import Mirror, NoMirror
-    from analysis.tables import Table
+    from analysis.table import Table
 
 TABLES = {"md": "markdown", "tex": "latex", "csv": "csv"}
 UI_URL = "http://127.0.0.1:5000"
@@ -46,7 +50,7 @@ def find_study(reference: str, store: Store, scale: str | None, overrides: tuple
     Raises StudyError.
     """
     if Path(reference).suffix in {".yaml", ".yml"} or Path(reference).exists():
-        return known(load_study(Path(reference), scale, overrides, gpu=gpu), store)
+        return recall(load_study(Path(reference), scale, overrides, gpu=gpu), store)
     studies = store.studies()
     if reference not in studies or (scale and scale not in studies[reference]):
         held = ", ".join(f"{name} ({' '.join(scales)})" for name, scales in studies.items()) or "none"
@@ -56,7 +60,7 @@ def find_study(reference: str, store: Store, scale: str | None, overrides: tuple
     card = read_json(folder.card)
     document = strict_yaml.parse(folder.source.read_text(encoding="utf-8"), str(folder.source))
     named = None if card["scale"] == "base" else card["scale"]
-    return known(read_study(document, named, (*card["overrides"], *overrides), gpu=gpu), store)
+    return recall(read_study(document, named, (*card["overrides"], *overrides), gpu=gpu), store)
 
 
 def check_name(study: Study, store: Store) -> None:
@@ -69,86 +73,6 @@ def check_name(study: Study, store: Store) -> None:
                 f"(from {card['file']}); rename this one or use another --store"
             )
             raise StudyError([study.document.problem(("study",), message)])
-
-
-def preflight(study: Study, trials: list[Trial]) -> None:
-    """Raise StudyError for missing pictures or weights and too small pictures: all that needs no model to be seen."""
-    seen: set[str] = set()
-    problems = []
-    for trial in trials:
-        recipe = trial.treatment.recipe
-        used = {f"base.{slot}": part for slot, part in recipe.parts.items()}
-        used |= {f"base.loss.{term}": part for term, part in recipe.losses.items() if weight(part)}
-        for path, part in used.items():
-            mark = f"{path} {signature(part.plain())}"
-            if mark in seen:
-                continue
-            seen.add(mark)
-            problems += _preflight_part(study, path, part)
-    problems += _too_small(study, trials)
-    if problems:
-        raise StudyError(problems)
-
-
-def check_scales(study: Study) -> None:
-    """Raise StudyError for contradictions and too small pictures at any scale of a study, not only at its own."""
-    for scale in study.document.data.get("scales", {}):
-        scaled = read_study(study.document, scale, study.overrides, gpu=False)
-        if problems := _too_small(scaled, [*expand(scaled), *each_level(scaled)]):
-            raise StudyError(problems)
-
-
-def _too_small(study: Study, trials: list[Trial]) -> list[Problem]:
-    """Probes that the held-out pictures are too small for, each named once."""
-    problems: dict[int, Problem] = {}
-    for trial in trials:
-        parts = trial.treatment.recipe.parts
-        stride, side = parts["model"].settings.stride, parts["data"].settings.heldout_size
-        for i, probe in enumerate(study.probes):
-            if (least := probe.settings.smallest(stride)) > side:
-                message = (
-                    f"probe '{probe.level}' needs held-out pictures of {least} px or more at stride {stride}, found "
-                    f"data.heldout_size {side} (treatment '{trial.treatment.label}', scale {study.scale})"
-                )
-                problems.setdefault(i, study.document.problem(("probes", i), message))
-    return list(problems.values())
-
-
-def _preflight_part(study: Study, path: str, part: Part) -> list[Problem]:
-    try:
-        part.settings.preflight()
-    except ValueError as error:
-        return [study.document.problem(tuple(path.split(".")), str(error))]
-    return []
-
-
-def try_models(study: Study, trials: list[Trial]) -> None:
-    """Raise StudyError if the model of some treatment cannot be built or does not fit the pictures."""
-    from ablate.run import try_build
-
-    built: set[str] = set()
-    for trial in trials:
-        recipe = trial.treatment.recipe.plain()
-        architecture = signature({slot: part for slot, part in recipe.items() if slot not in {"loss", "stages"}})
-        if architecture not in built:
-            built.add(architecture)
-            try:
-                try_build(recipe)
-            except Exception as error:
-                message = f"treatment '{trial.treatment.label}': the model cannot be built: {error}"
-                raise StudyError([study.document.problem(("base", "model"), message)]) from error
-
-
-def prepare_data(study: Study, trials: list[Trial], store: Store) -> None:
-    """Decode the pictures before any worker needs them. Raises StudyError for those that cannot be used."""
-    from ablate import data
-
-    parts = {signature(part.plain()): part for trial in trials for part in [trial.treatment.recipe.parts["data"]]}
-    for part in parts.values():
-        try:
-            data.prepare(part.level, part.settings.plain(), store.data)
-        except ValueError as error:
-            raise StudyError([study.document.problem(("base", "data"), f"data: {error}")]) from None
 
 
 def write_card(study: Study, trials: list[Trial], store: Store) -> None:
@@ -164,34 +88,56 @@ def write_card(study: Study, trials: list[Trial], store: Store) -> None:
     write_json(folder.card, {**card, "mirrored": before.get("mirrored")})
 
 
-def sweep(study: Study, store: Store, resources: Resources, uri: str, screen: Console, *, inline: bool) -> Sweep:
-    """Run what the store lacks of a study. Raises StudyError before anything starts, KeyboardInterrupt when stopped."""
-    study = known(study, store)
-    trials, more = expand(study), to_come(study) * len(study.seeds)
-    todo = pending(trials, store)
+def sweep(
+    study: Study, store: Store, resources: Resources, uri: str, screen: Console, *, inline: bool, redo: bool = False
+) -> Sweep:
+    """Run what the store lacks of a study. Raises StudyError or StoreError before anything starts.
+
+    `redo`: run again, too, what other code has made.
+    """
+    store.check()
+    study = more_seeds(recall(study, store), store)
+    stale = set_aside(known_trials(study, store), store) if redo else []
+    if redo:
+        screen.print(f"{len(stale)} trials made by other code, set aside in {store.root / 'stale'}", soft_wrap=True)
+        study = more_seeds(recall(study, store), store)
+    trials, source = known_trials(study, store), source_of(study, store)
+    todo, more = pending(trials, store), trials_to_come(study, store)
     check_name(study, store)
     samples = todo + (each_level(study) if more else [])
     preflight(study, samples)
     if samples:
-        prepare_data(study, samples, store)
+        if skipped := prepare_data(study, samples, store):
+            screen.print(f"data: {len(skipped)} damaged files left out: {', '.join(skipped[:5])}", soft_wrap=True)
         try_models(study, samples)
     write_card(study, trials, store)
     announce(study, trials, todo, more, screen)
-    mirror = open_mirror(study, trials, bool(samples), store, uri)
-    seen = {trial.signature for trial in trials} | store.held()
+    mirror = open_mirror(study, trials, bool(todo or source), store, uri)
+    seen, ran = {trial.signature for trial in trials} | store.held(), len(todo)
     with mirror, console.Progress(trials, todo, store, study.metrics[study.primary], screen, more) as progress:
-        if samples:
-            run = run_inline if inline else run_ray
-            run(todo, store, resources, follower(mirror, progress), Explorer(study, store) if more else None)
-    if more:
-        study = known(study, store)
-        trials = expand(study)
-        write_card(study, trials, store)
-    table, files = write_tables(study, trials, store)
+        run, follow = run_inline if inline else run_ray, follower(mirror, progress)
+        while todo or source:
+            pruner = Pruner(study, study.pruning, store) if study.pruning else None
+            run(todo, store, resources, follow, source, pruner)
+            study, source = recall(study, store), None
+            tried = {trial.signature for trial in known_trials(study, store)}
+            study = more_seeds(study, store)
+            trials = known_trials(study, store)
+            todo = [trial for trial in pending(trials, store) if trial.signature not in tried]
+            for trial in todo:
+                follow(Event("suggested", trial))
+    write_card(study, trials, store)
+    table, files = write_results(study, expand(study), store)
     failed = {trial.name: store.stage(trial.signature).failure() for trial in pending(trials, store)}
     links = close_mirror(mirror, study, trials, store, table, files, uri)
-    ran = len(todo) + sum(trial.signature not in seen for trial in trials)
+    ran += sum(trial.signature not in seen for trial in trials)
     return Sweep(table, files, ran, failed, links)
+
+
+def source_of(study: Study, store: Store) -> Source | None:
+    """What tells the rest of the trials as others end; None where all are known."""
+    source = Tuner(study, store) if study.tuning else Explorer(study, store, fits) if study.search else None
+    return source if source and source.left else None
 
 
 def announce(study: Study, trials: list[Trial], todo: list[Trial], more: int, screen: Console) -> None:
@@ -199,7 +145,7 @@ def announce(study: Study, trials: list[Trial], todo: list[Trial], more: int, sc
     planned, distinct = planned_steps(trials)
     steps = f"{planned} steps" if planned == distinct else f"{distinct} distinct steps of {planned} planned"
     what = f"{len(trials)} trials ({steps}), {len(todo)} to run"
-    what += f", {more} at most that the search will suggest" if more else ""
+    what += f", {more} at most whose settings depend on these" if more else ""
     screen.print(f"{study.name} at scale {study.scale} ({study.scale_reason}): {what}", soft_wrap=True)
 
 
@@ -224,17 +170,18 @@ def follower(mirror: "Mirror | NoMirror", progress: console.Progress) -> Callabl
     return notify
 
 
-def write_tables(study: Study, trials: list[Trial], store: Store) -> tuple["Table", dict[str, Path]]:
-    """Build the study's table and write it in every format; gives the table and format -> file."""
-    from analysis.tables import build_table
+def write_results(study: Study, trials: list[Trial], store: Store) -> tuple["Table", dict[str, Path]]:
+    """Write the study's table in every format, and its report; gives the table, and format -> file."""
+    from analysis.report import write_report
+    from analysis.results import gather
 
-    table = build_table(study, trials, store)
-    files = {}
-    for suffix, form in TABLES.items():
-        files[form] = store.study(study.name, study.scale).table(suffix)
-        with whole(files[form]) as temporary:
-            temporary.write_text(getattr(table, form)(), encoding="utf-8")
-    return table, files
+    folder, results = store.study(study.name, study.scale), gather(study, trials, store)
+    files = {form: folder.table(suffix) for suffix, form in TABLES.items()}
+    for form, path in files.items():
+        with whole(path) as temporary:
+            temporary.write_text(getattr(results.table, form)(), encoding="utf-8")
+    write_report(results, folder.report)
+    return results.table, {**files, "report": folder.report}
 
 
 def open_mirror(study: Study, trials: list[Trial], runs: bool, store: Store, uri: str) -> "Mirror | NoMirror":
@@ -257,7 +204,7 @@ def close_mirror(
     files: dict[str, Path],
     uri: str,
 ) -> dict[str, str]:
-    """Bring the tables to MLflow and note in the store what it shows; gives the links."""
+    """Bring tables and report to MLflow and note in the store what it shows; gives the links."""
     folder = store.study(study.name, study.scale)
     card = read_json(folder.card)
     mirror.finish_study(_texts(files), _note(study, table))
@@ -275,18 +222,23 @@ def resync(study: Study, store: Store, uri: str) -> dict[str, str]:
     """Mirror a study's records to MLflow again; gives the links. Raises what MLflow raises."""
     from ablate.track import sync
 
-    trials = expand(study)
-    table, files = write_tables(study, trials, store)
+    trials = known_trials(study, store)
+    table, files = write_results(study, expand(study), store)
     mirror = sync(uri, _artifacts(store, uri), study, trials, store, _texts(files), _note(study, table))
     return mirror.links(UI_URL)
 
 
 def _artifacts(store: Store, uri: str) -> Path | None:
-    return store.mlflow_artifacts if uri == store.mlflow_uri else None
+    in_store = not is_remote(store.root) and uri == store.mlflow_uri
+    return store.mlflow_artifacts if in_store else None
 
 
 def _texts(files: dict[str, Path]) -> dict[str, str]:
-    return {path.name: path.read_text(encoding="utf-8") for path in files.values()}
+    """Path among the study's artifacts in MLflow -> text."""
+    return {
+        path.name if form == "report" else f"tables/{path.name}": path.read_text(encoding="utf-8")
+        for form, path in files.items()
+    }
 
 
 def _note(study: Study, table: "Table") -> str:

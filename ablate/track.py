@@ -1,8 +1,8 @@
 """The MLflow mirror of a study. The truth is the store; whatever is written here can be written again from it.
 
-There is one writer, the driver, and it sends nothing twice: step metrics carry the last step as a tag in the same call,
-and a finished run carries the hash of the record that it shows. MLflow keeps +inf as 1.8e308, and NaN as a point that
-no chart can draw; here both are tags `metric.<name>` and no points.
+There is one writer, a thread of the driver, and it sends nothing twice: step metrics carry the last step as a tag in
+the same call, and a finished run carries the hash of the record that it shows. MLflow keeps +inf as 1.8e308, and NaN as
+a point that no chart can draw; here both are tags `metric.<name>` and no points.
 """
 
 import functools
@@ -10,31 +10,34 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self
 
 from ablate import mlflow_views
+from ablate.colors import colors
 from ablate.design import show
 from ablate.identity import signature
 from ablate.mlflow_runs import Experiment, Run, grid_files
 from ablate.spec import Study
 from ablate.store import Record, StageFolder, Store, read_json
-from ablate.trials import Trial
+from ablate.trials import Trial, answers, logged
+from ablate.writer import Writer
 
 BATCH = 900
 """Points a call; MLflow takes 1000 metrics, params and tags together."""
 Key = tuple[str | None, ...]
 """Signature, treatment and seed. Treatments that compute the same share a signature; each has its own run."""
 P = ParamSpec("P")
+Method = Callable[Concatenate["Mirror", P], None]
 
 
 def _to_stderr(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _contained(method: Callable[Concatenate["Mirror", P], None]) -> Callable[Concatenate["Mirror", P], None]:
+def _contained(method: Method[P]) -> Method[P]:
     """The one place where MLflow's errors end: the first is reported and turns the mirror off, the sweep goes on."""
 
     @functools.wraps(method)
@@ -53,9 +56,24 @@ def _contained(method: Callable[Concatenate["Mirror", P], None]) -> Callable[Con
     return call
 
 
+def _in_turn(method: Method[P]) -> Method[P]:
+    """The call is made by the mirror's own thread, after those before it; at once where none runs."""
+    contained = _contained(method)
+
+    @functools.wraps(method)
+    def call(self: "Mirror", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.writer:
+            self.writer.add(functools.partial(contained, self, *args, **kwargs))
+        else:
+            contained(self, *args, **kwargs)
+
+    return call
+
+
 class Mirror:
     """Shows one study at one scale in MLflow: an experiment, a run for the study and under it a run for every trial.
 
+    Within `with`, trials are mirrored by a thread, so that training never waits for MLflow; the end waits for it.
     `artifacts` is where pictures and tables go, a folder that both this process and MLflow's server can read; None
     leaves the place to the server. No method raises what MLflow raises: `report` is told, `failure` holds the error.
     """
@@ -75,53 +93,75 @@ class Mirror:
         self.uri, self.artifacts, self.study, self.trials, self.store = uri, artifacts, study, trials, store
         self.report = report
         self.failure: Exception | None = None
+        self.writer: Writer | None = None
         self.runs: dict[Key, Run] = {}
         self.treatments = {trial.treatment.label: trial.treatment for trial in trials}
-        self.colors = mlflow_views.colors(self.treatments.values())
-        self.by_name = {(trial.treatment.label, trial.seed): trial for trial in trials}
+        self.colors = colors(self.treatments.values())
+        self.by_name = {(trial.treatment.label, trial.seed): trial for trial in trials if trial.role == "trial"}
 
     def __enter__(self) -> Self:
         self._open()
+        self.writer = Writer()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        assert self.writer
+        self.writer.close()
+        self.writer = None
         self._stop(kind is not None)
 
+    @_in_turn
     def add(self, trial: Trial) -> None:
         """Take in a trial that a search has suggested."""
         self.trials = [*self.trials, trial]
         self.treatments.setdefault(trial.treatment.label, trial.treatment)
-        self.colors = mlflow_views.colors(self.treatments.values())
-        self.by_name[trial.treatment.label, trial.seed] = trial
+        self.colors = colors(self.treatments.values())
+        if trial.role == "trial":
+            self.by_name[trial.treatment.label, trial.seed] = trial
 
-    @_contained
+    @_in_turn
     def start(self, trial: Trial) -> None:
-        """Show a trial as running."""
-        run = self._run(trial)
-        self.experiment.write(run, tags={"ablate.status": "running"})
-        self.experiment.revive(run)
+        """Show a trial as running, unless it has ended by now."""
+        if not answers(self.store.stage(trial.signature).record(), trial):
+            self.experiment.revive(self._run(trial, {"ablate.status": "running"}))
 
-    @_contained
     def follow(self, trial: Trial) -> None:
-        """Send the step metrics that were logged since the last time."""
-        self._send_steps(trial, self._run(trial))
+        """Send the step metrics that were logged since the last time; where other calls wait, leave it for later."""
+        if not (self.writer and self.writer.is_behind):
+            self._follow(trial)
 
-    @_contained
+    @_in_turn
     def finish(self, trial: Trial) -> None:
         """Send all that the store holds of a trial that has ended. Does nothing where MLflow shows it already."""
         self._finish(trial)
 
     @_contained
-    def finish_study(self, tables: dict[str, str], note: str) -> None:
-        """Send whatever is still missing of any trial, the tables (file name -> text) and the study's description."""
+    def finish_study(self, files: dict[str, str], note: str) -> None:
+        """Send whatever is still missing of any trial, the study's artifacts (path -> text) and its description."""
         for trial in self.trials:
-            if self.store.stage(trial.signature).status() not in {"running", "pending"}:
+            if trial.pruned or self.store.stage(trial.signature).status() not in {"running", "pending"}:
                 self._finish(trial)
-        self.experiment.send(self.study_run, {f"tables/{name}": text for name, text in tables.items()})
+        self.experiment.send(self.study_run, files)
+        if mlflow_views.REPORT in files:
+            self.experiment.tag({"ablate.report": mlflow_views.REPORT})
+        self.experiment.tag({"ablate.compared": " ".join(self._compared())})
         self.experiment.write(self.study_run, tags={"mlflow.note.content": note})
         self.experiment.end(self.study_run, "FINISHED")
+
+    @_in_turn
+    def _follow(self, trial: Trial) -> None:
+        self._send_steps(trial, self._run(trial))
+
+    def _compared(self) -> list[str]:
+        """Runs of the first treatments with their first seed."""
+        first: dict[str, Trial] = {}
+        for trial in self.trials:
+            if trial.role == "trial":
+                first.setdefault(trial.treatment.label, trial)
+        ids = [run.id for trial in first.values() if (run := self.runs.get(_key(self._tags(trial))))]
+        return ids[: mlflow_views.COMPARED]
 
     def links(self, base_url: str) -> dict[str, str]:
         """Name -> link into MLflow's pages, each on a view worth opening. Empty if MLflow has failed."""
@@ -166,21 +206,22 @@ class Mirror:
                 self.experiment.write(run, tags={"ablate.status": "pending"})
                 self.experiment.end(run, "KILLED")
 
-    def _run(self, trial: Trial) -> Run:
+    def _run(self, trial: Trial, more_tags: dict[str, str] | None = None) -> Run:
         """The trial's run: found again, or created. The factors and the seed are its only params."""
         tags = self._tags(trial)
         if _key(tags) not in self.runs:
             record = self.store.stage(trial.signature).record()
             begun = self._ended(trial) - int(record.wall_s * 1000) if record else _now()
             self.runs[_key(tags)] = self.experiment.create(trial.name, tags, begun)
-        levels = {path: show(level) for path, level in trial.treatment.levels.items()}
-        self.experiment.write(self.runs[_key(tags)], params={**levels, "seed": str(trial.seed)})
+        treatment = trial.treatment
+        levels = {path: show(level) for path, level in {**treatment.levels, **(treatment.nuisance or {})}.items()}
+        self.experiment.write(self.runs[_key(tags)], params={**levels, "seed": str(trial.seed)}, tags=more_tags)
         return self.runs[_key(tags)]
 
     def _tags(self, trial: Trial) -> dict[str, str]:
         treatment = trial.treatment
         return {
-            "ablate.role": "trial", "ablate.study": self.study.name, "ablate.treatment": treatment.label,
+            "ablate.role": trial.role, "ablate.study": self.study.name, "ablate.treatment": treatment.label,
             "ablate.seed": str(trial.seed), "ablate.baseline": str(treatment.is_baseline).lower(),
             "ablate.order": f"{list(self.treatments).index(treatment.label):04d}", "ablate.signature": trial.signature,
             "mlflow.parentRunId": self.study_run.id, "mlflow.runColor": self.colors[treatment.label],
@@ -188,6 +229,11 @@ class Mirror:
 
     def _finish(self, trial: Trial) -> None:
         run, folder = self._run(trial), self.store.stage(trial.signature)
+        if trial.pruned:
+            self._send_steps(trial, run)
+            self.experiment.write(run, tags={"ablate.status": "pruned", "ablate.reason": trial.pruned})
+            self.experiment.end(run, "KILLED", _now())
+            return
         record = folder.record()
         content = read_json(folder.record_file) or read_json(folder.error) or {}
         mark, status = signature(content), "FINISHED" if record else "FAILED"
@@ -195,18 +241,21 @@ class Mirror:
             return
         self._send_steps(trial, run)
         if record:
-            self._send_record(trial, run, record, folder)
+            self._send_record(trial, run, record, folder, mark)
         else:
             reason = folder.failure() or "ended without a record"
             self.experiment.send(run, {"error.txt": content.get("trace", reason)})
-            self.experiment.write(run, tags={"ablate.status": "failed", "ablate.reason": reason})
-        self.experiment.write(run, tags={"ablate.content": mark})
+            tags = {"ablate.status": "failed", "ablate.reason": reason, "ablate.content": mark}
+            self.experiment.write(run, tags=tags)
         self.experiment.end(run, status, self._ended(trial))
 
     def _send_steps(self, trial: Trial, run: Run) -> None:
         points: dict[tuple[str, int], float] = {}
-        last = after = int(run.tags.get("ablate.step", 0))
-        for step, line in self._lines(trial, after):
+        last = int(run.tags.get("ablate.step", 0))
+        for line in logged(trial, self.store, last):
+            step = int(line.pop("step"))
+            if step <= last:  # logged by a second worker too, which took the stage for abandoned
+                continue
             if len(points) + len(line) > BATCH:
                 self.experiment.write(run, points, tags={"ablate.step": str(last)})
                 points = {}
@@ -214,20 +263,11 @@ class Mirror:
             last = step
         self.experiment.write(run, points, tags={"ablate.step": str(last)})
 
-    def _lines(self, trial: Trial, after: int) -> Iterator[tuple[int, dict[str, float]]]:
-        """Logged steps beyond `after`, counted over all stages, each once."""
-        before = 0
-        for mark, stage in zip(trial.signatures, trial.treatment.recipe.stages, strict=True):
-            if before + stage.settings.steps > after:
-                for line in self.store.stage(mark).read_steps():
-                    step = before + line.pop("step")
-                    if step > after:
-                        yield step, line
-                        after = step
-            before += stage.settings.steps
+    def _send_record(self, trial: Trial, run: Run, record: Record, folder: StageFolder, mark: str) -> None:
+        """Metrics go to step 0: MLflow draws what has a later step as a curve, not as a bar.
 
-    def _send_record(self, trial: Trial, run: Run, record: Record, folder: StageFolder) -> None:
-        """Metrics go to step 0: MLflow draws what has a later step as a curve, not as a bar."""
+        `mark` says that all is there; MLflow writes the tags of a call last.
+        """
         found = {**record.metrics, **{f"raw/{name}": value for name, value in record.raw.items()}}
         finite = {name: value for name, value in found.items() if math.isfinite(value)}
         texts = {f"metric.{name}": str(value) for name, value in found.items() if name not in finite}
@@ -245,7 +285,7 @@ class Mirror:
         points = {(name, 0): value for name, value in finite.items() if run.metrics.get(name) != value}
         tags = {
             "ablate.status": record.status, "ablate.steps": str(record.steps), "ablate.reason": record.reason,
-            "mlflow.note.content": self._note(trial, record), **texts,
+            "mlflow.note.content": self._note(trial, record), **texts, "ablate.content": mark,
         }  # fmt: skip
         self.experiment.write(run, points, tags=tags, time_ms=self._ended(trial))
         self._renew_notes(trial)
@@ -278,7 +318,10 @@ class Mirror:
         return note
 
     def _write_views(self) -> None:
-        self.experiment.tag(mlflow_views.view_tags(self.study, self.treatments, self.pictures, self.experiment.created))
+        if mlflow_views.knows_views():
+            self.experiment.tag(
+                mlflow_views.view_tags(self.study, self.treatments, self.pictures, self.experiment.created)
+            )
 
     def _pictures(self, trial: Trial) -> list[Path]:
         return sorted(self.store.stage(trial.signature).pictures.glob("*.png"))
@@ -303,7 +346,7 @@ class NoMirror:
     def start(self, trial: Trial) -> None: ...
     def follow(self, trial: Trial) -> None: ...
     def finish(self, trial: Trial) -> None: ...
-    def finish_study(self, tables: dict[str, str], note: str) -> None: ...
+    def finish_study(self, files: dict[str, str], note: str) -> None: ...
 
     def links(self, base_url: str) -> dict[str, str]:
         return {}
@@ -315,12 +358,12 @@ def sync(
     study: Study,
     trials: list[Trial],
     store: Store,
-    tables: dict[str, str],
+    files: dict[str, str],
     note: str = "",
 ) -> Mirror:
     """Mirror all that the store holds of a study; what MLflow has already stays. Raises what MLflow raises."""
     with Mirror(uri, artifacts, study, trials, store, report=lambda text: None) as mirror:
-        mirror.finish_study(tables, note or study.question)
+        mirror.finish_study(files, note or study.question)
     if mirror.failure:
         raise mirror.failure
     return mirror

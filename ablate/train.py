@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ablate import checkpoint
 from ablate.balance import Weight, adaptive_factor
-from ablate.data import Corpus
+from ablate.corpus import Corpus
 from ablate.identity import derive
 from ablate.slots import Alteration, Autoencoder, Discriminator, Regularizer, Step, Term
 from ablate.stages import Stage, Train
@@ -24,6 +24,8 @@ from ablate.store import StageFolder
 LIVENESS_CHECKS = 4
 """How often in a stage, besides its first step, the gradient of each loss term is measured on its own."""
 LOGVAR = "logvar"
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""The layout that convolutions are quick in on a GPU, by the number of axes."""
 Peek = Callable[[dict[str, Tensor]], dict[str, float]]
 """Averaged weights in, a few metrics out: an examination so quick that it can be had during training."""
 
@@ -53,8 +55,9 @@ def train(
     report: Callable[[int, dict[str, float]], None],
     header: dict[str, Any],
     peek: Peek,
+    until: int | None = None,
 ) -> None:
-    """Train one stage to its last step, from its own checkpoint if there is one, else from the parent stage's.
+    """Train one stage to its last step or to `until`, from its own checkpoint if there is one, else from the parent's.
 
     Logs the mean of every loss since the last line to `folder.steps` and calls `report(step, losses)`. The step never
     waits for the device: numbers are read back only where a line is logged, and a non-finite loss is noticed there.
@@ -64,6 +67,7 @@ def train(
     diverged is saved as it was then, with the reason in the checkpoint's header.
     """
     settings = stage.settings
+    until = settings.steps if until is None else until
     frozen = settings.freeze == "encoder"
     parts.vae.zero_grad()  # what the stage before left would count in the norm that is clipped
     for part in parts.vae.encoding_parts if frozen else ():
@@ -78,10 +82,10 @@ def train(
         latents = latents_of(parts)
     if known:
         state.restore(folder.checkpoint, step=known["step"])
-    log = StepLog(folder, state.step, parts.device)
+    log = StepLog(folder, known, parts.device)
 
     parts.vae.train()
-    for step in range(state.step + 1, settings.steps + 1):
+    for step in range(state.step + 1, until + 1):
         now, last = stage.before + step, step == settings.steps
         for optimizer in filter(None, (state.optimizer, state.optimizer_d)):
             for group in optimizer.param_groups:
@@ -118,12 +122,12 @@ def train(
             report(step, line)
             if log.bad_step:
                 reason = f"the loss was not finite at step {log.bad_step}"
-                state.save(folder.checkpoint, {**header, "diverged": reason})
+                state.save(folder.checkpoint, {**header, "log": log.pending, "diverged": reason}, log.tensors)
                 return
         if last and latents is not None and not torch.equal(latents, latents_of(parts)):
             raise RuntimeError(f"stage '{stage.name}' froze the encoder, and yet its latents have changed")
-        if step % settings.checkpoint_every == 0 or last:
-            state.save(folder.checkpoint, header)
+        if step % settings.checkpoint_every == 0 or step == until:
+            state.save(folder.checkpoint, {**header, "log": log.pending}, log.tensors)
 
 
 def learning_rate(settings: Train, step: int) -> float:
@@ -133,12 +137,15 @@ def learning_rate(settings: Train, step: int) -> float:
 
 
 def draw_batch(parts: Parts, settings: Train, seed: int, stage: str, step: int) -> Tensor:
-    """The batch of a step, `b 3 crop crop` in [-1, 1]: a function of (seed, stage, step), equal in every treatment."""
+    """The batch of a step, `b 3 crop crop` or clips `b 3 t crop crop` in [-1, 1].
+
+    A function of (seed, stage, step), equal in every treatment.
+    """
     rng = np.random.default_rng(derive(seed, stage, step, "batch"))
     pixels = torch.from_numpy(parts.corpus.batch(settings.batch, rng))
     if parts.device.type == "cuda":
         pixels = pixels.pin_memory().to(parts.device, non_blocking=True)
-        return pixels.to(memory_format=torch.channels_last).float().div(127.5).sub(1)
+        return pixels.to(memory_format=CHANNELS_LAST[pixels.ndim]).float().div(127.5).sub(1)
     return pixels.float().div(127.5).sub(1)
 
 
@@ -236,9 +243,9 @@ def discriminator_loss(parts: Parts, settings: Train, look: Step) -> Tensor:
 
 @torch.no_grad()
 def latents_of(parts: Parts) -> Tensor:
-    """The posterior of a few held-out pictures, mean and log-variance."""
+    """The posterior of a few held-out pictures, or of the whole groups of clips, mean and log-variance."""
     pixels = torch.from_numpy(parts.corpus.heldout[:4]).to(parts.device).float() / 127.5 - 1
-    posterior = parts.vae.encode(pixels)
+    posterior = parts.vae.encode(pixels if pixels.ndim == 4 else pixels[:, :, : parts.vae.whole(pixels.shape[2])])
     return torch.cat([posterior.mean, posterior.logvar])
 
 

@@ -4,21 +4,23 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from ablate.recipe import PLAIN_SLOTS, Complaint, Raw, Recipe, assign, contradictions, read_parts
+from ablate.assign import PLAIN_SLOTS, RECIPE_SLOTS, Raw, assign
+from ablate.contradictions import contradictions
+from ablate.recipe import Complaint, Part, Recipe, read_parts
 from ablate.stages import Train
 
 Key = tuple[tuple[str, str], ...]
 """Dotted path and level, of those that change in one unit."""
-Checked = tuple[Any, list[Complaint]]
-"""A `Part` or the `Train` of a stage, or else what is wrong with it."""
+Checked = tuple[Part | Train | None, dict[str, Part], list[Complaint]]
+"""A part, or the `Train` of a stage; the part that stages have in its place; what is wrong with any of them."""
 
 
 class Variants:
     """Recipes by their levels.
 
-    A recipe falls into units that are read each by itself: a slot, a loss term, a stage, each with its settings. A
-    study of 100,000 treatments has a few dozen different units, so only what one unit demands of another is checked
-    for each treatment.
+    A recipe falls into units that are read each by itself: a slot, a loss term, a stage's training, each with its
+    settings. What a stage has of its own in a slot belongs to that slot's unit. A study of 100,000 treatments has a few
+    dozen different units, so only what one unit demands of another is checked for each treatment.
     """
 
     def __init__(self, raw: Raw):
@@ -39,20 +41,22 @@ class Variants:
         for path, level in levels.items():
             unit = self._units.get(path) or self._unit(path)
             given.setdefault(unit, []).append((path, repr(level)))
-        parts, losses, settings = self.base.parts, self.base.losses, self.base.settings
+        parts, losses, settings, own = self.base.parts, self.base.losses, self.base.settings, self.base.own
         complaints: list[Complaint] = []
         for unit, changes in given.items():
             key = tuple(changes)
-            found, wrong = self._read.get(key) or self._part(unit, key, levels)
+            found, replaced, wrong = self._read.get(key) or self._part(unit, key, levels)
             if wrong:
                 complaints += wrong
             elif isinstance(found, Train):
                 settings = {**settings, unit.partition(".")[2]: found}
-            elif unit in parts:
+            elif found and unit in parts:
                 parts = {**parts, unit: found}
-            else:
+            elif found:
                 losses = {**losses, unit.partition(".")[2]: found}
-        return Recipe(parts, losses, settings), complaints
+            for stage, part in replaced.items():
+                own = {**own, stage: {**own.get(stage, {}), unit: part}}
+        return Recipe(parts, losses, settings, own), complaints
 
     def has(self, path: str, levels: Mapping[str, Any]) -> bool:
         """Whether the recipe with these levels has the setting at `path`; False too where they cannot be read."""
@@ -60,8 +64,13 @@ class Variants:
         return not complaints and recipe.has(path)
 
     def _unit(self, path: str) -> str:
-        """`norm` for `norm.groups`, `loss.kl` for `loss.kl.reduction`, `stages.train` for `stages.train.lr`."""
+        """`norm` for `norm.groups`, `loss.kl` for `loss.kl.reduction`, `stages.train` for `stages.train.lr`.
+
+        `norm` for `stages.train.norm.groups` too.
+        """
         words = path.split(".")
+        if words[0] == "stages" and words[2:] and words[2] in RECIPE_SLOTS:
+            words = words[2:]
         self._units[path] = ".".join(words[: 2 if words[0] in {"loss", "stages"} else 1])
         return self._units[path]
 
@@ -73,9 +82,11 @@ class Variants:
         recipe, complaints = read_parts(raw)
         head, _, name = unit.partition(".")
         if head == "stages":
-            self._read[key] = recipe.settings.get(name), complaints
+            self._read[key] = recipe.settings.get(name), {}, complaints
         else:
-            self._read[key] = (recipe.losses if name else recipe.parts).get(name or head), complaints
+            part = (recipe.losses if name else recipe.parts).get(name or head)
+            own = {stage: parts[unit] for stage, parts in recipe.own.items() if unit in parts}
+            self._read[key] = part, own, complaints
         return self._read[key]
 
 

@@ -35,6 +35,7 @@ PLAIN = "from ablate.registry import Metric, Settings\n\n\nclass Config(Settings
 LEVELS = {
     "data": ["dots"], "padding": ["zeros", "reflect"], "norm": ["group"], "upsample": ["nearest_conv"],
     "downsample": ["strided_conv"], "discriminator": ["patchgan"], "regularizer": ["none"], "init": ["scratch"],
+    "temporal_conv": ["causal"], "branch": ["single"], "context": ["none"],
 }  # fmt: skip
 METRICS = {
     "reconstruction": '(Metric("psnr", "dB", "up"), Metric("ssim", "1", "up", decimals=4))',
@@ -76,7 +77,9 @@ def write_steps(store: Store, trial: Trial, upto: int = sum(STEPS)) -> None:
         if lines:
             folder = store.stage(mark)
             folder.root.mkdir(parents=True, exist_ok=True)
-            folder.steps.write_text("".join(json.dumps(item) + "\n" for item in lines))
+            text = "".join(json.dumps(item) + "\n" for item in lines)
+            folder.steps.with_suffix(".new").write_text(text)
+            folder.steps.with_suffix(".new").replace(folder.steps)  # a mirror may be reading it
         before += steps
 
 

@@ -1,21 +1,24 @@
 """The work of `ablate probe`: load a VAE, examine it, judge the conditions, draw the sheet."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ablate import registry
-from ablate.probe import run_probes
+from ablate.probe import Examination, run_probes
 from ablate.probing import conditions
 from ablate.probing.pictures import pictures, side_for
 from ablate.registry import Metric
 from ablate.released.load import Released, load_vae
 from ablate.released.padding import Mode, override_padding
 from ablate.slots import Autoencoder, Posterior, Subject
+from analysis.chance import over_pictures
 
 PROBES = ("reconstruction", "color", "grid", "flatfield", "blur", "border", "droplet", "health")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -45,9 +48,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found; `failed` are the conditions that hold, `about` what was examined and how."""
+    """What was found; `failed` are the conditions that hold, `about` what was examined and how.
+
+    `intervals`: of those metrics that are means over pictures, 95 % over other pictures, where there are enough.
+    """
 
     metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
     failed: tuple[conditions.Condition, ...]
     about: dict[str, Any]
     sheet: Path | None
@@ -81,17 +88,31 @@ def examine(request: Request, report: Callable[[str], None]) -> Answer:
         raise ValueError(f"--size {side} is not a multiple of the model's stride {vae.stride}")
     crops = pictures(request.images, side, report)
     try:
-        found = run_probes(vae, crops, [{"level": name} for name in request.probes], device)
+        probes = [{"level": name} for name in request.probes]
+        found = run_probes(vae, crops, probes, device, frames=request.frames)
         failed = _judge(asked, found.metrics, known)
         sheet = None
         if request.out is not None:
             x = torch.from_numpy(crops[:SHEET_PICTURES]).to(device).float() / 255
-            sheet = _draw(Subject(vae, x), request, about, found.metrics, request.out / SHEET)
+            sheet = _draw(Subject(vae, x, frames=request.frames), request, about, found.metrics, request.out / SHEET)
     except RuntimeError as error:  # out of memory, or an operation that a device lacks in half precision
         raise ValueError(
             f"{request.checkpoint} at {side} px in {request.dtype}: {str(error).splitlines()[0]}"
         ) from error
-    return Answer(found.metrics, failed, {**about, "size": side, "images": len(crops)}, sheet)
+    about |= {"size": side, "images": len(crops)}
+    return Answer(found.metrics, _intervals(found, len(crops)), failed, about, sheet)
+
+
+def _intervals(found: Examination, pictures: int) -> dict[str, tuple[float, float]]:
+    no_sample = declared(["flatfield"])  # its values are of fixed colours, of which there may be as many
+    intervals = {
+        name: over_pictures(values)
+        for name, values in found.per_image.items()
+        if name not in no_sample
+        and len(values) == pictures
+        and math.isclose(fmean(values), found.metrics.get(name, math.nan), rel_tol=1e-4)
+    }
+    return {name: (low, high) for name, (low, high) in intervals.items() if math.isfinite(low)}
 
 
 def _judge(
@@ -125,6 +146,7 @@ class InPrecision(Autoencoder):
         super().__init__()
         self.vae, self.dtype = vae.to(dtype), dtype
         self.stride, self.latent_channels = vae.stride, vae.latent_channels
+        self.temporal, self.groups = vae.temporal, vae.groups
 
     @property
     def decoder_blocks(self) -> list[torch.nn.Module]:

@@ -72,8 +72,8 @@ def probe(
         screen.print(" ".join(str(error).split()), style="red", soft_wrap=True, markup=False)
         raise typer.Exit(2) from None
     if as_json:
-        found = {"checkpoint": str(checkpoint), "metrics": answer.metrics, "failed": [c.text for c in answer.failed]}
-        emit({**found, **answer.about})
+        found = {"checkpoint": str(checkpoint), "metrics": answer.metrics, "intervals": answer.intervals}
+        emit({**found, "failed": [condition.text for condition in answer.failed], **answer.about})
     else:
         terminal = Console(highlight=False)
         print_answer(
@@ -109,6 +109,8 @@ def print_answer(answer: "Answer", known: dict[str, Metric], out: Console) -> No
     rows = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     rows.add_column("metric", no_wrap=True)
     rows.add_column("value", justify="right", no_wrap=True)
+    if answer.intervals:
+        rows.add_column("95 % CI", justify="right", no_wrap=True)
     rows.add_column("unit", no_wrap=True)
     rows.add_column("better", no_wrap=True)
     rows.add_column("meaning", no_wrap=True, overflow="ellipsis")
@@ -117,10 +119,15 @@ def print_answer(answer: "Answer", known: dict[str, Metric], out: Console) -> No
             better = f"near {metric.target:g}" if metric.direction == "target" else metric.direction
             style = "bold red" if name in failed else ""
             value = show(answer.metrics[name], metric.decimals)
+            bounds = [show(bound, metric.decimals) for bound in answer.intervals.get(name, ())]
+            interval = [Text(f"[{', '.join(bounds)}]" if bounds else "")] if answer.intervals else []
             rows.add_row(
-                Text(name, style), Text(value, style), metric.unit, better.replace("none", ""), Text(metric.meaning)
-            )
+                Text(name, style), Text(value, style), *interval, metric.unit, better.replace("none", ""),
+                Text(metric.meaning),
+            )  # fmt: skip
     out.print(rows)
+    if answer.intervals:
+        out.print("\n95 % intervals of means over pictures: what other pictures would give, not another seed.")
 
 
 def show(value: float, decimals: int = 4) -> str:

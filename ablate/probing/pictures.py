@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ablate import registry
-from ablate.data import DataSettings, Picture, Pixels, heldout_side, reduced_shape, resize, spread
+from ablate.data import DataSettings, Picture, heldout_side
+from ablate.sizes import Pixels, reduced_shape, resize, spread
 
 SIDE = 256
 CROPS = 4

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ablate.data import Pixels, read_rgb, resize
+from ablate.data import read_rgb
+from ablate.sizes import Pixels, resize
 from ablate.slots import Autoencoder, Subject
 from components import measure
 from components.data.folder import SUFFIXES

@@ -20,6 +20,7 @@ from ablate.run import build_model
 from ablate.slots import LOGVAR_RANGE, Autoencoder, Posterior
 from ablate.store import StageFolder
 from ablate.strict_yaml import nearest
+from ablate.video_slots import group_of
 
 IMAGE_CLASSES = (
     "AsymmetricAutoencoderKL", "AutoencoderDC", "AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLHunyuanImage",
@@ -80,9 +81,11 @@ def _from_file(file: Path, frames: int) -> Autoencoder:
             return Released(file, "AutoencoderKL", ldm_file.load(file), frames)
         raise ValueError(f"{error}; a diffusers autoencoder is given by its folder") from None
     assert header is not None  # the file is there
-    if frames > 1:
-        raise ValueError(f"{file}: clips of {frames} frames are for video autoencoders, and ours are of pictures")
     vae = build_model(header["settings"])
+    if vae.temporal:
+        group_of(frames, vae.groups)
+    elif frames > 1:
+        raise ValueError(f"{file}: clips of {frames} frames are for video autoencoders, and this one is of pictures")
     vae.load_state_dict(checkpoint.load(file, "model."))
     vae.load_state_dict(checkpoint.load(file, "ema."), strict=False)
     return vae

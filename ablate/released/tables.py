@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from analysis import papers, vivat_table1
+from analysis.chance import over_pictures
 from analysis.published import PaperTable, as_published
 from analysis.vivat_table1 import ImageSet, Measured, Results, image_set
 
@@ -58,7 +59,8 @@ def _measure(
         for where, folder in folders.items():
             report(f"{name} on {where.name} ({folder})")
             found = evaluate(vae, folder, where.size, place, max(1, BATCH_PIXELS // where.size**2))
-            results[name][where] = Measured(found.psnr, found.ssim, found.n, len(found.skipped))
+            intervals = {metric: over_pictures(values) for metric, values in found.per_image.items()}
+            results[name][where] = Measured(found.psnr, found.ssim, found.n, len(found.skipped), intervals)
         del vae
         gc.collect()  # a model of several GB must be gone before the next one comes
     return results

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -49,9 +50,9 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, subp
     yield store, ablate("sweep", ROOT / "search_spaces" / "smoke.yaml", "--store", store)
 
 
-def test_help_is_quick_and_loads_no_giant() -> None:
+def test_help_loads_no_giant() -> None:
     code = (
-        "import sys, time; begun = time.perf_counter(); sys.argv = ['ablate', '--help']\n"
+        "import sys; sys.argv = ['ablate', '--help']\n"
         "from ablate.cli import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "loaded = {'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'scipy'} & set(sys.modules)\n"
@@ -65,10 +66,10 @@ def test_help_is_quick_and_loads_no_giant() -> None:
 def test_planning_loads_no_torch() -> None:
     code = (
         "import sys; from pathlib import Path; from ablate import reports; from ablate.spec import load_study\n"
-        "from ablate.store import Store; from ablate.sweep import preflight; from ablate.trials import expand\n"
+        "from ablate.store import Store; from ablate.preflight import preflight; from ablate.trials import expand\n"
         f"study = load_study(Path({str(ROOT / 'search_spaces' / 'vivat_losses.yaml')!r}))\n"
         "preflight(study, expand(study)); reports.plan(study, Store(Path('none')))\n"
-        "print({'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules))"
+        "print({'torch', 'ray', 'mlflow', 'optuna', 'fsspec'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -86,16 +87,15 @@ def test_a_sweep_ends_with_its_table(smoke: tuple[Path, subprocess.CompletedProc
         "table.md",
         "table.tex",
         "table.csv",
+        "report.html",
     }
 
 
 def test_the_second_sweep_runs_nothing(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     store, first = smoke
     before = {path: path.stat().st_mtime_ns for path in (store / "stages").rglob("*")}
-    begun = time.monotonic()
     again = ablate("sweep", ROOT / "search_spaces" / "smoke.yaml", "--store", store)
     assert again.returncode == 0 and "nothing to run" in again.stdout
-    assert time.monotonic() - begun < 20
     assert {path: path.stat().st_mtime_ns for path in (store / "stages").rglob("*")} == before
     assert again.stdout.split("\n\n")[0] == first.stdout.split("\n\n")[0]
 
@@ -168,6 +168,48 @@ def test_formats_of_the_table(smoke: tuple[Path, subprocess.CompletedProcess[str
     assert ablate("table", "smoke", "--store", store, "--format", "csv").stdout.count("\n") >= 3
     wrong = ablate("table", "smoke", "--store", store, "--format", "latx")
     assert wrong.returncode == 2 and "latx" in wrong.stderr
+    wrong = ablate("table", "smoke", "--store", store, "--metrics", "psnr,sssim")
+    assert wrong.returncode == 2 and "unknown metric 'sssim'; did you mean 'ssim'?" in " ".join(wrong.stderr.split())
+    looks = ("--layout", "components", "--decimals", "1", "--columns", "2", "--packages", "multirow", "--label", "kl")
+    tex = ablate("table", "smoke", "--store", store, "--format", "latex", *looks).stdout
+    assert "% needs \\usepackage{booktabs,amssymb,multirow}" in tex and "\\label{tab:kl}" in tex
+
+
+def test_sync_rebuilds_a_lost_database(smoke: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    store = tmp_path / "runs"
+    shutil.copytree(smoke[0], store)
+    before = mirrored(smoke[0])
+    (store / "mlflow.db").unlink()
+    shutil.rmtree(store / "mlartifacts")
+    done = ablate("sync", "smoke", "--store", store)
+    assert done.returncode == 0, done.stderr
+    assert mirrored(store) == before and len(before) == 5
+
+
+def mirrored(store: Path) -> dict[str, Any]:
+    """What MLflow holds of the smoke study, run by run, less ids and times that MLflow draws itself."""
+    client = mlflow.MlflowClient(f"sqlite:///{store.resolve()}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name.startswith("smoke")]
+    found = {}
+    for run in client.search_runs([experiment.experiment_id]):
+        names, folders = [], [""]
+        while folders:
+            for item in client.list_artifacts(run.info.run_id, folders.pop()):
+                (folders if item.is_dir else names).append(item.path)
+        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.parentRunId"}
+        found[run.info.run_name] = (tags, run.data.params, run.data.metrics, run.info.status, sorted(names))
+    return found
+
+
+def test_report_and_figure(smoke: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    store, _ = smoke
+    written = ablate("report", "smoke", "--store", store, "--out", tmp_path / "page.html")
+    assert written.stdout.strip() == str(tmp_path / "page.html"), written.stderr
+    assert "Does a strong KL weight cost PSNR?</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    drawn = ablate("figure", "smoke", "--store", store, "--kind", "effects", cwd=tmp_path)
+    assert drawn.stdout.strip() == "smoke-effects.pdf" and (tmp_path / "smoke-effects.pdf").stat().st_size > 1000
+    refused = ablate("figure", "smoke", "--store", store, "--kind", "effect")
+    assert refused.returncode == 2 and "did you mean 'effects'?" in " ".join(refused.stderr.split())
 
 
 def test_check_reports_every_error_as_json(write_study: Write) -> None:

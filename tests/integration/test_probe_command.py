@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from PIL import Image
 from skimage import data
@@ -26,6 +27,7 @@ diffusers = pytest.importorskip("diffusers")
 from tests.released import LTX23_VAE, identity, ltx_tensors, write_ltx  # noqa: E402
 from tests.unit.test_ldm_file import beside, ldm_tensors, model  # noqa: E402
 from tests.unit.test_released import saved  # noqa: E402
+from tests.video import ARMS, build, recipe  # noqa: E402
 
 Write = Callable[..., Path]
 CLASSES = (
@@ -194,6 +196,21 @@ def test_a_video_vae_is_probed_in_clips(probe: Probe, photos: Path, tmp_path: Pa
     refused(probe(tmp_path / "m", "--frames", "4"), "cannot reconstruct a clip of 4 frames")
 
 
+def test_our_own_video_vae_is_probed_in_clips(probe: Probe, photos: Path, tmp_path: Path) -> None:
+    made = build(dtype=torch.float32, **ARMS["D"])
+    file = tmp_path / "checkpoint.safetensors"
+    weights = {f"model.{name}": weight for name, weight in made.state_dict().items()}
+    checkpoint.save(file, weights, {"settings": recipe(**ARMS["D"])})
+    x = images(photos)
+    with torch.no_grad():
+        y = made.decode(made.encode(torch.stack([x * 2 - 1] * 9, 2)).mean)[:, :, 4] / 2 + 0.5
+    psnr = -10 * (y.clamp(0, 1) - x).square().mean((1, 2, 3)).log10()
+    answer = document(probe(file, "--json", "--frames", "9", "--out", tmp_path))
+    assert answer["frames"] == 9 and answer["metrics"]["psnr"] == pytest.approx(psnr.mean().item(), abs=1e-4)
+    assert "flatfield/legacy_offdc" in answer["metrics"]
+    refused(probe(file, "--frames", "7"), "clips have 1 + 4 k frames, found 7; the nearest are 5 or 9")
+
+
 def refused(done: Result, *words: str) -> None:
     """Exit code 2, nothing on stdout, one line on stderr that holds the words, beside what is said of pictures."""
     assert done.exit_code == 2 and done.stdout == ""
@@ -273,6 +290,28 @@ def test_single_files_that_are_no_vae_are_refused(probe: Probe, tmp_path: Path) 
         refused(probe(cut), "damaged or cut short")
     checkpoint.save_file({"weight": torch.zeros(2)}, other)
     refused(probe(other), "not a checkpoint of ablate", "by its folder")
+
+
+def test_means_over_enough_pictures_have_intervals(tmp_path: Path) -> None:
+    """Against SciPy's bootstrap of PSNR by diffusers' own round trip; 28 pictures, as many as there are flat fields."""
+    net, rng = saved("AutoencoderTiny", tmp_path / "m"), np.random.default_rng(0)
+    pixels = [data.astronaut()[y : y + 64, x : x + 64] for y, x in rng.integers(0, 448, (28, 2))]
+    for count in (28, 12):
+        (tmp_path / str(count)).mkdir()
+        for i, picture in enumerate(pixels[:count]):
+            Image.fromarray(picture).save(tmp_path / str(count) / f"{i:02}.png")
+    asked = ["probe", str(tmp_path / "m"), "--probes", "reconstruction,flatfield", "--size", "64", "--images"]
+    x = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        y = net.decode(net.encode(2 * x - 1).latents).sample.clamp(-1, 1) / 2 + 0.5
+    psnr = -10 * ((x - y) ** 2).mean((1, 2, 3)).log10().numpy()
+    expected = scipy.stats.bootstrap((psnr,), np.mean, method="percentile", n_resamples=9999, rng=0).confidence_interval
+    many = document(CliRunner().invoke(app, [*asked, str(tmp_path / "28"), "--json"]))
+    assert many["intervals"]["psnr"] == pytest.approx(expected, abs=0.1 * float(np.ptp(expected)))
+    assert many["intervals"].keys() <= many["metrics"].keys() and not any("flat" in key for key in many["intervals"])
+    assert document(CliRunner().invoke(app, [*asked, str(tmp_path / "12"), "--json"]))["intervals"] == {}
+    said = CliRunner().invoke(app, [*asked, str(tmp_path / "28")]).stdout
+    assert "95 % CI" in said and "what other pictures would give, not another seed" in said
 
 
 def test_the_held_out_photographs_are_the_default(tmp_path: Path) -> None:

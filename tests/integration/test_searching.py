@@ -42,7 +42,7 @@ def test_a_killed_search_goes_on_to_its_budget_and_prints_its_front(
     for member in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
         member.kill()
     process.wait(timeout=30)
-    ledger = Store(store).study("tiny", "base").searched
+    ledger = Store(store).study("tiny", "base").searched()
     asked = read_json(ledger)
     ended = {path: path.stat().st_mtime_ns for path in store.glob("stages/*/record.json")}
     assert len(ended) < 6 and len(ended) <= len(asked) + 1 <= len(ended) + 2

@@ -54,6 +54,28 @@ def test_a_decoder_tuning_study_makes_its_distinct_steps_and_the_results_of_unsh
     assert alone == plan["planned_steps"]
 
 
+def test_workers_make_the_steps_of_forks_once(write_study: Write, tmp_path: Path) -> None:
+    """The discriminator comes late, or never: the steps until then are made once a seed, in whichever worker."""
+    study = load_study(
+        write_study(
+            (
+                "kl: 1e-4}",
+                "kl: 1e-4, adversarial: {weight: 0.1, start: 3}}\n"
+                "  discriminator: {level: patchgan, width: 8, layers: 2, start: 3}",
+            ),
+            ("  loss.kl: [1, 1e-4]\n", "  loss.adversarial.start: [3, 5]\n  loss.adversarial.weight: [0.1, 0]\n"),
+            ("log_every: 2", "log_every: 1"),
+        )
+    )
+    trials, store = expand(study), Store(tmp_path / "runs")
+    plan = reports.plan(study, store)
+    assert (plan["planned_steps"], plan["distinct_steps"]) == (6 * 6, 2 * (3 + 3 * 3))
+    events: list[Event] = []
+    run_ray(trials, store, TWO, events.append)
+    assert sum(event.kind == "progress" for event in events) == plan["distinct_steps"]
+    assert sum(event.kind == "done" for event in events) == len(trials) == 6
+
+
 def stage_of(event: Event) -> str:
     """The signature of the stage that an event's step belongs to."""
     stages = event.trial.treatment.recipe.stages

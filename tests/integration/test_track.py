@@ -9,24 +9,31 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ablate import mlflow_views
 from ablate.design import show
 from ablate.mlflow_runs import connect, grid_files
-from ablate.store import Store
+from ablate.store import StageFolder, Store
 from ablate.track import Mirror, NoMirror, sync
 from ablate.trials import expand
 from ablate.ui import ServerError, serving
 from tests import mirrored
 
 RUNG = "+ padding=reflect s1"
-TABLES = {"table.md": "| treatment | psnr |\n|---|---|\n", "table.csv": "treatment,psnr\n"}
+TABLES = {
+    "tables/table.md": "| treatment | psnr |\n|---|---|\n",
+    "tables/table.csv": "treatment,psnr\n",
+    "report.html": "<p>What came out</p>",
+}
 TWINS = (
     mirrored.STUDY[: mirrored.STUDY.index("factors:")]
     + """
@@ -45,6 +52,8 @@ def empty_database(tmp_path_factory):
     """MLflow's tables take seconds to create: once is enough."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     connect(f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path)) as database:  # what was written ahead goes into the file
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return path
 
 
@@ -72,12 +81,20 @@ def open_mirror(study, store, **options):
     return Mirror(store.mlflow_uri, store.mlflow_artifacts, study, expand(study), store, **options)
 
 
+def settle(mirror):
+    """Wait until MLflow has been told all so far."""
+    told = threading.Event()
+    mirror.writer.add(told.set)
+    assert told.wait(60)
+
+
 def mirror_all(study, store):
     """As a sweep does it. Gives the mirror."""
     with open_mirror(study, store) as mirror:
         for trial in mirror.trials:
             mirror.start(trial)
             mirrored.write_steps(store, trial, upto=30)
+            settle(mirror)
             mirror.follow(trial)
             mirrored.write_steps(store, trial)
             mirrored.write_record(store, trial)
@@ -148,7 +165,7 @@ def test_a_sweep_as_mlflow_shows_it(study, store):
     assert len(set.union(*colors.values())) == len(colors), "treatments differ in colour"
     parent = seen["tiny_losses"]
     assert parent["files"]["study.yaml"].decode() == mirrored.STUDY
-    assert parent["files"]["tables/table.csv"].decode() == TABLES["table.csv"]
+    assert parent["files"]["tables/table.csv"].decode() == TABLES["tables/table.csv"]
     assert parent["tags"]["mlflow.note.content"] == "what came out" and parent["status"] == "FINISHED"
     described = query(store, "SELECT value FROM experiment_tags WHERE key = 'mlflow.note.content'")
     assert described == [(study.question,)]
@@ -171,6 +188,7 @@ def test_notes_speak_of_the_reference_even_if_it_ends_last(levels, store):
     with open_mirror(study, store) as mirror:
         psnr = [mirrored.write_record(store, rung).metrics["psnr"]]
         mirror.finish(rung)
+        settle(mirror)
         assert tags(store, RUNG)["mlflow.note.content"] == f"psnr {psnr[0]:.2f} dB"
         psnr.append(mirrored.write_record(store, below).metrics["psnr"])
         mirror.finish(below)
@@ -185,12 +203,16 @@ def test_every_step_is_there_once_over_both_stages_however_often_it_is_followed(
         mirror.start(trial)
         for upto in (0, 10, 10, 30, 45):
             mirrored.write_steps(store, trial, upto)
+            settle(mirror)
             mirror.follow(trial)
+            settle(mirror)
     assert tags(store, trial.name)["ablate.step"] == "45"
     mirrored.write_steps(store, trial, upto=40)  # a resumed stage begins again at its checkpoint
     with open_mirror(study, store) as mirror:
         mirror.start(trial)
+        settle(mirror)
         mirror.follow(trial)
+        settle(mirror)
         mirrored.write_steps(store, trial)
         with store.stage(trial.signature).steps.open("a") as file:
             file.write('{"step": 15, "train/loss": 9.0}\n')
@@ -210,7 +232,26 @@ def test_points_of_a_mirror_killed_before_its_tag_are_not_doubled(study, store):
             database.execute("UPDATE tags SET value = ? WHERE key = 'ablate.step'", (step,))
     with open_mirror(study, store) as mirror:
         mirror.follow(trial)
-        assert mirror.failure is None
+    assert mirror.failure is None
+    assert [step for step, _ in points(store, trial.name, "train/loss")] == list(range(5, 61, 5))
+
+
+def test_steps_logged_between_the_reads_of_two_stages_are_not_lost(study, store, monkeypatch):
+    trial = expand(study)[0]
+    mirrored.write_steps(store, trial, upto=30)
+    read_steps = StageFolder.read_steps
+
+    def read_and_train_on(folder):
+        lines = list(read_steps(folder))
+        mirrored.write_steps(store, trial)
+        return lines
+
+    with open_mirror(study, store) as mirror:
+        monkeypatch.setattr(StageFolder, "read_steps", read_and_train_on)
+        for _ in range(2):
+            mirror.follow(trial)
+            settle(mirror)
+    assert mirror.failure is None
     assert [step for step, _ in points(store, trial.name, "train/loss")] == list(range(5, 61, 5))
 
 
@@ -229,7 +270,7 @@ def test_many_points_go_in_batches_that_mlflow_takes(study, store, monkeypatch):
             lambda run, *parts: (sizes.append(sum(map(len, parts))), send(run, *parts)),
         )
         mirror.follow(trial)
-        assert mirror.failure is None
+    assert mirror.failure is None
     assert len([size for size in sizes if size > 10]) == 4 and max(sizes) <= 1000, "servers take no more in one call"
     assert query(store, "SELECT count(*), count(DISTINCT key || '@' || step) FROM metrics") == [(2800, 2800)]
 
@@ -293,22 +334,24 @@ def test_diverged_is_a_result_and_failed_is_not(study, store):
     assert seen["tiny_losses"]["status"] == "KILLED"
     with open_mirror(study, store) as mirror:
         mirror.start(stopped)
+        settle(mirror)
         assert content(store)[stopped.name]["status"] == "RUNNING"
     assert len(content(store)) == 5, "runs are found again"
 
 
-def test_sync_rebuilds_the_same_from_the_store_and_then_changes_nothing(study, store, empty_database):
+def test_sync_rebuilds_the_same_from_the_store_and_then_changes_nothing(study, store, empty_database, tmp_path):
     trials = mirror_all(study, store).trials
     original = content(store)
-    shutil.rmtree(store.mlflow_artifacts)
-    shutil.copy(empty_database, store.root / "mlflow.db")
-    arguments = (store.mlflow_uri, store.mlflow_artifacts, study, trials, store, TABLES, "what came out")
+    other = Store(tmp_path / "other")
+    shutil.copytree(store.root / "stages", other.root / "stages")
+    shutil.copy(empty_database, other.root / "mlflow.db")
+    arguments = (other.mlflow_uri, other.mlflow_artifacts, study, trials, other, TABLES, "what came out")
     links = sync(*arguments).links("http://127.0.0.1:5000")
-    rebuilt = content(store)
+    rebuilt = content(other)
     assert rebuilt == original
     assert sync(*arguments).links("http://127.0.0.1:5000") == links
-    assert content(store) == rebuilt
-    assert query(store, "SELECT count(*) FROM runs") == [(len(trials) + 1,)]
+    assert content(other) == rebuilt
+    assert query(other, "SELECT count(*) FROM runs") == [(len(trials) + 1,)]
 
 
 def test_a_changed_study_leaves_its_old_trials_out_of_the_views(study, store):
@@ -345,6 +388,18 @@ def test_links_open_on_saved_views(study, store):
     assert links["charts"].startswith(f"{root}?workflowType=machine_learning&viewStateShareKey=ablate-charts&")
     keys = {key for [key] in query(store, "SELECT key FROM experiment_tags")}
     assert {f"mlflow.sharedViewState.ablate-{name}" for name in ("runs", "charts", "images", "factors")} < keys
+    finished = mirror_all(study, store).links("http://127.0.0.1:5000/")
+    assert list(finished) == ["runs", "charts", "images", "factors", "compare", "study", "report"]
+    compared = json.loads(unquote(finished["compare"].partition("?runs=")[2].partition("&")[0]))
+    names = [query(store, "SELECT name FROM runs WHERE run_uuid = ?", run)[0][0] for run in compared]
+    assert names[0] == "baseline s0" and len(names) == len({trial.treatment.label for trial in mirror.trials})
+
+
+def test_another_major_version_of_mlflow_gets_no_views_and_all_the_rest(study, store, monkeypatch):
+    monkeypatch.setattr(mlflow_views, "MAJOR", "4")
+    links = mirror_all(study, store).links("http://127.0.0.1:5000/")
+    assert list(links) == ["compare", "study", "report"]
+    assert not [key for [key] in query(store, "SELECT key FROM experiment_tags") if "sharedViewState" in key]
 
 
 def test_grid_pictures_keep_every_pixel(tmp_path):
@@ -381,6 +436,7 @@ def test_a_server_that_dies_does_not_stop_the_sweep(study, store, capsys):
                 mirrored.write_steps(store, trial)
                 mirrored.write_record(store, trial)
                 mirror.finish(trial)
+            settle(mirror)
             assert mirror.failure is None
             server.process.send_signal(signal.SIGINT)
             server.process.wait(20)
@@ -388,7 +444,9 @@ def test_a_server_that_dies_does_not_stop_the_sweep(study, store, capsys):
             for trial in trials[2:]:
                 mirror.start(trial)
                 mirror.finish(trial)
-            assert time.monotonic() - begun < 30
+            assert time.monotonic() - begun < 5, "training does not wait for MLflow"
+            settle(mirror)
+            assert mirror.failure is not None
         mirror.finish_study(TABLES, "")
     said = capsys.readouterr()
     assert said.err.count("ablate sync tiny_losses") == 1 and said.out == ""

@@ -181,6 +181,30 @@ def test_a_study_runs_its_fraction(write_study: Write) -> None:
     assert [row.label for row in treatments(runs)] == [row.label for row in rows]
 
 
+@pytest.mark.parametrize("runs", [8, 16])
+def test_interactions_that_it_cannot_tell_are_refused(write_study: Write, runs: int) -> None:
+    """Independent: the product of two columns must be no other effect's column, in any run's sign."""
+    more = "\n  stages.train.ema: [0.9, 0.999]\n  upsample: [nearest_conv, pixel_shuffle]"
+    columns = signs(by_runs(6, runs))
+    effects = [effect for size in (1, 2) for effect in itertools.combinations(range(6), size)]
+    products = {effect: columns[:, effect].prod(axis=1) for effect in effects}
+    paths = ["loss.kl", "norm", "padding", "loss.l2", "stages.train.ema", "upsample"]
+    refused = 0
+    for a, b in itertools.combinations(range(6), 2):
+        told = [e for e in effects if e != (a, b) and abs(products[e] @ products[a, b]) == runs]
+        key = f"design: fraction\nfraction: {{runs: {runs}, interactions: [[{paths[b]}, {paths[a]}]]}}"
+        path = write_study((FACTORS[0], FACTORS[1] + more), ("seeds: 2", f"{key}\nseeds: 2"))
+        if not told:
+            load_study(path)
+            continue
+        refused += 1
+        with pytest.raises(StudyError) as error:
+            load_study(path)
+        assert f"{runs} runs cannot tell {paths[b]}*{paths[a]} from " in str(error.value)
+        assert all("*".join(paths[i] for i in other) in str(error.value) for other in told)
+    assert refused > 0
+
+
 @pytest.mark.parametrize(
     ("key", "place", "words"),
     [
@@ -193,6 +217,9 @@ def test_a_study_runs_its_fraction(write_study: Write) -> None:
          "fraction.resolution: input should be greater than or equal to 3, found 2"),
         ("fraction: {resolutoin: 4}", "16:12", "unknown key 'fraction.resolutoin'; did you mean 'resolution'?"),
         ("fraction: {resolution: 4, runs: 8}", "16:11", "either 'resolution' or 'runs', found both"),
+        ("fraction: {runs: 8, interactions: [[norm, lossl2]]}", "16:36",
+         "'lossl2' is no factor; did you mean 'loss.l2'?"),
+        ("fraction: {runs: 8, interactions: [[norm, norm]]}", "16:36", "an interaction is of two factors"),
         ("paper: null", "15:9", "design 'fraction' needs the key 'fraction', such as {resolution: 4} or {runs: 8}"),
     ],
 )  # fmt: skip
@@ -204,10 +231,10 @@ def test_fractions_that_cannot_be(write_study: Write, key: str, place: str, word
     assert words in problem.message
 
 
-def test_a_fraction_wants_two_levels_a_factor_and_every_factor_in_every_run(write_study: Write) -> None:
+def test_a_fraction_wants_another_level_of_each_factor_and_every_factor_in_every_run(write_study: Write) -> None:
     size = ("seeds: 2", "design: fraction\nfraction: {resolution: 3}\nseeds: 2")
-    levels = ("loss.kl: [1, 1e-4]", "loss.kl: [1, 1e-2, 1e-4]\n  norm: [group, scn]\n  padding: [reflect, zeros]")
-    with pytest.raises(StudyError, match=r"'loss.kl' has 2; design 'grid' takes any number"):
+    levels = ("loss.kl: [1, 1e-4]", "loss.kl: [1e-4]\n  norm: [group, scn]\n  padding: [reflect, zeros]")
+    with pytest.raises(StudyError, match=r"needs a level besides the baseline's; 'loss.kl' has none"):
         load_study(write_study(levels, size))
     levels = ("loss.kl: [1, 1e-4]", "norm.interp: [bilinear]\n  norm: [group, scn]\n  padding: [reflect, zeros]")
     with pytest.raises(StudyError, match=r"'norm.interp' exists with some levels only"):

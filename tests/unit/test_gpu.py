@@ -10,6 +10,7 @@ from ablate import checkpoint, run
 from ablate.spec import load_study
 from ablate.store import Store
 from ablate.trials import expand
+from tests import video
 
 pytestmark = pytest.mark.gpu
 
@@ -51,3 +52,32 @@ def test_a_resumed_trial_on_the_gpu_ends_with_the_same_weights(
     one, two = (checkpoint.load(store.stage(trial.signature).checkpoint, "model.") for store in (whole, cut))
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
+
+
+def test_clips_on_the_gpu_are_encoded_as_on_the_cpu() -> None:
+    vae, x = video.build(dtype=torch.float32, **video.ARMS["E"]), video.clip(9, side=32, dtype=torch.float32)
+    with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+        expected = vae.decode(vae.encode(x).mean)
+        run.place(vae, torch.device("cuda"))
+        assert vae.encoder.conv_in.temporal.weight.is_contiguous(memory_format=torch.channels_last_3d)
+        found = vae.decode(vae.encode(x.cuda()).mean)
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_downstream_probe_on_the_gpu_repeats_itself_and_agrees_with_the_cpu(
+    write_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    probes = (
+        ("probes: [reconstruction]", "probes: [{level: diffusability, samples: 256}]"),
+        ("primary: psnr", "primary: diff/fd"),
+    )
+    trial = expand(load_study(write_study(*probes)))[0]
+    found = []
+    for name, device in (("cpu", "cpu"), ("once", "cuda"), ("again", "cuda")):
+        store = Store(tmp_path / name)
+        assert run.run_trial(trial.order(), store, torch.device(device), 1, lambda progress: None).status == "done"
+        record = store.stage(trial.signature).record()
+        assert record
+        found.append(record.metrics)
+    assert found[1] == found[2], "no sum is in another order the second time"
+    assert found[1]["diff/fd_floor"] == pytest.approx(found[0]["diff/fd_floor"], rel=0.01)

@@ -23,7 +23,8 @@ from ablate.store import Record, Store
 from ablate.trials import expand
 from analysis.chance import expected_best, expected_best_change
 from analysis.effects import analyse, compare, holm, measure_noise
-from analysis.tables import Table, build_table
+from analysis.table import Table
+from analysis.tables import build_table
 from tests.typeset import compiled, lint
 
 Write = Callable[..., Path]

@@ -186,6 +186,50 @@ def test_limits_keep_treatments_off_the_front_and_steer_the_search(
     assert [row["label"] for row in rows if row["pareto"]] == [best.treatment.label]
 
 
+def test_a_search_goes_on_where_the_best_seems_to_be_forbidden(searching: Callable[..., Study], tmp_path: Path) -> None:
+    """Zeros and SCN are each worth 5 dB, and TPE asks for both at once again and again."""
+    factors = "  loss.kl: {low: 1e-8, high: 1, log: true}\n  norm: [group, scn]\n  padding: [reflect, zeros]\n"
+    where = "where: not (norm == 'scn' and padding == 'zeros')\n"
+    study = searching(SEARCH.format("tpe", 40), factors + "design: search\n", more=where)
+
+    def bonus(levels: dict[str, Any]) -> dict[str, float]:
+        return {"psnr": 5.0 * (levels["norm"] == "scn") + 5.0 * (levels["padding"] == "zeros"), "ssim": 0.5}
+
+    ran = drive(study, Store(tmp_path / "store"), bonus)
+    assert len({trial.signature for trial in ran}) == 40
+    assert all((row.levels["norm"], row.levels["padding"]) != ("scn", "zeros") for row in (t.treatment for t in ran))
+
+
+def test_what_fails_is_asked_for_less(searching: Callable[..., Study], tmp_path: Path) -> None:
+    """Of a level with which all fails a sampler that passes over failures knows nothing: it goes on asking for it."""
+    factors = (
+        "  loss.kl: {low: 1e-8, high: 1, log: true}\n  norm: [group, scn]\n  padding: [reflect, zeros, circular]\n"
+    )
+    study, store = searching(SEARCH.format("tpe", 40), factors + "design: search\n"), Store(tmp_path / "store")
+    agenda = Agenda(expand(study), store, lambda event: None, Explorer(study, store), 1)
+    asked = []
+    while node := agenda.take():
+        fails = node.trial.treatment.levels["padding"] == "circular"
+        asked.append(fails)
+        if fails:
+            store.stage(node.signature).fail("does not fit", "")
+        else:
+            finish(store, node.trial, parabola)
+        agenda.end(node, "failed" if fails else "done", "does not fit" if fails else "")
+    assert len(asked) == 40 and any(asked[:10]), "the first ten are random"
+    assert sum(asked[10:]) <= 5, "ten at random; 17 where failures are passed over"
+
+
+def test_what_cannot_be_built_is_not_suggested(searching: Callable[..., Study], tmp_path: Path) -> None:
+    study, store = searching(SEARCH.format("random", 12)), Store(tmp_path / "store")
+    explorer = Explorer(study, store, lambda recipe: recipe.plain()["norm"]["level"] == "group")
+    found = [trial for _ in range(11) for trial in explorer.ask([])]
+    assert len(found) == 11 and {trial.treatment.levels["norm"] for trial in found} == {"group"}
+    nothing = Explorer(searching(SEARCH.format("random", 12)), Store(tmp_path / "other"), lambda recipe: False)
+    with pytest.raises(StudyError, match="none was a treatment that can be built and is allowed"):
+        nothing.ask([])
+
+
 def test_a_table_of_a_search_has_a_front_and_no_p_values(searching: Callable[..., Study], tmp_path: Path) -> None:
     two = "search: {sampler: random, trials: 12, objectives: [psnr, ssim]}\n"
     study, store = searching(two, seeds=2), Store(tmp_path / "store")
@@ -264,7 +308,7 @@ def test_what_no_longer_fits_the_study_is_not_counted(searching: Callable[..., S
     narrow = searching(factors=RANGES.replace("1e-8", "1e-5"))
     kept = known(narrow, store).searched
     assert 0 < len(kept) < 9 and all(one.levels["loss.kl"] >= 1e-5 for one in kept)
-    assert len(read_json(store.study("tiny", "base").searched)) == 9
+    assert len(read_json(store.study("tiny", "base").searched())) == 9
 
 
 def test_the_plan_says_what_will_be_searched(

@@ -1,6 +1,7 @@
 """Studies: what is read, and that every error names its place, what was found and what would be valid."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import jsonschema
 import pytest
 
 from ablate import reports
+from ablate.preflight import check_scales, preflight
 from ablate.spec import load_study
 from ablate.strict_yaml import StudyError
-from ablate.sweep import check_scales, preflight
 from ablate.trials import expand
 
 Write = Callable[..., Path]
@@ -153,6 +154,39 @@ def test_pictures_too_small_for_a_probe_are_named_at_any_scale(write_study: Writ
         preflight(tiny, expand(tiny))
 
 
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        ("{level: leaves, ", "pictures"),
+        ("{level: moving_leaves, size: 32, heldout_frames: 12, ", "data.heldout_frames 12"),
+    ],
+)
+def test_probes_of_clips_say_how_long_these_must_be(write_study: Write, data: str, found: str) -> None:
+    changes = [("{level: leaves, ", data), ("probes: [reconstruction]", "probes: [reconstruction, clip, balance]")]
+    if "moving" in data:
+        changes += [("image_kl, channels: [8, 8]", "video_kl, channels: [8, 8, 8]"), ("group, groups: 4", "rms")]
+    study = load_study(write_study(*changes))
+    with pytest.raises(StudyError) as caught:
+        preflight(study, expand(study))
+    expected = f"probe 'balance' needs held-out clips of 16 frames or more, found {found} (treatment 'baseline'"
+    assert any(expected in problem.message for problem in caught.value.problems)
+    assert len(caught.value.problems) == (2 if found == "pictures" else 1)
+
+
+def test_scales_and_overrides_may_name_seeds(write_study: Write) -> None:
+    path = write_study(("primary: psnr", "primary: psnr\nscales:\n  gpu: {seeds: 5}"))
+    assert load_study(path).seeds == (0, 1)
+    assert load_study(path, "gpu").seeds == (0, 1, 2, 3, 4)
+    assert load_study(path, "gpu", ["seeds=[3, 7]"]).seeds == (3, 7)
+    for value in ("0", "x", "[1, 1]", "[-1]", "2.5", "true", "{from: 2, to: 4}"):
+        with pytest.raises(StudyError, match="seeds: expected a count or distinct numbers from 0"):
+            load_study(path, None, [f"seeds={value}"])
+    with pytest.raises(StudyError, match=r"--set seed=3: unknown slot 'seed' in 'seed'; did you mean 'seeds'"):
+        load_study(path, None, ["seed=3"])
+    with pytest.raises(StudyError, match=r"tiny.yaml:17:9: seeds: expected a count"):
+        load_study(write_study(("primary: psnr", "primary: psnr\nscales:\n  gpu: {seeds: 0}")))
+
+
 def test_schema_accepts_the_studies_of_the_repository_and_refuses_a_typo() -> None:
     schema = json.loads(json.dumps(reports.schema()))
     root = Path(__file__).parents[2] / "search_spaces"
@@ -183,3 +217,34 @@ def test_every_study_of_the_repository_loads_at_every_scale(file: Path) -> None:
     for scale in study.document.data.get("scales", {}):
         assert load_study(file, scale).scale == scale
     assert study.name == file.stem
+    if study.name in (listed := _listed_trials()):
+        assert listed[study.name] == (study.search.trials if study.search else len(expand(study)))
+
+
+def _listed_trials() -> dict[str, int]:
+    """Study -> its number of trials, as the README of the studies has it."""
+    text = (Path(__file__).parents[2] / "search_spaces" / "README.md").read_text(encoding="utf-8")
+    return {study: int(trials) for study, trials in re.findall(r"^\| \[(\w+)\].*\| (\d+) \|$", text, re.MULTILINE)}
+
+
+def test_the_readme_of_the_studies_lists_all_of_them() -> None:
+    studies = {path.stem for path in (Path(__file__).parents[2] / "search_spaces").glob("*.yaml")}
+    assert _listed_trials().keys() == studies
+
+
+def test_scales_and_overrides_reach_the_settings_of_probes(write_study: Write) -> None:
+    probes = ("probes: [reconstruction]", "probes: [reconstruction, diffusability]")
+    scale = ("primary: psnr", "primary: psnr\nscales:\n  gpu: {probes.diffusability.budget: gpu}")
+    path = write_study(probes, scale)
+    found = load_study(path, "gpu", ["probes.diffusability.grid=8"]).probes[1].settings
+    assert (found.budget, found.grid) == ("gpu", 8)
+    for override, reason in (
+        ("probes.diffusion.grid=8", "the study has no probe 'diffusion'; did you mean 'diffusability'?"),
+        ("probes.diffusability=8", "must be probes.PROBE.SETTING"),
+        ("probes.diffusability.samples=100", "needs 256 samples or more, found 100"),
+        ("probes.diffusability.gird=8", "unknown setting 'gird' of probe 'diffusability'; did you mean 'grid'?"),
+    ):
+        with pytest.raises(StudyError, match=re.escape(reason)):
+            load_study(path, None, [override])
+    with pytest.raises(StudyError, match="unknown slot 'probes'"):
+        load_study(write_study(probes, ("loss.kl: [1, 1e-4]", "probes.diffusability.grid: [4, 8]")))

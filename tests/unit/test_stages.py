@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate import checkpoint, data, run, train
+from ablate import checkpoint, data, reports, run, train
 from ablate.balance import Weight
 from ablate.slots import Step
 from ablate.spec import load_study
 from ablate.state import State
 from ablate.store import Store
-from ablate.trials import Trial, expand
+from ablate.strict_yaml import StudyError
+from ablate.trials import Trial, chain, expand
 
 Write = Callable[..., Path]
 CPU = torch.device("cpu")
@@ -243,3 +244,56 @@ def test_quick_probes_follow_the_training_and_change_nothing(write_study: Write,
     last = two.stage(watched.signature).read_steps()[-1]
     record = two.stage(watched.signature).record()
     assert record and last["during/psnr"] == pytest.approx(record.metrics["psnr"], abs=1e-4), "all four pictures"
+
+
+# stages without the regularizer
+
+TWO = (STAGE, STAGE + "\n  - tune: {steps: 4, batch: 2, lr: 1e-3, log_every: 2}")
+SHARED = (TWO[0], TWO[1].replace("train: {", "train: {regularize: false, "))
+SE = ("loss: {l2: 1.0, kl: 1e-4}", "loss: {l2: 1.0, kl: 1e-4}\n  regularizer: {level: se, strength: 0}")
+STRENGTHS = ("loss.kl: [1, 1e-4]", "regularizer.strength: [0, 0.25, 1]")
+
+
+def test_strength_0_is_training_without_the_term_to_the_last_bit(write_study: Write, tmp_path: Path) -> None:
+    with_term, without = (trial_of(write_study(SHARED, *more)) for more in ((SE,), ()))
+    assert with_term.signatures == without.signatures, "the same work"
+    assert with_term.treatment.recipe.parts["regularizer"].level == "se"
+    found, expected = (
+        finished(trial, Store(tmp_path / name)) for trial, name in ((with_term, "se"), (without, "none"))
+    )
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_trials_that_differ_in_the_regularizer_share_the_stage_without_it(write_study: Write, tmp_path: Path) -> None:
+    trials = [trial for trial in expand(load_study(write_study(SHARED, SE, STRENGTHS))) if trial.seed == 0]
+    assert len({trial.signatures[0] for trial in trials}) == 1
+    assert len({trial.signatures[1] for trial in trials}) == len(trials) == 3
+    strong, alone = trials[-1], Store(tmp_path / "alone")
+    finished(strong, alone)
+    for trial in trials:
+        finished(trial, Store(tmp_path / "shared"))
+    for mark in strong.signatures:  # of the shared stage another trial was the owner
+        found, expected = (
+            checkpoint.load(store.stage(mark).checkpoint) for store in (Store(tmp_path / "shared"), alone)
+        )
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert logged(strong, alone, "train/regularizer", 0) == []
+    assert logged(strong, alone, "train/regularizer", 1) == [2, 4]
+    unshared = expand(load_study(write_study(TWO, SE, STRENGTHS)))
+    assert len({trial.signatures[0] for trial in unshared if trial.seed == 0}) == 3
+
+
+def test_a_regularizer_that_no_stage_has_is_refused(write_study: Write) -> None:
+    never = (STAGE, STAGE.replace("{steps", "{regularize: false, steps"))
+    with pytest.raises(StudyError, match="regularizer 'se' has no stage to act in: all have 'regularize: false'"):
+        load_study(write_study(never, (SE[0], SE[1].replace("strength: 0", "strength: 1"))))
+    assert load_study(write_study(never, SE)).baseline.stages
+
+
+def test_the_study_of_strengths_trains_its_base_once_a_seed(tmp_path: Path) -> None:
+    study = load_study(Path(__file__).parents[2] / "search_spaces" / "se_strength.yaml", "cpu")
+    plan = reports.plan(study, Store(tmp_path))
+    assert plan["shared"] == {"base": {"runs": 3, "trials": 18}}
+    assert (plan["planned_steps"], plan["distinct_steps"]) == (18 * 450, 3 * 300 + 18 * 150)
+    without = study.recipe({"regularizer": "none"})
+    assert chain(without, 0) == chain(study.baseline, 0), "strength 0 is the control that never had the term"

@@ -15,6 +15,7 @@ from ablate.slots import Step
 from ablate.spec import load_study
 from ablate.stages import Train
 from ablate.state import State
+from ablate.steplog import StepLog
 from ablate.store import Store
 from ablate.train import draw_batch, gradient_shares, learning_rate, train, weighted_losses
 from ablate.trials import Trial, expand, pending
@@ -69,7 +70,19 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the engine may catch it."""
 
 
-def test_a_killed_trial_goes_on_exactly_where_it_was(write_study: Write, tmp_path: Path) -> None:
+def place_channels_last(module: torch.nn.Module, _device: torch.device) -> None:
+    """The layout of networks on a GPU, here."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_killed_trial_goes_on_exactly_where_it_was(
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels_last: bool
+) -> None:
+    if channels_last:
+        monkeypatch.setattr(run, "place", place_channels_last)
     trial = trial_of(write_study(FULL))
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
     expected = run_one(trial, whole)
@@ -91,6 +104,18 @@ def test_a_killed_trial_goes_on_exactly_where_it_was(write_study: Write, tmp_pat
 
     assert [row["step"] for row in lines(cut)] == [2, 4, 6]
     assert lines(cut)[0] == lines(whole)[0] and lines(cut)[2] == lines(whole)[2]
+
+
+def test_a_kill_while_the_log_is_cut_back_costs_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Store(tmp_path).stage("a" * 16)
+    folder.root.mkdir(parents=True)
+    folder.steps.write_text("".join(json.dumps({"step": step}) + "\n" for step in (1, 2, 3)))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        StepLog(folder, {"step": 2}, CPU)
+    assert len(folder.read_steps()) == 3
+    StepLog(folder, {"step": 2}, CPU)
+    assert [line["step"] for line in folder.read_steps()] == [1, 2]
 
 
 def test_batches_and_noise_depend_on_seed_and_step_alone(write_study: Write, tmp_path: Path) -> None:
@@ -129,6 +154,18 @@ def test_a_diverged_trial_is_a_result_with_step_and_reason(write_study: Write, t
     assert result.status == "diverged" and record and record.status == "diverged"
     assert "not finite at step" in record.reason and 1 < record.steps <= 6
     assert pending([trial], store) == []
+
+
+def test_a_worker_looks_for_its_pictures_once(
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials, store = expand(load_study(write_study())), Store(tmp_path / "runs")
+    looked: list[str] = []
+    original = data.prepare
+    monkeypatch.setattr(data, "prepare", lambda level, *rest: (looked.append(level), original(level, *rest))[1])
+    for trial in trials[:2]:
+        run_one(trial, store)
+    assert looked == ["leaves"]
 
 
 def test_a_failure_is_written_down_and_tried_again(write_study: Write, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_equal_prefixes_are_one_node(trials: list[Trial]) -> None:
     for node in nodes:
         for trial in node.through:
             place = trial.signatures.index(node.signature)
-            assert node.parent == (trial.signatures[place - 1] if place else None)
+            assert node.parents == trial.signatures[max(0, place - 1) : place]
     assert all(node.is_last == (node.stage.name == "cool") for node in nodes)
 
 
@@ -70,14 +70,14 @@ def test_a_stage_can_be_the_last_of_one_trial_and_the_parent_of_others(write_stu
     short = (STAGE, STAGE + "\n  - tune: {steps: 4, batch: 2, lr: 1e-3}")
     first, second = tree(expand(load_study(write_study(short, steps, ("seeds: 2", "seeds: 1")))))
     assert first.is_last and first.trial.name == "steps=0 s0" and len(first.through) == 2
-    assert second.parent == first.signature and second.trial.name == "baseline s0"
+    assert second.parents == (first.signature,) and second.trial.name == "baseline s0"
 
 
 def test_nothing_waits_for_what_is_trained(trials: list[Trial]) -> None:
     train, tune, cool = trials[0].signatures
     nodes = {node.signature: node for node in tree(trials, {train, cool})}
-    assert train not in nodes and nodes[tune].parent is None
-    assert nodes[cool].parent == tune, "trained, and yet to be probed"
+    assert train not in nodes and nodes[tune].parents == ()
+    assert nodes[cool].parents == (tune,), "trained, and yet to be probed"
 
 
 def test_trained_is_read_from_checkpoints(trials: list[Trial], tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_every_stage_is_taken_once_in_an_order_that_trees_allow(trials: list[Tri
         agenda, running, taken = Agenda(trials, Store(tmp_path), told), [], []
         for turn in itertools.cycle(pattern):
             while len(running) < 2 and (node := agenda.take()):
-                assert node.parent is None or node.parent in {done.signature for done in taken if done not in running}
+                assert {done.signature for done in taken if done not in running}.issuperset(node.parents)
                 running.append(node)
                 taken.append(node)
             if not running:

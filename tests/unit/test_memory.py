@@ -1,0 +1,214 @@
+"""Out of memory: batches are split into micro-batches, the step stays what it was, and nothing is tried in vain."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ablate import data, run, train
+from ablate.memory import micro_batches, ran_out
+from ablate.needs import configuration
+from ablate.slots import Autoencoder
+from ablate.spec import load_study
+from ablate.store import Store
+from ablate.trials import expand
+
+Write = Callable[..., Path]
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+GAN = (
+    "kl: 1e-4}",
+    "kl: 1e-4, perceptual: {weight: 0.1, backbone: random_features}, adversarial: {weight: 0.1, mode: adaptive}}\n"
+    "  discriminator: {level: patchgan, width: 8, layers: 2}\n  regularizer: {level: se, strength: 0.25}",
+)
+
+
+@pytest.fixture
+def parts(write_study: Write, tmp_path: Path) -> train.Parts:
+    run.reset_process(1)
+    trial = expand(load_study(write_study(GAN, ("batch: 2", "batch: 4, learn_logvar: true"))))[0]
+    level = dict(trial.order()["recipe"]["data"])
+    return run.build_parts(trial.order(), data.prepare(level.pop("level"), level, Store(tmp_path).data), CPU)
+
+
+def flat(vae: Autoencoder) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in vae.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("size", [2, 1, 3])
+def test_gradients_are_those_of_the_whole_batch_in_float64(parts: train.Parts, size: int) -> None:
+    """Of a function that is no mean over the batch: a norm of all pictures and latents."""
+    vae = parts.vae.double()
+    x = torch.rand(4, 3, 16, 16, dtype=torch.float64) * 2 - 1
+    noise = torch.randn(4, 4, 8, 8, dtype=torch.float64)
+
+    def gradient() -> torch.Tensor:
+        vae.zero_grad()
+        posterior = vae.encode(x)
+        (vae.decode(posterior.sample(noise)).norm() * posterior.mean.std()).backward()
+        return flat(vae)
+
+    whole = gradient()
+    with micro_batches(vae, size):
+        split = gradient()
+    torch.testing.assert_close(split, whole, rtol=1e-10, atol=1e-14)
+    assert torch.equal(gradient(), whole), "whole again"
+
+
+@pytest.mark.parametrize("size", [2, 1])
+def test_a_step_of_all_terms_stays_the_same(parts: train.Parts, write_study: Write, size: int) -> None:
+    """With what looks at the whole batch: batch norm, the adaptive weight, a regularizer that decodes again."""
+    settings = load_study(write_study(GAN, ("batch: 2", "batch: 4, learn_logvar: true"))).baseline.stages[0].settings
+    batch = train.draw_batch(parts, settings, 0, "train", 1)
+
+    def step() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
+        parts.vae.zero_grad()
+        look = train.forward(parts, settings, batch, 0, "train", 1)
+        losses, notes = train.weighted_losses(parts, look, 1, torch.zeros((), requires_grad=True))
+        shares = train.gradient_shares(losses, parts.vae)
+        torch.stack(list(losses.values())).sum().backward()
+        return losses, {**notes, **shares}, flat(parts.vae)
+
+    losses, notes, gradient = step()
+    with micro_batches(parts.vae, size):
+        split = step()
+    assert losses.keys() == split[0].keys() and {"regularizer", "adversarial", "perceptual"} <= losses.keys()
+    torch.testing.assert_close(split[0], losses, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(split[1], notes, rtol=1e-4, atol=1e-6)
+    assert (split[2] - gradient).norm() < 1e-5 * gradient.norm()
+
+
+def test_only_one_micro_batch_is_alive(parts: train.Parts) -> None:
+    """By the bytes that autograd keeps for the way back, which no longer grow with the batch."""
+
+    def kept(size: int) -> int:
+        total = 0
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal total
+            total += tensor.numel() * tensor.element_size()
+            return tensor
+
+        with micro_batches(parts.vae, size), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            parts.vae.decode(torch.randn(4, 4, 8, 8))
+        return total
+
+    assert kept(2) < kept(4) / 10
+
+
+def test_copies_are_split_too_and_are_themselves(parts: train.Parts) -> None:
+    """Probes look at copies with averaged weights during training."""
+    from copy import deepcopy
+
+    z = torch.randn(4, 4, 8, 8)
+    with micro_batches(parts.vae, 2):
+        copy = deepcopy(parts.vae)
+        with torch.no_grad():
+            for parameter in copy.parameters():
+                parameter.zero_()
+            assert copy.decode(z).abs().max() == 0 and parts.vae.decode(z).abs().max() > 0
+
+
+def test_what_counts_as_out_of_memory() -> None:
+    assert ran_out(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not ran_out(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert ran_out(caught.value)
+
+
+def test_trials_that_cost_the_same_need_the_same(write_study: Write) -> None:
+    factors = "  loss.kl: [1, 1e-4, 0]\n  stages.train.lr: [1e-3, 3e-3]\n  stages.train.batch: [2, 4]\ndesign: grid\n"
+    trials = expand(load_study(write_study(("  loss.kl: [1, 1e-4]\n", factors))))
+    keys = {configuration(trial.treatment.recipe, trial.treatment.recipe.stages[0]) for trial in trials}
+    assert len(keys) == 4, "with and without the term, at two sizes of the batch"
+
+
+GREEDY = '''"""`image_kl` on a device with room for so many pictures at once while it trains."""
+
+import torch
+from pydantic import NonNegativeInt, PositiveInt
+
+from ablate.registry import Settings
+from components.model import image_kl
+
+
+class Config(Settings):
+    """`room`: in pictures."""
+
+    room: NonNegativeInt
+    channels: tuple[PositiveInt, ...]
+    latent_channels: PositiveInt
+
+    @property
+    def stride(self) -> int:
+        return 1 << (len(self.channels) - 1)
+
+
+def build(config, encoder, decoder):
+    plain = image_kl.Config(channels=config.channels, latent_channels=config.latent_channels, blocks=1)
+    model = Greedy(plain, encoder, decoder)
+    model.room = config.room
+    return model
+
+
+class Greedy(image_kl.ImageKL):
+    def decode(self, z):
+        if torch.is_grad_enabled() and len(z) > self.room:
+            raise torch.OutOfMemoryError(f"no room for {len(z)} pictures")
+        return super().decode(z)
+'''
+
+
+def sweep(
+    write_study: Write, tmp_path: Path, levels: str, room: int, *how: str
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Sweep with a level of one's own that has so much room, by the command; gives what it said of memory, too."""
+    for package in ("ablate", "analysis", "components"):
+        shutil.copytree(ROOT / package, tmp_path / "src" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "src" / "components" / "model" / "greedy.py").write_text(GREEDY)
+    model = (
+        "image_kl, channels: [8, 8], latent_channels: 4, blocks: 1",
+        "greedy, channels: [8, 8], latent_channels: 4",
+    )
+    study = write_study(
+        (model[0], f"{model[1]}, room: {room}"), ("batch: 2", "batch: 8"), ("  loss.kl: [1, 1e-4]", levels)
+    )
+    command = [sys.executable, "-m", "ablate.cli", "sweep", str(study), "--store", str(tmp_path / "runs"), *how]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+    ended = subprocess.run(
+        [*command, "--tracking", "none"], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+    )
+    said = [line.split("  ")[0] for line in ended.stderr.splitlines() if "goes on with batches" in line]
+    return ended, said
+
+
+def test_no_size_is_tried_twice(write_study: Write, tmp_path: Path) -> None:
+    """There is room for 2 of 8 pictures, or for none; the sweep says so, goes on, and notes it."""
+    ended, said = sweep(write_study, tmp_path, "  model.room: [2, 0]", 2, "--inline")
+    assert ended.returncode == 1, ended.stderr
+    assert said == ["baseline s0"] * 2 + ["room=0 s0"] * 3, "the other seeds know"
+    assert "failed: room=0 s1: OutOfMemoryError: no room for 1 pictures" in ended.stderr
+    assert "split into micro-batches, which changes rounding alone: baseline in 4" in ended.stdout
+    plain, store = load_study(write_study(("batch: 2", "batch: 8"), name="plain.yaml")), Store(tmp_path / "runs")
+    records = [record for mark in store.held() if (record := store.stage(mark).record())]
+    assert len(records) == 2
+    for record in records:
+        trial = next(trial for trial in expand(plain) if trial.treatment.is_baseline and trial.seed == record.seed)
+        own = Store(tmp_path / f"plain{record.seed}")
+        run.run_trial(trial.order(), own, CPU, 1, lambda progress: None)
+        whole = own.stage(trial.signature).record()
+        assert whole and (record.parts, whole.parts) == (4, 1)
+        assert record.metrics["psnr"] == pytest.approx(whole.metrics["psnr"], abs=1e-3)
+
+
+def test_workers_that_run_out_of_memory_are_replaced_as_often_as_it_takes(write_study: Write, tmp_path: Path) -> None:
+    """More often than a worker may be lost."""
+    ended, said = sweep(write_study, tmp_path, "  loss.kl: [1, 1e-4]", 1, "--workers", "1")
+    assert ended.returncode == 0, ended.stderr
+    assert said == ["baseline s0"] * 3 and "lost its worker" not in ended.stderr

@@ -1,0 +1,128 @@
+"""Sequential seeds: the boundary against simulation and theory, and which treatments get how many seeds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from ablate.replicates import more_seeds
+from ablate.schedule import Resources
+from ablate.spec import Study, load_study
+from ablate.store import Record, Store
+from ablate.strict_yaml import StudyError
+from ablate.sweep import sweep
+from ablate.trials import Trial, expand, pending
+from ablate.tuning import recall
+from analysis.chance import level, over_all_analyses
+from analysis.effects import paired
+from analysis.tables import build_table
+
+Write = Callable[..., Path]
+
+
+@pytest.mark.parametrize("bounds", [(2, 6), (3, 8), (5, 20)])
+def test_many_analyses_find_nothing_where_nothing_is_more_often_than_one_in_twenty(bounds: tuple[int, int]) -> None:
+    """20 000 studies without effect, of pairs with a common part and a spread of their own, analysed as sweeps do."""
+    rng = np.random.default_rng(1)
+    repeats = 20_000
+    shared = rng.normal(30, 5, (repeats, bounds[1]))
+    a, b = (shared + rng.normal(0, rng.uniform(0.1, 3, (repeats, 1)), shared.shape) for _ in range(2))
+    counts = np.arange(bounds[0], bounds[1] + 1)
+    differences = a - b
+    p = np.array([stats.ttest_1samp(differences[:, :n], 0, axis=1).pvalue for n in counts])
+    found = (p < level(bounds)).any(axis=0).mean()
+    plain = (p < 0.05).any(axis=0).mean()
+    assert plain > 0.08, "uncorrected, chance wins too often"
+    assert abs(found - 0.05) < 3 * np.sqrt(0.05 * 0.95 / repeats) and 0.05 / len(counts) < level(bounds) < 0.05
+    for i in range(100):
+        once = next((n for n in counts if stats.ttest_1samp(differences[i, :n], 0).pvalue < level(bounds)), bounds[1])
+        change = paired(a[i, :once], b[i, :once], bounds)
+        assert (change.low <= 0 <= change.high) == (change.p >= 0.05), "interval and p agree"
+        low, high = stats.ttest_rel(a[i, :once], b[i, :once]).confidence_interval(1 - level(bounds))
+        assert (change.low, change.high) == pytest.approx((low, high))
+
+
+def test_one_analysis_is_the_plain_test_and_p_is_how_often_chance_does_as_well() -> None:
+    assert level((5, 5)) == pytest.approx(0.05, abs=0.0015) and level(None) == 0.05
+    p = np.array([0.001, 0.01, 0.3])
+    assert (np.abs(over_all_analyses(p, (5, 5)) - p) < 4 * np.sqrt(p / 200_000)).all()
+    assert (over_all_analyses(p, (3, 8)) > 1.5 * p).all() and over_all_analyses(p, None) is p
+    last = over_all_analyses(np.array([level((3, 8)), np.nan]), (3, 8))
+    assert last[0] == pytest.approx(0.05, abs=1e-4) and np.isnan(last[1])
+
+
+FACTORS = ("  loss.kl: [1, 1e-4]\n", "  loss.kl: [1, 1e-2, 1e-6, 1e-4]\n")
+SHIFT = {1.0: -5.0, 1e-2: 0.0, 1e-6: 0.6, 1e-4: 0.0}
+"""Change of PSNR at each weight."""
+
+
+def finish(store: Store, trial: Trial) -> None:
+    kl = trial.treatment.levels["loss.kl"]
+    noise = np.random.default_rng([trial.seed, int(1e6 * kl)]).normal(0, 0.3)
+    metrics = {"psnr": 20 + trial.seed + SHIFT[kl] + noise, "ssim": 0.5}
+    record = Record(trial.signature, trial.seed, "done", "", trial.steps, metrics, probes=trial.probe_keys)
+    store.stage(trial.signature).finish(record)
+
+
+def seeds_of(study: Study) -> dict[str, int]:
+    trials = expand(study)
+    return {trial.treatment.label: sum(t.treatment.label == trial.treatment.label for t in trials) for trial in trials}
+
+
+def test_seeds_are_added_where_nothing_is_told_apart_and_up_to_the_cap(write_study: Write, tmp_path: Path) -> None:
+    study = load_study(write_study(FACTORS, ("seeds: 2", "seeds: {from: 3, to: 8}")))
+    store, history = Store(tmp_path / "store"), []
+    assert seeds_of(study) == {"baseline": 3, "kl=1": 3, "kl=0.01": 3, "kl=1e-06": 3}
+    while lacking := pending(expand(study), store):
+        assert more_seeds(study, store) is study, "judged before all had ended"
+        history.append(seeds_of(study))
+        for trial in lacking:
+            finish(store, trial)
+        before, study = study, more_seeds(study, store)
+        assert recall(before, store).replicates == study.replicates, "a kill forgets nothing"
+    assert more_seeds(study, store) is study
+    last = seeds_of(study)
+    assert last["kl=0.01"] == last["baseline"] == 8, "no effect: up to the cap"
+    assert last["kl=1"] < last["kl=1e-06"] <= 8, "the large effect is told first"
+    for earlier, later in zip(history, [*history[1:], last], strict=True):
+        grown = {label for label in later if later[label] > earlier[label]}
+        assert all(later[label] - earlier[label] <= 1 for label in later) and "baseline" in grown | {"baseline"}
+    table = build_table(study, expand(study), store)
+    rows = {row["label"]: row["cells"]["psnr"] for row in table.json()["rows"]}
+    assert rows["kl=1"]["verdict"] == "worse" and rows["kl=0.01"]["verdict"] == "within noise"
+    text = table.markdown()
+    assert "from 3 to at most 8" in text and "up to 6 analyses" in text and f"{1 - level((3, 8)):.1%}" in text
+
+    wider = recall(load_study(write_study(FACTORS, ("seeds: 2", "seeds: {from: 3, to: 9}"))), store)
+    assert seeds_of(wider) == last and seeds_of(more_seeds(wider, store))["kl=0.01"] == 9, "a greater cap goes on"
+
+
+def test_a_real_sweep_adds_seeds_until_the_cap(write_study: Write, tmp_path: Path) -> None:
+    """Models of another width start from other weights: at 6 steps that is noise, which two pairs never see through."""
+    study = load_study(
+        write_study(("loss.kl: [1, 1e-4]", "model.latent_channels: [3, 4]"), ("seeds: 2", "seeds: {from: 2, to: 4}"))
+    )
+    store, quiet = Store(tmp_path / "store"), Console(quiet=True)
+    ended = sweep(study, store, Resources(), "none", quiet, inline=True)
+    assert not ended.failed and [row["n"] for row in ended.table.json()["rows"]] == [4, 4] and ended.ran == 8
+    assert sweep(study, store, Resources(), "none", quiet, inline=True).ran == 0
+
+
+@pytest.mark.parametrize(
+    ("seeds", "design", "words"),
+    [
+        ("{from: 3}", "one_at_a_time", "'seeds.to' is missing"),
+        ("{from: 8, to: 3}", "one_at_a_time", "expected 'from' below 'to', found 8 and 3"),
+        ("{from: 1, to: 3}", "one_at_a_time", "seeds.from: input should be greater than or equal to 2"),
+        ("{form: 1, to: 3}", "one_at_a_time", "unknown key 'seeds.form'"),
+        ("{from: 3, to: 8}", "grid", "design 'grid' needs as many seeds of each treatment"),
+        ("three", "one_at_a_time", "seeds: input should be a valid integer"),
+    ],
+)
+def test_bounds_that_cannot_be_are_said(write_study: Write, seeds: str, design: str, words: str) -> None:
+    with pytest.raises(StudyError) as error:
+        load_study(write_study(("seeds: 2", f"seeds: {seeds}\ndesign: {design}")))
+    assert words in str(error.value)
