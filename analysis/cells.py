@@ -79,16 +79,24 @@ class Phrase:
     remark: Sentence = ()
 
 
-Cell = Level | Word | Phrase | Value | Difference | Seeds
+@dataclass(frozen=True)
+class Check:
+    """Whether a treatment has a component."""
+
+    there: bool
+
+
+Cell = Level | Word | Phrase | Value | Difference | Seeds | Check
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column; `metric` says what its numbers are."""
+    """A column; `metric` says what its numbers are, `level` which level of the factor `name` a check stands for."""
 
-    kind: Literal["level", "text", "value", "difference", "verdict", "seeds"]
+    kind: Literal["level", "text", "value", "difference", "verdict", "seeds", "check"]
     name: str = ""
     metric: Metric | None = None
+    level: Level | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """A table ready to be typeset. `label` is what LaTeX text refers to it by."""
+    """A table ready to be typeset. `label` is what LaTeX text refers to it by.
+
+    `caption` takes the place of the question, and in LaTeX of the notes, which then are comments. `ranked`: bold is the
+    best, underlined the second best; else the notes say what bold means.
+    """
 
     label: str
     name: str
@@ -111,6 +123,21 @@ class Layout:
     groups: tuple[Group, ...]
     notes: tuple[Sentence, ...]
     warnings: tuple[str, ...]
+    caption: str = ""
+    ranked: bool = True
+    asides: tuple[Sentence, ...] = ()
+    """More notes, which in LaTeX are comments."""
+
+    @property
+    def title(self) -> str:
+        """What stands above the table."""
+        return self.caption or f"{self.name}: {self.question}"
+
+    @property
+    def marked(self) -> bool:
+        """Whether any cell is marked as the best or the second best."""
+        cells = [cell for group in self.groups for row in group.rows for cell in row]
+        return self.ranked and any(isinstance(cell, Value) and cell.rank for cell in cells)
 
 
 def words(sentence: Sentence) -> str:

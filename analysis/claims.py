@@ -11,7 +11,11 @@ verdict, from the difference A - B over the seeds that both have and its 95 % in
 - `not observed`: the study has no such pair of treatments or no such metric, or all trials of one side diverged.
 
 Where nothing differs, a claimed order is found `reproduced` in 2.5 % of studies, and `opposite` in as many. There is no
-correction for the number of claims and contexts. A claim about a trend is made at two of its points.
+correction for the number of claims and contexts.
+
+A claim about a trend is made at its two ends and `along` a setting: at each level between them, too, the mean is to be
+on the claimed side of the one before. A step the other way makes `reproduced` inconclusive, or opposite where its own
+interval is.
 """
 
 import math
@@ -20,12 +24,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ablate.design import Treatment, show
+from ablate.forks import chain
 from ablate.identity import canonical
 from ablate.spec import Study
-from ablate.trials import chain
 from analysis.effects import Change, by_seed, difference
 
 if TYPE_CHECKING:
@@ -38,10 +43,17 @@ Levels = Mapping[str, Any]
 
 
 class Extreme(StrEnum):
-    """A level that depends on the study: the smallest or the largest that its treatments have of a setting."""
+    """A level that depends on the study: the smallest, of several, or the largest that it has of a setting."""
 
     LEAST = "least"
     MOST = "most"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A study's level of this name, whatever its settings there; with default settings if it has several or none."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,8 @@ class Claim:
 
     `source` is its place in the paper, `said_by` whether it stands there or is our own hypothesis about its subject.
     `caveat` is what would speak against the claim's explanation, or what limits the comparison. `published` is the
-    paper's own figure for A - B, and `margin` what counts as equal, both in the metric's unit.
+    paper's own figure for A - B, and `margin` what counts as equal, both in the metric's unit. `along`: the setting of
+    which A and B are the ends of a trend; a dotted path, or empty.
     """
 
     id: str
@@ -64,6 +77,7 @@ class Claim:
     caveat: str
     published: float | None = None
     margin: float = 0.0
+    along: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,7 @@ def judge(
     """Hold claims against a study's tidy frame: one judgement per claim and context, the baseline's context first.
 
     A claim that the study says nothing of has one judgement. `treatments` are the study's, which the frame has rows
-    of. Claims come back with their extremes replaced by the study's levels.
+    of. Claims come back with their extremes, and what is `Named`, replaced by the study's levels.
     """
     evidence = _Evidence(study, treatments, frame)
     exact = [replace(claim, a=_exact(claim.a, treatments), b=_exact(claim.b, treatments)) for claim in claims]
@@ -115,14 +129,24 @@ def say(levels: Levels) -> str:
 
 
 def _exact(levels: Levels, treatments: Sequence[Treatment]) -> Levels:
-    """Levels with their extremes replaced, those of stages that the study lacks excepted."""
+    """Levels with their extremes replaced, those of stages that the study lacks excepted, and those `Named`."""
     exact = dict(levels)
     for path, level in levels.items():
         if isinstance(level, Extreme):
             with suppress(KeyError):
                 values = [treatment.recipe.value(path) for treatment in treatments]
-                exact[path] = min(values) if level is Extreme.LEAST else max(values)
+                if level is Extreme.MOST or len(set(values)) > 1:
+                    exact[path] = min(values) if level is Extreme.LEAST else max(values)
+        elif isinstance(level, Named):
+            held = [treatment.levels.get(path) for treatment in treatments]
+            own = {canonical(one): one for one in held if _name(one) == level.name}
+            exact[path] = next(iter(own.values())) if len(own) == 1 else level.name
     return exact
+
+
+def _name(level: Any) -> Any:
+    """A slot's level without its settings."""
+    return level.get("level") if isinstance(level, Mapping) else level
 
 
 class _Evidence:
@@ -131,7 +155,7 @@ class _Evidence:
     def __init__(self, study: Study, treatments: Sequence[Treatment], frame: "pd.DataFrame") -> None:
         self.study, self.treatments, self.frame = study, treatments, frame
         self.arms = cache(lambda metric: by_seed(frame, metric))
-        self._labels = {chain(treatment.recipe, 0): treatment.label for treatment in reversed(treatments)}
+        self._labels = {chain(study.recipe(row.changed), 0): row.label for row in reversed(treatments)}
         self._found: dict[str, str | None] = {}
 
     def contexts(self, named: Collection[str]) -> list[Levels]:
@@ -192,6 +216,28 @@ def _compare(claim: Claim, a: str, b: str, given: Levels, evidence: _Evidence) -
     if any(trials.all() for trials in lost.values()):
         return Judgement("not observed", reason=reason, given=given)
     arms = evidence.arms(claim.metric)
-    change = difference(arms[a], arms[b])
+    change = difference(arms[a], arms[b], evidence.study.seed_bounds)
     verdict = decide(claim.direction, change, claim.margin)
+    if claim.along and verdict == "reproduced":
+        verdict, back = _steps(claim, given, evidence)
+        reason = "; ".join(filter(None, (reason, back)))
     return Judgement(verdict, change.mean, change.low, change.high, change.n, reason, given)
+
+
+def _steps(claim: Claim, given: Levels, evidence: _Evidence) -> tuple[Verdict, str]:
+    """The verdict on a trend whose ends are as claimed, and the steps that go the other way."""
+    first, last = claim.b[claim.along], claim.a[claim.along]
+    values = {t.recipe.value(claim.along) for t in evidence.treatments if t.recipe.has(claim.along)}
+    path = sorted((value for value in values if min(first, last) <= value <= max(first, last)), reverse=first > last)
+    labels = {value: evidence.find({**given, **claim.b, claim.along: value}) for value in path}
+    arms, there = evidence.arms(claim.metric), [value for value in path if labels[value]]
+    back, verdict = [], "reproduced"
+    for before, after in pairwise(there):
+        change = difference(arms[str(labels[after])], arms[str(labels[before])])
+        if not (change.mean > 0 if claim.direction == "A above B" else change.mean < 0):
+            opposite = decide(claim.direction, change) == "opposite"
+            verdict = "opposite" if opposite or verdict == "opposite" else "inconclusive"
+            interval = f"{change.mean:+.3g} [{change.low:+.3g}, {change.high:+.3g}]"
+            what = f"it goes the other way, {interval}" if change.n else "there is no pair of seeds"
+            back.append(f"from {claim.along} {show(before)} to {show(after)} {what}")
+    return cast(Verdict, verdict), "; ".join(back)

@@ -1,63 +1,36 @@
-"""A layout as LaTeX: booktabs, macros and no Unicode, cells compact enough for the width of a page.
+"""A layout as LaTeX: booktabs, macros and no Unicode, cells compact enough for the width of a page or a column.
 
-Numbers are padded with phantoms to the widest of their column, so that plain centred columns align on the point. The
-roomiest of four styles whose estimated width fits is used; the last two put spreads and intervals on a second line.
+The roomiest of four styles whose estimated width fits is used; the last two put spreads and intervals on a second line.
 """
 
 import itertools
-import math
-import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ablate.design import show
 from ablate.registry import Metric
-from analysis.cells import (
-    MISSING,
-    Cell,
-    Column,
-    Difference,
-    Group,
-    Layout,
-    Level,
-    Phrase,
-    Seeds,
-    Sentence,
-    Symbol,
-    Value,
-    Word,
-    arrow,
-    numeral,
-    unit,
-    words,
-)
+from analysis.cells import Column, Group, Layout, arrow, unit
+from analysis.latex_cells import Box, Stack, stack
+from analysis.latex_text import escape, extent, level, sentence
 
-LEGEND = "The best mean of a column is bold, the second best underlined."
-TEXTWIDTH = 345.0
-"""Of the `article` class at 10 pt, in points; two-column and conference styles have as much or more in a `table*`."""
-SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
-    "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "∞": r"$\infty$", "≤": r"$\leq$", "≥": r"$\geq$",
-    "→": r"$\rightarrow$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "°": r"$^{\circ}$", "²": "$^{2}$",
-    "–": "--", "—": "---", "…": r"\dots{}", "‘": "`", "’": "'", "“": "``", "”": "''", "µ": r"$\mu$", "Δ": r"$\Delta$",
-}  # fmt: skip
-GREEK = set(
-    re.findall("[A-Z]+", "ALPHA BETA GAMMA DELTA EPSILON ETA THETA KAPPA MU NU PI RHO SIGMA TAU PHI CHI PSI OMEGA")
-)
-ACCENTS = dict(
-    zip("\u0300\u0301\u0302\u0303\u0308\u030a\u0327", (r"\`", r"\'", r"\^", r"\~", r"\"", r"\r", r"\c"), strict=True)
-)
+PACKAGES = ("multirow", "siunitx")
+"""What a table can make use of besides booktabs: group names beside their rows, numbers in columns of type S."""
+WIDTHS = {1: (("table", 345.0),), 2: (("table", 234.8), ("table*", 487.8))}
+"""By the columns of a paper: environments, and how wide a table they hold, in points.
+
+Of one column that of the `article` class at 10 pt; of two those of ICML's style, which are narrower than CVPR's.
+"""
+LEGEND = "The best mean of a column is bold, the second best {}."
+CHECK = r"\providecommand{\ablYes}{\ensuremath{\checkmark}}"
+"""Stands before a table with checks; a paper may define another one earlier."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """A font, the width of its characters and the gap between columns in points, and whether cells take two lines."""
+    """A font, the width of its digits and the gap between columns in points, and whether cells take two lines."""
 
     font: str
-    character: float
+    digit: float
     gap: float
     stacked: bool
 
@@ -69,65 +42,81 @@ STYLES = (
     Style(r"\scriptsize", 4.0, 2.5, stacked=True),
 )
 FINE = 4.0
-"""Width of a character of `\\scriptsize`, in which spreads, intervals and units are set, in points."""
+"""Width of a digit of `\\scriptsize`, in which spreads, intervals and units are set, in points."""
 
 
-@dataclass(frozen=True)
-class Box:
-    """A cell in LaTeX: a number and what is set in a finer font after or below it. `length`s count characters shown."""
+def latex(layout: Layout, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
+    """A table environment with caption and label, after comments: packages needed, the question, warnings.
 
-    top: str = ""
-    top_length: int = 0
-    fine: str = ""
-    fine_length: int = 0
-    fine_pad: str = ""
-    clear: bool = False
-
-
-def latex(layout: Layout) -> str:
-    """A `table` environment with caption and label, after comments: the package needed, the question, warnings."""
+    In a paper of two columns a table that does not fit one of them spans both. `packages` are of `PACKAGES`.
+    """
     chosen = [i for i, column in enumerate(layout.columns) if column.kind != "verdict"]
-    columns = [layout.columns[i] for i in chosen]
     rows = [[row[i] for i in chosen] for group in layout.groups for row in group.rows]
-    stacks = [_boxes(cells) for cells in zip(*rows, strict=True)]
-    style = next((style for style in STYLES if _width(columns, stacks, style) <= TEXTWIDTH), STYLES[-1])
-    alignment = "".join("c" if column.kind in {"value", "difference"} else "l" for column in columns)
-    comments = [escape(text) for text in (layout.question, *(f"warning: {text}" for text in layout.warnings))]
-    if _width(columns, stacks, style) > TEXTWIDTH:
-        comments.append("wider than a page of the article class: choose fewer metrics")
-    legend = [LEGEND] if any(column.kind == "value" for column in columns) else []
+    stacks = [
+        stack(layout.columns[i], cells, siunitx="siunitx" in packages)
+        for i, cells in zip(chosen, zip(*rows, strict=True), strict=True)
+    ]
+    beside = "multirow" in packages and any(group.name for group in layout.groups)
+    names = max((extent(group.name) for group in layout.groups), default=0.0) if beside else 0.0
+    # siunitx makes no room for what stands beside a number, so that this stands below
+    styles = [style for style in STYLES if style.stacked or "siunitx" not in packages]
+    environment, style, advice = _fit(stacks, names, styles, paper_columns)
+    checks = any(each.column.kind == "check" for each in stacks)
+    needed = ["booktabs", *(["amssymb"] if checks else []), *sorted(packages)]
+    comments = [escape(text) for text in (layout.question, *(f"warning: {text}" for text in layout.warnings), *advice)]
+    second = "in italics" if "siunitx" in packages else "underlined"
+    notes = [*map(sentence, layout.notes), *([LEGEND.format(second)] if layout.marked else [])]
+    caption = escape(layout.caption) if layout.caption else " ".join(notes)
+    body = _beside if beside else _headed
     lines = [
-        *(f"% {text}" for text in (r"needs \usepackage{booktabs}", *comments)),
-        r"\begin{table}[t]",
+        rf"% needs \usepackage{{{','.join(needed)}}}",
+        *(f"% {text}" for text in [*comments, *(notes if layout.caption else []), *map(sentence, layout.asides)]),
+        *([CHECK] if checks else []),
+        rf"\begin{{{environment}}}[t]",
         r"\centering",
-        rf"\caption{{{' '.join([*map(_sentence, layout.notes), *legend])}}}",
+        rf"\caption{{{caption}}}",
         rf"\label{{tab:{layout.label}}}",
         rf"{style.font}\setlength{{\tabcolsep}}{{{style.gap:g}pt}}\setlength{{\abovetopsep}}{{6pt}}",
-        rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}{'l' * beside}{''.join(each.alignment for each in stacks)}@{{}}}}",
         r"\toprule",
-        *_header(columns),
-        *_body(layout.groups, list(zip(*stacks, strict=True)), style),
+        *_header(stacks, [""] * beside),
+        *body(layout.groups, list(zip(*(each.boxes for each in stacks), strict=True)), style),
         r"\bottomrule",
         r"\end{tabular}",
-        r"\end{table}",
+        rf"\end{{{environment}}}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _header(columns: Sequence[Column]) -> list[str]:
+def _fit(
+    stacks: Sequence[Stack], names: float, styles: Sequence[Style], paper_columns: int
+) -> tuple[str, Style, list[str]]:
+    """The first environment and style that hold the table, and what to do where none does or another might not."""
+    advice = []
+    for (environment, limit), style in itertools.product(WIDTHS[paper_columns], styles):
+        if _width(stacks, names, style) <= limit:
+            if paper_columns == 1 and _width(stacks, names, style) > WIDTHS[2][0][1]:
+                advice = ["wider than a column of a paper of two: there use --columns 2"]
+            return environment, style, advice
+    more = "choose fewer metrics" + (", or --columns 2 in a paper of two columns" if paper_columns == 1 else "")
+    return WIDTHS[paper_columns][-1][0], styles[-1], [f"wider than a page: {more}"]
+
+
+def _header(stacks: Sequence[Stack], beside: list[str]) -> list[str]:
     """Families of metrics over their members, then names, then units with the direction that is better."""
+    columns = [each.column for each in stacks]
     primary = next((column.metric for column in columns if column.kind == "difference"), None)
-    owners = [_owner(column, primary) for column in columns]
+    owners = [*beside, *(_owner(column, primary) for column in columns)]
     spans = [(owner, len(list(same))) for owner, same in itertools.groupby(owners)]
     families, rules, at = [], [], 1
     for owner, span in spans:
         families += [rf"\multicolumn{{{span}}}{{c}}{{{escape(owner)}}}"] if owner else [""] * span
         rules += [rf"\cmidrule(lr){{{at}-{at + span - 1}}}"] if owner else []
         at += span
-    names = [_name(column, primary) for column in columns]
-    units = [rf"{{\scriptsize {text}}}" if (text := _unit(column)) else "" for column in columns]
+    names = [each.head(_name(each.column, primary)) for each in stacks]
+    units = [each.head(_fine(_unit(each.column))) for each in stacks]
     above = [_row(families), " ".join(rules)] if rules else []
-    return [*above, _row(names), _row(units)]
+    return [*above, _row([*beside, *names]), _row([*beside, *units])]
 
 
 def _owner(column: Column, primary: Metric | None) -> str:
@@ -145,6 +134,8 @@ def _name(column: Column, primary: Metric | None) -> str:
 
 
 def _unit(column: Column) -> str:
+    if column.level:
+        return level(column.level.value)
     if column.kind == "difference":
         return r"[95\,\% CI]"
     if column.metric is None:
@@ -153,10 +144,11 @@ def _unit(column: Column) -> str:
     return f"{measure} {escape(arrow(column.metric))}".strip()
 
 
-def _body(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style) -> list[str]:
+def _headed(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style) -> list[str]:
+    """Rows below the names of their groups."""
     lines, rest = [], iter(rows)
     for i, group in enumerate(groups):
-        lines.append(r"\addlinespace" if i > 1 else r"\midrule")
+        lines.append(_rule(groups, i))
         if group.name:
             known = rf" {{\scriptsize (baseline {level(group.baseline.value)})}}" if group.baseline else ""
             about = rf"\emph{{{escape(group.name)}}}{known}"
@@ -165,6 +157,21 @@ def _body(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style) 
             first = replace(row[0], top=rf"\enspace {row[0].top}") if group.name else row[0]
             lines += _lines([first, *row[1:]], style)
     return lines
+
+
+def _beside(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style) -> list[str]:
+    """Rows beside the names of their groups."""
+    lines, rest = [], iter(rows)
+    for i, group in enumerate(groups):
+        below = [line for row in itertools.islice(rest, len(group.rows)) for line in _lines(row, style)]
+        name = rf"\multirow[t]{{{len(below)}}}{{*}}{{\emph{{{escape(group.name)}}}}}" if group.name else ""
+        lines += [_rule(groups, i), f"{name} & {below[0]}", *(f" & {line}" for line in below[1:])]
+    return lines
+
+
+def _rule(groups: Sequence[Group], i: int) -> str:
+    """A line below the head and below a baseline, else a gap."""
+    return r"\addlinespace" if i > (not groups[0].name) else r"\midrule"
 
 
 def _lines(row: Sequence[Box], style: Style) -> list[str]:
@@ -184,116 +191,21 @@ def _row(cells: Sequence[str], skip: str = "") -> str:
     return " & ".join(cells) + (rf" \\[{skip}]" if skip else r" \\")
 
 
-def _width(columns: Sequence[Column], stacks: Sequence[Sequence[Box]], style: Style) -> float:
-    """Estimated width of the table in points."""
-    total = 2 * style.gap * (len(columns) - 1)
-    for column, boxes in zip(columns, stacks, strict=True):
-        title = len(column.name.rpartition("/")[2]) * style.character if column.kind == "value" else 0.0
-        widths = [(box.top_length * style.character, box.fine_length * FINE) for box in boxes]
-        total += max([title, *(max(pair) if style.stacked else sum(pair) for pair in widths)])
+def _width(stacks: Sequence[Stack], names: float, style: Style) -> float:
+    """Estimated width of the table in points; `names`: of group names that stand beside, in digits."""
+    total = 2 * style.gap * (len(stacks) - 1) + (names * style.digit + 2 * style.gap if names else 0)
+    for each in stacks:
+        column = each.column
+        title = 0.0 if column.kind in {"difference", "seeds"} else extent(column.name.rpartition("/")[2]) * style.digit
+        known = show(column.level.value) if column.level else f"({unit(column.metric)}) ↑" if column.metric else ""
+        below = extent(known) * FINE
+        widths = [(box.top_extent * style.digit, box.fine_extent * FINE) for box in each.boxes]
+        space = style.digit / 2
+        total += max(
+            [
+                title,
+                below,
+                *(max(top, fine) if style.stacked else top + fine + space * (fine > 0) for top, fine in widths),
+            ]
+        )
     return total
-
-
-def _boxes(cells: Sequence[Cell]) -> list[Box]:
-    """One column in LaTeX, its numbers padded to the widest."""
-    plain = [_plain(cell) for cell in cells]
-    widest = max(
-        (top for cell, (top, _) in zip(cells, plain, strict=True) if isinstance(cell, Value | Difference)),
-        key=len,
-        default="",
-    )
-    longest = max((fine for _, fine in plain), key=len)
-    return [_box(cell, top, fine, widest, longest) for cell, (top, fine) in zip(cells, plain, strict=True)]
-
-
-def _plain(cell: Cell) -> tuple[str, str]:
-    """What a cell shows, without markup: its main text and its finer text."""
-    match cell:
-        case Level(value):
-            return show(value), ""
-        case Word(text):
-            return text, ""
-        case Phrase(pieces, remark):
-            return words(pieces), f"({words(remark)})" if remark else ""
-        case Seeds(n, trouble):
-            return str(n), trouble
-        case Value(mean, sd, decimals):
-            few = f"(n={cell.seeds})" if cell.seeds is not None else ""
-            spread = f"±{numeral(sd, decimals)}" if sd == sd else ""
-            return numeral(mean, decimals), f"{spread} {few}".strip()
-        case Difference(mean, low, high, decimals):
-            bounds = ", ".join(numeral(bound, decimals, signed=True) for bound in (low, high))
-            return numeral(mean, decimals, signed=True), f"[{bounds}]" if low == low else ""
-
-
-def _box(cell: Cell, top: str, fine: str, widest: str, longest: str) -> Box:
-    """Mark up a cell."""
-    if isinstance(cell, Level):
-        return Box(level(cell.value), len(top) + 2)
-    if isinstance(cell, Phrase):
-        remark = f"({_sentence(cell.remark)})" if cell.remark else ""
-        return Box(_sentence(cell.pieces), len(top), remark, len(fine))
-    if isinstance(cell, Word | Seeds):
-        return Box(escape(top), len(top), escape(fine), len(fine))
-    if top == MISSING:
-        return Box(escape(top), len(widest))
-    mark = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[cell.rank if isinstance(cell, Value) else 0]
-    pad = _phantom(widest[: len(widest) - len(top)])
-    return Box(
-        pad + mark.format(_number(top)),
-        len(widest),
-        _number(fine),
-        len(fine),
-        _phantom(longest[len(fine) :]),
-        cell.clear,
-    )
-
-
-def _phantom(text: str) -> str:
-    return rf"\phantom{{{escape(text)}}}" if text else ""
-
-
-def _number(text: str) -> str:
-    return re.sub(r"e(\d+)", r"$\\times10^{\1}$", escape(text))
-
-
-def level(value: Any) -> str:
-    """A level; floats that are small, large or powers of ten are written with a power of ten."""
-    if not isinstance(value, float) or not math.isfinite(value) or value == 0:
-        return escape(show(value))
-    mantissa, exponent = f"{value:.5e}".split("e")
-    digits, power = f"{float(mantissa):g}".replace("-", "−"), int(exponent)
-    if -3 <= power < 5 and not (digits in {"1", "−1"} and not -1 <= power < 4):
-        return escape(show(value))
-    if digits in {"1", "−1"}:
-        return f"${'-' if value < 0 else ''}10^{{{power}}}$"
-    return rf"{escape(digits)}$\times10^{{{power}}}$"
-
-
-def _sentence(sentence: Sentence) -> str:
-    return "".join(map(_piece, sentence))
-
-
-def _piece(piece: str | Level | Symbol) -> str:
-    if isinstance(piece, str):
-        return escape(piece).replace(r" \%", r"\,\%")
-    return f"${piece.name}$" if isinstance(piece, Symbol) else level(piece.value)
-
-
-def escape(text: str) -> str:
-    """Text as LaTeX in ASCII: specials and common signs as macros, accents as such, the rest by code point."""
-    return "".join(map(_escape_character, unicodedata.normalize("NFC", text)))
-
-
-def _escape_character(character: str) -> str:
-    if character in SPECIAL:
-        return SPECIAL[character]
-    if character.isascii():
-        return character if character.isprintable() else " "
-    name = unicodedata.name(character, "")
-    if name.startswith("GREEK SMALL LETTER ") and name.split()[-1] in GREEK:
-        return rf"$\{name.split()[-1].lower()}$"
-    parts = unicodedata.normalize("NFD", character)
-    if parts[0].isascii() and parts[1:] in ACCENTS:
-        return rf"{ACCENTS[parts[1:]]}{{{parts[0]}}}"
-    return f"[U+{ord(character):04X}]"

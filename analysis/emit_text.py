@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ablate.design import show
 from analysis.cells import (
     Cell,
+    Check,
     Column,
     Difference,
     Layout,
@@ -36,14 +37,15 @@ def markdown(layout: Layout) -> str:
     widths = [max(map(len, [head, *cells])) for head, cells in zip(heads, columns, strict=True)]
     lines = [heads, ["-" * width for width in widths], *zip(*columns, strict=True)]
     table = "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
-    legend = [LEGEND] if any(column.kind == "value" for column in layout.columns) else []
-    notes = "\n".join([*map(_sentence, layout.notes), *legend])
+    legend = [LEGEND] if layout.marked else []
+    notes = "\n".join([*map(_sentence, layout.notes), *legend, *map(_sentence, layout.asides)])
     warnings = "\n".join(f"- Warning: {_escape(warning)}" for warning in layout.warnings)
-    title = f"{layout.name}: {_escape(layout.question)}"
-    return "\n\n".join(filter(None, [title, table, notes, warnings])) + "\n"
+    return "\n\n".join(filter(None, [_escape(layout.title), table, notes, warnings])) + "\n"
 
 
 def _heading(column: Column) -> str:
+    if column.level:
+        return _escape(f"{column.name} {show(column.level.value)}")
     if column.metric is None or column.kind == "difference":
         return column.name
     label = f"{column.name} ({unit(column.metric)})" if unit(column.metric) else column.name
@@ -69,6 +71,8 @@ def _parts(cell: Cell) -> list[str]:
             return [f"{_sentence(pieces)} ({_sentence(remark)})" if remark else _sentence(pieces)]
         case Seeds(n, trouble):
             return [f"{n} ({trouble})" if trouble else str(n)]
+        case Check(there):
+            return ["✓" if there else ""]
         case Value(mean, sd, decimals, rank, clear, seeds):
             mark = MARKS[rank]
             spread = [" ± ", numeral(sd, decimals)] if sd == sd else ["", ""]

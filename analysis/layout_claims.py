@@ -76,6 +76,7 @@ def contrast(claim: Claim, given: Mapping[str, Any]) -> Phrase:
     common = {path: level for path, level in claim.a.items() if path in claim.b and claim.b[path] == level}
     a, b = ({path: level for path, level in side.items() if path not in common} for side in (claim.a, claim.b))
     order = {"A above B": " > ", "A below B": " < ", "A equals B": " = "}[claim.direction]
+    order = f"{order}…{order}" if claim.along else order
     second = (Level(next(iter(b.values()))),) if len(b) == 1 and a.keys() == b.keys() else _side(b)
     margin = {"within": claim.margin} if claim.direction == "A equals B" else {}
     besides = {**margin, **common, **given}
@@ -91,7 +92,8 @@ def _side(levels: Mapping[str, Any]) -> Sentence:
 def _held_against(study: Study, paper: Paper) -> Sentence:
     return (
         f"Claims of {paper.name} ({paper.reference}) held against study {study.name} at scale {study.scale}. A claim "
-        "says at which of two levels a metric is higher (>) or lower (<), or that it is the same within a margin (=). "
+        "says at which of two levels a metric is higher (>) or lower (<), or that it is the same within a margin (=); "
+        "with dots, that it is so step by step at the levels between them. "
         "It is judged in every context that the study holds; in brackets what both sides have besides the baseline’s "
         "levels. Δ is the metric at the first level less that at the second, paired by seed over ", Symbol("n"),
         " seeds, with its 95 % interval by Student’s ", Symbol("t"), ". Reproduced: the interval lies on the claimed "

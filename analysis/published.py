@@ -2,31 +2,35 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis import emit_latex, emit_text
+from analysis import emit_html, emit_latex, emit_text
 from analysis.cells import MISSING, Cell, Column, Group, Layout, Level, Sentence, Word
 from analysis.papers import Paper, Published
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """`latex` and `markdown` show the layouts; `csv` and `json` hold the records, which share their keys."""
+    """`latex`, `markdown` and `html` show the layouts; `csv` and `json` hold the records, which share their keys."""
 
     paper: Paper
     number: str
     layouts: tuple[Layout, ...]
     records: tuple[Mapping[str, Any], ...]
 
-    def latex(self) -> str:
-        """A `table` environment for each layout; they need no package but booktabs."""
-        return "\n".join(map(emit_latex.latex, self.layouts))
+    def latex(self, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
+        """A table for each layout; they need no package but booktabs, and `packages`."""
+        return "\n".join(emit_latex.latex(layout, paper_columns, packages) for layout in self.layouts)
 
     def markdown(self) -> str:
         """Pipe tables with aligned columns, and notes."""
         return "\n".join(map(emit_text.markdown, self.layouts))
+
+    def html(self) -> str:
+        """A page with the tables, which needs nothing from the network."""
+        return emit_html.page(self.layouts)
 
     def csv(self) -> str:
         """A line per record; what is missing is empty."""

@@ -60,7 +60,7 @@ def withhold(analysis: Analysis) -> Analysis:
 
 
 def _withheld(effect: Effect) -> Effect:
-    if effect.verdict in {"baseline", "diverged"}:
+    if effect.verdict in {"baseline", "diverged", "pruned"}:
         return effect
     change = replace(effect.change, low=math.nan, high=math.nan, p=math.nan)
     judged = replace(effect.judged, low=math.nan, high=math.nan, p=math.nan)

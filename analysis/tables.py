@@ -1,97 +1,39 @@
-"""The ablation table of a study, in four forms."""
+"""The ablation table of a study: from its trials to what stands where."""
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ablate import registry
-from ablate.design import Treatment, show
+from ablate.design import Treatment
+from ablate.registry import Metric
 from ablate.spec import Study
 from ablate.store import Store
 from ablate.trials import Trial
-from analysis import emit_latex, emit_text, papers
-from analysis.cells import Layout
-from analysis.claims import Claim, Judgement, judge
-from analysis.effects import Analysis, Arms, Change, Effect, analyse, by_seed, difference
+from analysis import papers
+from analysis.cells import Layout, Sentence
+from analysis.claims import judge
+from analysis.effects import Analysis, Arms, Change, analyse, by_seed, difference
+from analysis.factorial import crossed, decompose_study, is_factorial, obstacle
 from analysis.frame import tidy
-from analysis.layout import TROUBLES, Arm, arrange
-from analysis.layout_claims import arrange_claims, pages
+from analysis.layout import Arm, arrange
+from analysis.layout_claims import arrange_claims
+from analysis.layout_factorial import arrange_factorial
+from analysis.layout_matrix import arrange_matrix
+from analysis.look import Look, check_metrics
+from analysis.notes import how_to_read
+from analysis.ranks import front, indistinct, rank
 from analysis.searched import Found, find, ranked, withhold
+from analysis.stability import describe, stability
+from analysis.table import Table
+from analysis.unpaired import unpair
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
-class Table:
-    """The results of a study: `latex` and `markdown` show the layout's metrics, `csv` and `json` hold `metrics`."""
-
-    study: Study
-    arms: tuple[Arm, ...]
-    analysis: Analysis
-    metrics: tuple[str, ...]
-    layout: Layout
-    claims: tuple[tuple[Claim, Judgement], ...] = ()
-    claims_layout: Layout | None = None
-    found: Found | None = None
-    """What a search has found; None for a study that does not search."""
-
-    def latex(self) -> str:
-        """A `table` environment that needs no package but booktabs, and others for the claims, a page each."""
-        claims = pages(self.claims_layout) if self.claims_layout else []
-        return "\n".join(map(emit_latex.latex, [self.layout, *claims]))
-
-    def markdown(self) -> str:
-        """A pipe table with aligned columns, and notes; another one for the claims."""
-        return "\n".join(map(emit_text.markdown, self._layouts()))
-
-    def _layouts(self) -> list[Layout]:
-        return [self.layout] if self.claims_layout is None else [self.layout, self.claims_layout]
-
-    def csv(self) -> str:
-        """One row per treatment at full precision, with a count per status and eight columns per metric."""
-        paths = [factor.path for factor in self.study.factors]
-        statuses = ["done", *TROUBLES]
-        fields = ["mean", "sd", "delta", "low", "high", "p", "p_holm", "verdict"]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        numbered = [f"{name} {key}" for name in self.metrics for key in fields]
-        pareto = ["pareto"] if self.found else []
-        writer.writerow(["treatment", "reference", *paths, *statuses, *pareto, *numbered])
-        for arm in self.arms:
-            levels = [show(arm.treatment.levels[path]) for path in paths]
-            counts = [arm.status.get(name, 0) for name in statuses]
-            cells = [_cell(arm.effects[name]) for name in self.metrics]
-            numbers = ["" if cell[key] != cell[key] else cell[key] for cell in cells for key in fields]
-            on_front = [arm.treatment.label in self.found.front] if self.found else []
-            writer.writerow([arm.treatment.label, arm.treatment.reference or "", *levels, *counts, *on_front, *numbers])
-        return text.getvalue()
-
-    def json(self) -> dict[str, Any]:
-        """What `ablate table --json` prints. Numbers that are missing or not finite are None."""
-        rows = [
-            {
-                "treatment": arm.treatment.levels,
-                "label": arm.treatment.label,
-                "reference": arm.treatment.reference,
-                "n": arm.seeds.n,
-                "status": arm.status,
-                **({"pareto": arm.treatment.label in self.found.front} if self.found else {}),
-                "cells": {name: _finite(_cell(arm.effects[name])) for name in self.metrics},
-            }
-            for arm in self.arms
-        ]
-        return {
-            "study": self.study.name,
-            "scale": self.study.scale,
-            "primary": self.study.primary,
-            "baseline": self.arms[0].treatment.levels,
-            "rows": rows,
-            "claims": [_judged(claim, found) for claim, found in self.claims],
-            "noise": _finite(vars(self.analysis.noise)),
-            "warnings": list(self.analysis.warnings),
-        }
+DEFAULT_LOOK = Look()
 
 
 def build_table(
@@ -102,34 +44,156 @@ def build_table(
     paper: str | None = None,
     *,
     raw: bool = False,
+    unpaired: bool = False,
+    look: Look = DEFAULT_LOOK,
 ) -> Table:
     """Compare each treatment of a study with its reference, as far as the trials have come.
 
-    `metrics` are the columns, in order. Without it `latex` and `markdown` show the primary metric and the first of each
-    probe, and `csv` and `json` hold all. The claims are those of `paper`, or of the study's own paper if it names one.
-    `raw`: of the weights as the optimiser left them. Raises ValueError for a metric that no probe reports and for an
-    unknown paper.
+    `metrics` are the columns, in order. Without it a reader sees the primary metric and the first of each probe, and
+    `csv` and `json` hold all. The claims are those of `paper`, or of the study's own paper if it names one.
+    `raw`: of the weights as the optimiser left them. `unpaired`: by Dunnett's test, as if no seed were shared. Raises
+    ValueError for a metric that no probe reports, an unknown paper, and what this study cannot have.
     """
     source = papers.load(name) if (name := paper or study.paper) else None
-    if unknown := [name for name in metrics or () if name not in study.metrics]:
-        raise ValueError(f"unknown metric '{unknown[0]}'; the study's probes report: {', '.join(study.metrics)}")
-    frame = tidy(trials, store, raw=raw)
+    check_metrics(metrics or (), study.metrics)
+    frame = tidy(trials, store, raw=raw, copy=store.study(study.name, study.scale).records)
     treatments = {trial.treatment.label: trial.treatment for trial in trials}
     references = {label: row.reference for label, row in treatments.items() if row.reference}
-    analysis = analyse(frame, study.metrics, study.primary, references)
+    analysis = analyse(frame, study.metrics, study.primary, references, study.seed_bounds)
+    mixed, old = _code(frame)
+    if mixed or old:
+        analysis = replace(analysis, warnings=(mixed or old, *analysis.warnings))
+    if unpaired:
+        if study.search or study.seed_bounds or set(references.values()) - {"baseline"}:
+            raise ValueError(
+                "unpaired comparisons are with the baseline, of seeds that no result has chosen; this study has others"
+            )
+        arms_of = {name: by_seed(frame, name) for name in study.metrics}
+        analysis = unpair(analysis, study.metrics, arms_of, study.primary)
     found = find(study, study.search, store) if study.search else None
     if study.search:
         analysis = withhold(analysis)
         treatments = {label: treatments[label] for label in ranked(study.search, analysis.effects, list(treatments))}
-    counts = {label: Counter(frame["status"][frame["treatment"] == label]) for label in treatments}
+    counts = {label: Counter(statuses) for label, statuses in frame.groupby("treatment")["status"]}
     arms = tuple(Arm(treatments[label], counts[label], analysis.effects[label]) for label in treatments)
-    total = _total(study, treatments.values(), by_seed(frame, study.primary))
-    layout = arrange(study, arms, analysis, metrics or default_metrics(study), total, found, raw=raw)
+    layout = _lay_out(study, arms, analysis, frame, metrics, found, look, raw=raw, unpaired=unpaired)
+    table = Table(study, arms, analysis, tuple(metrics or study.metrics), layout, found=found, mixed=mixed)
+    if is_factorial(study):
+        table = _with_factors(table, {name: by_seed(frame, name) for name in metrics or [study.primary]}, look)
+    if not study.search:
+        table = _with_asides(table, trials, store, by_seed(frame, study.primary), metrics or ())
     if source is None:
-        return Table(study, arms, analysis, tuple(metrics or study.metrics), layout, found=found)
+        return table
     claims = tuple(judge(source.claims, study, list(treatments.values()), frame))
-    below = arrange_claims(study, source, claims)
-    return Table(study, arms, analysis, tuple(metrics or study.metrics), layout, claims, below, found)
+    return replace(table, claims=claims, claims_layout=arrange_claims(study, source, claims))
+
+
+def _code(frame: "pd.DataFrame") -> tuple[str, str]:
+    """What to say of trials that different code made, and of those that code made that has changed since."""
+    known: dict[str, set[str]] = {}
+    for components in frame["code"]:
+        for name, fingerprint in components.items():
+            known.setdefault(name, set()).add(fingerprint)
+    mixed = sorted(name for name, fingerprints in known.items() if len(fingerprints) > 1)
+    old = registry.changed({name: next(iter(fingerprints)) for name, fingerprints in known.items()})
+    return (
+        f"the trials were made by different code of {', '.join(mixed)}" if mixed else "",
+        f"the code of {', '.join(sorted(old))} has changed since the trials were made" if old else "",
+    )
+
+
+def _lay_out(
+    study: Study,
+    arms: Sequence[Arm],
+    analysis: Analysis,
+    frame: "pd.DataFrame",
+    names: Sequence[str] | None,
+    found: Found | None,
+    look: Look,
+    *,
+    raw: bool,
+    unpaired: bool,
+) -> Layout:
+    """The main table as it is to look."""
+    matrix = look.layout == "matrix"
+    shown = [look.metric(study.metrics[name]) for name in names or default_metrics(study)]
+    if matrix:
+        shown = shown if names else [look.metric(study.metrics[study.primary])]
+        if len(shown) > 1:
+            raise ValueError(f"layout 'matrix' shows one metric, not {len(shown)}")
+    if found and look.bold == "indistinct":
+        raise ValueError("bold 'indistinct' is a test, and what a search has chosen is not tested; use 'best'")
+    if unpaired and look.bold == "indistinct":
+        raise ValueError("bold 'indistinct' pairs the seeds, so it does not go with an unpaired comparison")
+    ranks = {metric.name: _ranks(study, metric, arms, frame, look) for metric in shown}
+    if matrix:
+        columns, groups = arrange_matrix(study, arms, shown[0], ranks[shown[0].name])
+    else:
+        columns, groups = arrange(study, arms, shown, ranks, found, components=look.layout == "components")
+    total = _total(study, [arm.treatment for arm in arms], by_seed(frame, study.primary))
+    ranked = look.bold == "best"
+    notes = how_to_read(study, arms, shown, analysis, total, found, raw=raw, unpaired=unpaired, indistinct=not ranked)
+    return Layout(
+        look.label or study.name, study.name, " ".join(study.question.split()), columns, groups, notes,
+        analysis.warnings, look.caption, ranked,
+    )  # fmt: skip
+
+
+def _ranks(study: Study, metric: Metric, arms: Sequence[Arm], frame: "pd.DataFrame", look: Look) -> list[int]:
+    """Which means of a metric are marked; those of treatments with diverged trials are not."""
+    sound = ["diverged" not in arm.status for arm in arms]
+    if look.bold == "best":
+        means = [arm.effects[metric.name].mean if good else math.nan for arm, good in zip(arms, sound, strict=True)]
+        return rank(metric, means)
+    values = by_seed(frame, metric.name)
+    kept = [values[arm.treatment.label] if good else {} for arm, good in zip(arms, sound, strict=True)]
+    return indistinct(metric, kept, study.seed_bounds, corrected=metric.name == study.primary)
+
+
+def _with_asides(table: Table, trials: Sequence[Trial], store: Store, arms: Arms, asked: Sequence[str]) -> Table:
+    """The table with what there is to say of its ranking, and of the Pareto front of the metrics asked for."""
+    metric, said = table.study.metrics[table.study.primary], list[Sentence]()
+    steady = stability(metric, arms, trials, store)
+    if steady:
+        said.append(describe(metric, steady))
+    aims = [table.study.metrics[name] for name in asked if table.study.metrics[name].direction != "none"]
+    means = {arm.treatment.label: [arm.effects[aim.name].mean for aim in aims] for arm in table.arms}
+    points = {label: point for label, point in means.items() if all(map(math.isfinite, point))}
+    best = front(points, aims) if len(aims) > 1 and points else []
+    if best:
+        names = ", ".join(aim.name for aim in aims)
+        said.append((f"Pareto front of the means in {names}: {', '.join(best)}.",))
+    layout = replace(table.layout, asides=tuple(said))
+    return replace(table, layout=layout, stability=steady, front=tuple(best))
+
+
+def _with_factors(table: Table, arms: Mapping[str, Arms], look: Look) -> Table:
+    """The table of a factorial study with the main effects and interactions in these metrics."""
+    study = table.study
+    treatments = crossed(study, [arm.treatment for arm in table.arms])
+    hindered = {name: why for name, values in arms.items() if (why := obstacle(study, treatments, values))}
+    found = {
+        name: decompose_study(study, treatments, values, primary=name == study.primary)
+        for name, values in arms.items()
+        if name not in hindered
+    }
+    layouts = tuple(
+        arrange_factorial(
+            study,
+            treatments,
+            look.metric(study.metrics[name]),
+            found[name],
+            label=look.label or study.name,
+            primary=name == study.primary,
+        )
+        for name in found
+    )
+    reasons: dict[str, list[str]] = {}
+    for name, why in hindered.items():
+        reasons.setdefault(why, []).append(name)
+    missing = tuple((f"No main effects in {', '.join(names)}: {why}.",) for why, names in reasons.items())
+    layout = replace(table.layout, notes=(*table.layout.notes, *missing))
+    return replace(table, layout=layout, factorial=found, factorial_layouts=layouts)
 
 
 def default_metrics(study: Study) -> list[str]:
@@ -142,21 +206,4 @@ def default_metrics(study: Study) -> list[str]:
 def _total(study: Study, treatments: Iterable[Treatment], arms: Arms) -> Change | None:
     """The change of the primary metric from the baseline to the ladder's last rung; None where there is no ladder."""
     last = [row.label for row in treatments if row.design == "ladder" and len(row.changed) == len(study.factors)]
-    return difference(arms[last[0]], arms["baseline"]) if last and len(study.factors) > 1 else None
-
-
-def _cell(effect: Effect) -> dict[str, Any]:
-    change = effect.change
-    return {
-        "n": effect.n, "mean": effect.mean, "sd": effect.sd, "pairs": change.n, "delta": change.mean, "low": change.low,
-        "high": change.high, "p": effect.judged.p, "p_holm": effect.p_holm, "verdict": effect.verdict,
-    }  # fmt: skip
-
-
-def _judged(claim: Claim, found: Judgement) -> dict[str, Any]:
-    said = {name: value for name, value in vars(claim).items() if name not in {"a", "b"}}
-    return {**said, "contrast": {"A": dict(claim.a), "B": dict(claim.b)}, **_finite(vars(found))}
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
+    return difference(arms[last[0]], arms["baseline"], study.seed_bounds) if last and len(study.factors) > 1 else None

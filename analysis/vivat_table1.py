@@ -6,16 +6,18 @@ not have get a column of their own.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ablate.registry import Metric
 from ablate.strict_yaml import nearest
-from analysis.cells import Cell, Column, Group, Layout, Sentence, Value, Word
-from analysis.layout import rank
+from analysis.cells import Cell, Column, Group, Layout, Sentence, Value, Word, numeral, unit
 from analysis.papers import Published, vivat
 from analysis.published import PaperTable, label, parts_of, provenance
+from analysis.ranks import rank
 
+VALUES = ("psnr", "ssim", "n", "skipped", "psnr_low", "psnr_high", "ssim_low", "ssim_high")
+"""What a record says of a model on a set of pictures; None where it is not known."""
 METRICS = {"psnr": Metric("psnr", "dB", "up"), "ssim": Metric("ssim", "1", "up")}
 ALIASES = dict(zip(("imagenet256", "imagenet512", "coco512", "ffhq1024"), vivat.DATASETS, strict=True))
 
@@ -30,12 +32,16 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Measured:
-    """Means of a model over `n` pictures of a set, PSNR in dB; `skipped` counts those that were too small."""
+    """Means of a model over `n` pictures of a set, PSNR in dB; `skipped` counts those that were too small.
+
+    `intervals`: metric -> 95 % interval of the mean over pictures, NaN for too few; see `chance.over_pictures`.
+    """
 
     psnr: float
     ssim: float
     n: int
     skipped: int
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 COCO = ("MS COCO 2017 Test", "COCO")
@@ -119,7 +125,26 @@ def _about_ours(results: Results) -> tuple[Sentence, ...]:
         "The paper does not say how it resized or cropped, nor how it took SSIM: ranks across published figures and "
         "ours hold as far as pictures and preparation are the same."
     )
-    return ((how,), (caution,))
+    return ((how,), *_precision(results), (caution,))
+
+
+def _precision(results: Results) -> tuple[Sentence, ...]:
+    """How far the means depend on which pictures there were; nothing where these are too few to say."""
+    widest = {}
+    for name, metric in METRICS.items():
+        halves = [
+            (found.intervals[name][1] - found.intervals[name][0]) / 2
+            for figures in results.values()
+            for found in figures.values()
+            if name in found.intervals
+        ]
+        if known := [half for half in halves if not math.isnan(half)]:
+            widest[name] = f"{numeral(max(known), metric.decimals + 1)} {unit(metric)}".rstrip()
+    if not widest:
+        return ()
+    said = " and ".join(f"{name} ± {half}" for name, half in widest.items())
+    return ((f"Over pictures (percentile bootstrap) the 95 % intervals of our means are at most {said} wide; another "
+             "training is not in them.",),)  # fmt: skip
 
 
 def numbers(table: Published) -> dict[str, list[float]]:
@@ -130,7 +155,7 @@ def numbers(table: Published) -> dict[str, list[float]]:
 def _published_records() -> list[dict[str, Any]]:
     psnr, ssim = (numbers(vivat.TABLES[f"1 {name}"]) for name in ("PSNR", "SSIM"))
     return [
-        _record(model, "paper", where, {"psnr": p, "ssim": s, "n": None, "skipped": None})
+        _record(model, "paper", where, {**dict.fromkeys(VALUES), "psnr": p, "ssim": s})
         for model, values in psnr.items()
         for where, p, s in zip(PUBLISHED, values, ssim[model], strict=True)
     ]
@@ -138,10 +163,19 @@ def _published_records() -> list[dict[str, Any]]:
 
 def _records(results: Results) -> list[dict[str, Any]]:
     return [
-        _record(model, "ours", where, asdict(found))
+        _record(model, "ours", where, _values(found))
         for model, figures in results.items()
         for where, found in figures.items()
     ]
+
+
+def _values(found: Measured) -> dict[str, Any]:
+    bounds = {
+        f"{name}_{side}": None if math.isnan(value) else value
+        for name, interval in found.intervals.items()
+        for side, value in zip(("low", "high"), interval, strict=True)
+    }
+    return {**dict.fromkeys(VALUES), **bounds, **{name: getattr(found, name) for name in VALUES[:4]}}
 
 
 def _record(model: str, source: str, where: ImageSet, values: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ def lint(text: str) -> None:
     assert depth == 0
     assert code.count("$") % 2 == code.count(r"\$") % 2
     assert not re.search(r"(?<!\\)[%#]", code)
-    body = re.search(r"\\begin\{tabular\}\{@\{\}([lc]+)@\{\}\}\n(.*)\\end\{tabular\}", code, re.DOTALL)
+    code = re.sub(r"S\[table-format=[+-]?\d+\.\d+\]", "S", code)
+    body = re.search(r"\\begin\{tabular\}\{@\{\}([lcS]+)@\{\}\}\n(.*)\\end\{tabular\}", code, re.DOTALL)
     assert body
     for line in body[2].splitlines():
         if r"\\" in line:
@@ -31,12 +32,34 @@ def lint(text: str) -> None:
     assert not re.search(r"(?<!\\)[_^~](?!\{)", prose.replace("~{", "{"))
 
 
-def compiled(tex: str, folder: Path) -> tuple[str, str]:
-    """The text of the typeset page, and TeX's log."""
+ONE_COLUMN = r"\documentclass{article}"
+CVPR = (
+    r"\documentclass[10pt,twocolumn]{article}\usepackage{times}"
+    r"\usepackage[letterpaper,textwidth=6.875in,textheight=8.875in]{geometry}\setlength{\columnsep}{0.3125in}"
+)
+"""The measures and the font of CVPR's style."""
+ICML = (
+    r"\documentclass[10pt,twocolumn]{article}"
+    r"\usepackage[letterpaper,textwidth=6.75in,textheight=9in]{geometry}\setlength{\columnsep}{0.25in}"
+)
+"""The measures of ICML's style, in TeX's own font, which is wider than ICML's."""
+
+
+def compiled(tex: str, folder: Path, paper: str = ONE_COLUMN) -> tuple[str, str]:
+    """The text of the typeset pages of a paper that has the table and the packages it says it needs, and TeX's log."""
     if not (shutil.which("pdflatex") and shutil.which("pdftotext")):
         pytest.skip("needs pdflatex and pdftotext (texlive-latex-recommended, poppler-utils)")
-    head = r"\documentclass{article}\usepackage{booktabs}\usepackage{amssymb}\begin{document}"
-    (folder / "table.tex").write_text(f"{head}\n{tex}\n\\end{{document}}\n", encoding="ascii")
+    needs = sorted(set(re.findall(r"^% needs (\\usepackage.*)$", tex, re.MULTILINE)))
+    for name in re.findall(r"[a-z]+(?=[,}])", "".join(needs)):
+        if subprocess.run(["kpsewhich", f"{name}.sty"], capture_output=True, check=False).returncode:
+            pytest.skip(f"needs the LaTeX package {name}")
+    if (
+        r"\usepackage{times}" in paper
+        and subprocess.run(["kpsewhich", "ptmr7t.tfm"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("needs the font Times of TeX (texlive-fonts-recommended)")
+    source = f"{paper}{''.join(needs)}\\begin{{document}}\n{tex}\n\\end{{document}}\n"
+    (folder / "table.tex").write_text(source, encoding="ascii")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]

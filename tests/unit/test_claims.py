@@ -18,7 +18,7 @@ from ablate.identity import signature
 from ablate.spec import Study, load_study
 from ablate.store import Record, Store
 from ablate.trials import expand
-from analysis.claims import Claim, Direction, Extreme, Judgement, decide, judge
+from analysis.claims import Claim, Direction, Extreme, Judgement, Named, decide, judge
 from analysis.effects import Change, paired
 from analysis.emit_latex import latex
 from analysis.emit_text import markdown
@@ -26,7 +26,8 @@ from analysis.frame import tidy
 from analysis.layout_claims import PAGE_ROWS, arrange_claims, contrast, pages
 from analysis.papers import Paper
 from analysis.papers.vivat import PAPER
-from analysis.tables import Table, build_table
+from analysis.table import Table
+from analysis.tables import build_table
 from tests.typeset import compiled, lint
 
 Write = Callable[..., Path]
@@ -73,6 +74,43 @@ def judged(study: Study, folder: Path, results: Results, what: Claim) -> Judgeme
     """The verdict on a claim that these results know one context of."""
     [(_, found)] = judgements(study, folder, results, what)
     return found
+
+
+# trends
+
+TREND = {"loss.kl": Extreme.MOST}, {"loss.kl": Extreme.LEAST}
+
+
+@pytest.mark.parametrize(
+    ("middle", "verdict"),
+    [
+        ([22.0, 22.5, 23.0], "reproduced"),
+        ([24.5, 24.4, 25.6], "inconclusive"),
+        ([26.0, 26.5, 27.2], "opposite"),
+        ([math.nan, math.nan, math.nan], "inconclusive"),
+    ],
+)
+def test_a_trend_is_a_claim_about_every_step(study: Study, tmp_path: Path, middle: list[float], verdict: str) -> None:
+    """The ends are 24 to 25 dB at 1e-4 and 20 to 21 dB at 1; the middle is at 1e-2."""
+    results = {**PSNR, "kl=0.01": middle}
+    ends = claim(*TREND, direction="A below B")
+    [(_, plain)] = judgements(study, tmp_path, results, ends)
+    [(_, found)] = judgements(study, tmp_path, results, claim(*TREND, direction="A below B", along="loss.kl"))
+    assert plain.verdict == "reproduced" and found.verdict == verdict
+    assert (found.estimate, found.low, found.high) == (plain.estimate, plain.low, plain.high)
+    rise = np.subtract(middle, PSNR["baseline"])
+    low, high = stats.t.interval(0.95, 2, rise.mean(), rise.std(ddof=1) / math.sqrt(3))
+    other_way = f"from loss.kl 0.0001 to 0.01 it goes the other way, {rise.mean():+.3g} [{low:+.3g}, {high:+.3g}]"
+    no_pair = "; ".join(f"from loss.kl {step} there is no pair of seeds" for step in ("0.0001 to 0.01", "0.01 to 1"))
+    assert found.reason == {"reproduced": ""}.get(verdict, no_pair if np.isnan(rise).any() else other_way)
+
+
+def test_a_trend_whose_ends_are_not_as_claimed_has_their_verdict(study: Study, tmp_path: Path) -> None:
+    [(_, found)] = judgements(study, tmp_path, PSNR, claim(*TREND, direction="A above B", along="loss.kl"))
+    assert found.verdict == "opposite" and not found.reason
+    trend = claim({"loss.kl": 1}, {"loss.kl": 0.0001}, direction="A below B", along="loss.kl")
+    text = "".join(str(getattr(piece, "value", piece)) for piece in contrast(trend, {}).pieces)
+    assert " < … < " in text
 
 
 # the rule
@@ -309,6 +347,17 @@ def test_extremes_are_those_of_the_study(write_study: Write, tmp_path: Path) -> 
     assert found[0][1].estimate == pytest.approx(np.subtract(results["steps=9"], results["steps=3"]).mean())
     elsewhere = judged(study, tmp_path, results, claim({"stages.tune.steps": Extreme.MOST}, {}))
     assert elsewhere.reason == "no treatment has stages.tune.steps most"
+
+
+def test_a_named_level_has_the_settings_of_the_study(write_study: Write, tmp_path: Path) -> None:
+    """If there is one such level."""
+    named = claim({"norm": Named("scn")}, {"norm": "group"})
+    study = grid(write_study, "norm: [group, {level: scn, groups: 2}]")
+    [(exact, found)] = judgements(study, tmp_path, distinct(study), named)
+    assert exact.a == {"norm": {"level": "scn", "groups": 2}} and not found.lacks
+    several = grid(write_study, "norm: [group, {level: scn, groups: 2}, {level: scn, groups: 1}]")
+    [(exact, found)] = judgements(several, tmp_path, distinct(several), named)
+    assert exact.a == {"norm": "scn"} and found.reason == "no treatment has norm scn"
 
 
 # tables

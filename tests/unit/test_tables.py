@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from ablate import registry
 from ablate.registry import Metric
 from ablate.spec import Study, load_study
 from ablate.store import Record, Store
 from ablate.trials import expand
 from analysis.cells import numeral
-from analysis.emit_latex import escape, level
-from analysis.layout import rank
-from analysis.tables import Table, build_table
+from analysis.latex_text import escape, level
+from analysis.ranks import rank
+from analysis.table import Table
+from analysis.tables import build_table
 from tests.typeset import compiled, lint
 
 Write = Callable[..., Path]
@@ -174,22 +176,51 @@ def test_metrics_are_chosen_by_name(study: Study, table: Table, tmp_path: Path) 
     assert list(chosen.json()["rows"][0]["cells"]) == ["grid/nat_fold", "ssim"]
     assert "psnr (dB)" not in chosen.markdown()
     assert "ssim ↑" in chosen.markdown()
-    with pytest.raises(ValueError, match="unknown metric 'psrn'; the study's probes report: psnr, ssim"):
+    with pytest.raises(ValueError, match="unknown metric 'psrn'; did you mean 'psnr'"):
         build_table(study, expand(study), Store(tmp_path / "store"), ["psrn"])
 
 
-@pytest.mark.parametrize("design", ["grid", "list"])
-def test_other_designs_have_a_column_per_factor(design: str, write_study: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("design", "others"), [("grid", 5), ("fraction\nfraction: {runs: 5}", 4), ("list", 2)])
+def test_other_designs_have_a_column_per_factor(design: str, others: int, write_study: Write, tmp_path: Path) -> None:
     listed = "design: list\ntreatments:\n  - {loss.kl: 1, norm: scn}\n  - {norm: scn}\n"
-    text = listed if design == "list" else f"design: grid\nfactors:\n  {FACTORS}\n"
+    text = listed if design == "list" else f"design: {design}\nfactors:\n  {FACTORS}\n"
     study = load_study(write_study(("factors:\n  loss.kl: [1, 1e-4]\n", text), SEEDS))
     table = fill(study, Store(tmp_path / "store"), {"kl=1 norm=scn": RESULTS["kl=1"], "baseline": RESULTS["baseline"]})
     rows = [line.split("|")[1:3] for line in table.markdown().splitlines() if line.startswith("| ")]
     assert [cell.strip() for cell in rows[0]] == ["kl", "norm"]
     assert [cell.strip() for cell in rows[2]] == ["0.0001", "group"]
     assert ["1", "scn"] in [[cell.strip() for cell in row] for row in rows]
-    assert len(rows) == 2 + (3 if design == "list" else 6)
+    assert len(rows) == 2 + 1 + others
+    assert len({tuple(row) for row in rows}) == len(rows)
     lint(table.latex())
+
+
+@pytest.mark.parametrize(
+    ("fingerprints", "mixed", "warning"),
+    [
+        (("now", "now", "now"), "", ""),
+        (("then", "then", "then"), "", "the code of norm/group has changed since the trials were made"),
+        (
+            ("then", "now", "now"),
+            "the trials were made by different code of norm/group",
+            "different code of norm/group",
+        ),
+    ],
+)
+def test_code_that_differs_is_told(
+    study: Study, tmp_path: Path, fingerprints: tuple[str, ...], mixed: str, warning: str
+) -> None:
+    store, now = Store(tmp_path / "store"), registry.level("norm", "group").fingerprint
+    for trial in expand(study):
+        record = Record(
+            trial.signature, trial.seed, "done", "", 6, {"psnr": 20.0 + trial.seed}, probes=trial.probe_keys
+        )
+        made_by = now if fingerprints[trial.seed] == "now" else "0" * 16
+        record.code = {"components": {"norm/group": made_by}}
+        store.stage(trial.signature).finish(record)
+    table = build_table(study, expand(study), store)
+    assert table.mixed == mixed
+    assert any(warning in text for text in table.layout.warnings) if warning else "code of" not in table.markdown()
 
 
 # cells
@@ -285,7 +316,7 @@ def test_six_metrics_fit_the_page(study: Study, table: Table, tmp_path: Path) ->
 def test_a_table_that_cannot_fit_says_so(study: Study, table: Table, tmp_path: Path) -> None:
     tex = build_table(study, expand(study), Store(tmp_path / "store"), list(study.metrics)).latex()
     lint(tex)
-    assert "% wider than a page of the article class: choose fewer metrics" in tex
+    assert "% wider than a page: choose fewer metrics" in tex
 
 
 def test_a_hostile_question_stays_a_comment(write_study: Write, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from analysis.vivat_table1 import PUBLISHED, ImageSet, Measured, build, image_se
 from tests.typeset import compiled, lint
 
 KODAK = ImageSet("kodak 512x512", 512)
+INTERVALS = {"psnr": (31.3, 31.6), "ssim": (math.nan, math.nan)}
 OURS = {
-    "ours_a": {PUBLISHED[0]: Measured(31.5, 0.91234, 50000, 3), KODAK: Measured(30.125, 0.88, 24, 0)},
+    "ours_a": {PUBLISHED[0]: Measured(31.5, 0.91234, 50000, 3, INTERVALS), KODAK: Measured(30.125, 0.88, 24, 0)},
     "ours b": {PUBLISHED[0]: Measured(0.0, 0.0, 50000, 3), KODAK: Measured(float("inf"), 1.0, 24, 0)},
 }
 
@@ -61,11 +63,11 @@ def test_csv_and_json_hold_full_precision_and_the_number_of_pictures() -> None:
     assert len(rows) == 5 * 4 + 4
     assert rows[0] == {
         "model": "DC-VAE", "from": "paper", "images": "ImageNet 256x256", "size": "256", "psnr": "23.7",
-        "ssim": "0.65", "n": "", "skipped": "",
+        "ssim": "0.65", "n": "", "skipped": "", "psnr_low": "", "psnr_high": "", "ssim_low": "", "ssim_high": "",
     }  # fmt: skip
     assert table.json()["rows"][20] == {
         "model": "ours_a", "from": "ours", "images": "ImageNet 256x256", "size": 256, "psnr": 31.5, "ssim": 0.91234,
-        "n": 50000, "skipped": 3,
+        "n": 50000, "skipped": 3, "psnr_low": 31.3, "psnr_high": 31.6, "ssim_low": None, "ssim_high": None,
     }  # fmt: skip
 
 
@@ -78,6 +80,12 @@ def test_latex_compiles_with_booktabs_alone_and_fits_the_page(table: PaperTable,
     page, log = compiled(text, tmp_path)
     assert "arXiv 2506.07863" in " ".join(page.split())
     assert "Overfull" not in log
+
+
+def test_the_widest_interval_over_pictures_is_told() -> None:
+    text = build(OURS).markdown()
+    assert "the 95 % intervals of our means are at most psnr ± 0.150 dB wide" in text
+    assert "percentile bootstrap" not in build({}).markdown()
 
 
 def test_the_latex_page_shows_both_halves(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Figures for papers and for the report, drawn from what a study has left: `KINDS` lists them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate.store import whole
+from ablate.strict_yaml import nearest
+from analysis.figures import comparisons, lines
+from analysis.figures.style import COLUMN, Panel, compose, looks
+from analysis.results import Results
+
+FORMATS = ("pdf", "svg")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure. `metrics`: how many of the study's metrics may be asked for."""
+
+    panels: Callable[[Results, tuple[str, ...]], list[Panel]]
+    metrics: int
+    about: str
+
+
+KINDS = {
+    "effects": Kind(comparisons.effects, 1, "changes of a metric from the reference, with intervals"),
+    "interaction": Kind(comparisons.interaction, 1, "means of a metric by two factors that the design crosses"),
+    "pareto": Kind(comparisons.pareto, 2, "two metrics against each other, with the front"),
+    "spectra": Kind(lines.spectra, 0, "spectra of latents beside the pictures’ (probe spectrum)"),
+    "spectra_drawn": Kind(lines.spectra_drawn, 0, "the same of latents drawn from their posteriors (probe spectrum)"),
+    "erasure": Kind(lines.erasure, 0, "PSNR after erasing high frequencies (probe erasure)"),
+    "diffusion": Kind(lines.diffusion, 0, "distance of generated pictures as a generator learns (probe diffusability)"),
+    "balance": Kind(lines.balance, 0, "PSNR by position in a group of frames (probe balance)"),
+    "convergence": Kind(lines.convergence, 1, "a metric of a quick probe during training (`probe_every`)"),
+    "curves": Kind(lines.training, 1, "what training logs, by default train/loss"),
+}
+
+
+def panels(results: Results, kind: str, metrics: Sequence[str] = ()) -> list[Panel]:
+    """The panels of a figure. Raises ValueError for an unknown kind or metric, one metric too many, and for a figure
+    that the study does not hold the data of."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind '{kind}'{nearest(kind, KINDS)}")
+    wanted = KINDS[kind].metrics
+    if len(metrics) > wanted or (metrics and len(metrics) < wanted):
+        raise ValueError(f"kind '{kind}' takes {wanted or 'no'} metric{'s' * (wanted != 1)}, found {len(metrics)}")
+    unknown = [name for name in metrics if name not in results.study.metrics]
+    if unknown and kind != "curves":
+        raise ValueError(f"unknown metric '{unknown[0]}'{nearest(unknown[0], results.study.metrics)}")
+    aimless = [name for name in metrics if kind == "pareto" and results.study.metrics[name].direction == "none"]
+    if aimless:
+        raise ValueError(f"no direction of '{aimless[0]}' is better, so it has no front")
+    return KINDS[kind].panels(results, tuple(metrics))
+
+
+def save_figure(results: Results, kind: str, metrics: Sequence[str], path: Path, width: float = COLUMN) -> None:
+    """Draw a figure into a PDF or SVG file, by its suffix. Raises ValueError as `panels` and for another suffix."""
+    form = path.suffix.removeprefix(".").lower()
+    if form not in FORMATS:
+        raise ValueError(f"cannot write '{path.name}': valid suffixes are {', '.join('.' + form for form in FORMATS)}")
+    drawn = panels(results, kind, metrics)
+    with looks(), whole(path) as temporary:
+        date = {"pdf": "CreationDate", "svg": "Date"}[form]
+        compose(drawn, width).savefig(temporary, format=form, metadata={date: None})

@@ -1,0 +1,119 @@
+"""Figures of curves, a line per treatment: spectra, erasure, balance, convergence, training."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from analysis import curves
+from analysis.cells import arrow, unit
+from analysis.curves import Curve
+from analysis.figures.groups import Together, together
+from analysis.figures.style import FAINT, LEGEND_WRAP, LINES, MARKS, Panel, fold, legend, legend_columns, log_scale
+from analysis.results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKED = 8
+"""Marks along a line, at most about so many."""
+
+
+def spectra(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+    """Profiles of the latents' spectra, and that of the pictures at their size. Raises MissingCurve."""
+    return _spectra(results, "spec/profile")
+
+
+def spectra_drawn(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+    """The same of latents drawn from their posteriors. Raises MissingCurve."""
+    return _spectra(results, "spec/profile_draw")
+
+
+def _spectra(results: Results, name: str) -> list[Panel]:
+    found = curves.of_probe(results, name, "spectrum")
+    pictures = curves.of_probe(results, "spec/profile_rgb", "spectrum")["baseline"]
+    labels = "DCT coefficient, zigzag order", "log amplitude over DC"
+    return _panels(results, found, labels, ("pictures at the latent’s size", pictures))
+
+
+def erasure(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+    """PSNR after erasing the highest frequencies of the latents, and of the pictures. Raises MissingCurve."""
+    found = curves.of_probe(results, "erase/curve", "erasure", "erase/shares")
+    pictures = curves.of_probe(results, "erase/curve_rgb", "erasure", "erase/shares")["baseline"]
+    labels = "share of the coefficients that is erased", "PSNR (dB)"
+    return _panels(results, found, labels, ("pictures that lose theirs", pictures))
+
+
+def diffusion(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+    """How near generated pictures come to real ones as a generator learns the latents. Raises MissingCurve."""
+    found = curves.of_probe(results, "diff/curve_fd", "diffusability", "diff/curve_steps")
+    return _panels(results, found, ("steps of the transformer", "Fréchet distance"), log=True)
+
+
+def balance(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+    """PSNR by a frame's position among those that share a latent frame. Raises MissingCurve."""
+    found = curves.of_metrics(results, {float(p): f"balance/psnr_{p}" for p in (1, 2, 3, 4)}, "balance")
+    return _panels(results, found, ("position in a group of frames", "PSNR (dB)"), ticks=(1, 2, 3, 4))
+
+
+def convergence(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+    """A metric of a quick probe during training. Raises MissingCurve."""
+    (name,) = metrics or (results.study.primary,)
+    metric = results.study.metrics.get(name)
+    hint = ": quick probes leave it in stages with `probe_every`"
+    found = curves.of_steps(results, f"during/{name}", hint)
+    label = f"{name} ({unit(metric)}) {arrow(metric)}".replace(" () ", " ") if metric else name
+    return _panels(results, found, ("training step", label))
+
+
+def training(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+    """What training logs: the loss, by default. Raises MissingCurve."""
+    (name,) = metrics or ("train/loss",)
+    return _panels(results, curves.of_steps(results, name), ("training step", name), log=name.startswith("train/"))
+
+
+def _panels(
+    results: Results,
+    found: Mapping[str, Curve],
+    labels: tuple[str, str],
+    beside: tuple[str, Curve] | None = None,
+    *,
+    log: bool = False,
+    ticks: Sequence[float] = (),
+) -> list[Panel]:
+    """A panel per group of treatments. `beside`: a grey curve in each. `log`: where all values are positive.
+
+    `ticks`: the only places along the axis where anything is measured.
+    """
+    positive = all((curve.mean[curve.mean == curve.mean] > 0).all() for curve in found.values())
+
+    def panel(group: Together) -> Panel:
+        def draw(axes: "Axes") -> None:
+            axes.set(xlabel=labels[0], ylabel=labels[1])
+            if ticks:
+                axes.set_xticks(ticks)
+            if beside:
+                axes.plot(beside[1].x, beside[1].mean, color=FAINT, linewidth=2.4, alpha=0.6, label=beside[0])
+            for place, (label, name) in enumerate({"baseline": group.baseline, **group.names}.items()):
+                if label in found:
+                    _line(axes, found[label], "\n".join(fold(name, LEGEND_WRAP)), results.colors[label], place)
+            if log and positive:
+                log_scale(axes)
+            legend(axes, columns)
+
+        named = [*([beside[0]] if beside else []), group.baseline, *group.names.values()]
+        columns = legend_columns(named)
+        lines = sum(len(fold(name, LEGEND_WRAP)) for name in named)
+        return Panel(group.title, 1.75 + 0.16 * math.ceil(lines / columns), draw)
+
+    groups = together(results)
+    drawn = [group for group in groups if not group.names.keys().isdisjoint(found)]
+    return [panel(group) for group in drawn or groups[:1]]
+
+
+def _line(axes: "Axes", curve: Curve, name: str, color: str, place: int) -> None:
+    """The mean with a band of one sd; the baseline, at place 0, is solid and without marks."""
+    style, mark = LINES[place % len(LINES)], MARKS[place % len(MARKS)] if place else ""
+    every = max(1, len(curve.x) // MARKED)
+    axes.plot(curve.x, curve.mean, color=color, linestyle=style, marker=mark, markevery=every, label=name)
+    if curve.n > 1:
+        axes.fill_between(curve.x, curve.mean - curve.sd, curve.mean + curve.sd, color=color, alpha=0.15, linewidth=0)

@@ -1,0 +1,130 @@
+"""One page that answers a study's question: a single HTML file that needs no network."""
+
+import io
+import json
+import re
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ablate.store import whole
+from analysis import emit_html
+from analysis.answer import answer
+from analysis.figures import KINDS, panels
+from analysis.figures.style import COLUMN, Panel, compose, looks
+from analysis.report import facts, pictures
+from analysis.results import Results
+from analysis.tables import default_metrics
+
+FOREST = 4.6
+"""Width of the plot of all effects, inches."""
+FIGURES = {
+    "interaction": ("Interactions", "Means over seeds and over the levels of all other factors."),
+    "pareto": ("Trade-off", "A point per treatment; the front holds those that none beats in both metrics."),
+    "spectra": ("Spectra of the latents", ""),
+    "spectra_drawn": ("Spectra of latents drawn from their posteriors", ""),
+    "erasure": ("What erasing high frequencies of the latents costs", ""),
+    "diffusion": ("How well a generator learns the latents", ""),
+    "balance": ("Balance of the frames of a group", ""),
+    "convergence": ("Convergence", ""),
+    "curves": ("Training loss", ""),
+}
+"""Kinds of figures besides the effects: heading and explanation."""
+BANDS = "Mean over seeds; the band is one standard deviation to each side."
+
+
+def write_report(results: Results, path: Path) -> None:
+    """Write the page of a study, as far as its trials have come."""
+    text = page(results)
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def page(results: Results) -> str:
+    """The page as text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("analysis.report", "."),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    parts = {**_findings(results), **_drawings(results), **_circumstances(results)}
+    template = environment.get_template("page.html.j2")
+    return template.render(study=results.study, css=_part("page.css"), js=_part("page.js"), **parts)
+
+
+def _findings(results: Results) -> dict[str, Any]:
+    """The answer, the table, main effects, the claims, the pictures."""
+    table, shown = results.table, pictures.compare(results)
+    claims = table.claims_layout
+    return {
+        "answer": answer(results),
+        "table": emit_html.table(table.layout),
+        "notes": emit_html.notes(table.layout),
+        "factorial": [emit_html.table(layout) for layout in table.factorial_layouts],
+        "factorial_notes": [emit_html.notes(layout) for layout in table.factorial_layouts],
+        "claims": claims,
+        "claims_table": emit_html.table(claims) if claims else "",
+        "claims_notes": emit_html.notes(claims) if claims else "",
+        "shown": shown,
+        "sources": json.dumps([vars(one) for one in shown]).replace("<", "\\u003c"),
+    }
+
+
+def _drawings(results: Results) -> dict[str, Any]:
+    """Effects on the primary metric and on the first of every other probe, then all other figures that there are."""
+    study = results.study
+    others = [name for name in default_metrics(study) if name != study.primary]
+    with looks():
+        forest = [_svg(one, FOREST, f"effects on {study.primary}") for one in panels(results, "effects")]
+        small = [
+            _svg(one, COLUMN, f"effects on {name}") for name in others for one in panels(results, "effects", [name])
+        ]
+        figures = [figure for kind in FIGURES if (figure := _figure(results, kind))["drawn"]]
+    alone = len(results.table.arms) == 1
+    return {
+        "forest": [] if alone else forest, "small": [] if alone else small, "figures": figures,
+        "not_drawn": results.not_drawn,
+    }  # fmt: skip
+
+
+def _circumstances(results: Results) -> dict[str, Any]:
+    """Plan, cost, failures, and how to run it again."""
+    records = facts.records(results)
+    return {
+        "finished": len(records),
+        "plan": facts.plan(results),
+        "factors": facts.factors(results),
+        "cost": facts.cost(results, records),
+        "failures": facts.failures(results),
+        "to_come": facts.to_come(results),
+        "made_by": facts.made_by(records),
+        "command": facts.command(results),
+    }
+
+
+def _figure(results: Results, kind: str) -> dict[str, Any]:
+    """A figure's panels, each a picture of its own; none where the study does not hold what it needs."""
+    title, about = FIGURES[kind]
+    drawn = []
+    if kind != "pareto" or results.study.search:
+        with suppress(ValueError):
+            drawn = [_svg(panel, COLUMN, KINDS[kind].about) for panel in panels(results, kind)]
+    return {"kind": kind, "title": title, "about": about or BANDS, "drawn": drawn}
+
+
+def _svg(panel: Panel, width: float, label: str) -> str:
+    """A panel as an `svg` element."""
+    data = io.StringIO()
+    compose([panel], width).savefig(data, format="svg", metadata={"Date": None}, transparent=True)
+    drawn = data.getvalue()
+    start, end = drawn.index("<svg"), drawn.index("<metadata>")
+    rest = drawn[drawn.index("</metadata>") + len("</metadata>") :]
+    plain = re.sub(r'<g id="[^"]*"', "<g", drawn[start:end] + rest)  # nothing refers to groups
+    sized = re.sub(r'^<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", plain)
+    return sized.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def _part(name: str) -> str:
+    return files("analysis.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,77 @@
+"""Reconstructions of all treatments, of the same crops, to be laid over each other."""
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from analysis.cells import numeral, unit
+from analysis.results import Results
+
+Pixels = NDArray[np.uint8]
+SHEET = "reconstruction.png"
+"""Probe `reconstruction` leaves it: sources on the left, reconstructions on the right, a square per picture."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sheet of crops: what it is called, a remark, and a data URI."""
+
+    name: str
+    remark: str
+    source: str
+
+
+def compare(results: Results) -> list[Shown]:
+    """The sources, then the reconstructions of each treatment with the first seed that has any; sources that differ by
+    treatment (other data) each once. Empty where no probe has left them."""
+    sources: dict[bytes, Shown] = {}
+    found = []
+    for label in results.treatments:
+        files = (results.store.stage(trial.signature).pictures / SHEET for trial in results.of(label))
+        path = next((file for file in files if file.exists()), None)
+        if path:
+            source, reconstruction = halves(path)
+            name = "original" if not sources else f"original ({label})"
+            sources.setdefault(source.tobytes(), Shown(name, "", uri(source)))
+            found.append(Shown(label, _remark(results, label), uri(reconstruction)))
+    return [*sources.values(), *found]
+
+
+def halves(path: Path) -> tuple[Pixels, Pixels]:
+    """Sources and reconstructions of a sheet `h w 3`, the squares of each laid out anew, about as wide as high."""
+    with path.open("rb") as file, Image.open(file) as image:
+        sheet: Pixels = np.asarray(image.convert("RGB"))
+    side = sheet.shape[1] // 2
+    left, right = (sheet[:, start : start + side] for start in (0, side))
+    return squared(left), squared(right)
+
+
+def squared(column: Pixels) -> Pixels:
+    """Squares below each other, `n*s s 3`, in rows of equal length; the last that do not fill a row are left out."""
+    side = column.shape[1]
+    tiles = column[: len(column) // side * side].reshape(-1, side, side, 3)
+    across = math.isqrt(len(tiles)) or 1
+    rows = len(tiles) // across
+    laid: Pixels = tiles[: rows * across].reshape(rows, across, side, side, 3).swapaxes(1, 2)
+    return laid.reshape(rows * side, across * side, 3)
+
+
+def uri(pixels: Pixels) -> str:
+    """A data URI, without loss."""
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "WEBP", lossless=True)
+    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def _remark(results: Results, label: str) -> str:
+    effect, metric = results.effect(label, results.study.primary), results.primary
+    if math.isnan(effect.mean):
+        return effect.verdict
+    spread = f" ± {numeral(effect.sd, metric.decimals)}" if effect.sd == effect.sd else ""
+    return f"{metric.name} {numeral(effect.mean, metric.decimals)}{spread} {unit(metric)}".rstrip()

@@ -1,0 +1,203 @@
+"""The report: its answer says what the records carry and no more; the page is whole, safe and needs nothing else."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ablate.search import Suggestion
+from ablate.spec import Study, load_study
+from ablate.store import Record, Store, write_json
+from ablate.trials import Trial, expand
+from analysis.answer import answer
+from analysis.report import page, pictures, write_report
+from analysis.results import Results, gather
+from tests.left import leave, sheet
+
+Write = Callable[..., Path]
+LEVELS = ("loss.kl: [1, 1e-4]", "loss.kl: [1e-4, 1, 1e-2]")
+SEEDS = ("seeds: 2", "seeds: 3")
+VOID = {"meta", "img", "input", "br", "path", "use", "rect"}
+
+
+@pytest.fixture
+def study(write_study: Write) -> Study:
+    return load_study(write_study(LEVELS, SEEDS))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+def results(study: Study, store: Store) -> Results:
+    return gather(study, expand(study), store)
+
+
+def planted(effects: dict[str, float], noise: float = 0.1) -> Callable[[Trial], dict[str, float]]:
+    """PSNR 20 plus an effect per treatment, a seed's part that all share, and a little of its own."""
+
+    def values(trial: Trial) -> dict[str, float]:
+        own = noise * ((trial.seed * 7 + len(trial.treatment.label) * 3) % 5 - 2)
+        return {"psnr": 20 + effects.get(trial.treatment.label, 0.0) + trial.seed + own, "ssim": 0.5 + own}
+
+    return values
+
+
+def test_a_clear_effect_is_named_with_its_interval_and_the_rest_is_counted(study: Study, store: Store) -> None:
+    leave(study, store, planted({"kl=1": -3.0}))
+    first, rest, *others = answer(results(study, store))
+    low, high = map(float, re.search(r"\[−(\d\.\d+), −(\d\.\d+)\]", first).groups())  # type: ignore[union-attr]
+    assert first.startswith("psnr is worse with kl=1 (−") and high < 3.2 < low + 0.6
+    assert rest == "Of 2 treatments: 1 within noise."
+    assert others == ["In 1 other metric, not corrected for their number, 0 of 2 differences stand out; "
+                      "about 0 would by chance alone."]  # fmt: skip
+
+
+def test_better_comes_before_worse(study: Study, store: Store) -> None:
+    leave(study, store, planted({"kl=1": -3.0, "kl=0.01": 2.0}, noise=0.01))
+    assert re.match(r"psnr is better with kl=0\.01 \(.*\); worse with kl=1 \(.*\)\.$", answer(results(study, store))[0])
+
+
+def test_where_nothing_is_clear_the_answer_says_so_and_what_would_have_been_found(study: Study, store: Store) -> None:
+    leave(study, store, planted({}, noise=1.0))
+    first = answer(results(study, store))[0]
+    nothing, _, power = first.partition(". ")
+    assert nothing == "Nothing is clear in psnr: none of 2 treatments clearly differs"
+    assert re.fullmatch(r"3 paired seeds would detect \d+\.\d\d dB\.", power)
+
+
+def test_one_seed_tells_nothing_from_noise(write_study: Write, store: Store) -> None:
+    study = load_study(write_study(LEVELS, ("seeds: 2", "seeds: 1")))
+    leave(study, store, planted({"kl=1": -3.0}, noise=0))
+    assert answer(results(study, store))[0] == (
+        "With one seed no difference can be told from noise. The largest change in psnr is that of kl=1 (−3.00 dB)."
+    )
+
+
+def test_no_result_no_answer(study: Study, store: Store) -> None:
+    assert answer(results(study, store)) == ["No answer yet: 0 of 9 trials have finished."]
+    assert "No answer yet" in page(results(study, store))
+
+
+def test_unfinished_and_diverged_trials_are_told(study: Study, store: Store) -> None:
+    leave(study, store, lambda trial: {} if trial.treatment.label == "kl=1" else planted({})(trial))
+    lost, *_ = (trial for trial in expand(study) if trial.treatment.label == "kl=1")
+    reason = "the loss was not finite at step 3 of stage 'train'"
+    store.stage(lost.signature).finish(Record(lost.signature, lost.seed, "diverged", reason, 3))
+    said = answer(results(study, store))
+    assert "Diverged: kl=1 (1 of 3)." in said
+    assert said[-1] == "This is preliminary: 2 of 9 trials have no result."
+    assert reason.replace("'", "&#39;") in page(results(study, store))
+
+
+def test_a_failure_is_listed_with_its_reason_and_its_place(study: Study, store: Store) -> None:
+    leave(study, store, lambda trial: {} if trial.name == "kl=1 s2" else planted({})(trial))
+    lost = next(trial for trial in expand(study) if trial.name == "kl=1 s2")
+    trace = 'Traceback:\n  File "norm.py", line 7, in forward\n    raise\nValueError: no groups'
+    write_json(store.stage(lost.signature).error, {"reason": "ValueError: no groups", "trace": trace})
+    text = page(results(study, store))
+    assert "ValueError: no groups" in text and "norm.py&#34;, line 7" in text
+
+
+class Reader(HTMLParser):
+    """Checks that tags pair up; keeps links, and the text of each section."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.sections: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        named = dict(attributes)
+        self.sources += [value for key in ("src", "href", "xlink:href") if (value := named.get(key))]
+        if tag == "section":
+            self.sections.append(str(named["id"]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_refers_to_nothing_outside(study: Study, store: Store) -> None:
+    leave(study, store, planted({"kl=1": -3.0}))
+    text, reader = page(results(study, store)), Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert all(source.startswith(("data:", "#")) for source in reader.sources)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert reader.sections == ["table", "effects", "pictures", "curves", "plan", "failures", "again"]
+    assert "ablate 0.1.0, commit c0ffeec0ffee" in text and "a processor, 1 thread" in text
+    assert re.search(r"<pre>ablate sweep \S+tiny\.yaml</pre>", text)
+
+
+def test_a_factorial_study_shows_its_main_effects(write_study: Write, store: Store) -> None:
+    grid = "design: grid\nfactors:\n  padding: [reflect, zeros]\n  "
+    study = load_study(write_study(SEEDS, ("factors:\n  ", grid)))
+    leave(study, store, planted({"kl=1": -3.0, "kl=1 padding=zeros": -3.0}))
+    text, reader = page(results(study, store)), Reader()
+    reader.feed(text)
+    assert reader.open == [] and "main-effects" in reader.sections
+    section = text.partition('id="main-effects"')[2].partition("</section>")[0]
+    assert "padding × kl" in section and "0.0001 → 1" in section and "after Holm’s correction for 3 tests" in section
+
+
+def test_text_of_a_study_is_never_markup(write_study: Write, store: Store) -> None:
+    attack = "</script><script>alert(1)</script>"
+    study = load_study(write_study(LEVELS, ("Does a strong KL weight cost PSNR?", f"'{attack}'")))
+    leave(study, store, planted({}))
+    text = page(results(study, store))
+    assert attack not in text and "alert(1)" in text
+
+
+def test_pictures_are_the_pixels_of_the_sheet(study: Study, store: Store) -> None:
+    leave(study, store, planted({}, noise=0))
+    shown = pictures.compare(results(study, store))
+    assert [one.name for one in shown] == ["original", "baseline", "kl=1", "kl=0.01"]
+    assert shown[1].remark == "psnr 21.00 ± 1.00 dB"
+    decoded = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one.source.partition(",")[2])))) for one in shown]
+    assert decoded[0].shape == (16, 16, 3), "four crops of 8 px, two by two"
+    assert [int(decoded[0][y, x, 0]) for y, x in ((0, 0), (0, 8), (8, 0), (8, 8))] == [10, 20, 30, 40]
+    assert (decoded[0].astype(int) - decoded[1] == 1).all(), "the first seed's, 1 darker"
+    held = re.search(r'id="sources">(.*?)</script>', page(results(study, store)), re.DOTALL)
+    assert held and json.loads(held[1]) == [vars(one) for one in shown]
+
+
+def test_sources_that_differ_are_each_kept(study: Study, store: Store) -> None:
+    leave(study, store, planted({}))
+    other = next(trial for trial in expand(study) if trial.name == "kl=1 s0")
+    Image.fromarray(255 - sheet(other)).save(store.stage(other.signature).pictures / "reconstruction.png")
+    names = [one.name for one in pictures.compare(results(study, store))]
+    assert names == ["original", "original (kl=1)", "baseline", "kl=1", "kl=0.01"]
+
+
+def test_a_search_names_its_best_and_tests_nothing(write_study: Write, store: Store) -> None:
+    search = "primary: psnr\ndesign: search\nsearch: {sampler: brute_force}"
+    study = load_study(write_study(LEVELS, ("primary: psnr", search)))
+    study = replace(study, searched=(Suggestion({"loss.kl": 1.0}), Suggestion({"loss.kl": 0.01})))
+    leave(study, store, planted({}))
+    text = page(results(study, store))
+    assert "nothing of a search is tested" in text and "no intervals" in text
+
+
+def test_a_report_of_a_store_is_written_whole(study: Study, store: Store, tmp_path: Path) -> None:
+    leave(study, store, planted({}))
+    write_report(results(study, store), tmp_path / "out" / "report.html")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
