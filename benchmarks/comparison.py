@@ -43,15 +43,20 @@ class Comparison:
         return f"{name:14} {self.ratio:6.2f}x  ({low:.2f} to {high:.2f}, {len(self.ours)} pairs)  {cost}  {self.what}"
 
     def write(self, name: str, load: float) -> None:
-        """Write `results/NAME.json`. `load`: processes that wanted a core when the benchmark began."""
-        result = {
+        """Write `results/NAME.json`, with a GPU `results/gpu/NAME.json`.
+
+        `load`: processes that wanted a core when the benchmark began.
+        """
+        result: dict[str, Any] = {
             "name": name, "what": self.what, "peer": self.peer, "unit": self.unit,
             "ratio": self.ratio, "range": [min(self.ratios), max(self.ratios)], "pairs": len(self.ours),
             "ours": self.ours, "peers": self.peers, "details": self.details,
             "machine": {**machine(), "load_before": round(load, 2)}, "versions": versions(),
             "date": datetime.date.today().isoformat(),
         }  # fmt: skip
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        folder = RESULTS / "gpu" if result["machine"]["gpu"] else RESULTS
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:

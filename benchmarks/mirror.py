@@ -25,10 +25,12 @@ def run() -> Comparison:
     with tempfile.TemporaryDirectory() as room:
         store, study = Store(Path(room)), tiny.study(STEPS)
         trials = expand(study)[:PAIRS]
-        with Mirror(store.mlflow_uri, store.mlflow_artifacts, study, trials, store) as mirror:
-            mlflow.set_tracking_uri(store.mlflow_uri)
-            mlflow.set_experiment("peer")
-            pairs = [(ours(mirror, trial, lines), peer(lines)) for trial in trials]
+        mlflow.set_tracking_uri(f"sqlite:///{room}/peer.db")
+        mlflow.set_experiment("peer")  # connects before ours puts new connections to SQLite in another mode
+        mirror = Mirror(store.mlflow_uri, store.mlflow_artifacts, study, trials, store)
+        with mirror:  # from its end on, calls are made at once
+            pass
+        pairs = [(ours(mirror, trial, lines), peer(lines)) for trial in trials]
     points = STEPS * len(METRICS)
     return Comparison(
         f"one trial's {STEPS} logged steps x {len(METRICS)} metrics brought to MLflow on sqlite, a metric",

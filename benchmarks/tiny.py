@@ -1,4 +1,4 @@
-"""Short trials on procedural pictures, with which orchestration and tracking are measured."""
+"""Short trials on procedural pictures, with which overhead and tracking are measured."""
 
 from ablate.spec import Study, read_study
 from ablate.strict_yaml import parse
@@ -12,7 +12,7 @@ base:
   norm: {{level: group, groups: 4}}
   loss: {{l2: 1.0, kl: 1e-4}}
 factors:
-  loss.kl: [1, 1e-2, 1e-4, 1e-6]
+  loss.kl: [{levels}]
 seeds: 2
 stages:
   - train: {{steps: {steps}, batch: 2, lr: 3e-3, log_every: 1}}
@@ -21,6 +21,7 @@ primary: psnr
 """
 
 
-def study(steps: int) -> Study:
-    """Four treatments with two seeds each, every step logged."""
-    return read_study(parse(STUDY.format(steps=steps), "tiny.yaml"), None, (), gpu=False)
+def study(steps: int, treatments: int = 4) -> Study:
+    """Some treatments with two seeds each, every step logged."""
+    levels = ", ".join(f"{i}e-4" for i in range(1, treatments + 1))
+    return read_study(parse(STUDY.format(steps=steps, levels=levels), "tiny.yaml"), None, (), gpu=False)
