@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml
 demo: setup        ## the main job: train and compare, at the scale of this machine
 	$(BIN)/ablate sweep search_spaces/vivat_losses.yaml --store $(STORE)
 
-test: setup        ## all tests; pdflatex and Chromium are used where they are installed
+test: setup        ## all tests; pdflatex, Chromium and PostgreSQL are used where they are installed
 	$(BIN)/python -m pytest
 
 lint: setup

@@ -1,4 +1,4 @@
-"""Photographs, fake autoencoders with one known defect each, and a small real one, for the tests of the probes."""
+"""Photographs, clips, fakes of autoencoders with one known defect each, and a small real one: for tests of probes."""
 
 import functools
 from collections.abc import Callable
@@ -49,6 +49,41 @@ class Fake(Autoencoder):
 
     def decode(self, z: Tensor) -> Tensor:
         return self.round_trip(z / 2 + 0.5) * 2 - 1
+
+
+class FakeVideo(Autoencoder):
+    """A video autoencoder, 4 frames to a latent frame, whose round trip is a given function of clips in [0, 1]."""
+
+    stride = 8
+    temporal = True
+    groups = 4
+    latent_channels = 12
+
+    def __init__(self, round_trip: Defect) -> None:
+        super().__init__()
+        self.round_trip = round_trip
+
+    def encode(self, x: Tensor) -> Posterior:
+        clip = x if x.ndim == 5 else x.unsqueeze(2)
+        padded = torch.cat([clip[:, :, :1].expand(-1, -1, 3, -1, -1), clip], 2)
+        latent = padded.unflatten(2, (-1, 4)).transpose(2, 3).flatten(1, 2)
+        return Posterior(latent, torch.zeros_like(latent))
+
+    def decode(self, z: Tensor) -> Tensor:
+        clip = z.unflatten(1, (3, 4)).transpose(2, 3).flatten(2, 3)[:, :, 3:]
+        return self.round_trip(clip / 2 + 0.5) * 2 - 1
+
+
+def each_frame(defect: Defect) -> Defect:
+    """A defect of images in each frame of clips."""
+    return lambda y: torch.stack([defect(frame) for frame in y.unbind(2)], 2)
+
+
+def panned(frames: int, side: int = 32, step: int = 1) -> Tensor:
+    """Clips `16 3 frames side side` of windows that move over the photographs, `step` px a frame down and across."""
+    source = photographs(side + step * (frames - 1))
+    starts = [step * frame for frame in range(frames)]
+    return torch.stack([source[..., at : at + side, at : at + side] for at in starts], 2)
 
 
 def good(defect: Defect) -> Fake:
