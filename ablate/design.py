@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ablate.factors import Factor
@@ -13,8 +14,8 @@ from ablate.strict_yaml import StudyError
 
 Levels = dict[str, Any]
 """Factor path -> level."""
-Key = frozenset[tuple[str, str]]
-"""Levels in no order, to find equal ones."""
+Key = str
+"""Levels as a text that does not depend on their order, to find equal ones."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def _resolve(study: Study, listing: Listing, rows: Iterable[list[Row]]) -> list[
     return found
 
 
+@lru_cache(maxsize=1)  # a plan asks for the rows of its study again and again
 def list_rows(study: Study) -> Listing:
     """The rows of all designs, those with equal levels together. A row comes after the one it is measured against.
 
@@ -120,7 +122,7 @@ def list_rows(study: Study) -> Listing:
 
 
 def _key(changed: Levels) -> Key:
-    return frozenset([(path, repr(level)) for path, level in changed.items()])
+    return "\n".join(sorted([f"{path}={level!r}" for path, level in changed.items()]))
 
 
 def _forbidden(study: Study, index: int, message: str) -> StudyError:

@@ -15,7 +15,7 @@ from ablate.identity import Canonical, canonical, signature
 from ablate.recipe import Recipe
 from ablate.stages import Stage
 
-FORMAT = "ablate stage 1"
+FORMAT = Canonical(canonical("ablate stage 1"))
 """Part of every signature. Raised when the engine computes something else from the same settings."""
 
 

@@ -27,7 +27,7 @@ SeedBounds = tuple[int, int]
 """Fewest and most seeds of a treatment, where results decide how many there are."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
     """A checked study at one scale. `raw` is the scaled `{base, stages}` that treatments are applied to."""
 

@@ -41,7 +41,10 @@ class Variants:
         for path, level in levels.items():
             unit = self._units.get(path) or self._unit(path)
             given.setdefault(unit, []).append((path, repr(level)))
-        parts, losses, settings, own = self.base.parts, self.base.losses, self.base.settings, self.base.own
+        base, own = self.base, self.base.own
+        parts: dict[str, Part] = {}
+        losses: dict[str, Part] = {}
+        settings: dict[str, Train] = {}
         complaints: list[Complaint] = []
         for unit, changes in given.items():
             key = tuple(changes)
@@ -49,14 +52,19 @@ class Variants:
             if wrong:
                 complaints += wrong
             elif isinstance(found, Train):
-                settings = {**settings, unit.partition(".")[2]: found}
-            elif found and unit in parts:
-                parts = {**parts, unit: found}
+                settings[unit.partition(".")[2]] = found
+            elif found and unit in base.parts:
+                parts[unit] = found
             elif found:
-                losses = {**losses, unit.partition(".")[2]: found}
+                losses[unit.partition(".")[2]] = found
             for stage, part in replaced.items():
                 own = {**own, stage: {**own.get(stage, {}), unit: part}}
-        return Recipe(parts, losses, settings, own), complaints
+        return Recipe(
+            {**base.parts, **parts} if parts else base.parts,
+            {**base.losses, **losses} if losses else base.losses,
+            {**base.settings, **settings} if settings else base.settings,
+            own,
+        ), complaints
 
     def has(self, path: str, levels: Mapping[str, Any]) -> bool:
         """Whether the recipe with these levels has the setting at `path`; False too where they cannot be read."""
