@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ablate.colors import colors
-from ablate.design import Treatment
-from ablate.registry import Metric
-from ablate.spec import Study
-from ablate.store import Store
-from ablate.trials import Trial
-from analysis.effects import Effect
-from analysis.frame import tidy
-from analysis.table import Table
-from analysis.tables import build_table
+from ablate.analysis.records.frame import tidy
+from ablate.analysis.statistics.effects import Effect
+from ablate.analysis.tables.build import build_table
+from ablate.analysis.tables.table import Table
+from ablate.plan.labels import colors
+from ablate.plan.treatments import Treatment
+from ablate.plan.trials import Trial
+from ablate.slots.settings import Metric
+from ablate.store.folders import Store
+from ablate.study.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd

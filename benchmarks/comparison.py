@@ -13,7 +13,11 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
 RESULTS = Path(__file__).resolve().parent / "results"
+
+
 PACKAGES = ("ablate-vae", "torch", "ray", "mlflow", "optuna", "diffusers")
 
 

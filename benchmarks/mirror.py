@@ -7,13 +7,15 @@ from pathlib import Path
 
 import mlflow
 
-from ablate.store import Store
-from ablate.track import Mirror
-from ablate.trials import Trial, expand
+from ablate.plan.trials import Trial, expand
+from ablate.store.folders import Store
+from ablate.track.mirror import Mirror
 from benchmarks import tiny
 from benchmarks.comparison import Comparison
 
 STEPS, PAIRS = 40, 7
+
+
 METRICS = (
     "train/loss", "train/grad_norm", "train/l2", "train/kl", "train/steps_per_s", "share/l2", "share/kl",
     "active_parameters",

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ablate.store import Store, read_json, write_json
-from ablate.trials import Trial, expand
+from ablate.plan.trials import Trial, expand
+from ablate.store.folders import Store, read_json, write_json
 from benchmarks import tiny
 from benchmarks.comparison import ROOT, Comparison
 
@@ -49,7 +49,7 @@ def measure(side: str, room: Path) -> None:
     `start_up_s` ends with the start of the first trial, `first_trials_s` with the end of as many as there are workers:
     what comes after is `trial_s` a trial. `with_first_s`: a trial, the first ones included.
     """
-    from ablate.preflight import prepare_data
+    from ablate.driver.preflight import prepare_data
 
     study, store = tiny.study(1, TREATMENTS), Store(room.resolve())
     trials = expand(study)
@@ -73,11 +73,12 @@ def ours(trials: list[Trial], store: Store) -> tuple[float, list[float]]:
     """
     from rich.console import Console
 
-    from ablate.agenda import Event
-    from ablate.console import Progress
-    from ablate.schedule import Resources, run_ray
-    from ablate.sweep import follower
-    from ablate.track import Mirror
+    from ablate.driver.progress import Progress
+    from ablate.driver.sweep import follower
+    from ablate.schedule.agenda import Event
+    from ablate.schedule.ray_tune import run_ray
+    from ablate.schedule.resources import Resources
+    from ablate.track.mirror import Mirror
 
     study = tiny.study(1, TREATMENTS)
     starts: list[float] = []

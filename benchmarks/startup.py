@@ -9,9 +9,17 @@ from pathlib import Path
 from benchmarks.comparison import ROOT, Comparison
 
 PAIRS = 7
+
+
 ABLATE = str(Path(sysconfig.get_path("scripts")) / "ablate")
+
+
 PLAN = [ABLATE, "plan", str(ROOT / "search_spaces" / "vivat_losses.yaml")]
+
+
 HELP = [ABLATE, "--help"]
+
+
 PEER = [sys.executable, "-c", "import ray.tune, mlflow, optuna"]
 
 

@@ -15,19 +15,24 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate import data
-from ablate.recipe import Recipe
-from ablate.run import build_parts, reset_process
-from ablate.spec import load_study
-from ablate.stages import Stage
-from ablate.store import Store
-from ablate.train import Parts, draw_batch, train
-from ablate.trials import Trial, expand
+from ablate.data import prepare as data
+from ablate.engine.build import build_parts
+from ablate.engine.run import reset_process
+from ablate.engine.train import Parts, draw_batch, train
+from ablate.plan.trials import Trial, expand
+from ablate.recipe.recipe import Recipe
+from ablate.recipe.stages import Stage
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 from benchmarks.comparison import ROOT, Comparison
 
 STUDY = ROOT / "search_spaces" / "vivat_losses.yaml"
+
+
 SAME = ("padding=zeros", "norm=group", "loss.adversarial=0", "loss.perceptual=0", "stages.train.steps=200")
 """The recipe that diffusers' autoencoder can train as well, for as many steps as the study has on a CPU."""
+
+
 PAIRS = 5
 """Each of as many steps, and with one of the engine's five looks at the gradient of every loss term."""
 

@@ -6,16 +6,19 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from ablate import strict_yaml
-from ablate.spec import Study, read_study
-from ablate.store import Record, Store
-from ablate.trials import Trial, expand
-from analysis import compact
-from analysis.frame import tidy
-from analysis.tables import build_table
+from ablate.analysis.records import compact
+from ablate.analysis.records.frame import tidy
+from ablate.analysis.tables.build import build_table
+from ablate.plan.trials import Trial, expand
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study import document as strict_yaml
+from ablate.study.study import Study, read_study
 from benchmarks.comparison import Comparison
 
 PAIRS = 5
+
+
 STUDY = """
 study: large
 question: How long does a table of many trials take?

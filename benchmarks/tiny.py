@@ -1,7 +1,7 @@
 """Short trials on procedural pictures, with which overhead and tracking are measured."""
 
-from ablate.spec import Study, read_study
-from ablate.strict_yaml import parse
+from ablate.study.document import parse
+from ablate.study.study import Study, read_study
 
 STUDY = """\
 study: tiny

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.spec import Study, load_study
+from ablate.study.study import Study, load_study
 
 TINY = """\
 study: tiny

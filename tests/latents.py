@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.slots import Autoencoder, Posterior, Subject
+from ablate.slots.probe import Subject
+from ablate.slots.training import Autoencoder, Posterior
 
 
 class Identity(Autoencoder):

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ablate.spec import Study
-from ablate.store import Record, Store, write_json
-from ablate.trials import Trial, expand
+from ablate.plan.trials import Trial, expand
+from ablate.store.folders import Store, write_json
+from ablate.store.record import Record
+from ablate.study.study import Study
 
 STEPS = (2, 4, 6)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ablate import registry, strict_yaml
-from ablate.spec import Study, read_study
-from ablate.store import Record, Store, write_json
-from ablate.trials import Trial
+from ablate.plan.trials import Trial
+from ablate.slots import registry
+from ablate.store.folders import Store, write_json
+from ablate.store.record import Record
+from ablate.study import document as strict_yaml
+from ablate.study.study import Study, read_study
 
 STUDY = """
 study: tiny_losses
@@ -31,17 +33,25 @@ stages:
 probes: [reconstruction, grid, color]
 primary: psnr
 """
+
+
 PLAIN = "from ablate.registry import Metric, Settings\n\n\nclass Config(Settings):\n    {fields}\n\n\n{more}\n"
+
+
 LEVELS = {
     "data": ["dots"], "padding": ["zeros", "reflect"], "norm": ["group"], "upsample": ["nearest_conv"],
     "downsample": ["strided_conv"], "discriminator": ["patchgan"], "regularizer": ["none"], "init": ["scratch"],
     "temporal_conv": ["causal"], "branch": ["single"], "context": ["none"],
 }  # fmt: skip
+
+
 METRICS = {
     "reconstruction": '(Metric("psnr", "dB", "up"), Metric("ssim", "1", "up", decimals=4))',
     "grid": '(Metric("grid/fold", "gl", "down"), Metric("grid/comb_db", "dB", "down"))',
     "color": '(Metric("color/bias", "gl", "target"),)',
 }
+
+
 STEPS, LOG_EVERY = (40, 20), 5
 
 

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from skimage import data, transform
 from torch import Tensor
 
-from ablate import registry
-from ablate.slots import Autoencoder, Parts, Posterior
-from components.measure import GREY_LEVELS, gaussian_blur
+from ablate.components.shared.measure import GREY_LEVELS, gaussian_blur
+from ablate.slots import registry
+from ablate.slots.training import Autoencoder, Parts, Posterior
 
 RISE = 2 * 1.2815516  # px from 10 to 90 % of a Gaussian step of sigma 1 px
+
 
 Defect = Callable[[Tensor], Tensor]
 """Of images `n 3 h w` in about [0, 1]."""

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from components.measure import GREY_LEVELS
+from ablate.components.shared.measure import GREY_LEVELS
 
 LARGE = 1e4
 """Held by channels of their own, so that the per-pixel norm divides by nearly the same everywhere."""

@@ -33,11 +33,15 @@ def lint(text: str) -> None:
 
 
 ONE_COLUMN = r"\documentclass{article}"
+
+
 CVPR = (
     r"\documentclass[10pt,twocolumn]{article}\usepackage{times}"
     r"\usepackage[letterpaper,textwidth=6.875in,textheight=8.875in]{geometry}\setlength{\columnsep}{0.3125in}"
 )
 """The measures and the font of CVPR's style."""
+
+
 ICML = (
     r"\documentclass[10pt,twocolumn]{article}"
     r"\usepackage[letterpaper,textwidth=6.75in,textheight=9in]{geometry}\setlength{\columnsep}{0.25in}"

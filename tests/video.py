@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablate import registry, run
-from ablate.slots import Autoencoder
+from ablate.engine import build as run_engine_build
+from ablate.slots import registry
+from ablate.slots.training import Autoencoder
 
 ARMS: dict[str, dict[str, Any]] = {
     "A": {},
@@ -16,6 +17,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "E": {"temporal_conv": "grouped", "branch": "ktc", "context": {"level": "tmpe", "rates": [1, 2]}},
 }
 """The causal baseline, + GCConv, + KTC, + both, + TMPE."""
+
+
 IMAGE = {"image": True}
 """Settings of the image VAE that fills a half."""
 
@@ -35,7 +38,7 @@ def build(
 ) -> Any:
     """A small video model with weights of its own for each seed."""
     torch.manual_seed(seed)
-    vae: Autoencoder = run.build_model(recipe(model, **slots))
+    vae: Autoencoder = run_engine_build.build_model(recipe(model, **slots))
     registry.build("init", "scratch", {}, lambda name: seed + sum(name.encode()))(vae)
     return vae.to(dtype).eval()
 

@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+
+
 FORM = re.compile(r"\s*([\w/.-]+?)\s*(>=|<=|>|<)\s*(\S+)\s*")
 
 

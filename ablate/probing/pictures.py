@@ -5,13 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ablate import registry
-from ablate.data import DataSettings, Picture, heldout_side
-from ablate.sizes import Pixels, reduced_shape, resize, spread
+from ablate.data.prepare import heldout_side
+from ablate.data.resize import reduced_shape, resize, spread
+from ablate.slots import registry
+from ablate.slots.data import DataSettings, Picture, Pixels
 
 SIDE = 256
+
+
 CROPS = 4
 """Of each held-out photograph."""
+
+
 MOST = 64
 """Pictures of a folder that are looked at."""
 

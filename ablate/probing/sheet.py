@@ -9,17 +9,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.slots import COLOURS, Subject
-from components.measure import GREY_LEVELS, displayed
-from components.periodic import amplitude, fold, interior
+from ablate.components.shared.measure import GREY_LEVELS, displayed
+from ablate.components.shared.periodic import amplitude, fold, interior
+from ablate.slots.probe import COLOURS, Subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GAIN = 50
+
+
 GREEN = COLOURS.index((0, 128, 0))
+
+
 CROP = 128
+
+
 PERIODS = (2, 4, 8, 16, 32)
+
+
 REACH = 48
 """How far the profile goes from the border, px."""
 

@@ -14,23 +14,28 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ablate import checkpoint
-from ablate.released import ldm_file, ltx_file
-from ablate.run import build_model
-from ablate.slots import LOGVAR_RANGE, Autoencoder, Posterior
-from ablate.store import StageFolder
-from ablate.strict_yaml import nearest
-from ablate.video_slots import group_of
+from ablate.engine import checkpoint
+from ablate.engine.build import build_model
+from ablate.errors import nearest
+from ablate.released import ldm as ldm_file
+from ablate.released import ltx as ltx_file
+from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
+from ablate.slots.video import group_of
+from ablate.store.folders import StageFolder
 
 IMAGE_CLASSES = (
     "AsymmetricAutoencoderKL", "AutoencoderDC", "AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLHunyuanImage",
     "AutoencoderKLKVAE", "AutoencoderTiny", "VQModel",
 )  # fmt: skip
+
+
 VIDEO_CLASSES = (
     "AutoencoderKLCogVideoX", "AutoencoderKLCosmos", "AutoencoderKLHunyuanVideo", "AutoencoderKLLTX2Video",
     "AutoencoderKLLTXVideo", "AutoencoderKLMagvit", "AutoencoderKLQwenImage", "AutoencoderKLWan",
 )  # fmt: skip
 """Those that turn a clip of one frame into a clip of one frame."""
+
+
 TRIAL_SIDE = 128
 
 

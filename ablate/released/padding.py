@@ -11,10 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.released.load import Released
-from ablate.slots import Autoencoder
+from ablate.slots.training import Autoencoder
 
 Mode = Literal["zeros", "reflect", "replicate", "circular"]
+
+
 MODES: tuple[Mode, ...] = ("zeros", "reflect", "replicate", "circular")
+
+
 CLASSES = (
     "AsymmetricAutoencoderKL", "AutoencoderDC", "AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLHunyuanImage",
     "AutoencoderKLKVAE", "AutoencoderKLLTX2Video", "AutoencoderKLLTXVideo", "AutoencoderTiny", "VQModel",

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.store import whole
-from ablate.strict_yaml import nearest
-from analysis.figures import comparisons, lines
-from analysis.figures.style import COLUMN, Panel, compose, looks
-from analysis.results import Results
+from ablate.analysis.figures import comparisons, lines
+from ablate.analysis.figures.style import COLUMN, Panel, compose, looks
+from ablate.analysis.results import Results
+from ablate.errors import nearest
+from ablate.store.folders import whole
 
 FORMATS = ("pdf", "svg")
 

@@ -8,27 +8,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.design import Treatment, short_names, show
-from ablate.optimal import Optimal
-from ablate.registry import Metric
-from analysis.cells import unit
-from analysis.effects import Effect
-from analysis.factorial import crossed
-from analysis.figures.style import FAINT, INK, LEGEND_WRAP, LINES, MARKS, Panel, fold, legend, legend_columns
-from analysis.ranks import front
-from analysis.results import Results
-from analysis.tables import default_metrics
+from ablate.analysis.figures.style import FAINT, INK, LEGEND_WRAP, LINES, MARKS, Panel, fold, legend, legend_columns
+from ablate.analysis.results import Results
+from ablate.analysis.statistics.effects import Effect
+from ablate.analysis.statistics.factorial import crossed
+from ablate.analysis.statistics.ranks import front
+from ablate.analysis.tables.build import default_metrics
+from ablate.analysis.typeset.cells import unit
+from ablate.plan.labels import short_names, show
+from ablate.plan.treatments import Treatment
+from ablate.slots.settings import Metric
+from ablate.study.optimal import Optimal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BETTER = {"up": "higher is better", "down": "lower is better", "none": ""}
+
+
 ROW = 0.17
 """Height of a row of text, inches."""
+
+
 LETTER = 0.055
 """Width of a letter of a level's name, inches."""
+
+
 WRAP = 30
 """Characters of a treatment's name in a line beside axes."""
+
+
 NAMED = 8
 """Treatments of a front that a legend names."""
 

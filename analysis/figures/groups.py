@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from ablate.design import Treatment, short_names, show
-from analysis.figures.style import ABREAST
-from analysis.results import Results
+from ablate.analysis.figures.style import ABREAST
+from ablate.analysis.results import Results
+from ablate.plan.labels import short_names, show
+from ablate.plan.treatments import Treatment
 
 Key = tuple[str, str | None]
 """Title of a panel, and the factor by whose levels its treatments are named."""

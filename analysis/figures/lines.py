@@ -4,12 +4,22 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from analysis import curves
-from analysis.cells import arrow, unit
-from analysis.curves import Curve
-from analysis.figures.groups import Together, together
-from analysis.figures.style import FAINT, LEGEND_WRAP, LINES, MARKS, Panel, fold, legend, legend_columns, log_scale
-from analysis.results import Results
+from ablate.analysis.figures import curves
+from ablate.analysis.figures.curves import Curve
+from ablate.analysis.figures.groups import Together, together
+from ablate.analysis.figures.style import (
+    FAINT,
+    LEGEND_WRAP,
+    LINES,
+    MARKS,
+    Panel,
+    fold,
+    legend,
+    legend_columns,
+    log_scale,
+)
+from ablate.analysis.results import Results
+from ablate.analysis.typeset.cells import arrow, unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

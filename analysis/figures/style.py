@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 COLUMN = 3.25
 """Width of a column of a two-column paper, inches."""
+
+
 INK, FAINT = "#222222", "#9a9a9a"
+
+
 LOOKS: dict[str, Any] = {
     "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.linewidth": 0.6,
@@ -24,6 +28,8 @@ LOOKS: dict[str, Any] = {
     "svg.fonttype": "none",     # text stays text
     "svg.hashsalt": "ablate",   # the same figure is the same file
 }  # fmt: skip
+
+
 LINES = (
     "-",
     (0, (5, 2)),
@@ -34,9 +40,15 @@ LINES = (
     (0, (1, 2)),
     (0, (4, 4)),
 )
+
+
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
 ABREAST = len(LINES)
 """Lines beside the baseline's that one panel can hold."""
+
+
 ABREAST_CHARACTERS, LEGEND_WRAP = 36, 52
 """Characters of two names that fit beside each other in a legend as wide as a column, and of one alone."""
 

@@ -7,9 +7,9 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ablate import registry
-from ablate.strict_yaml import nearest
-from analysis.claims import Claim
+from ablate.analysis.statistics.claims import Claim
+from ablate.errors import nearest
+from ablate.slots import registry
 
 
 @dataclass(frozen=True)
@@ -37,5 +37,5 @@ def load(name: str) -> Paper:
     """A paper by name. Raises ValueError, with the nearest name, where there is none."""
     if name not in registry.papers():
         raise ValueError(f"unknown paper '{name}'{nearest(name, registry.papers())}")
-    paper: Paper = importlib.import_module(f"analysis.papers.{name}").PAPER
+    paper: Paper = importlib.import_module(f"ablate.analysis.papers.{name}").PAPER
     return paper

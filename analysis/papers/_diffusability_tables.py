@@ -1,9 +1,10 @@
 """Published figures on diffusability, each with its provenance: the paper's own, or a peer's; see `diffusability`."""
 
-from analysis.papers import Published
+from ablate.analysis.papers import Published
 
 OURS, PEER = "paper", "peer"
 """Whose a figure is; what is neither is in no table."""
+
 
 TABLES = {
     "abstract": Published(

@@ -1,14 +1,18 @@
 """What VIVAT says, and we ask, about padding and normalisation: corners (D) and droplets (E)."""
 
-from analysis.claims import Claim
+from ablate.analysis.statistics.claims import Claim
 
 PADDING, NORM, INTERPOLATION, REGULARIZER = "padding", "norm", "norm.interp", "regularizer"
+
 
 MANY_WITHOUT = (
     "The paper grants that many models pad with zeros and show no such frame. In short runs the excess differs much "
     "from seed to seed."
 )
+
+
 OURS_ABOUT_PADDING = "follows section 5.2, corner artifact, which names reflect everywhere alone"
+
 
 CORNER = tuple(
     Claim(
@@ -40,15 +44,19 @@ CORNER = tuple(
     )
 )  # fmt: skip
 
+
 SIGNS = (
     ("droplet/growth", "grow less from block to block of the decoder"),
     ("droplet/blob", "draw weaker spots into the picture"),
     ("droplet/act_maxmed", "stand out less among activations"),
 )
+
+
 MAY_NOT_FORM = (
     "Droplets may not form at all in short runs, and without them these numbers are those of the worst detail: look at "
     "droplet/incidence, over three seeds or more."
 )
+
 
 DROPLET = (
     *(

@@ -3,15 +3,25 @@
 Its length (A1), a last stage of tuning (A2, F) and the preparation of its pictures (C3).
 """
 
-from analysis.claims import Claim, Extreme
+from ablate.analysis.statistics.claims import Claim, Extreme
 
 STEPS = "stages.train.steps"
+
+
 FREEZE, TUNING_STEPS = "stages.tune.freeze", "stages.tune.steps"
+
+
 RESIZE = "data.resize"
 
+
 DECODER_ALONE = {FREEZE: "encoder", TUNING_STEPS: Extreme.MOST}
+
+
 WHOLE_MODEL = {FREEZE: "none", TUNING_STEPS: Extreme.MOST}
+
+
 NO_TUNING = {TUNING_STEPS: 0}
+
 
 TUNING = (
     *(
@@ -64,12 +74,18 @@ TUNING = (
     ),
 )
 
+
 DIRECT_CROP = (
     "The paper speaks of HD sources, whose crops are mere magnifications. Sources of few pixels, or sharp in every "
     "pixel, lose nothing by a direct crop. Held-out crops are reduced by bicubic in all treatments."
 )
+
+
 ALIASES = "Nearest neighbour leaves aliases, whose power may pass for detail: of the two metrics MTF50 is the fair one."
+
+
 BILINEAR = "Antialiased, bilinear is only a little softer than bicubic: little difference is to be expected."
+
 
 PREPROCESSING = tuple(
     Claim(
@@ -92,6 +108,7 @@ PREPROCESSING = tuple(
         ("f", "bilinear", "by bilinear", "blur/hf_hi", "more of the finest detail", BILINEAR),
     )
 )
+
 
 FINISH = (
     Claim(

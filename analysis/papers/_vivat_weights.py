@@ -1,10 +1,15 @@
 """What VIVAT says, and we ask, about loss weights: colour shift (A1), grid (B) and blur (C1, C2)."""
 
-from analysis.claims import Claim
+from ablate.analysis.statistics.claims import Claim
 
 KL, ADVERSARIAL, PERCEPTUAL = "loss.kl", "loss.adversarial", "loss.perceptual"
+
+
 BREAKDOWN = "At such weights training may break down and hide the grid behind other errors: look at PSNR."
+
+
 UNKNOWN_THRESHOLD = "The paper does not say from where on a weight is too large: this one may still be small enough."
+
 
 COLOR = (
     Claim(
@@ -42,6 +47,7 @@ COLOR = (
         caveat="A shift that does not grow with the weight would point to another cause.",
     ),
 )
+
 
 GRID = (
     Claim(
@@ -159,6 +165,7 @@ GRID = (
         caveat="Speaks of LPIPS only where the features are those of LPIPS, not of random weights.",
     ),
 )
+
 
 BLUR = (
     Claim(

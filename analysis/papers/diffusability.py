@@ -13,18 +13,31 @@ Claims: S about the strength of SE (figure 4), C about channels (figure 2), K ab
 for as many steps without the term. LWD's table lacks that control; EQ-VAE's has it, and it matters (see the tables).
 """
 
-from analysis.claims import Claim, Direction, Extreme, Levels
-from analysis.papers import Paper
-from analysis.papers._diffusability_tables import TABLES
+from ablate.analysis.papers import Paper
+from ablate.analysis.papers._diffusability_tables import TABLES
+from ablate.analysis.statistics.claims import Claim, Direction, Extreme, Levels
 
 SE, STRENGTH = "regularizer", "regularizer.strength"
+
+
 STRONG, CONTROL = {SE: "se", STRENGTH: Extreme.MOST}, {SE: "se", STRENGTH: Extreme.LEAST}
+
+
 CHANNELS, KL = "model.latent_channels", "loss.kl"
+
+
 FIGURE_1, FIGURE_2, FIGURE_3, FIGURE_4, FIGURE_5 = (f"figure {n}" for n in range(1, 6))
 
+
 SMOOTH_IS_EASY = "A blurred or collapsed latent is smooth as well: look at psnr and health/active_dims."
+
+
 SHORT = "The paper tunes a published autoencoder for 10,000 steps and more; strengths there are not known to us."
+
+
 ALREADY_SMOOTH = "Where the latent is smoother than the pictures to begin with, there is no gap for the term to close."
+
+
 SMALL = "A small generator on few pictures, by random features: no FID. The paper's gain is 19 % in FID of DiT-XL/2."
 
 
@@ -90,6 +103,7 @@ SCALE_EQUIVARIANCE = (
     ),
 )  # fmt: skip
 
+
 GENERATION = (
     _claim(
         "G1a", "A diffusion transformer learns latents under SE faster: the curve of its distance lies lower.",
@@ -115,6 +129,7 @@ GENERATION = (
     ),
 )  # fmt: skip
 
+
 BOTTLENECK = (
     _claim(
         "C1a", "High frequencies of the latent increase with its channels.",
@@ -132,6 +147,7 @@ BOTTLENECK = (
         "In short runs the channels may not be used: look at health/active_dims.", ours=True,
     ),
 )  # fmt: skip
+
 
 POSTERIOR = (
     _claim(
@@ -156,7 +172,10 @@ POSTERIOR = (
     ),
 )  # fmt: skip
 
+
 TUNED = "stages.tune.steps"
+
+
 VARIANTS: dict[str, Levels] = {
     "none": {SE: "none", TUNED: 150},
     "se": {SE: {"level": "se", "strength": 0.25}, TUNED: 129},
@@ -166,8 +185,13 @@ VARIANTS: dict[str, Levels] = {
     "hf_penalty": {SE: {"level": "hf_penalty", "strength": 0.1, "block": 4}, TUNED: 150},
 }
 """The treatments of study `se_variants`: each tuned for as many steps as cost what 150 without a term do."""
+
+
 NAMES = {"se": "SE", "chf": "A cut of high frequencies", "eq": "EQ-VAE", "hf_penalty": "A price on high frequencies"}
+
+
 EQUAL_COMPUTE = "At equal compute; at equal steps the dearer terms would have more."
+
 
 KINDS = (
     *(
@@ -215,5 +239,8 @@ KINDS = (
     ),
 )  # fmt: skip
 
+
 CLAIMS = (*SCALE_EQUIVARIANCE, *GENERATION, *BOTTLENECK, *POSTERIOR, *KINDS)
+
+
 PAPER = Paper("Diffusability", "Skorokhodov et al., 2025, arXiv 2502.14831", TABLES, CLAIMS)

@@ -11,20 +11,39 @@ piece, where norms look at one pixel only, is no comparison of treatments: the t
 
 from collections.abc import Iterator
 
-from analysis.claims import Claim, Direction, Extreme, Levels, Named
-from analysis.papers import Paper, Published
+from ablate.analysis.papers import Paper, Published
+from ablate.analysis.statistics.claims import Claim, Direction, Extreme, Levels, Named
 
 ABLATION, FIGURE_1A, FIGURE_1B = "ablation study", "figure 1a", "figure 1b"
+
+
 NOTE = "As a secondary note gives it."
 
+
 CONV, BRANCH, CONTEXT = "temporal_conv", "branch", "context"
+
+
 A: Levels = {CONV: "causal", BRANCH: "single", CONTEXT: "none"}
+
+
 B = {**A, CONV: "grouped"}
+
+
 C = {**A, BRANCH: "ktc"}
+
+
 D = {**B, BRANCH: "ktc"}
+
+
 TMPE = Named("tmpe")  # whose rates are to suit the size of the clips
+
+
 E = {**D, CONTEXT: TMPE}
+
+
 ARMS = {"A": A, "B": B, "C": C, "D": D, "E": E}
+
+
 NAMES = {
     "A": "a causal convolution",
     "B": "GCConv",
@@ -32,7 +51,10 @@ NAMES = {
     "D": "GCConv with KTC",
     "E": "GCConv with KTC and TMPE",
 }
+
+
 IMAGE_CHANNELS, IMAGE_STEPS = "stages.image.model.latent_channels", "stages.image.steps"
+
 
 ROWS: dict[str, tuple[float, float, float]] = {
     "A": (31.29, 0.9042, 0.05233),
@@ -41,10 +63,17 @@ ROWS: dict[str, tuple[float, float, float]] = {
     "D": (32.12, 0.9145, 0.04744),
     "E": (32.24, 0.9158, 0.04725),
 }
+
+
 PARAMETERS = {"A": 127, "B": 127, "C": 104, "D": 104, "E": 107}
+
+
 METRICS = {"psnr": "PSNR", "ssim": "SSIM"}
 
+
 OWN_SET = "The set of videos is not named. Single changes also change the size: KTC has fewer parameters than A."
+
+
 STEPS = {
     "A1": ("B", "A", "Grouped causal convolutions alone improve reconstructions."),
     "A2": ("C", "A", "The keyframe branch alone, started from the image VAE of half the channels, improves them."),
@@ -77,6 +106,8 @@ KEY_STEP = (
     "With a keyframe branch other layers draw the first frame of a group, which makes a step of its own; which frame "
     "the start keeps moves the gap as well. Blurrier models have smaller gaps: look at PSNR."
 )
+
+
 ZEROS_BEHIND = (
     "The last frame of a group has zeros behind it in grouped convolutions, so that it need not be the best of them. "
     "How an image VAE is inflated moves the skew too."
@@ -122,6 +153,7 @@ EVEN = (
     ),
 )  # fmt: skip
 
+
 MOTION = (
     _claim(
         "F1", "Grouped convolutions flicker less on clips that stand still.",
@@ -141,10 +173,19 @@ MOTION = (
     ),
 )  # fmt: skip
 
+
 STARTED = {IMAGE_STEPS: Extreme.MOST}
+
+
 FROM_ALL: Levels = {BRANCH: "single", **STARTED}
+
+
 FROM_HALF: Levels = {BRANCH: "single", IMAGE_CHANNELS: Extreme.LEAST, **STARTED}
+
+
 KEYFRAMES: Levels = {BRANCH: "ktc", **STARTED}  # which fills its halves from half of the channels
+
+
 START = (
     *(
         _claim(
@@ -174,7 +215,10 @@ START = (
     ),
 )  # fmt: skip
 
+
 FRAMES = ("F1", "F2", "F3", "F4")
+
+
 TABLES = {
     "ablation": Published(
         "Ablation of the parts at 4 latent channels",
@@ -257,5 +301,8 @@ TABLES = {
     ),
 }
 
+
 CLAIMS = (*_ablation(), *EVEN, *MOTION, *START)
+
+
 PAPER = Paper("IV-VAE", "Wu et al., 2025, arXiv 2411.06449", TABLES, CLAIMS)

@@ -18,35 +18,70 @@ patches, F about the frame around the picture. S1, S2, S4 and R say which up-sam
 on grids (B) speak of loss weights alone.
 """
 
-from analysis.claims import Claim, Direction, Levels
-from analysis.papers import Paper, Published
+from ablate.analysis.papers import Paper, Published
+from ablate.analysis.statistics.claims import Claim, Direction, Levels
 
 SUGGESTED, SEEN = "section Suggested directions", "section What we see"
 
+
 ON_CONSTANTS = "grid/const_fold", "on constant colours"
+
+
 ALIKE = "grid/nat_z", "alike in all natural images"
+
+
 ANY = "grid/comb_db", "in natural images, alike in all or not"
+
+
 IN_WEIGHTS = "grid/polyphase", "in the weights, without any picture"
 
+
 TRANSPOSED, SUB_PIXEL = {"upsample": "transposed_conv"}, {"upsample": "pixel_shuffle"}
+
+
 BLURRED, STRIDED = {"downsample": {"level": "blur_pool", "taps": 3}}, {"downsample": "strided_conv"}
+
+
 THROUGHOUT = {"upsample": "alias_free", "downsample": "alias_free", "model.activation": "filtered_silu"}
+
+
 NOWHERE = {"upsample": "nearest_conv", "downsample": "strided_conv", "model.activation": "silu"}
+
+
 CONV, VIT = {"model": "image_kl"}, {"model": "patch_vit"}
+
+
 PATCH_4 = {"model": {"level": "image_kl", "patch": 4, "channels": [40]}}
+
+
 SHOWS = 0.25
 """Grey levels of a grid on constants from which on it shows."""
+
 
 CANNOT_FAIL = (
     "Nothing else is possible: it doubles a constant to the same constant with any weights, save for what zero padding "
     "brings in from the border. The claims on natural images decide."
 )
+
+
 AT_THE_START = "The initialisation makes equal phases, and nothing in training keeps them so."
+
+
 LOSSES_TOO = "Losses draw grids as well, whatever the up-sampler: where neither side has one, this is inconclusive."
+
+
 EVEN_OVERLAP = "The transposed convolution has 4 taps here, which overlap evenly; the report speaks of uneven overlap."
+
+
 HALF_OF_IT = "Half of the design: the non-linearities are not filtered, and the other direction is as it was."
+
+
 DECODERS_DRAW = "The filter is in the encoder, and what draws a grid is the decoder: there may be none to lower."
+
+
 NOT_ITS_OWN = "The report would have it replace transposed convolutions, of which LTX has none."
+
+
 SAME_SIZE = "The two are of equal stride and about equal size, and different in all else."
 
 
@@ -93,6 +128,7 @@ RESIZE = (
     ),
 )  # fmt: skip
 
+
 ICNR = (
     *_claims(
         "S2a", "A sub-pixel convolution that starts with equal phases draws less of a grid than a transposed one",
@@ -117,6 +153,7 @@ ICNR = (
     ),
 )  # fmt: skip
 
+
 BLUR_POOL = (
     *_claims(
         "S3a", "An encoder that blurs before it drops pixels leaves less of a grid",
@@ -136,6 +173,7 @@ BLUR_POOL = (
         caveat="Blurrier reconstructions change less as well: look at blur/mtf50.",
     ),
 )  # fmt: skip
+
 
 ALIAS_FREE = (
     *_claims(
@@ -178,6 +216,7 @@ ALIAS_FREE = (
     ),
 )  # fmt: skip
 
+
 PATCH_VIT = (
     *_claims(
         "S5a", "A transformer over patches draws less of a grid than a decoder with sub-pixel convolutions",
@@ -214,6 +253,7 @@ PATCH_VIT = (
     ),
 )  # fmt: skip
 
+
 SKIP = _claims(
     "R1a", "Beside a skip that doubles to the nearest, a sub-pixel convolution draws less of a grid",
     {"upsample": "nearest_residual"}, SUB_PIXEL,
@@ -224,6 +264,7 @@ SKIP = _claims(
     source="ours: LTX-2.0's decoder has this skip, LTX-2.3's has not", ours=True,
 )  # fmt: skip
 
+
 PATCHES = _claims(
     "P1a", "A decoder that ends in patches of 4 px draws more of a grid than one that resizes to the end",
     PATCH_4, CONV,
@@ -233,6 +274,7 @@ PATCHES = _claims(
     },
     direction="A above B", source=f"follows {SEEN}: the period is that of LTX's patches", ours=True,
 )  # fmt: skip
+
 
 FRAME = (
     Claim(
@@ -253,6 +295,7 @@ FRAME = (
         direction="A above B", source=f"ours, about {SEEN}", ours=True,
     ),
 )  # fmt: skip
+
 
 TABLES = {
     "figures": Published(
@@ -278,5 +321,8 @@ TABLES = {
     ),
 }
 
+
 CLAIMS = (*RESIZE, *ICNR, *BLUR_POOL, *ALIAS_FREE, *PATCH_VIT, *SKIP, *PATCHES, *FRAME)
+
+
 PAPER = Paper("LTX-2 grid report", "AmitMY, 2026, Lightricks/LTX-2, issue 202", TABLES, CLAIMS)

@@ -13,13 +13,16 @@ section 5.2 that comes in later, as the remedy for droplets. No claim decides th
 a study holds, so one that varies the norm beside other factors answers for both bases.
 """
 
-from analysis.papers import Paper, Published
-from analysis.papers._vivat_layers import CORNER, DROPLET
-from analysis.papers._vivat_training import FINISH, PREPROCESSING, TUNING
-from analysis.papers._vivat_weights import BLUR, COLOR, GRID
+from ablate.analysis.papers import Paper, Published
+from ablate.analysis.papers._vivat_layers import CORNER, DROPLET
+from ablate.analysis.papers._vivat_training import FINISH, PREPROCESSING, TUNING
+from ablate.analysis.papers._vivat_weights import BLUR, COLOR, GRID
 
 DATASETS = ("ImageNet 256x256", "ImageNet 512x512", "MS COCO 2017 Test 512x512", "FFHQ 1024x1024")
+
+
 NAMES = "DC-VAE is the paper's name for the deep compression autoencoder, DC-AE."
+
 
 TABLES = {
     "1 PSNR": Published(
@@ -85,5 +88,8 @@ TABLES = {
     ),
 }
 
+
 CLAIMS = (*COLOR, *TUNING, *GRID, *BLUR, *PREPROCESSING, *CORNER, *DROPLET, *FINISH)
+
+
 PAPER = Paper("VIVAT", "Novitskiy et al., 2025, arXiv 2506.07863", TABLES, CLAIMS)

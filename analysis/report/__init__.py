@@ -8,17 +8,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ablate.store import whole
-from analysis import emit_html
-from analysis.answer import answer
-from analysis.figures import KINDS, panels
-from analysis.figures.style import COLUMN, Panel, compose, looks
-from analysis.report import facts, pictures
-from analysis.results import Results
-from analysis.tables import default_metrics
+from ablate.analysis.figures import KINDS, panels
+from ablate.analysis.figures.style import COLUMN, Panel, compose, looks
+from ablate.analysis.report import facts, pictures
+from ablate.analysis.report.answer import answer
+from ablate.analysis.results import Results
+from ablate.analysis.tables.build import default_metrics
+from ablate.analysis.typeset import html as emit_html
+from ablate.store.folders import whole
 
 FOREST = 4.6
 """Width of the plot of all effects, inches."""
+
+
 FIGURES = {
     "interaction": ("Interactions", "Means over seeds and over the levels of all other factors."),
     "pareto": ("Trade-off", "A point per treatment; the front holds those that none beats in both metrics."),
@@ -31,6 +33,8 @@ FIGURES = {
     "curves": ("Training loss", ""),
 }
 """Kinds of figures besides the effects: heading and explanation."""
+
+
 BANDS = "Mean over seeds; the band is one standard deviation to each side."
 
 
@@ -46,7 +50,7 @@ def page(results: Results) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("analysis.report", "."),
+        loader=PackageLoader("ablate.analysis.report", "."),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     parts = {**_findings(results), **_drawings(results), **_circumstances(results)}
@@ -127,4 +131,4 @@ def _svg(panel: Panel, width: float, label: str) -> str:
 
 
 def _part(name: str) -> str:
-    return files("analysis.report").joinpath(name).read_text(encoding="utf-8")
+    return files("ablate.analysis.report").joinpath(name).read_text(encoding="utf-8")

@@ -6,12 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablate.design import show
-from ablate.store import Record, read_json
-from ablate.trials import Trial, planned_steps
-from analysis.results import Results
+from ablate.analysis.results import Results
+from ablate.plan.labels import show
+from ablate.plan.tree import planned_steps
+from ablate.plan.trials import Trial
+from ablate.store.folders import read_json
+from ablate.store.record import Record
 
 HOUR = 3600.0
+
+
 LOST = ("failed", "diverged")
 
 

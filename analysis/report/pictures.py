@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.cells import numeral, unit
-from analysis.results import Results
+from ablate.analysis.results import Results
+from ablate.analysis.typeset.cells import numeral, unit
 
 Pixels = NDArray[np.uint8]
+
+
 SHEET = "reconstruction.png"
 """Probe `reconstruction` leaves it: sources on the left, reconstructions on the right, a square per picture."""
 

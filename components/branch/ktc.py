@@ -12,11 +12,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from ablate.video_slots import Branch, Past, TemporalConv, cat_frames, split_first
-from components.branch.single import Single
-from components.frames import DoubleTime, FrameConv, HalveTime, TwinConv
+from ablate.components.branch.single import Single
+from ablate.components.shared.frames import DoubleTime, FrameConv, HalveTime, TwinConv
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
+from ablate.slots.video import Branch, Past, TemporalConv, cat_frames, split_first
 
 
 class Config(Settings):

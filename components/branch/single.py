@@ -4,10 +4,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from ablate.video_slots import Branch, Past, TemporalConv
-from components.frames import DoubleTime, FrameConv, HalveTime
+from ablate.components.shared.frames import DoubleTime, FrameConv, HalveTime
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
+from ablate.slots.video import Branch, Past, TemporalConv
 
 
 class Config(Settings):

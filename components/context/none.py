@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from ablate.video_slots import Context
-from components.frames import FrameConv
+from ablate.components.shared.frames import FrameConv
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
+from ablate.slots.video import Context
 
 
 class Config(Settings):

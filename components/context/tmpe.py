@@ -9,10 +9,10 @@ the coarsest level is to see so far that it finds both of its ends.
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from ablate.video_slots import Context
-from components.frames import AtrousConvs
+from ablate.components.shared.frames import AtrousConvs
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
+from ablate.slots.video import Context
 
 
 class Config(Settings):

@@ -9,8 +9,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ablate.data import DataSettings, Picture, Split, check_pictures, read_rgb
-from components.files import Source
+from ablate.components.data._files import Source
+from ablate.data.prepare import check_pictures, read_rgb
+from ablate.slots.data import DataSettings, Picture, Split
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 

@@ -14,12 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from ablate.data import DataSettings, Picture, Pixels, Split
+from ablate.data.prepare import Pixels
+from ablate.slots.data import DataSettings, Picture, Split
 
 Floats = NDArray[np.float32]
+
+
 COVERAGE = 3.0  # mean number of leaves over a point; exp(-3) = 5 % of the backdrop remains visible
+
+
 TEXTURED_FROM = 2.0  # radius in px
+
+
 GRATED_FROM, GRATED_SHARE = 6.0, 0.05
+
+
 GRATING_PERIODS = (2.5, 8.0)  # px
 
 

@@ -18,14 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
-from ablate.corpus import Motion
-from ablate.data import ClipSettings, Picture, Split
-from ablate.sizes import Pixels
+from ablate.slots.data import ClipSettings, Motion, Picture, Pixels, Split
 
 Floats = NDArray[np.float64]
+
+
 HARDNESS = 3.0  # of edges: slope of their logistic profile, 1/px
+
+
 ALONE = 0.99  # cover from which on a surface counts as the only one in a pixel
+
+
 LEAVES, LEAF_WAVES = 12, 32
+
+
 FLAT_DISCS, FIELD_WAVES = 2, 6
 
 

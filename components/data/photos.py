@@ -12,9 +12,12 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from ablate.data import DataSettings, Picture, Split, check_pictures, read_rgb
+from ablate.data.prepare import check_pictures, read_rgb
+from ablate.slots.data import DataSettings, Picture, Split
 
 FOLDERS = {"skimage": "data", "sklearn": "datasets/images", "matplotlib": "mpl-data/sample_data"}
+
+
 PHOTOS: dict[Split, list[tuple[str, str]]] = {
     "train": [
         ("skimage", "chelsea.png"),

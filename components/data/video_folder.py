@@ -13,9 +13,10 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from ablate.data import ClipSettings, Misfit, Picture, Split, check_pictures
-from ablate.sizes import Pixels, Resize, resize
-from components.files import Source
+from ablate.components.data._files import Source
+from ablate.data.prepare import Misfit, check_pictures
+from ablate.data.resize import resize
+from ablate.slots.data import ClipSettings, Picture, Pixels, Resize, Split
 
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
 

@@ -1,7 +1,7 @@
 """No discriminator; goes with an adversarial weight of 0."""
 
-from ablate.registry import Settings
-from ablate.slots import Discriminator
+from ablate.slots.settings import Settings
+from ablate.slots.training import Discriminator
 
 
 class Config(Settings):

@@ -14,10 +14,12 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.registry import Settings, added
-from ablate.slots import Discriminator
+from ablate.slots.settings import Settings, added
+from ablate.slots.training import Discriminator
 
 MAX_MULTIPLE = 8
+
+
 DECAY = 0.99
 """Of LeCam's moving averages, as its authors set it."""
 

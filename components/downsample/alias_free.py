@@ -7,10 +7,10 @@ non-linearity is not part of this slot.
 
 from torch import Tensor, nn
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from components.layers import Conv2d
-from components.resample import half_band, halve
+from ablate.components.shared.layers import Conv2d
+from ablate.components.shared.resample import half_band, halve
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

@@ -8,10 +8,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from components.layers import Conv2d
-from components.resample import binomial, halve
+from ablate.components.shared.layers import Conv2d
+from ablate.components.shared.resample import binomial, halve
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

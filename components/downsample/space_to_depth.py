@@ -8,9 +8,9 @@ other way round, so that any number of channels will do.
 
 from torch import Tensor, nn
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from components.layers import Conv2d
+from ablate.components.shared.layers import Conv2d
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

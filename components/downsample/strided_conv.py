@@ -6,9 +6,9 @@ and the grid moves by half a pixel.
 
 from torch import Tensor, nn
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from components.layers import Conv2d
+from ablate.components.shared.layers import Conv2d
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

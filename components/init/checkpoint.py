@@ -14,12 +14,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ablate.registry import Settings
-from ablate.slots import Autoencoder, Initializer, SeedOf
-from components.init import scratch
+from ablate.components.init import scratch
+from ablate.slots.settings import Settings
+from ablate.slots.training import Autoencoder, Initializer, SeedOf
 
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Layers of attention, as diffusers called them up to 0.16; as checkpoints of Stable Diffusion still do."""
+
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 

@@ -21,14 +21,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ablate.registry import Settings
-from ablate.slots import Autoencoder
-from components.frames import AtrousConvs, DoubleTime, HalveTime
-from components.init import scratch
-from components.layers import GroupNorm, RMSNorm
+from ablate.components.init import scratch
+from ablate.components.shared.frames import AtrousConvs, DoubleTime, HalveTime
+from ablate.components.shared.layers import GroupNorm, RMSNorm
+from ablate.slots.settings import Settings
+from ablate.slots.training import Autoencoder
 
 SIDES = {"spatial": (0,), "temporal": (1,)}
 """Convolutions of one half, by the last word of their names."""
+
+
 MOMENTS = {"encoder.conv_out", "quant_conv"}
 """Convolutions whose channels are means and log-variances."""
 

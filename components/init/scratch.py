@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ablate.registry import Settings
-from ablate.slots import Initializer
+from ablate.slots.settings import Settings
+from ablate.slots.training import Initializer
 
 
 class Config(Settings):

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import Tensor
 
-from ablate.registry import Settings, added
-from ablate.slots import Step, Term
+from ablate.slots.settings import Settings, added
+from ablate.slots.training import Step, Term
 
 
 class Config(Settings):

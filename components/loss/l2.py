@@ -4,8 +4,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.registry import Settings
-from ablate.slots import Step, Term
+from ablate.slots.settings import Settings
+from ablate.slots.training import Step, Term
 
 
 class Config(Settings):

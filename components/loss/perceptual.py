@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.registry import Settings
-from ablate.slots import Step, Term
-from components.layers import pictures
+from ablate.components.shared.layers import pictures
+from ablate.slots.settings import Settings
+from ablate.slots.training import Step, Term
 
 
 class Config(Settings):

@@ -18,10 +18,10 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.registry import Settings, added
-from ablate.slots import LOGVAR_RANGE, Autoencoder, Parts, Posterior
-from components.layers import Conv2d
-from components.resample import filtered_silu
+from ablate.components.shared.layers import Conv2d
+from ablate.components.shared.resample import filtered_silu
+from ablate.slots.settings import Settings, added
+from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Parts, Posterior
 
 
 class Config(Settings):

@@ -23,12 +23,14 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.registry import Settings
-from ablate.slots import LOGVAR_RANGE, Autoencoder, Parts, Posterior
-from components.layers import Conv2d
+from ablate.components.shared.layers import Conv2d
+from ablate.slots.settings import Settings
+from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Parts, Posterior
 
 SLOWEST = 100
 """How many times slower than the fastest pair of channels the slowest turns, about (Heo et al. again)."""
+
+
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine of `angles`."""
 

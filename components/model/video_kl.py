@@ -22,12 +22,12 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.registry import Settings, added
-from ablate.slots import LOGVAR_RANGE, Autoencoder, Posterior
-from ablate.video_slots import Past, VideoParts, group_of
-from components.frames import FrameConv
-from components.layers import GroupNorm, pad_zeros
-from components.video_blocks import Attention, Down, Level, Middle, Up
+from ablate.components.model._video_blocks import Attention, Down, Level, Middle, Up
+from ablate.components.shared.frames import FrameConv
+from ablate.components.shared.layers import GroupNorm, pad_zeros
+from ablate.slots.settings import Settings, added
+from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
+from ablate.slots.video import Past, VideoParts, group_of
 
 
 class Config(Settings):

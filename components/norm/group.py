@@ -3,8 +3,8 @@
 from pydantic import PositiveInt
 from torch import nn
 
-from ablate.registry import Settings
-from components.layers import GroupNorm
+from ablate.components.shared.layers import GroupNorm
+from ablate.slots.settings import Settings
 
 
 class Config(Settings):

@@ -7,8 +7,8 @@ that does, whatever the other half holds.
 
 from torch import nn
 
-from ablate.registry import Settings
-from components.layers import RMSNorm
+from ablate.components.shared.layers import RMSNorm
+from ablate.slots.settings import Settings
 
 
 class Config(Settings):

@@ -10,8 +10,8 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from ablate.registry import Settings, added
-from components.layers import GroupNorm
+from ablate.components.shared.layers import GroupNorm
+from ablate.slots.settings import Settings, added
 
 
 class Config(Settings):

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ablate.registry import Settings, added
-from ablate.slots import Padding
+from ablate.slots.settings import Settings, added
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

@@ -8,8 +8,8 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.registry import Settings, added
-from ablate.slots import Padding
+from ablate.slots.settings import Settings, added
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

@@ -3,9 +3,9 @@
 VIVAT (arXiv 2506.07863, section 4) names it as the cause of its "corner artifact", a blurred frame around the picture.
 """
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from components.layers import pad_zeros
+from ablate.components.shared.layers import pad_zeros
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

@@ -16,10 +16,10 @@ of a group is drawn by other layers, as by IV-VAE's keyframe branch, a gap is no
 import torch
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.measure import GREY_LEVELS, displayed, per_frame
-from components.periodic import TINY
+from ablate.components.shared.measure import GREY_LEVELS, displayed, per_frame
+from ablate.components.shared.periodic import TINY
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("balance/gap", "dB", "down", "squared error at the worst position of a group over that at the best"),
@@ -34,8 +34,14 @@ METRICS = (
         for p in (1, 2, 3, 4)
     ),
 )
+
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
 ROUNDING = 1 / 12 / GREY_LEVELS**2
+
+
 DRAWS = 999
 
 

@@ -13,10 +13,10 @@ import math
 import torch
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.measure import GREY_LEVELS
-from components.spectrum import Spectra, luma, radial_spectra
+from ablate.components.probe._spectrum import Spectra, luma, radial_spectra
+from ablate.components.shared.measure import GREY_LEVELS
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("blur/mtf50", "cycles/px", "up", "frequency at which half the modulation is left; 0.5 at most", decimals=3),
@@ -26,9 +26,17 @@ METRICS = (
     Metric("blur/slope", "1", "target", "slope of the log-log spectrum, less the source's; negative: blur"),
     Metric("blur/edge_px", "px", "target", "10-90 % rise of a slanted edge, less its own; images of 32 px or more"),
 )
+
+
 SLANT = math.radians(5)
+
+
 EDGE_SIGMA = 0.5  # px
+
+
 CONTRAST = 0.5
+
+
 PER_PIXEL = 4  # samples of the edge's profile
 
 

@@ -14,9 +14,9 @@ even depth reads 0. The frame that VIVAT shows is a blur: detail is the variance
 import torch
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.measure import GREY_LEVELS
+from ablate.components.shared.measure import GREY_LEVELS
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("border/excess_b4", "gl", "target", "extra absolute error in the outer 4 px when they are a border"),
@@ -32,6 +32,8 @@ METRICS = (
         "border/hf_ratio", "1", "target", "detail left in the band when it is a border, over the middle's", target=1.0
     ),
 )
+
+
 FLOOR = 0.01  # gl added to both sides of a ratio: where cropping changes nothing, it reads 1
 
 

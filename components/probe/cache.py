@@ -9,9 +9,9 @@ and is dropped. The chunk is decoded by itself, so that nothing else of the past
 import torch
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from ablate.video_slots import Chunked
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
+from ablate.slots.video import Chunked
 
 METRICS = (
     Metric("cache/error", "gl", "down", "largest difference from the whole clip, with remembered frames", decimals=4),

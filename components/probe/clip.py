@@ -11,9 +11,9 @@ the more the frames differ (Jensen).
 import torch
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.measure import Picture, displayed, enlarged, per_frame, psnr, ssim
+from ablate.components.shared.measure import Picture, displayed, enlarged, per_frame, psnr, ssim
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("clip/psnr_rest", "dB", "up", "PSNR of the frames after the first, mean of their values"),
@@ -23,8 +23,14 @@ METRICS = (
     Metric("clip/ssim_rest", "1", "up", "structural similarity of the frames after the first", decimals=4),
     Metric("clip/ssim_first", "1", "up", "the same of the first frame", decimals=4),
 )
+
+
 STRIP_FRAMES, STRIP_CLIPS = 9, 2
+
+
 STRIP_SIDE = 64
+
+
 ERROR_GAIN = 8
 
 

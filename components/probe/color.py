@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.cielab import ciede2000, srgb_to_lab
-from components.measure import GREY_LEVELS, displayed, gaussian_blur
+from ablate.components.probe._cielab import ciede2000, srgb_to_lab
+from ablate.components.shared.measure import GREY_LEVELS, displayed, gaussian_blur
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("color/dE00", "dE00", "down", "colour difference between an image's mean colours"),
@@ -38,7 +38,11 @@ METRICS = (
     Metric("color/offset_b", "gl", "target", "the same, blue"),
     Metric("color/dE00_const", "dE00", "down", "colour difference on constant pictures, mean of 28 colours"),
 )
+
+
 CHEAP = True
+
+
 LOW_SIGMA = 8.0
 
 

@@ -24,14 +24,14 @@ import torch
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
-from ablate.registry import Metric, Settings, added
-from ablate.slots import Findings, Probe, Subject
-from components.chart import Line, chart
-from components.distance import RandomFeatures, frechet, kernel_distance, sliced_wasserstein
-from components.flow import Budget, learn, sample
-from components.inception import Inception
-from components.measure import Picture, displayed, sheet
-from components.probe.spectrum import BLOCK, log_profile
+from ablate.components.probe._chart import Line, chart
+from ablate.components.probe._distance import RandomFeatures, frechet, kernel_distance, sliced_wasserstein
+from ablate.components.probe._flow import Budget, learn, sample
+from ablate.components.probe._inception import Inception
+from ablate.components.probe.spectrum import BLOCK, log_profile
+from ablate.components.shared.measure import Picture, displayed, sheet
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings, added
 
 METRICS = (
     Metric("diff/fd", "1", "down", "Fréchet distance of generated from real pictures, random features; no FID"),
@@ -50,7 +50,11 @@ METRICS = (
         "diff/tokens", "1", "none", "tokens of the transformer, to be equal where treatments are compared", decimals=0
     ),
 )
+
+
 COSTLY = True
+
+
 BUDGETS = {
     "cpu": Budget(
         width=64, depth=4, heads=4, batch=48, lr=2e-3, warmup=20, ema=0.98, evaluate=(40, 80, 160, 320), euler=10
@@ -60,9 +64,15 @@ BUDGETS = {
         evaluate=(100, 300, 1000, 3000, 10000), euler=40,
     ),
 }  # fmt: skip
+
+
 LEARNT = 4
 """Crops to learn from, over pictures in a set that is compared."""
+
+
 SEEDS = {"learnt": 1, "real": 2, "other": 3}
+
+
 TINY = 1e-12
 
 

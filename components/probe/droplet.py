@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.measure import GREY_LEVELS, PICTURE_SIDE, Picture, enlarged, gaussian_blur
+from ablate.components.shared.measure import GREY_LEVELS, PICTURE_SIDE, Picture, enlarged, gaussian_blur
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("droplet/act_maxmed", "1", "down", "largest norm over the median norm, in the worst block of the decoder"),
@@ -38,10 +38,20 @@ METRICS = (
     ),
     Metric("droplet/incidence", "1", "down", "share of images with a droplet: blob and blob_over_median above 25"),
 )
+
+
 ALARM = 25  # gl, and the ratio
+
+
 RESIDUAL_GAIN = 8
+
+
 BINS = 8
+
+
 FLOOR = 0.01  # gl added to both sides of a ratio: where nothing differs, it reads 1
+
+
 TINY = torch.finfo(torch.float32).tiny  # makes 0/0 one, and changes no other ratio
 
 

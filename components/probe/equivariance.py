@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.latents import factor, some
-from components.measure import sheet
+from ablate.components.probe._latents import factor, some
+from ablate.components.shared.measure import sheet
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("equi/dec_scale2", "1", "down", "decoder: error of decoding the latent at half its size", decimals=3),
@@ -36,9 +36,14 @@ METRICS = (
     Metric("equi/enc_rot90", "1", "down", "the same for a rotation by 90 degrees", decimals=3),
     Metric("equi/enc_shift", "1", "down", "the same for a move by one stride, as a control", decimals=3),
 )
+
+
 LEAST = 4
 """Positions along the side of a scaled latent: fewer, and models see little but their padding."""
+
+
 TINY = torch.finfo(torch.float64).tiny
+
 
 Transform = Callable[[Tensor], Tensor]
 

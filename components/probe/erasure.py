@@ -14,12 +14,12 @@ more coefficients. A model that blurs has little to lose: read the numbers with 
 import torch
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.chart import Line, chart
-from components.dct import chop
-from components.latents import factor, some
-from components.measure import Picture, displayed, psnr, sheet
+from ablate.components.probe._chart import Line, chart
+from ablate.components.probe._latents import factor, some
+from ablate.components.shared.dct import chop
+from ablate.components.shared.measure import Picture, displayed, psnr, sheet
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("erase/drop", "dB", "down", "PSNR lost by erasing 10 to 90 % of the latent's high frequencies, mean"),
@@ -28,8 +28,14 @@ METRICS = (
     Metric("erase/auc_rgb", "dB", "none", "the same of pictures that lose their own frequencies"),
     Metric("erase/match", "dB", "up", "PSNR of the former against the latter: does erasing one erase the other?"),
 )
+
+
 BLOCK = 8
+
+
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
 SHOWN = (0.5, 0.75, 0.9)
 
 

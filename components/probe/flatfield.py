@@ -25,12 +25,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import COLOURS, Findings, Probe, Subject
-from components.measure import displayed, sheet
-from components.periodic import TINY, amplitude, fold, interior
+from ablate.components.shared.measure import displayed, sheet
+from ablate.components.shared.periodic import TINY, amplitude, fold, interior
+from ablate.slots.probe import COLOURS, Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 PERIODS = (2, 4, 8, 16, 32)
+
+
 METRICS = (
     Metric("flatfield/legacy_offdc", "1", "down", "share of |F| off zero on (0, 128, 0), as reported", decimals=3),
     Metric("flatfield/legacy_max", "1", "down", "largest absolute error there, on [0, 1]", decimals=4),
@@ -50,8 +52,14 @@ METRICS = (
     Metric("flatfield/dc", "gl", "down", "how far the mean is off, rms over channels, mean of 28 colours", decimals=3),
     Metric("flatfield/border", "gl", "down", "rms in the outer eighth, of the rest's mean, mean of 28", decimals=3),
 )
+
+
 BOX = 5
+
+
 GREEN = COLOURS.index((0, 128, 0))
+
+
 DIFFERENCE_GAIN = 50
 
 

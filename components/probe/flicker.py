@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.measure import GREY_LEVELS, displayed
+from ablate.components.shared.measure import GREY_LEVELS, displayed
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("flicker/static", "gl", "down", "rms change from frame to frame on clips that stand still"),

@@ -17,16 +17,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.measure import displayed
+from ablate.components.shared.measure import displayed
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("frechet/random3d", "1", "down", "Fréchet distance of a random network's features, 1000 times", decimals=3),
     Metric("fvd", "1", "down", "Fréchet video distance, only where I3D is given"),
 )
+
+
 CHANNELS, STRIDES = (3, 16, 32, 32), ((1, 2, 2), (2, 2, 2), (1, 1, 1))
+
+
 I3D_SIDE, I3D_FRAMES = 224, 10
+
+
 BATCH = 8
 
 

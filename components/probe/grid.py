@@ -12,10 +12,10 @@ colours, per-pixel normalisation does not: compare constants within one kind of 
 
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.measure import PICTURE_SIDE, Picture, enlarged
-from components.periodic import TINY, amplitude, chance_amplitude, comb, fold, interior, worst_polyphase
+from ablate.components.shared.measure import PICTURE_SIDE, Picture, enlarged
+from ablate.components.shared.periodic import TINY, amplitude, chance_amplitude, comb, fold, interior, worst_polyphase
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric(
@@ -43,8 +43,14 @@ METRICS = (
         "grid/comb_nr_db", "dB", "target", "comb of the reconstructions less that of the sources, for blocky sources"
     ),
 )
+
+
 PERIODS = (2, 4, 8, 16, 32)
+
+
 CHEAP = True
+
+
 PATTERN_GAIN = 32
 
 

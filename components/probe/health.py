@@ -11,8 +11,9 @@ over 0.01 it may be: a constant offset, or an idle channel with a log-variance o
 import torch
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import LOGVAR_RANGE, Findings, Probe, Subject
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
+from ablate.slots.training import LOGVAR_RANGE
 
 METRICS = (
     Metric("health/active_dims", "channels", "up", "latent channels with over 0.01 nats per position", decimals=0),
@@ -21,6 +22,8 @@ METRICS = (
     Metric("health/posterior_floor", "1", "down", "share of log-variances at the lower clamp", decimals=4),
     Metric("health/nonfinite", "1", "down", "share of reconstructed values that are NaN or infinite", decimals=4),
 )
+
+
 ACTIVE_NATS = 0.01
 
 

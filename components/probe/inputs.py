@@ -11,9 +11,9 @@ pictures are cut into squares of the crops' size, since a larger picture holds m
 
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.spectrum import TINY, Spectra, radial_spectra
+from ablate.components.probe._spectrum import TINY, Spectra, radial_spectra
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("inputs/hf_hi", "%", "none", "share of power in 1/4 to 1/2 cycles/px, training crops", decimals=3),

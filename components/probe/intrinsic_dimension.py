@@ -25,18 +25,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.measure import sheet
+from ablate.components.shared.measure import sheet
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("idim/twonn", "1", "none", "dimension of latent vectors of single positions, by two nearest neighbours"),
     Metric("idim/viv", "1", "down", "variance of the velocity left to a Gaussian model, mean; pi/2 for white noise"),
 )
+
+
 WINDOW = 8
+
+
 POINTS = 2048
+
+
 PICTURES = 4
+
+
 TINY = torch.finfo(torch.float64).tiny
+
+
 FITTED = 0.9
 """The share of points of smallest ratio that the line is fitted to, as in the paper: the largest are unreliable."""
 

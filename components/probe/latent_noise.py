@@ -13,10 +13,10 @@ in turn flatters a poor reconstruction: it has more error to hide in. Compare at
 
 import math
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.latents import fixed_noise, some
-from components.measure import displayed, psnr, sheet
+from ablate.components.probe._latents import fixed_noise, some
+from ablate.components.shared.measure import displayed, psnr, sheet
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("znoise/sd_3db", "1", "up", "noise, in sds of the latent, that costs 3 dB; 1 at most", decimals=3),
@@ -25,7 +25,11 @@ METRICS = (
     Metric("znoise/psnr_50", "dB", "up", "the same with 50 %"),
     Metric("znoise/psnr_100", "dB", "up", "the same with 100 %"),
 )
+
+
 SHARES = (0.1, 0.25, 0.5, 1.0)
+
+
 LOSS_DB = 3.0
 
 

@@ -8,9 +8,9 @@ different speeds differ in content too: compare models on the same clips, not sl
 
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.measure import displayed, per_frame, psnr
+from ablate.components.shared.measure import displayed, per_frame, psnr
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("motion/psnr_fast", "dB", "up", "PSNR of the fastest third of the clips"),

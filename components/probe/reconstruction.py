@@ -5,16 +5,22 @@ the frames of a clip, then over clips. The `clip` probe tells their frames apart
 Simoncelli, IEEE TIP 13(4), 2004, with its 11 x 11 Gaussian window on the valid region.
 """
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components import measure
+from ablate.components.shared import measure
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("psnr", "dB", "up", "peak signal-to-noise ratio, mean of the images' values"),
     Metric("ssim", "1", "up", "structural similarity, 1 is identical", decimals=4),
 )
+
+
 CHEAP = True
+
+
 MEASURES = {"psnr": measure.psnr, "ssim": measure.ssim}
+
+
 ERROR_GAIN = 8
 
 

@@ -10,9 +10,9 @@ normalisation and attention feel: it is the control.
 import torch
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.measure import GREY_LEVELS
+from ablate.components.shared.measure import GREY_LEVELS
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("shift/error", "gl", "down", "change of the reconstruction, moved back, by moves of 1 to stride - 1 px"),

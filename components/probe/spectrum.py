@@ -22,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.registry import Metric, Settings
-from ablate.slots import Findings, Probe, Subject
-from components.chart import Line, chart
-from components.dct import blocks_dct, zigzag
-from components.latents import factor, fixed_noise
-from components.measure import Picture
+from ablate.components.probe._chart import Line, chart
+from ablate.components.probe._latents import factor, fixed_noise
+from ablate.components.shared.dct import blocks_dct, zigzag
+from ablate.components.shared.measure import Picture
+from ablate.slots.probe import Findings, Probe, Subject
+from ablate.slots.settings import Metric, Settings
 
 METRICS = (
     Metric("spec/hf_tail", "1", "down", "log profile, mean of the 16 highest of 64 coefficients; 0 for white noise"),
@@ -44,8 +44,14 @@ METRICS = (
     Metric("spec/hf_tail_rgb", "1", "none", "hf_tail of the pictures at the latent's size"),
     Metric("spec/hf_tail_authors", "1", "down", "hf_tail as the authors compute it, which offsets lower"),
 )
+
+
 BLOCK = 8
+
+
 TAIL = 48
+
+
 TINY = torch.finfo(torch.float64).tiny  # makes 0/0 one, and changes no other ratio
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from ablate.registry import Settings
-from ablate.slots import Autoencoder, Regularizer, Step
-from components.dct import chop
+from ablate.components.shared.dct import chop
+from ablate.slots.settings import Settings
+from ablate.slots.training import Autoencoder, Regularizer, Step
 
 
 class Config(Settings):

@@ -19,10 +19,10 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from ablate.registry import Settings
-from ablate.slots import Alteration, Autoencoder, SeedOf
-from components.rescale import rescale, turn
-from components.transformation import Transformation
+from ablate.components.regularizer._rescale import rescale, turn
+from ablate.components.regularizer._transformation import Transformation
+from ablate.slots.settings import Settings
+from ablate.slots.training import Alteration, Autoencoder, SeedOf
 
 
 class Config(Settings):

@@ -14,10 +14,10 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.registry import Settings
-from ablate.slots import Autoencoder, Regularizer, Step
-from components.rescale import rescale, turn
-from components.transformation import Transformation
+from ablate.components.regularizer._rescale import rescale, turn
+from ablate.components.regularizer._transformation import Transformation
+from ablate.slots.settings import Settings
+from ablate.slots.training import Autoencoder, Regularizer, Step
 
 
 class Config(Settings):

@@ -13,9 +13,9 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from ablate.registry import Settings
-from ablate.slots import Autoencoder, Regularizer, Step
-from components.dct import blocks_dct
+from ablate.components.shared.dct import blocks_dct
+from ablate.slots.settings import Settings
+from ablate.slots.training import Autoencoder, Regularizer, Step
 
 
 class Config(Settings):

@@ -13,8 +13,8 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from ablate.registry import Settings
-from ablate.slots import Alteration, Autoencoder, SeedOf
+from ablate.slots.settings import Settings
+from ablate.slots.training import Alteration, Autoencoder, SeedOf
 
 
 class Config(Settings):

@@ -1,7 +1,7 @@
 """No extra term on the latents."""
 
-from ablate.registry import Settings
-from ablate.slots import Regularizer
+from ablate.slots.settings import Settings
+from ablate.slots.training import Regularizer
 
 
 class Config(Settings):

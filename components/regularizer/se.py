@@ -23,9 +23,9 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from ablate.registry import Settings, added
-from ablate.slots import Autoencoder, Regularizer, Step
-from components.rescale import rescale
+from ablate.components.regularizer._rescale import rescale
+from ablate.slots.settings import Settings, added
+from ablate.slots.training import Autoencoder, Regularizer, Step
 
 
 class Config(Settings):

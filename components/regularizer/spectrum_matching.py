@@ -16,10 +16,10 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from ablate.registry import Settings
-from ablate.slots import Autoencoder, Regularizer, Step
-from components.dct import dct_matrix
-from components.rescale import rescale
+from ablate.components.regularizer._rescale import rescale
+from ablate.components.shared.dct import dct_matrix
+from ablate.slots.settings import Settings
+from ablate.slots.training import Autoencoder, Regularizer, Step
 
 FLOOR = 1e-8
 """Of a ring's share, so that its logarithm is finite."""

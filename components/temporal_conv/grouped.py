@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from ablate.video_slots import Past, cat_frames, split_first
-from components.layers import Conv3d
+from ablate.components.shared.layers import Conv3d
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
+from ablate.slots.video import Past, cat_frames, split_first
 
 
 class Config(Settings):

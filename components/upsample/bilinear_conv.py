@@ -7,10 +7,10 @@ border pixel is repeated for the resize, as is usual; the padding level is that 
 
 from torch import Tensor, nn
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from components.layers import Conv2d
-from components.resample import binomial, double, pad_replicate
+from ablate.components.shared.layers import Conv2d
+from ablate.components.shared.resample import binomial, double, pad_replicate
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

@@ -7,9 +7,9 @@ MoVQGAN's autoencoders; on a constant picture it draws no grid, whatever its wei
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from components.layers import Conv2d
+from ablate.components.shared.layers import Conv2d
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

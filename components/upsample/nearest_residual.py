@@ -7,9 +7,9 @@ the nearest neighbour. LTX-2.0's decoder has this skip, LTX-2.3's has not. `grid
 
 from torch import Tensor, nn
 
-from ablate.registry import Settings
-from ablate.slots import Padding
-from components.layers import Conv2d
+from ablate.components.shared.layers import Conv2d
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

@@ -7,10 +7,10 @@ the phases together once training begins.
 import torch
 from torch import Tensor, nn
 
-from ablate.registry import Settings, added
-from ablate.slots import Padding
-from components.layers import Conv2d
-from components.resample import pad_replicate
+from ablate.components.shared.layers import Conv2d
+from ablate.components.shared.resample import pad_replicate
+from ablate.slots.settings import Settings, added
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

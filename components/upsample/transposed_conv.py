@@ -9,8 +9,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ablate.registry import Settings
-from ablate.slots import Padding
+from ablate.slots.settings import Settings
+from ablate.slots.training import Padding
 
 
 class Config(Settings):

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from ablate.schedule import Resources
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.sweep import sweep
-from ablate.ui import serving
+from ablate.driver.sweep import sweep
+from ablate.schedule.resources import Resources
+from ablate.store.folders import Store
+from ablate.study.study import load_study
+from ablate.track.server import serving
 
 STUDY = """\
 study: seen
@@ -36,6 +36,8 @@ primary: psnr
 scales:
   cpu: {model.channels: [8, 8], data.crop: 16, data.heldout_size: 32, stages.train.steps: 8}
 """
+
+
 TREATMENTS = ["baseline", "kl=1", "padding=zeros"]
 
 

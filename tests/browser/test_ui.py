@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from ablate.store import Store
-from ablate.track import sync
-from ablate.trials import expand
-from ablate.ui import serving
+from ablate.plan.trials import expand
+from ablate.store.folders import Store
+from ablate.track.mirror import sync
+from ablate.track.server import serving
 from tests import mirrored
 
 

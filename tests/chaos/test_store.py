@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 Write = Callable[..., Path]
+
+
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in {"ABLATE_STORE", "MLFLOW_TRACKING_URI"}}
+
+
 LARGER = ("channels: [8, 8]", "channels: [24, 24]")
 
 

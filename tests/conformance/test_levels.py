@@ -7,9 +7,12 @@ import sys
 
 import pytest
 
-from ablate import registry
+from ablate.slots import registry
+from ablate.slots import settings as registry_slots_settings
 
 LEVELS = [(slot, name) for slot in registry.SLOTS for name in registry.levels(slot)]
+
+
 OPTIONAL = ("discriminator", "regularizer")
 
 
@@ -28,16 +31,16 @@ def test_slots_that_may_be_empty_have_none(slot):
 def test_level_introduces_itself(slot, name):
     level = registry.level(slot, name)
     assert level.doc, "the file's docstring says what the level is"
-    assert issubclass(level.Config, registry.Settings)
+    assert issubclass(level.Config, registry_slots_settings.Settings)
     assert level.Config.__doc__, "Config says what its settings mean"
 
 
 @pytest.mark.parametrize(("slot", "name"), LEVELS)
 def test_settings_read_from_the_source_are_those_of_the_module(slot, name):
     light = registry.level(slot, name)
-    module = importlib.import_module(f"components.{slot}.{name}")
+    module = importlib.import_module(f"ablate.components.{slot}.{name}")
     assert callable(module.build)
-    assert issubclass(module.Config, registry.Settings)
+    assert issubclass(module.Config, registry_slots_settings.Settings)
     assert module.Config.model_json_schema() == light.Config.model_json_schema()
     assert tuple(getattr(module, "METRICS", ())) == light.metrics
     assert bool(light.metrics) == (slot == "probe"), "probes report metrics, other levels do not"

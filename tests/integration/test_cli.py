@@ -15,12 +15,17 @@ import mlflow
 import psutil
 import pytest
 
-from ablate import reports
-from ablate.spec import load_study
-from ablate.store import Store, read_header
+from ablate.driver import overview as reports
+from ablate.store.folders import Store
+from ablate.store.record import read_header
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 ROOT = Path(__file__).parents[2]
+
+
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in {"ABLATE_STORE", "MLFLOW_TRACKING_URI"}}
 
 

@@ -13,6 +13,8 @@ import psutil
 import pytest
 
 Write = Callable[..., Path]
+
+
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in {"ABLATE_STORE", "MLFLOW_TRACKING_URI"}}
 
 

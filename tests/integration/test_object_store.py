@@ -11,8 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from ablate import checkpoint
-from ablate.store import Store, StoreError, local, place, read_header, read_json, whole, write_json
+from ablate.engine import checkpoint
+from ablate.store.folders import Store, StoreError, local, place, read_json, whole, write_json
+from ablate.store.record import read_header
 
 Write = Callable[..., Path]
 

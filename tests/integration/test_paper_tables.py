@@ -12,12 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from ablate import run
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.trials import expand
+from ablate.engine import run
+from ablate.plan.trials import expand
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 diffusers = pytest.importorskip("diffusers")
+
+
 Write = Callable[..., Path]
 
 

@@ -14,17 +14,25 @@ from typing import Any
 
 import pytest
 
-from ablate.mlflow_runs import connect
-from ablate.store import Store
-from ablate.track import Mirror, sync
-from ablate.trials import expand
-from ablate.ui import serving
+from ablate.plan.trials import expand
+from ablate.store.folders import Store
+from ablate.track.mirror import Mirror, sync
+from ablate.track.runs import connect
+from ablate.track.server import serving
 from tests import mirrored
 
 TABLES = {"table.md": "| treatment | psnr |\n|---|---|\n"}
+
+
 NOTE = "what came out"
+
+
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
 PROGRAMS = DEBIAN[-1] if DEBIAN else Path(shutil.which("initdb") or "none/initdb").parent
+
+
 pytestmark = pytest.mark.skipif(not (PROGRAMS / "initdb").exists(), reason="PostgreSQL is not installed")
 
 

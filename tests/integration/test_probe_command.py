@@ -16,24 +16,28 @@ from PIL import Image
 from skimage import data
 from typer.testing import CliRunner, Result
 
-from ablate import checkpoint, run
-from ablate.cli import app
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.trials import expand
+from ablate.cli.main import app
+from ablate.engine import checkpoint, run
+from ablate.plan.trials import expand
+from ablate.store.folders import Store
+from ablate.study.study import load_study
+from tests.released import LTX23_VAE, identity, ltx_tensors, write_ltx
+from tests.unit.test_ldm_file import beside, ldm_tensors, model
+from tests.unit.test_released import saved
+from tests.video import ARMS, build, recipe
 
 diffusers = pytest.importorskip("diffusers")
 
-from tests.released import LTX23_VAE, identity, ltx_tensors, write_ltx  # noqa: E402
-from tests.unit.test_ldm_file import beside, ldm_tensors, model  # noqa: E402
-from tests.unit.test_released import saved  # noqa: E402
-from tests.video import ARMS, build, recipe  # noqa: E402
 
 Write = Callable[..., Path]
+
+
 CLASSES = (
     "AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "AutoencoderKLKVAE", "AutoencoderKLFlux2",
     "AutoencoderKLWan", "AutoencoderKLLTXVideo", "AutoencoderKLHunyuanVideo",
 )  # fmt: skip
+
+
 GRID = "grid/const_fold4>0.25"
 
 

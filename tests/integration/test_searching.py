@@ -11,13 +11,15 @@ import mlflow
 import psutil
 import pytest
 
-from ablate.spec import load_study
-from ablate.store import Store, read_json
-from ablate.suggest import known
-from ablate.trials import expand
-from analysis.tables import build_table
+from ablate.adaptive.search import known
+from ablate.analysis.tables.build import build_table
+from ablate.plan.trials import expand
+from ablate.store.folders import Store, read_json
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 SEARCH = (
     "  loss.kl: [1, 1e-4]\n",
     "  loss.kl: {low: 1e-8, high: 1, log: true}\n  norm: [group, scn]\n"

@@ -7,24 +7,35 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate import checkpoint, reports, run
-from ablate.agenda import Event
-from ablate.schedule import Resources, run_inline, run_ray
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.trials import Trial, expand, pending
+from ablate.driver import overview as reports
+from ablate.engine import checkpoint, run
+from ablate.plan.trials import Trial, expand, pending
+from ablate.schedule.agenda import Event
+from ablate.schedule.inline import run_inline
+from ablate.schedule.ray_tune import run_ray
+from ablate.schedule.resources import Resources
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 Executor = Callable[[list[Trial], Store, Resources, Callable[[Event], None]], None]
+
+
 CHAIN = (
     "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}",
     "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 1, checkpoint_every: 3}\n"
     "  - tune: {steps: 4, batch: 2, lr: 1e-3, log_every: 1}",
 )
+
+
 TUNED = (
     "  loss.kl: [1, 1e-4]\n",
     "  stages.tune.freeze: [none, encoder]\n  stages.tune.lr: [1e-3, 1e-4]\ndesign: grid\n",
 )
+
+
 TWO = Resources(cpus=1, workers=2)
 
 

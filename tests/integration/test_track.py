@@ -19,21 +19,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate import mlflow_views
-from ablate.design import show
-from ablate.mlflow_runs import connect, grid_files
-from ablate.store import StageFolder, Store
-from ablate.track import Mirror, NoMirror, sync
-from ablate.trials import expand
-from ablate.ui import ServerError, serving
+from ablate.plan.labels import show
+from ablate.plan.trials import expand
+from ablate.store.folders import StageFolder, Store
+from ablate.track import views as mlflow_views
+from ablate.track.mirror import Mirror, NoMirror, sync
+from ablate.track.runs import connect, grid_files
+from ablate.track.server import ServerError, serving
 from tests import mirrored
 
 RUNG = "+ padding=reflect s1"
+
+
 TABLES = {
     "tables/table.md": "| treatment | psnr |\n|---|---|\n",
     "tables/table.csv": "treatment,psnr\n",
     "report.html": "<p>What came out</p>",
 }
+
+
 TWINS = (
     mirrored.STUDY[: mirrored.STUDY.index("factors:")]
     + """

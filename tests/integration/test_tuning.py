@@ -10,13 +10,15 @@ from pathlib import Path
 import mlflow
 import psutil
 
-from ablate.spec import load_study
-from ablate.store import Store, read_json
-from ablate.trials import expand
-from ablate.tuning import recall
-from analysis.tables import build_table
+from ablate.adaptive.tuning import recall
+from ablate.analysis.tables.build import build_table
+from ablate.plan.trials import expand
+from ablate.store.folders import Store, read_json
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 NORMS = (
     "  loss.kl: [1, 1e-4]\n",
     "  norm: [group, scn]\nnuisance: {stages.train.lr: {low: 1e-3, high: 1e-2, log: true}}\ntuning: {trials: 3}\n",

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ablate import registry
-from ablate.balance import Weight, adaptive_factor
+from ablate.engine.loss_weights import Weight, adaptive_factor
+from ablate.slots import registry
 
 
 @pytest.mark.parametrize(

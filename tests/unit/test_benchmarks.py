@@ -15,6 +15,8 @@ KEYS = {
     "name": str, "what": str, "peer": str, "unit": str, "ratio": float, "range": list, "pairs": int, "ours": list,
     "peers": list, "details": dict, "machine": dict, "versions": dict, "date": str,
 }  # fmt: skip
+
+
 LEAST_PAIRS = {"overhead": 3}
 
 

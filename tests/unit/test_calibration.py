@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate import registry
-from ablate.slots import Autoencoder, Posterior, Subject
-from components.probe import blur as blur_probe
-from components.probe import grid
+from ablate.components.probe import blur as blur_probe
+from ablate.components.probe import grid
+from ablate.slots import registry
+from ablate.slots.probe import Subject
+from ablate.slots.training import Autoencoder, Posterior
 from tests.planted import (
     RISE,
     Defect,
@@ -41,9 +42,15 @@ from tests.planted import (
 
 torch.set_num_threads(1)
 
+
 PROBES = ("blur", "border", "color", "droplet", "grid", "health", "inputs", "reconstruction")
+
+
 METRICS = {metric.name: metric for probe in PROBES for metric in registry.level("probe", probe).metrics}
+
+
 GRADED = [name for name, metric in METRICS.items() if metric.direction != "none" and name not in ("psnr", "ssim")]
+
 
 ALARM: dict[str, Callable[[dict[str, float]], bool]] = {
     "blur": lambda m: m["blur/mtf50"] < 0.15 and m["blur/edge_px"] > 2,
@@ -72,11 +79,22 @@ class Row:
 GRID = (
     "nat_fold nat_z const_fold const_fold_max comb_db comb_nr_db nat_fold2 nat_fold4 nat_fold8 const_fold2 const_fold4"
 )
+
+
 GRID = " ".join(f"grid/{name}" for name in f"{GRID} const_fold8".split())
+
+
 BIAS = "color/bias_r color/bias_g color/bias_b color/bias_norm"
+
+
 OFFSET = "color/offset_r color/offset_g color/offset_b"
+
+
 GAIN = "color/gain_r color/gain_g color/gain_b"
+
+
 BLOB = "droplet/blob droplet/blob_over_median"
+
 
 MATRIX = (
     Row(
@@ -130,7 +148,11 @@ MATRIX = (
         "grid/const_rms grid/comb_db grid/comb_max_db grid/const_fold4 grid/const_fold8",
     ),
 )
+
+
 NAMES = [row.defect.__name__ for row in MATRIX]
+
+
 SILENT = {"gl": 0.15, "dB": 0.3, "dE00": 0.2, "b*": 0.1, "cycles/px": 0.003, "px": 0.1, "1": 0.05, "channels": 0.0}
 
 

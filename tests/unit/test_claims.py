@@ -13,26 +13,33 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.design import treatments
+from ablate.analysis.papers import Paper
+from ablate.analysis.papers.vivat import PAPER
+from ablate.analysis.records.frame import tidy
+from ablate.analysis.statistics.claims import Claim, Direction, Extreme, Judgement, Named, decide, judge
+from ablate.analysis.statistics.effects import Change, paired
+from ablate.analysis.tables.build import build_table
+from ablate.analysis.tables.claims import PAGE_ROWS, arrange_claims, contrast, pages
+from ablate.analysis.tables.table import Table
+from ablate.analysis.typeset.latex import latex
+from ablate.analysis.typeset.markdown import markdown
 from ablate.identity import signature
-from ablate.spec import Study, load_study
-from ablate.store import Record, Store
-from ablate.trials import expand
-from analysis.claims import Claim, Direction, Extreme, Judgement, Named, decide, judge
-from analysis.effects import Change, paired
-from analysis.emit_latex import latex
-from analysis.emit_text import markdown
-from analysis.frame import tidy
-from analysis.layout_claims import PAGE_ROWS, arrange_claims, contrast, pages
-from analysis.papers import Paper
-from analysis.papers.vivat import PAPER
-from analysis.table import Table
-from analysis.tables import build_table
+from ablate.plan.treatments import treatments
+from ablate.plan.trials import expand
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study.study import Study, load_study
 from tests.typeset import compiled, lint
 
 Write = Callable[..., Path]
+
+
 Results = Mapping[str, list[float]]
+
+
 FACTORS = "loss.kl: [1, 0.0001, 1e-2]\n  loss.perceptual: [0, 1]\n  norm: [group, {level: scn, groups: 2}]"
+
+
 PSNR: Results = {"baseline": [24.0, 24.5, 25.1], "kl=1": [20.0, 20.7, 21.0], "kl=0.01": [23.0, 24.9, 25.0]}
 """psnr of seeds 0, 1 and 2; -inf stands for a trial that diverged, NaN for one that is pending."""
 
@@ -76,8 +83,6 @@ def judged(study: Study, folder: Path, results: Results, what: Claim) -> Judgeme
     return found
 
 
-# trends
-
 TREND = {"loss.kl": Extreme.MOST}, {"loss.kl": Extreme.LEAST}
 
 
@@ -111,9 +116,6 @@ def test_a_trend_whose_ends_are_not_as_claimed_has_their_verdict(study: Study, t
     trend = claim({"loss.kl": 1}, {"loss.kl": 0.0001}, direction="A below B", along="loss.kl")
     text = "".join(str(getattr(piece, "value", piece)) for piece in contrast(trend, {}).pieces)
     assert " < … < " in text
-
-
-# the rule
 
 
 def shares(direction: Direction, effect: float, noise: float, pairs: int, repeats: int = 4000) -> dict[str, float]:
@@ -171,9 +173,6 @@ def test_no_difference_at_all_is_inconclusive_and_a_constant_one_is_not() -> Non
 def test_equality_is_judged_by_the_margin(low: float, high: float, verdict: str) -> None:
     change = Change(3, (low + high) / 2, 0.1, low, high, 0.5)
     assert decide("A equals B", change, 0.05) == verdict
-
-
-# a claim against a study
 
 
 def test_the_estimate_and_interval_are_those_of_the_paired_t_test(study: Study, tmp_path: Path) -> None:
@@ -252,9 +251,6 @@ def test_only_shared_seeds_count(study: Study, tmp_path: Path) -> None:
     found = judged(study, tmp_path, holes, claim({}, {"loss.kl": 1}))
     assert (found.verdict, found.n, found.estimate) == ("inconclusive", 1, 4.0)
     assert judged(study, tmp_path, {}, claim({}, {"loss.kl": 1})).verdict == "inconclusive"
-
-
-# contexts
 
 
 def grid(write_study: Write, factors: str, *others: tuple[str, str]) -> Study:
@@ -358,9 +354,6 @@ def test_a_named_level_has_the_settings_of_the_study(write_study: Write, tmp_pat
     several = grid(write_study, "norm: [group, {level: scn, groups: 2}, {level: scn, groups: 1}]")
     [(exact, found)] = judgements(several, tmp_path, distinct(several), named)
     assert exact.a == {"norm": "scn"} and found.reason == "no treatment has norm scn"
-
-
-# tables
 
 
 @pytest.fixture

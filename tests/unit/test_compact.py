@@ -9,15 +9,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ablate.spec import Study, load_study
-from ablate.store import Record, StageFolder, Store
-from ablate.trials import Trial, expand
-from analysis import compact
-from analysis.frame import tidy
+from ablate.analysis.records import compact
+from ablate.analysis.records.frame import tidy
+from ablate.plan.trials import Trial, expand
+from ablate.store.folders import StageFolder, Store
+from ablate.store.record import Record
+from ablate.study.study import Study, load_study
 from tests.left import leave
 
 Write = Callable[..., Path]
+
+
 LEVELS = ("loss.kl: [1, 1e-4]", "loss.kl: [1e-4, 1, 1e-2]")
+
+
 LONG_AGO = time.time() - 3600
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate import console
-from ablate.agenda import Event
-from ablate.registry import Metric
-from ablate.spec import Study
-from ablate.store import Record, Store
-from ablate.trials import expand
+from ablate.driver import progress as console
+from ablate.plan.trials import expand
+from ablate.schedule.agenda import Event
+from ablate.slots.settings import Metric
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study.study import Study
 
 PSNR = Metric("psnr", "dB", "up")
 

@@ -8,20 +8,27 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ablate import measure, needs, reports, run
-from ablate.cli import app
-from ablate.cost import Kinds, count, gpu_share, total
-from ablate.needs import Need, configuration
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.trials import expand, tree
+from ablate.cli.main import app
+from ablate.driver import overview as reports
+from ablate.engine import measure, run
+from ablate.plan import footprint as needs
+from ablate.plan.cost import Kinds, count, gpu_share, total
+from ablate.plan.footprint import Need, configuration
+from ablate.plan.tree import tree
+from ablate.plan.trials import expand
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 GAN = (
     "kl: 1e-4}",
     "kl: 1e-4, adversarial: {weight: 0.1, start: 4}}\n"
     "  discriminator: {level: patchgan, width: 8, layers: 2, start: 4}",
 )
+
+
 FACTORS = ("  loss.kl: [1, 1e-4]", "  loss.kl: [1, 1e-4]\n  loss.adversarial: [0.1, 0]")
 
 

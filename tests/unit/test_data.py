@@ -12,14 +12,21 @@ import PIL.Image
 import pytest
 from pydantic import ValidationError
 
-from ablate import data, registry
-from ablate.corpus import Corpus
-from ablate.data import DataSettings, prepare
-from ablate.sizes import resize, spread
-from components.data import photos
+from ablate.components.data import photos
+from ablate.data import prepare as data
+from ablate.data.corpus import Corpus
+from ablate.data.prepare import prepare
+from ablate.data.resize import resize, spread
+from ablate.slots import data as data_slots_data
+from ablate.slots import registry
+from ablate.slots.data import DataSettings
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
 FILTERS = {"nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC", "area": "BOX"}
+
+
 SMALL = {"crop": 16, "resize_to": 32, "heldout_size": 32, "heldout_count": 4}
 
 
@@ -66,9 +73,6 @@ def mapped(tmp_path):
     return {**folders, **sizes}, shapes
 
 
-# Resizing
-
-
 @pytest.mark.parametrize("method", FILTERS)
 @pytest.mark.parametrize(("shape", "expected"), [((60, 90), (24, 36)), ((101, 47), (52, 24)), ((24, 500), (24, 500))])
 def test_resize_is_pillows_at_the_short_side(method, shape, expected):
@@ -107,9 +111,6 @@ def test_a_crop_larger_than_the_resized_picture_is_refused():
     with pytest.raises(ValidationError, match=r"resize_to \(32 px\) is smaller than crop \(64 px\)"):
         DataSettings(resize_to=32)
     assert DataSettings(resize_to=32, resize="none").crop == 64
-
-
-# Training crops
 
 
 def test_a_crop_of_the_whole_picture_is_the_resized_source(tmp_path):
@@ -171,9 +172,6 @@ def test_flip_mirrors_and_changes_nothing_else(mapped, tmp_path):
     assert 0 < same.sum() < 64
     assert np.array_equal(flipped[~same], plain[~same][..., ::-1])
     assert (plain[:, 1, :, 0] < plain[:, 1, :, -1]).all()
-
-
-# The cache
 
 
 def test_a_second_prepare_decodes_nothing(pictures, tmp_path, opened):
@@ -266,9 +264,6 @@ def test_a_failed_prepare_leaves_nothing_behind(pictures, tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-# Held-out crops
-
-
 def test_held_out_crops_do_not_depend_on_the_training_side(tmp_path):
     reference = prepare("photos", {}, tmp_path)
     assert reference.heldout.shape == (64, 3, 128, 128)
@@ -319,9 +314,6 @@ def test_too_few_different_crops_are_refused_before_and_while_preparing(tmp_path
         prepare("folder", settings, tmp_path / "cache")
 
 
-# folder
-
-
 def check_folder(path, **settings):
     registry.level("data", "folder").Config.read({"path": str(path), **SMALL, **settings}).preflight()
 
@@ -332,7 +324,7 @@ def names_of(level, settings, split):
 
 def test_folder_splits_are_disjoint_complete_and_stable(pictures):
     settings = {"path": str(pictures), "heldout_fraction": 0.25}
-    train, heldout = (names_of("folder", settings, split) for split in data.SPLITS)
+    train, heldout = (names_of("folder", settings, split) for split in data_slots_data.SPLITS)
     assert len(heldout) == 3
     assert sorted(train + heldout) == sorted(p.relative_to(pictures).as_posix() for p in pictures.rglob("*.png"))
     assert not set(train) & set(heldout)
@@ -343,7 +335,7 @@ def test_folder_splits_are_disjoint_complete_and_stable(pictures):
 @pytest.mark.parametrize("fraction", [0.001, 0.999])
 def test_each_split_has_a_picture(pictures, fraction):
     settings = {"path": str(pictures), "heldout_fraction": fraction}
-    assert sorted(len(names_of("folder", settings, split)) for split in data.SPLITS) == [1, 11]
+    assert sorted(len(names_of("folder", settings, split)) for split in data_slots_data.SPLITS) == [1, 11]
 
 
 def test_a_held_out_folder_inside_the_folder_is_not_trained_on(pictures):
@@ -399,12 +391,9 @@ def test_pictures_are_turned_upright_and_made_rgb(tmp_path):
     assert np.array_equal(data.read_rgb(tmp_path / "grey.bmp"), np.repeat(pixels[..., :1], 3, 2))
 
 
-# photos
-
-
 def test_all_twelve_photographs_load():
     shapes = {}
-    for split in data.SPLITS:
+    for split in data_slots_data.SPLITS:
         for picture in registry.build("data", "photos", {}, split):
             pixels = picture.load()
             assert pixels.dtype == np.uint8
@@ -419,7 +408,8 @@ def test_all_twelve_photographs_load():
 
 def test_photographs_are_split_by_scene():
     scenes = [
-        {name.removesuffix("_left").removesuffix("_right") for name in names_of("photos", {}, s)} for s in data.SPLITS
+        {name.removesuffix("_left").removesuffix("_right") for name in names_of("photos", {}, s)}
+        for s in data_slots_data.SPLITS
     ]
     assert not scenes[0] & scenes[1]
     assert len(scenes[0] | scenes[1]) == 11

@@ -4,7 +4,7 @@ import pytest
 import scipy.fft
 import torch
 
-from components.dct import blocks_dct, chop, dct_matrix, inverse_blocks_dct, kept, zigzag
+from ablate.components.shared.dct import blocks_dct, chop, dct_matrix, inverse_blocks_dct, kept, zigzag
 
 torch.set_num_threads(1)
 

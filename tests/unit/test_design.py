@@ -12,18 +12,23 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate import reports
-from ablate.assign import assign
-from ablate.contradictions import resolve
-from ablate.contrasts import contrasts
-from ablate.design import show, treatments
+from ablate.cli import plan as reports_cli_plan
+from ablate.driver import overview as reports
+from ablate.errors import StudyError
 from ablate.identity import canonical
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.strict_yaml import StudyError
-from ablate.trials import expand, planned_steps
+from ablate.plan.estimable import contrasts
+from ablate.plan.labels import show
+from ablate.plan.treatments import treatments
+from ablate.plan.tree import planned_steps
+from ablate.plan.trials import expand
+from ablate.recipe.consistency import resolve
+from ablate.recipe.paths import assign
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 TWO = ("loss.kl: [1, 1e-4]", "loss.kl: [1, 1e-4]\n  norm: [group, scn]")
 
 
@@ -141,6 +146,8 @@ def test_different_numbers_never_look_alike() -> None:
 
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "designs"
+
+
 FIVE = (
     "factors:\n  loss.kl: [1e-4, 1]\n  norm: [group, scn]\n  padding: [reflect, zeros]\n  loss.l2: [1, 2]\n"
     "  stages.train.lr: [3e-3, 1e-3]"
@@ -164,7 +171,7 @@ def test_listings_are_the_golden_ones(name: str, factors: str, design: str, writ
         write_study(("factors:\n  loss.kl: [1, 1e-4]", factors), ("seeds: 2", f"design: {design}\nseeds: 2"))
     )
     text = io.StringIO()
-    reports.print_plan(study, reports.plan(study, Store(tmp_path / "runs")), Console(width=120, file=text))
+    reports_cli_plan.print_plan(study, reports.plan(study, Store(tmp_path / "runs")), Console(width=120, file=text))
     assert text.getvalue() == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
 
 

@@ -15,27 +15,28 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from ablate import registry, run
-from ablate.slots import Autoencoder, Findings, Posterior, Subject
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.trials import expand
-from components import distance, flow
-from components.inception import Inception
-from components.probe import diffusability
+from ablate.components.probe import _distance as distance
+from ablate.components.probe import _flow as flow
+from ablate.components.probe import diffusability
+from ablate.components.probe._inception import Inception
+from ablate.engine import run
+from ablate.plan.trials import expand
+from ablate.slots import registry
+from ablate.slots.probe import Findings, Subject
+from ablate.slots.training import Autoencoder, Posterior
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 from tests.latents import power_law
 from tests.planted import photographs
 
 torch.set_num_threads(1)
+
 
 BRIEF = flow.Budget(width=32, depth=2, heads=2, batch=64, lr=3e-3, warmup=10, ema=0.9, evaluate=(1, 150), euler=10)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-# Distances.
 
 
 @pytest.mark.parametrize("count", [512, 2048])
@@ -87,9 +88,6 @@ def test_random_features_are_the_same_every_time_and_leave_the_generators_alone(
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-# The generator.
-
-
 def test_the_guess_for_white_latents_is_their_regression() -> None:
     x, noise = normal(1, 200_000), normal(1, 200_000, seed=1)
     for t in (0.1, 0.5, 0.8):
@@ -120,9 +118,6 @@ def test_a_generator_learns_a_known_distribution() -> None:
     made = [flow.sample(model, noise, 10).flatten(1) for _, model in flow.learn(latents, 4, BRIEF)]
     before, after = (distance.frechet(x, latents[:512].flatten(1)) for x in made)
     assert after < 0.5 * before
-
-
-# The probe.
 
 
 class Pooled(Autoencoder):
@@ -206,9 +201,6 @@ def test_a_trial_is_examined_with_its_own_crops_and_by_its_averaged_weights_alon
     assert "psnr" in record.raw and not any(name.startswith("diff/") for name in record.raw)
     assert json.loads(folder.per_image.read_text())["diff/curve_steps"] == [1, 2]
     assert {path.name for path in folder.pictures.glob("*.png")} >= {"diffusability.png", "generated.png"}
-
-
-# FID.
 
 
 @pytest.fixture(scope="module")

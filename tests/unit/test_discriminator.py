@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ablate import registry
+from ablate.slots import registry
 
 torch.set_num_threads(1)
 
@@ -210,9 +210,6 @@ def test_learns_to_tell_black_from_white():
 def test_none_is_nothing():
     assert registry.build("discriminator", "none", {}) is None
     assert registry.build("regularizer", "none", {}) is None
-
-
-# of clips
 
 
 def of_clips(**settings):

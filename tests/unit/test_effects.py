@@ -10,22 +10,25 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from ablate.registry import Metric
-from analysis.chance import detectable, expected_best, over_pictures
-from analysis.effects import Change, analyse, compare, holm, measure_noise, paired, verdict
-from analysis.paired import paired_rows
+from ablate.analysis.statistics.chance import detectable, expected_best, over_pictures
+from ablate.analysis.statistics.effects import Change, analyse, compare, holm, measure_noise, paired, verdict
+from ablate.analysis.statistics.paired import paired_rows
+from ablate.slots.settings import Metric
 
 PSNR = Metric("psnr", "dB", "up")
+
+
 FOLD = Metric("fold", "gl", "down")
+
+
 BIAS = Metric("bias", "gl", "target", target=0.0)
+
+
 COHERENCE = Metric("coherence", "1", "none")
 
 
 def arms(*rows: list[float]) -> dict[str, dict[int, float]]:
     return {f"t{i}" if i else "baseline": dict(enumerate(row)) for i, row in enumerate(rows)}
-
-
-# the interval
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
@@ -72,9 +75,6 @@ def test_one_pair_or_an_infinite_value_has_no_interval() -> None:
     assert math.isnan(paired([math.inf, 1.0], [math.inf, 1.0]).mean)
 
 
-# Holm
-
-
 def test_holm_by_hand() -> None:
     # sorted .005 .01 .03 .04, times 4 3 2 1: .02 .03 .06 .04, never falling: .02 .03 .06 .06
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -112,9 +112,6 @@ def test_a_verdict_is_wrong_in_one_of_forty_studies_at_most(effect: float, n: in
     assert words.count("worse") / 1000 <= 0.025 + 2 * math.sqrt(0.025 * 0.975 / 1000) * (effect == 0)
     power = stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, effect * math.sqrt(n))
     assert words.count("better") / 1000 == pytest.approx(power, abs=3 * math.sqrt(power * (1 - power) / 1000))
-
-
-# verdicts
 
 
 @pytest.mark.parametrize(
@@ -169,9 +166,6 @@ def test_a_target_is_judged_by_the_distance_and_shown_as_the_difference() -> Non
     mirrored = compare(BIAS, arms([-2.0, -2.1, -1.9], [2.01, 1.95, 2.0]), primary=False)["t1"]
     assert mirrored.change.low > 0
     assert mirrored.verdict == "within noise"
-
-
-# noise
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
@@ -233,9 +227,6 @@ def test_too_few_seeds_tell_nothing_of_noise() -> None:
     noise = measure_noise(PSNR, arms([1.0], [2.0]))
     assert noise.comparisons == 0
     assert math.isnan(noise.detectable)
-
-
-# the whole analysis
 
 
 def frame(**treatments: dict[str, list[float]]) -> pd.DataFrame:

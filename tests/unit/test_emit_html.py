@@ -3,24 +3,44 @@
 import math
 from html.parser import HTMLParser
 
-from ablate.registry import Metric
-from analysis.cells import Cell, Column, Difference, Group, Layout, Level, Phrase, Seeds, Symbol, Value, Word
-from analysis.emit_html import html, page
+from ablate.analysis.typeset.cells import (
+    Cell,
+    Column,
+    Difference,
+    Group,
+    Layout,
+    Level,
+    Phrase,
+    Seeds,
+    Symbol,
+    Value,
+    Word,
+)
+from ablate.analysis.typeset.html import html, page
+from ablate.slots.settings import Metric
 
 PSNR = Metric("psnr", "dB", "up")
+
+
 COLUMNS = (
     Column("level", "level"),
     Column("value", "psnr", PSNR),
     Column("difference", "Δ [95 % CI]", PSNR),
     Column("seeds", "n"),
 )
+
+
 FIRST: tuple[Cell, ...] = (Word("<baseline> & co"), Value(24.5, 0.4, 2, rank=1), Word(""), Seeds(3))
+
+
 SECOND: tuple[Cell, ...] = (
     Level(0.01),
     Value(23.25, math.nan, 2, rank=2, clear=True, seeds=1),
     Difference(-1.25, -2, -0.5, 2, clear=True),
     Seeds(1, "div. 2/3"),
 )
+
+
 LAYOUT = Layout(
     "tiny", "tiny", "Is 1 < 2?", COLUMNS, (Group((FIRST,)), Group((SECOND,), "kl", Level(1))),
     (("Mean over ", Symbol("n"), " & so on."),), ("a <b>",),

@@ -11,25 +11,31 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ablate import data, registry, run, train
+from ablate.components.regularizer._rescale import MODES, rescale, turn
+from ablate.components.regularizer._transformation import Transformation
+from ablate.components.regularizer.af_shift import inside_error, shift
+from ablate.components.regularizer.hf_penalty import high_frequencies
+from ablate.components.regularizer.lcr import local_correlation
+from ablate.components.regularizer.se import fewer_frames
+from ablate.components.regularizer.spectrum_matching import spectrum
+from ablate.data import prepare as data
+from ablate.driver.preflight import try_models
+from ablate.engine import build as run_engine_build
+from ablate.engine import run, train
+from ablate.errors import StudyError
 from ablate.identity import derive
-from ablate.preflight import try_models
-from ablate.slots import Alteration, Autoencoder, Posterior, Step
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.strict_yaml import StudyError
-from ablate.trials import expand
-from components.regularizer.af_shift import inside_error, shift
-from components.regularizer.hf_penalty import high_frequencies
-from components.regularizer.lcr import local_correlation
-from components.regularizer.se import fewer_frames
-from components.regularizer.spectrum_matching import spectrum
-from components.rescale import MODES, rescale, turn
-from components.transformation import Transformation
+from ablate.plan.trials import expand
+from ablate.slots import registry
+from ablate.slots.training import Alteration, Autoencoder, Posterior, Step
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 torch.set_num_threads(1)
 
+
 CPU = torch.device("cpu")
+
+
 ADDED = {
     "se": {"strength": 0.25},
     "chf": {"strength": 0.25, "block": 4},
@@ -40,7 +46,11 @@ ADDED = {
     "spectrum_matching": {"strength": 0.01, "rings": 8},
 }
 """Terms of the loss; the others change what is decoded."""
+
+
 ALTERING = {"eq": {"strength": 0.5}, "latent_denoise": {"strength": 3.0}}
+
+
 LEVELS = ADDED | ALTERING
 
 
@@ -107,9 +117,6 @@ def loss_of(level, vae, x, step=1, **settings):
     return registry.build("regularizer", level, values)(vae, look(vae, x, step))
 
 
-# zero where it must be, and not where it must not
-
-
 @pytest.mark.parametrize("step", range(6))
 @pytest.mark.parametrize("level", ["se", "chf", "eq_explicit", "af_shift"])
 def test_the_identity_is_equivariant(level, step):
@@ -149,9 +156,6 @@ def test_a_price_on_frequencies_is_zero_on_constants_and_correlation_on_parallel
     lengths = normal(1, 1, 8, 8).abs() + 0.1
     assert loss_of("lcr", Identity(), direction * lengths).item() == 0
     assert loss_of("spectrum_matching", Identity(), normal(2, 3, 32, 32), delta=0.0).item() < 1e-6
-
-
-# closed forms
 
 
 def test_se_of_a_decoder_that_doubles():
@@ -309,9 +313,6 @@ def test_what_a_shift_brings_in_does_not_count():
         assert inside_error(x, y, 0, 0) > 1
 
 
-# gradients
-
-
 @pytest.mark.parametrize("level", list(ADDED))
 def test_gradients_reach_the_encoder_and_the_decoder_where_they_should(level):
     vae = Linear()
@@ -359,9 +360,6 @@ def test_flat_latents_have_a_finite_gradient(level):
     loss = registry.build("regularizer", level, LEVELS[level] | settings)(None, look(Identity(), z))
     loss.backward()
     assert loss.isfinite() and z.grad.isfinite().all()
-
-
-# what is drawn
 
 
 def test_transformations_are_uniform_and_a_function_of_the_step():
@@ -437,11 +435,12 @@ def test_latent_noise_is_interpolated_for_each_picture():
     assert not torch.equal(found, noisy.before_decoding(Identity(), z, z, partial(derive, 1))[1])
 
 
-# in the loop
-
-
 LOSS = "loss: {l2: 1.0, kl: 1e-4}"
+
+
 TERMS = """loss: {l2: 1.0, l1: {weight: 0.5}, kl: 1e-4, perceptual: {weight: 0.1, backbone: random_features}}"""
+
+
 STEPS = "steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3"
 
 
@@ -462,7 +461,7 @@ def built(trial, pictures):
     run.reset_process(1)
     level = dict(trial.order()["recipe"]["data"])
     corpus = data.prepare(level.pop("level"), level, pictures)
-    return run.build_parts(trial.order(), corpus, CPU), trial.treatment.recipe.stages[0].settings
+    return run_engine_build.build_parts(trial.order(), corpus, CPU), trial.treatment.recipe.stages[0].settings
 
 
 def trained(trial, pictures, folder):
@@ -584,9 +583,6 @@ def test_absent_regularizers_leave_the_step_as_it_was(write_study, pictures):
     assert torch.equal(found.z, z) and torch.equal(found.y, parts.vae.decode(z)) and torch.equal(found.x, x)
 
 
-# bad input
-
-
 def test_latents_that_do_not_divide_are_refused():
     vae, x = Linear(), normal(1, 3, 24, 24)
     with pytest.raises(ValueError, match="a side of 6 cannot be reduced to 1/4"):
@@ -646,9 +642,6 @@ def test_settings_out_of_range_are_refused():
     ):
         with pytest.raises(ValueError):
             registry.level("regularizer", level).Config.read({"strength": 0.5, **wrong})
-
-
-# what they do
 
 
 class Small(Linear):

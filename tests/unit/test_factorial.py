@@ -9,10 +9,10 @@ import pytest
 import statsmodels.formula.api as smf
 from statsmodels.stats.anova import anova_lm
 
-from ablate.fraction import by_runs
-from ablate.optimal import Optimal, choose
-from analysis.effects import holm
-from analysis.factorial import Decomposition, decompose
+from ablate.analysis.statistics.effects import holm
+from ablate.analysis.statistics.factorial import Decomposition, decompose
+from ablate.study.fraction import by_runs
+from ablate.study.optimal import Optimal, choose
 
 Cells = list[tuple[int, ...]]
 

@@ -8,20 +8,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.design import Treatment
-from ablate.spec import Study, load_study
-from ablate.store import Record, Store
-from ablate.trials import expand
-from analysis.factorial import Decomposition
-from analysis.layout_factorial import _uneven
-from analysis.table import Table
-from analysis.tables import build_table
+from ablate.analysis.statistics.factorial import Decomposition
+from ablate.analysis.tables.build import build_table
+from ablate.analysis.tables.factorial import _uneven
+from ablate.analysis.tables.table import Table
+from ablate.plan.treatments import Treatment
+from ablate.plan.trials import expand
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study.study import Study, load_study
 from tests.typeset import compiled, lint
 
 Write = Callable[..., Path]
+
+
 Designed = Callable[..., Study]
+
+
 TWO = "loss.kl: [1e-4, 1]\n  padding: [reflect, zeros]"
+
+
 THREE = "loss.kl: [1e-4, 1]\n  padding: [reflect, zeros, circular]"
+
+
 FOUR = f"{TWO}\n  norm: [group, scn]\n  loss.l2: [1, 2]"
 
 

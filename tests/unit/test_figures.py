@@ -8,21 +8,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.registry import Metric
-from ablate.spec import Study, load_study
-from ablate.store import Store
-from ablate.trials import Trial, expand
-from analysis.curves import MissingCurve
-from analysis.figures import KINDS, panels, save_figure
-from analysis.figures.comparisons import front
-from analysis.figures.style import compose, looks
-from analysis.results import Results, gather
+from ablate.analysis.figures import KINDS, panels, save_figure
+from ablate.analysis.figures.comparisons import front
+from ablate.analysis.figures.curves import MissingCurve
+from ablate.analysis.figures.style import compose, looks
+from ablate.analysis.results import Results, gather
+from ablate.plan.trials import Trial, expand
+from ablate.slots.settings import Metric
+from ablate.store.folders import Store
+from ablate.study.study import Study, load_study
 from tests.left import STEPS, leave
 
 Write = Callable[..., Path]
+
+
 FACTORS = "loss.kl: [1e-4, 1, 1e-2]\n  padding: [reflect, zeros]"
+
+
 PROBES = "probes: [reconstruction, grid, spectrum, erasure, diffusability]"
+
+
 ONE_BY_ONE = [("loss.kl: [1, 1e-4]", FACTORS), ("seeds: 2", "seeds: 3"), ("probes: [reconstruction]", PROBES)]
+
+
 GRID = [*ONE_BY_ONE, ("primary: psnr", "primary: psnr\ndesign: grid")]
 
 

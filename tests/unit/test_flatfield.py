@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablate.registry import level
-from ablate.slots import COLOURS, Subject
-from components.measure import GREY_LEVELS
-from components.probe import flatfield, grid
+from ablate.components.probe import flatfield, grid
+from ablate.components.shared.measure import GREY_LEVELS
+from ablate.slots.probe import COLOURS, Subject
+from ablate.slots.registry import level
 from tests.planted import Defect, Fake, dots, image_kl, noise
 
 torch.set_num_threads(1)
+
 
 SIDE = 256
 

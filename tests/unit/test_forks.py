@@ -8,27 +8,40 @@ from typing import Any
 import pytest
 import torch
 
-from ablate import checkpoint, reports, run
-from ablate.agenda import Agenda, Event
-from ablate.schedule import Resources, run_inline
-from ablate.spec import load_study
-from ablate.state import State
-from ablate.store import Store
-from ablate.trials import Trial, expand, pending, planned_steps, trained, tree
+from ablate.driver import overview as reports
+from ablate.engine import checkpoint, run
+from ablate.engine.state import State
+from ablate.plan.tree import planned_steps, trained, tree
+from ablate.plan.trials import Trial, expand, pending
+from ablate.schedule.agenda import Agenda, Event
+from ablate.schedule.inline import run_inline
+from ablate.schedule.resources import Resources
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 CPU = torch.device("cpu")
+
+
 STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}"
+
+
 CHAIN = (
     STAGE,
     "  - train: {steps: 8, batch: 2, lr: 3e-3, log_every: 3, checkpoint_every: 3}\n"
     "  - tune: {steps: 4, batch: 2, lr: 1e-3, log_every: 3}",
 )
+
+
 GAN = (
     "kl: 1e-4}",
     "kl: 1e-4, adversarial: {weight: 0.1, start: 6}}\n"
     "  discriminator: {level: patchgan, width: 8, layers: 2, start: 4}",
 )
+
+
 LATE = (
     "factors:\n  loss.kl: [1, 1e-4]\n",
     "design: list\ntreatments:\n"
@@ -138,9 +151,6 @@ def test_a_prefix_that_diverges_is_the_end_of_all_that_share_it(write_study: Wri
         own = Store(tmp_path / trial.signature)
         run.run_trial(trial.order(), own, CPU, 1, lambda progress: None)
         assert results(trial, store)[3:] == results(trial, own)[3:] and "not finite" in results(trial, own)[5]
-
-
-# what is left to run
 
 
 def test_a_fork_in_the_store_serves_what_is_added(write_study: Write, tmp_path: Path) -> None:

@@ -9,17 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.contrasts import contrasts, describe
-from ablate.design import treatments
-from ablate.fraction import Fraction, by_resolution, by_runs
-from ablate.spec import load_study
-from ablate.strict_yaml import StudyError
+from ablate.errors import StudyError
+from ablate.plan.estimable import contrasts, describe
+from ablate.plan.treatments import treatments
+from ablate.study.fraction import Fraction, by_resolution, by_runs
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 FACTORS = (
     "factors:\n  loss.kl: [1, 1e-4]",
     "factors:\n  loss.kl: [1, 1e-4]\n  norm: [group, scn]\n  padding: [reflect, zeros]\n  loss.l2: [1, 2]",
 )
+
+
 SIZES = [
     (factors, runs) for runs in (4, 8, 16, 32, 64) for factors in range(3, 12) if runs.bit_length() <= factors < runs
 ]

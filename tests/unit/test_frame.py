@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ablate.spec import Study, load_study
-from ablate.store import Record, Store
-from ablate.trials import Trial, expand
-from analysis.frame import tidy
+from ablate.analysis.records.frame import tidy
+from ablate.plan.trials import Trial, expand
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study.study import Study, load_study
 
 Write = Callable[..., Path]
 

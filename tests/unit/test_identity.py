@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from ablate.identity import canonical, derive, signature
-from ablate.registry import Settings, added, cosmetic
-from ablate.spec import load_study
-from ablate.stages import Train
-from ablate.trials import expand
+from ablate.plan.trials import expand
+from ablate.recipe.stages import Train
+from ablate.slots.settings import Settings, added, cosmetic
+from ablate.study.study import load_study
 
 ROOT = Path(__file__).parents[2]
+
+
 GOLDEN = ROOT / "tests" / "golden" / "signatures.json"
 
 

@@ -3,11 +3,15 @@
 import pytest
 import torch
 
-from ablate import registry
+from ablate.slots import registry
 from tests.video import ARMS, IMAGE, build, clip
 
 FRAMES = 9
+
+
 GROUPS = ([1, 2, 3, 4], [5, 6, 7, 8])
+
+
 KEYS = {"F1": 0, "F2": 1, "F3": 2, "F4": 3}
 
 

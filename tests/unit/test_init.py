@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ablate import registry
 from ablate.identity import derive
+from ablate.slots import registry
 
 torch.set_num_threads(1)
 

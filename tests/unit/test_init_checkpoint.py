@@ -12,14 +12,16 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ablate import registry
-from ablate.preflight import preflight
-from ablate.slots import Autoencoder, Parts
-from ablate.spec import load_study
-from ablate.strict_yaml import StudyError
-from ablate.trials import expand
+from ablate.driver.preflight import preflight
+from ablate.errors import StudyError
+from ablate.plan.trials import expand
+from ablate.slots import registry
+from ablate.slots.training import Autoencoder, Parts
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 LAYOUTS: dict[str, dict[str, Any]] = {
     "sd": {"latent_channels": 4},
     "sd3": {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False},

@@ -14,27 +14,39 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from ablate import reports
-from ablate.contrasts import contrasts
-from ablate.design import Treatment, treatments
-from ablate.registry import Metric
-from ablate.spec import Study, load_study
-from ablate.store import Record, Store
-from ablate.trials import expand
-from analysis.chance import expected_best, expected_best_change
-from analysis.effects import analyse, compare, holm, measure_noise
-from analysis.table import Table
-from analysis.tables import build_table
+from ablate.analysis.statistics.chance import expected_best, expected_best_change
+from ablate.analysis.statistics.effects import analyse, compare, holm, measure_noise
+from ablate.analysis.tables.build import build_table
+from ablate.analysis.tables.table import Table
+from ablate.cli import plan as reports_cli_plan
+from ablate.driver import overview as reports
+from ablate.plan.estimable import contrasts
+from ablate.plan.treatments import Treatment, treatments
+from ablate.plan.trials import expand
+from ablate.slots.settings import Metric
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study.study import Study, load_study
 from tests.typeset import compiled, lint
 
 Write = Callable[..., Path]
+
+
 Designed = Callable[[str, int], Study]
+
+
 PSNR = Metric("psnr", "dB", "up")
+
+
 BIAS = Metric("bias", "gl", "target", target=0.0)
+
+
 FACTORS = (
     "loss.kl: [1e-4, 1]", "norm: [group, scn]", "padding: [zeros, reflect]", "loss.l2: [1, 2]",
     "stages.train.lr: [1e-3, 3e-3]",
 )  # fmt: skip
+
+
 BOTH = "[ladder, leave_one_out]"
 
 
@@ -48,9 +60,6 @@ def designed(write_study: Write) -> Designed:
         return load_study(write_study((old, f"design: {design}\nfactors:\n{factors}seeds: 3\n")))
 
     return read
-
-
-# treatments
 
 
 def test_each_rung_of_a_ladder_adds_to_the_one_before(designed: Designed) -> None:
@@ -136,7 +145,7 @@ def test_contrasts_say_what_cannot_be_told(designed: Designed) -> None:
 def test_the_plan_names_references_where_not_all_are_the_baseline(designed: Designed, tmp_path: Path) -> None:
     def shown(design: str) -> list[list[str]]:
         study, text = designed(design, 2), io.StringIO()
-        reports.print_plan(study, reports.plan(study, Store(tmp_path)), Console(width=120, file=text))
+        reports_cli_plan.print_plan(study, reports.plan(study, Store(tmp_path)), Console(width=120, file=text))
         return [re.split(" {2,}", line.strip()) for line in text.getvalue().splitlines()]
 
     both = shown(BOTH)
@@ -145,9 +154,6 @@ def test_the_plan_names_references_where_not_all_are_the_baseline(designed: Desi
     assert ["w/o kl=1", "+ norm=scn", "·", "scn"] in both
     assert any("design ladder + leave_one_out" in line[0] for line in both)
     assert ["treatment", "loss.kl", "norm"] in shown("one_at_a_time")
-
-
-# effects
 
 
 def frame(rows: list[Treatment], truth: Callable[[Treatment], float], noise: float, seeds: int) -> pd.DataFrame:
@@ -205,6 +211,8 @@ ARMS = {
     "b": {0: 21.2, 1: 22.9, 2: 23.1},
     "c": {1: 24.0, 2: 24.9},
 }
+
+
 STEPS = {"a": "baseline", "b": "a", "c": "b"}
 
 
@@ -265,9 +273,6 @@ def test_the_correlation_is_with_the_reference() -> None:
     by_seed = {label: dict(enumerate(line.tolist())) for label, line in arms.items()}
     assert measure_noise(PSNR, by_seed, {"b": "a"}).correlation == pytest.approx(0.5, abs=0.02)
     assert measure_noise(PSNR, by_seed).correlation == pytest.approx(0, abs=0.03)
-
-
-# tables
 
 
 RESULTS: Mapping[str, list[float]] = {

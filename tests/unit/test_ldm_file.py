@@ -16,16 +16,25 @@ from ablate.released.load import load_vae
 
 diffusers = pytest.importorskip("diffusers")
 
+
 CPU = torch.device("cpu")
+
+
 Tensors = dict[str, torch.Tensor]
+
+
 SMALL: dict[str, Any] = {
     "block_out_channels": (32, 64, 32), "layers_per_block": 2, "latent_channels": 3, "norm_num_groups": 32,
     "down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3,
 }  # fmt: skip
+
+
 ATTENTION = {
     "down_block_types": ("DownEncoderBlock2D", "DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
     "up_block_types": ("AttnUpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"),
 }
+
+
 TO_LDM = (  # diffusers to LDM, one after the other; up blocks are turned round besides
     (r"down_blocks\.(\d)\.resnets\.(\d)", r"down.\1.block.\2"),
     (r"down_blocks\.(\d)\.attentions\.(\d)", r"down.\1.attn.\2"),

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ablate import registry
-from ablate.data import prepare
-from components.data import leaves
-from components.data.leaves import _discs, _texture, render
+from ablate.components.data import leaves
+from ablate.components.data.leaves import _discs, _texture, render
+from ablate.data.prepare import prepare
+from ablate.slots import registry
 
 
 @pytest.fixture(scope="module")

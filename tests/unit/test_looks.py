@@ -7,26 +7,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.registry import Metric
-from ablate.spec import Study, load_study
-from ablate.store import Record, Store
-from ablate.trials import expand
-from analysis.effects import by_seed, paired
-from analysis.frame import tidy
-from analysis.look import Look, read_look
-from analysis.ranks import indistinct
-from analysis.table import Table
-from analysis.tables import build_table
-from analysis.unpaired import dunnett
+from ablate.analysis.records.frame import tidy
+from ablate.analysis.statistics.dunnett import dunnett
+from ablate.analysis.statistics.effects import by_seed, paired
+from ablate.analysis.statistics.ranks import indistinct
+from ablate.analysis.tables.build import build_table
+from ablate.analysis.tables.options import Look, read_look
+from ablate.analysis.tables.table import Table
+from ablate.plan.trials import expand
+from ablate.slots.settings import Metric
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study.study import Study, load_study
 from tests.typeset import CVPR, ICML, compiled, lint
 
 Write = Callable[..., Path]
+
+
 Built = Callable[..., Table]
+
+
 Artifacts = Callable[..., Table]
+
+
 ROOT = Path(__file__).parents[2]
+
+
 LADDER = (
     "design: [ladder, leave_one_out]\nfactors:\n  loss.kl: [1e-4, 1]\n  norm: [group, scn]\n  padding: [reflect, zeros]"
 )
+
+
 GRID = "design: grid\nfactors:\n  loss.kl: [1e-4, 1]\n  padding: [reflect, zeros, circular]"
 
 
@@ -110,9 +121,6 @@ def test_what_is_no_matrix_is_refused(built: Built, design: str, metrics: list[s
         built(design, metrics, layout="matrix")
 
 
-# what is bold
-
-
 def test_bold_is_what_a_paired_test_does_not_tell_from_the_best() -> None:
     up = Metric("m", "", "up")
     rng = np.random.default_rng(1)
@@ -151,9 +159,6 @@ def test_the_rule_is_printed(built: Built) -> None:
     assert "_" not in "".join(cell for row in cells(table.markdown())[2:] for cell in row[2:4])
 
 
-# unpaired
-
-
 def test_unpaired_comparisons_are_dunnetts(built: Built, tmp_path: Path) -> None:
     table = built(GRID)
     study = table.study
@@ -166,9 +171,6 @@ def test_unpaired_comparisons_are_dunnetts(built: Built, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="unpaired comparisons are with the baseline"):
         built_ladder = built(LADDER)
         build_table(built_ladder.study, expand(built_ladder.study), Store(tmp_path / "store"), unpaired=True)
-
-
-# what is written
 
 
 def test_decimals_caption_and_label(built: Built) -> None:
@@ -201,9 +203,6 @@ def test_a_look_is_checked(given: dict[str, str], message: str) -> None:
 def test_decimals_for_all_and_for_one() -> None:
     metrics = {"psnr": Metric("psnr", "dB", "up"), "ssim": Metric("ssim", "1", "up")}
     assert read_look("rows", "best", "1,ssim=4", "", "", metrics).decimals == {"psnr": 1, "ssim": 4}
-
-
-# papers of two columns
 
 
 @pytest.fixture(scope="module")
@@ -239,9 +238,6 @@ def test_few_metrics_fit_one_of_two_columns(built: Built, paper: str, tmp_path: 
     tex = built(LADDER, ["psnr", "border/excess_b4"]).latex(paper_columns=2)
     assert r"\begin{table}[t]" in tex and "table*" not in tex
     assert "Overfull \\hbox" not in compiled(tex, tmp_path, paper)[1]
-
-
-# packages
 
 
 @pytest.mark.parametrize("packages", [("multirow",), ("siunitx",), ("multirow", "siunitx")], ids="+".join)

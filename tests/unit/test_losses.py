@@ -12,9 +12,9 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
-from ablate import registry
-from ablate.slots import LOGVAR_RANGE, Posterior, Step
-from components.loss.kl import canonical_factor
+from ablate.components.loss.kl import canonical_factor
+from ablate.slots import registry
+from ablate.slots.training import LOGVAR_RANGE, Posterior, Step
 
 torch.set_num_threads(1)
 
@@ -232,6 +232,8 @@ def test_random_features_weigh_pixels_evenly_where_strides_would_not():
 
 
 TRUNKS = {"vgg": torchvision.models.vgg16, "alex": torchvision.models.alexnet}
+
+
 NAMES = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
 
 

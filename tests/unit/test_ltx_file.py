@@ -9,14 +9,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ablate.released import ltx_file
+from ablate.released import ltx as ltx_file
 from ablate.released.load import load_vae
+from tests.released import LTX23_VAE, ltx_tensors, write_ltx
 
 diffusers = pytest.importorskip("diffusers")
 
-from tests.released import LTX23_VAE, ltx_tensors, write_ltx  # noqa: E402
 
 CPU = torch.device("cpu")
+
+
 SMALL20: dict[str, Any] = {
     **LTX23_VAE,
     "encoder_blocks": [
@@ -29,6 +31,8 @@ SMALL20: dict[str, Any] = {
         ["res_x", {"num_layers": 1, "inject_noise": False}],
     ],
 }  # fmt: skip
+
+
 del SMALL20["spatial_padding_mode"]
 
 

@@ -9,10 +9,11 @@ import torch
 from skimage import color, data, metrics
 from torch import Tensor, nn
 
-from components import measure, periodic
-from components.cielab import ciede2000, srgb_to_lab
+from ablate.components.probe._cielab import ciede2000, srgb_to_lab
+from ablate.components.shared import measure, periodic
 
 torch.set_num_threads(1)
+
 
 # Sharma, Wu & Dalal (2005), Table 1: two CIELAB colours and their CIEDE2000.
 SHARMA = """

@@ -10,17 +10,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate import data, run, train
-from ablate.memory import micro_batches, ran_out
-from ablate.needs import configuration
-from ablate.slots import Autoencoder
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.trials import expand
+from ablate.data import prepare as data
+from ablate.engine import build as run_engine_build
+from ablate.engine import run, train
+from ablate.engine.memory import micro_batches, ran_out
+from ablate.plan.footprint import configuration
+from ablate.plan.trials import expand
+from ablate.slots.training import Autoencoder
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 CPU = torch.device("cpu")
+
+
 ROOT = Path(__file__).parents[2]
+
+
 GAN = (
     "kl: 1e-4}",
     "kl: 1e-4, perceptual: {weight: 0.1, backbone: random_features}, adversarial: {weight: 0.1, mode: adaptive}}\n"
@@ -33,7 +41,9 @@ def parts(write_study: Write, tmp_path: Path) -> train.Parts:
     run.reset_process(1)
     trial = expand(load_study(write_study(GAN, ("batch: 2", "batch: 4, learn_logvar: true"))))[0]
     level = dict(trial.order()["recipe"]["data"])
-    return run.build_parts(trial.order(), data.prepare(level.pop("level"), level, Store(tmp_path).data), CPU)
+    return run_engine_build.build_parts(
+        trial.order(), data.prepare(level.pop("level"), level, Store(tmp_path).data), CPU
+    )
 
 
 def flat(vae: Autoencoder) -> torch.Tensor:
@@ -135,7 +145,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 
 from ablate.registry import Settings
-from components.model import image_kl
+from ablate.components.model import image_kl
 
 
 class Config(Settings):

@@ -8,10 +8,10 @@ import torch
 from diffusers import AutoencoderKL, VQModel
 from torch import nn
 
-from ablate import registry
+from ablate.components.shared.periodic import worst_polyphase
 from ablate.identity import derive
-from ablate.slots import LOGVAR_RANGE, Autoencoder, Parts
-from components.periodic import worst_polyphase
+from ablate.slots import registry
+from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Parts
 
 torch.set_num_threads(1)
 

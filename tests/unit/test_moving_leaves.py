@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 from scipy import ndimage, stats
 
-from ablate import registry
-from ablate.corpus import Motion
-from ablate.data import prepare
-from components.data.moving_leaves import Config, scene
+from ablate.components.data.moving_leaves import Config, scene
+from ablate.data.prepare import prepare
+from ablate.slots import registry
+from ablate.slots.data import Motion
 
 SMALL = {"size": 32, "heldout_size": 32, "crop": 16, "resize": "none", "heldout_count": 4, "heldout_frames": 12}
 
@@ -94,9 +94,6 @@ def test_impossible_settings_are_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=message):
             Config.read(settings(**change))
-
-
-# What a corpus makes of them
 
 
 def test_clips_are_windows_of_their_source_and_pictures_their_frames(tmp_path: Any) -> None:

@@ -7,9 +7,9 @@ import torch
 from diffusers.models.attention_processor import SpatialNorm
 from torch.nn import functional as F
 
-from ablate import registry
 from ablate.identity import derive
-from ablate.slots import Parts
+from ablate.slots import registry
+from ablate.slots.training import Parts
 
 torch.set_num_threads(1)
 

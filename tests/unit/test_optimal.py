@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate import optimal
-from ablate.contrasts import contrasts, describe_optimal
-from ablate.design import treatments
-from ablate.optimal import Cell, Effect, Optimal, choose
-from ablate.spec import load_study
-from ablate.strict_yaml import StudyError
+from ablate.errors import StudyError
+from ablate.plan.estimable import contrasts, describe_optimal
+from ablate.plan.treatments import treatments
+from ablate.study import optimal
+from ablate.study.optimal import Cell, Effect, Optimal, choose
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 MIXED = (
     "factors:\n  loss.kl: [1, 1e-4]",
     "factors:\n  loss.kl: [1, 1e-2, 1e-4]\n  padding: [reflect, zeros, circular, replicate]\n  norm: [group, scn]\n"

@@ -5,11 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from ablate import registry
-from components.layers import Conv2d
+from ablate.components.shared.layers import Conv2d
+from ablate.slots import registry
 
 torch.set_num_threads(1)
+
+
 NUMPY_MODE = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
 PADS = [(1, 1, 1, 1), (0, 1, 0, 1), (2, 0, 1, 3), (0, 0, 0, 0)]
 
 

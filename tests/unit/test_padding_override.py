@@ -7,12 +7,12 @@ import torch
 
 from ablate.released.load import IMAGE_CLASSES, VIDEO_CLASSES, Released, load_vae
 from ablate.released.padding import CLASSES, override_padding
-from ablate.slots import Autoencoder
+from ablate.slots.training import Autoencoder
 from tests.planted import image_kl
+from tests.unit.test_released import saved
 
 diffusers = pytest.importorskip("diffusers")
 
-from tests.unit.test_released import saved  # noqa: E402
 
 CPU = torch.device("cpu")
 

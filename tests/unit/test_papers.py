@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from ablate import registry
-from ablate.design import treatments
-from ablate.forks import chain
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.strict_yaml import StudyError
-from ablate.trials import expand
-from analysis import papers
-from analysis.claims import judge
-from analysis.frame import tidy
-from analysis.papers.diffusability import PAPER as DIFFUSABILITY
-from analysis.papers.iv_vae import PAPER as IV_VAE
-from analysis.papers.ltx_grid import PAPER as LTX_GRID
-from analysis.papers.vivat import PAPER
+from ablate.analysis import papers
+from ablate.analysis.papers.diffusability import PAPER as DIFFUSABILITY
+from ablate.analysis.papers.iv_vae import PAPER as IV_VAE
+from ablate.analysis.papers.ltx_grid import PAPER as LTX_GRID
+from ablate.analysis.papers.vivat import PAPER
+from ablate.analysis.records.frame import tidy
+from ablate.analysis.statistics.claims import judge
+from ablate.errors import StudyError
+from ablate.plan.signatures import chain
+from ablate.plan.treatments import treatments
+from ablate.plan.trials import expand
+from ablate.slots import registry
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
 

@@ -9,15 +9,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ablate import registry
+from ablate.components.model.patch_vit import Attention, Block, Transformer, angles, rotated
+from ablate.components.probe import grid
+from ablate.components.shared.layers import Conv2d
+from ablate.components.shared.periodic import worst_polyphase
 from ablate.identity import derive
-from ablate.slots import LOGVAR_RANGE, Parts, Subject
-from components.layers import Conv2d
-from components.model.patch_vit import Attention, Block, Transformer, angles, rotated
-from components.periodic import worst_polyphase
-from components.probe import grid
+from ablate.slots import registry
+from ablate.slots.probe import Subject
+from ablate.slots.training import LOGVAR_RANGE, Parts
 
 torch.set_num_threads(1)
+
 
 SMALL = {"patch": 4, "width": 24, "depth": 2, "heads": 2, "latent_channels": 4}
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ablate import registry
-from ablate.slots import Subject
+from ablate.slots import registry
+from ablate.slots.probe import Subject
 from tests.video import ARMS, build, clip
 
 

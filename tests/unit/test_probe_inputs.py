@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablate import registry
-from ablate.slots import Subject
-from components.probe import inputs
+from ablate.components.probe import inputs
+from ablate.slots import registry
+from ablate.slots.probe import Subject
 from tests.planted import Fake, blur, blurred, photographs, tint
 
 torch.set_num_threads(1)

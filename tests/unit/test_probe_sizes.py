@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate import registry
-from ablate.slots import Autoencoder, Posterior, Subject
+from ablate.slots import registry
+from ablate.slots.probe import Subject
+from ablate.slots.training import Autoencoder, Posterior
 
 torch.set_num_threads(1)
+
 
 PROBES = (
     *("blur", "border", "color", "droplet", "grid", "health", "inputs", "reconstruction"),
@@ -64,7 +66,7 @@ def test_the_smallest_size_is_enough_and_one_stride_less_is_not(name: str, strid
 def test_cheap_probes_are_known_without_their_import() -> None:
     assert {name for name in PROBES if registry.level("probe", name).cheap} == {"reconstruction", "color", "grid"}
     for name in PROBES:
-        module = importlib.import_module(f"components.probe.{name}")
+        module = importlib.import_module(f"ablate.components.probe.{name}")
         assert registry.level("probe", name).cheap == getattr(module, "CHEAP", False)
     assert not registry.level("norm", "scn").cheap
     assert [name for name in registry.levels("probe") if registry.level("probe", name).costly] == ["diffusability"]

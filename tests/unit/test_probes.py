@@ -10,13 +10,15 @@ import torch.nn.functional as F
 from skimage import color as skimage_color
 from torch import Tensor
 
-from ablate.registry import level
-from ablate.slots import Autoencoder, Findings, Subject
-from components.measure import GREY_LEVELS
-from components.probe import border, color, grid, reconstruction
+from ablate.components.probe import border, color, grid, reconstruction
+from ablate.components.shared.measure import GREY_LEVELS
+from ablate.slots.probe import Findings, Subject
+from ablate.slots.registry import level
+from ablate.slots.training import Autoencoder
 from tests.planted import Fake, blurred, corners, dots, good, lines, none, photographs, tint
 
 torch.set_num_threads(1)
+
 
 PROBES = {"reconstruction": reconstruction, "color": color, "grid": grid, "border": border}
 

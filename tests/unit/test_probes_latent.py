@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.slots import Posterior, Subject
-from components.probe import equivariance, intrinsic_dimension, latent_noise
+from ablate.components.probe import equivariance, intrinsic_dimension, latent_noise
+from ablate.slots.probe import Subject
+from ablate.slots.training import Posterior
 from tests.latents import Identity, Pooled, checkerboard, of_field, power_law
 from tests.planted import image_kl, photographs
 
 torch.set_num_threads(1)
-
-# Equivariance.
 
 
 def test_what_commutes_has_no_error() -> None:
@@ -74,9 +73,6 @@ def test_a_real_model_moves_with_the_picture_and_turns_less_well() -> None:
     assert found["equi/enc_shift"] < 0.1 < found["equi/enc_rot90"]
 
 
-# Latent noise.
-
-
 def test_noise_of_the_latent_has_its_psnr_and_the_noise_that_doubles_the_error_is_found() -> None:
     """A linear decoder: squared errors add. Its own error is white as well, of sd `own`."""
     own = 0.02
@@ -122,9 +118,6 @@ def test_three_decibels_of_no_error_and_of_no_number() -> None:
     assert latent_noise.bearable((0.1, 1.0), [math.inf, math.inf]) == 0
     assert math.isnan(latent_noise.bearable((0.1, 1.0), [0.1, math.nan]))
     assert latent_noise.bearable((0.1, 1.0), [-0.5, 0.0]) == 1
-
-
-# Dimensions.
 
 
 def embedded(points: Tensor, channels: int = 16) -> Tensor:

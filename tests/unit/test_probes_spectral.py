@@ -11,14 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate import registry
-from ablate.slots import Autoencoder, Findings, Posterior, Subject
-from components.dct import chop
-from components.probe import equivariance, erasure, intrinsic_dimension, latent_noise, spectrum
+from ablate.components.probe import equivariance, erasure, intrinsic_dimension, latent_noise, spectrum
+from ablate.components.shared.dct import chop
+from ablate.slots import registry
+from ablate.slots.probe import Findings, Subject
+from ablate.slots.training import Autoencoder, Posterior
 from tests.latents import Identity, Pooled, Scrambled, of_field, power_law
 from tests.planted import image_kl, photographs
 
 torch.set_num_threads(1)
+
 
 PROBES = {
     "spectrum": spectrum,
@@ -27,6 +29,8 @@ PROBES = {
     "latent_noise": latent_noise,
     "intrinsic_dimension": intrinsic_dimension,
 }
+
+
 OF_PICTURES = {"spec/hf_tail_rgb", "erase/auc_rgb"}
 
 
@@ -38,8 +42,6 @@ def examine(vae: Autoencoder, images: Tensor) -> dict[str, Findings]:
 def numbers(vae: Autoencoder, images: Tensor) -> dict[str, float]:
     return {name: value for found in examine(vae, images).values() for name, value in found.metrics.items()}
 
-
-# Spectrum. The references were computed once with numpy, apart from this code, on fields of 32 x 32.
 
 REFERENCE = {  # log profile at 1, 32, 63 of the zigzag, mean of the last 16; SEC at 1/2 and 1/4
     0: ((0.00, 0.01, 0.00, 0.00), (0.485, 0.867)),
@@ -139,8 +141,6 @@ def test_planted_noise_raises_the_tail_step_by_step_and_what_is_decoded_stays() 
         assert {name: found[name] for name in calm} == pytest.approx({name: base[name] for name in calm}, rel=1e-6)
 
 
-# Erasure.
-
 ENERGY = {
     0: (0.75, 0.50, 0.25, 0.09),
     1: (0.86, 0.69, 0.47, 0.27),
@@ -192,9 +192,6 @@ def test_blocks_of_pictures_cover_the_place_of_those_of_the_latent() -> None:
     found = erasure.examine(Subject(Pooled(), photographs(128))).metrics
     assert found["erase/match"] > found["erase/auc"] > 20
     assert 0 < found["erase/drop50"] < found["erase/drop"] < 3
-
-
-# All of them.
 
 
 @pytest.mark.parametrize("name", PROBES)

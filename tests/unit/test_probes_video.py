@@ -10,16 +10,17 @@ import torch
 from scipy import linalg
 from torch import Tensor
 
-from ablate import registry
-from ablate.data import prepare
-from ablate.probe import run_probes
-from ablate.slots import Findings, Subject
-from components.measure import GREY_LEVELS, psnr, ssim
-from components.probe import balance, flicker, frechet
+from ablate.components.probe import balance, flicker, frechet
+from ablate.components.shared.measure import GREY_LEVELS, psnr, ssim
+from ablate.data.prepare import prepare
+from ablate.engine.probes import run_probes
+from ablate.slots import registry
+from ablate.slots.probe import Findings, Subject
 from tests.planted import Defect, Fake, FakeVideo, blur, blurred, dots, each_frame, lines, panned, photographs, tint
 from tests.video import ARMS, build
 
 torch.set_num_threads(1)
+
 
 VIDEO_PROBES = ("clip", "balance", "flicker", "motion", "frechet")
 
@@ -52,9 +53,6 @@ def inner(clips: Tensor) -> Tensor:
     return clips * 0.8 + 0.1
 
 
-# Clips: the first frame and the others
-
-
 def test_the_first_frame_is_told_from_the_others() -> None:
     found = examine("clip", noisy(lambda frame: 2.0 if frame == 0 else 8.0), inner(panned(9))).metrics
     first, rest = (-20 * math.log10(sd / GREY_LEVELS) for sd in (2, 8))
@@ -84,9 +82,6 @@ def test_the_strip_shows_source_reconstruction_and_error() -> None:
     assert np.array_equal(rows[:32][:, place[0]], source)
     assert np.abs(rows[32:64][:, place[0]] - (source + 4)).max() <= 1
     assert np.abs(rows[64:][:, place[0]].astype(int) - 32).max() <= 1
-
-
-# Balance
 
 
 @pytest.mark.parametrize("position", [1, 2, 3, 4])
@@ -179,9 +174,6 @@ def test_a_jump_between_groups_is_a_seam() -> None:
     assert metrics["balance/seam"] == pytest.approx((16 + 2) / 2, rel=0.05)
 
 
-# Flicker
-
-
 def test_a_brightness_that_alternates_flickers_by_its_jump_still_or_moving() -> None:
     def defect(y: Tensor) -> Tensor:
         return (
@@ -228,9 +220,6 @@ def test_warping_is_that_of_a_shift() -> None:
     assert torch.allclose(half[..., 1:, :-1], expected, atol=1e-5)
 
 
-# Motion
-
-
 def test_what_speed_costs_is_measured_exactly() -> None:
     speeds = torch.tensor([0.0, 3.0, 1.0, 2.0, 4.0, 5.0, 7.0, 6.0])
     decibels = 40 - 2 * speeds
@@ -245,9 +234,6 @@ def test_what_speed_costs_is_measured_exactly() -> None:
     assert metrics["motion/psnr_slow"] == pytest.approx(39, abs=1e-3)
     assert metrics["motion/psnr_fast"] == pytest.approx(27, abs=1e-3)
     assert metrics["motion/speed"] == pytest.approx(3.5, abs=1e-4)
-
-
-# Fréchet distances
 
 
 def test_the_distance_of_gaussians_has_the_closed_form_and_agrees_with_scipy() -> None:
@@ -292,9 +278,6 @@ def test_fvd_is_of_the_given_network(tmp_path: Path) -> None:
     config.read({"i3d": str(file)}).preflight()
     with pytest.raises(ValueError, match=r"probe/frechet: there is no file .*none\.pt"):
         config.read({"i3d": str(tmp_path / "none.pt")}).preflight()
-
-
-# All of them
 
 
 @pytest.mark.parametrize("name", VIDEO_PROBES)

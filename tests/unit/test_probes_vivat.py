@@ -9,15 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate import registry
-from ablate.slots import LOGVAR_RANGE, Autoencoder, Findings, Posterior, Subject
-from components.measure import GREY_LEVELS
-from components.probe import blur as blur_probe
-from components.probe import droplet, health
-from components.spectrum import LUMA, radial_spectra
+from ablate.components.probe import blur as blur_probe
+from ablate.components.probe import droplet, health
+from ablate.components.probe._spectrum import LUMA, radial_spectra
+from ablate.components.shared.measure import GREY_LEVELS
+from ablate.slots import registry
+from ablate.slots.probe import Findings, Subject
+from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
 from tests.planted import RISE, Fake, blob, blur, blurred, image_kl, photographs
 
 torch.set_num_threads(1)
+
 
 PROBES = {"blur": blur_probe, "droplet": droplet, "health": health}
 

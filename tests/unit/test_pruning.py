@@ -13,21 +13,26 @@ import optuna
 import pytest
 from rich.console import Console
 
-from ablate.agenda import Agenda, Event
-from ablate.pruner import Pruner, recall_pruned
-from ablate.pruning import Pruning
-from ablate.registry import Metric
-from ablate.reports import status
-from ablate.schedule import Resources, run_inline, run_ray
-from ablate.spec import Study, load_study
-from ablate.store import Record, Store, read_json
-from ablate.strict_yaml import StudyError
-from ablate.suggest import Explorer, history, known
-from ablate.sweep import sweep
-from ablate.trials import expand, pending
-from analysis.tables import build_table
+from ablate.adaptive.pruning import Pruner, recall_pruned
+from ablate.adaptive.search import Explorer, history, known
+from ablate.analysis.tables.build import build_table
+from ablate.driver.overview import status
+from ablate.driver.sweep import sweep
+from ablate.errors import StudyError
+from ablate.plan.trials import expand, pending
+from ablate.schedule.agenda import Agenda, Event
+from ablate.schedule.inline import run_inline
+from ablate.schedule.ray_tune import run_ray
+from ablate.schedule.resources import Resources
+from ablate.slots.settings import Metric
+from ablate.store.folders import Store, read_json
+from ablate.store.record import Record
+from ablate.study.pruning import Pruning
+from ablate.study.study import Study, load_study
 
 Write = Callable[..., Path]
+
+
 LOSS = Metric("loss", "1", "down")
 
 
@@ -91,6 +96,8 @@ RATES = (
     "  stages.train.lr: [3e-3, 1e-3, 1e-7, 1e-2, 2e-2]\n"
     "pruning: {rule: asha, metric: during/psnr, first: 4, factor: 2}\n",
 )
+
+
 LONGER = (
     "steps: 6, batch: 2, lr: 3e-3, log_every: 2,",
     "steps: 16, batch: 2, ema: 0.5, lr: 3e-3, log_every: 2, probe_every: 4,",

@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from ablate import registry
-from ablate.slots import Posterior, Step
-from components.regularizer.outlier import outlier_penalty
+from ablate.components.regularizer.outlier import outlier_penalty
+from ablate.slots import registry
+from ablate.slots.training import Posterior, Step
 
 torch.set_num_threads(1)
+
 
 CHANNELS, SIZE = 16, 32
 

@@ -14,27 +14,42 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ablate import checkpoint, run
-from ablate.released.evaluate import evaluate
+from ablate.engine import checkpoint, run
+from ablate.plan.trials import expand
+from ablate.probing.reconstruct import evaluate
 from ablate.released.load import IMAGE_CLASSES, VIDEO_CLASSES, load_vae
-from ablate.slots import LOGVAR_RANGE, Autoencoder, Posterior
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.trials import expand
+from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 diffusers = pytest.importorskip("diffusers")
 
+
 Write = Callable[..., Path]
+
+
 CPU = torch.device("cpu")
+
+
 DOWN, UP = ("DownEncoderBlock2D",) * 2, ("UpDecoderBlock2D",) * 2
+
+
 LDM: dict[str, Any] = {
     "block_out_channels": (8, 8), "down_block_types": DOWN, "up_block_types": UP, "norm_num_groups": 4,
 }  # fmt: skip
+
+
 WAN: dict[str, Any] = {
     "base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1], "num_res_blocks": 1, "temperal_downsample": [False, True],
 }  # fmt: skip
+
+
 FOUR = {"latent_channels": 4, "block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
+
+
 LTX: dict[str, Any] = {"latent_channels": 4, "layers_per_block": (1, 1, 1, 1, 1), "patch_size": 1}
+
+
 SMALL: dict[str, dict[str, Any]] = {
     "AutoencoderKL": LDM,
     "AutoencoderKLFlux2": {**LDM, "latent_channels": 4},
@@ -228,9 +243,6 @@ def test_our_own_checkpoint_comes_back_with_its_averaged_weights(write_study: Wr
     checkpoint.save_file(averaged, file)
     with pytest.raises(ValueError, match=r"not a checkpoint of ablate.*given by its folder"):
         load_vae(file, CPU)
-
-
-# scores
 
 
 class Posterize(Autoencoder):

@@ -13,18 +13,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate.search import Suggestion
-from ablate.spec import Study, load_study
-from ablate.store import Record, Store, write_json
-from ablate.trials import Trial, expand
-from analysis.answer import answer
-from analysis.report import page, pictures, write_report
-from analysis.results import Results, gather
+from ablate.analysis.report import page, pictures, write_report
+from ablate.analysis.report.answer import answer
+from ablate.analysis.results import Results, gather
+from ablate.plan.trials import Trial, expand
+from ablate.store.folders import Store, write_json
+from ablate.store.record import Record
+from ablate.study.search import Suggestion
+from ablate.study.study import Study, load_study
 from tests.left import leave, sheet
 
 Write = Callable[..., Path]
+
+
 LEVELS = ("loss.kl: [1, 1e-4]", "loss.kl: [1e-4, 1, 1e-2]")
+
+
 SEEDS = ("seeds: 2", "seeds: 3")
+
+
 VOID = {"meta", "img", "input", "br", "path", "use", "rect"}
 
 

@@ -11,17 +11,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ablate import registry
+from ablate.components.probe import grid
+from ablate.components.shared.layers import pad_zeros
+from ablate.components.shared.periodic import worst_polyphase
+from ablate.components.shared.resample import binomial, double, filtered_silu, half_band, halve, pad_replicate
 from ablate.identity import derive
-from ablate.slots import Parts, Subject
-from components.layers import pad_zeros
-from components.periodic import worst_polyphase
-from components.probe import grid
-from components.resample import binomial, double, filtered_silu, half_band, halve, pad_replicate
+from ablate.slots import registry
+from ablate.slots.probe import Subject
+from ablate.slots.training import Parts
 
 torch.set_num_threads(1)
 
+
 PADDINGS = registry.levels("padding")
+
+
 UP = {
     "nearest_conv": [{}],
     "bilinear_conv": [{}],
@@ -31,15 +35,25 @@ UP = {
     "nearest_residual": [{}],
     "alias_free": [{}],
 }
+
+
 DOWN = {
     "strided_conv": [{}],
     "blur_pool": [{"taps": 3}, {"taps": 4}, {"taps": 5}],
     "space_to_depth": [{}],
     "alias_free": [{}],
 }
+
+
 UPSAMPLERS = [(name, settings) for name, several in UP.items() for settings in several]
+
+
 DOWNSAMPLERS = [(name, settings) for name, several in DOWN.items() for settings in several]
+
+
 FLAT = ("nearest_conv", "bilinear_conv", "alias_free")  # on constants, whatever the weights
+
+
 ODD_SIZES = ("strided_conv", "space_to_depth")  # round odd sizes down, or refuse them
 
 
@@ -79,9 +93,6 @@ def test_every_level_is_examined():
     assert registry.levels("downsample") == sorted(DOWN)
 
 
-# Filters
-
-
 @pytest.mark.parametrize("count", [3, 4, 5])
 def test_binomial_is_the_box_convolved_with_itself(count):
     truth = np.ones(1)
@@ -110,9 +121,6 @@ def test_half_band_damps_by_6_db_at_half_the_band_and_35_beyond_its_transition()
 def test_both_phases_of_a_doubling_weigh_the_same(taps):
     assert taps[0::2] == taps[1::2][::-1]
     assert sum(taps[0::2]) == pytest.approx(0.5, abs=1e-12)
-
-
-# Halving and doubling
 
 
 @pytest.mark.parametrize("taps", [binomial(3), binomial(4), binomial(5), half_band()], ids=len)
@@ -199,9 +207,6 @@ def test_gradients(slot, taps):
     function = {"halve": halve, "double": double}[slot]
     x = normal(1, 2, 7, 8).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: function(x, taps, registry.build("padding", "reflect", {})).square(), x)
-
-
-# Levels
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
@@ -371,9 +376,6 @@ def test_less_aliasing_than_a_strided_convolution_under_a_shift_of_one_pixel(nam
         return ((moved - expected).square().mean() / still.var()).sqrt()
 
     assert error(name, settings) < error("strided_conv", {}) * {"space_to_depth": 1}.get(name, 0.75)
-
-
-# In the model
 
 
 @pytest.mark.parametrize(("name", "settings"), UPSAMPLERS)

@@ -7,20 +7,32 @@ from typing import Any
 
 import pytest
 
-from ablate import reports
-from ablate.agenda import Agenda, Event
-from ablate.design import treatments
-from ablate.spec import Study, load_study
-from ablate.store import Record, Store, read_json
-from ablate.strict_yaml import StudyError
-from ablate.suggest import Explorer, each_level, history, importance, known, to_come
-from ablate.trials import Node, Trial, expand
-from analysis.tables import build_table
+from ablate.adaptive.optuna_sampler import importance
+from ablate.adaptive.search import Explorer, each_level, history, known, to_come
+from ablate.analysis.tables.build import build_table
+from ablate.cli import plan as reports_cli_plan
+from ablate.driver import overview as reports
+from ablate.errors import StudyError
+from ablate.plan.treatments import treatments
+from ablate.plan.tree import Node
+from ablate.plan.trials import Trial, expand
+from ablate.schedule.agenda import Agenda, Event
+from ablate.store.folders import Store, read_json
+from ablate.store.record import Record
+from ablate.study.study import Study, load_study
 
 Write = Callable[..., Path]
+
+
 Result = Callable[[dict[str, Any]], dict[str, float]]
+
+
 SEARCH = "search: {{sampler: {}, trials: {}, objectives: [psnr]}}\n"
+
+
 RANGES = "  loss.kl: {low: 1e-8, high: 1, log: true}\n  norm: [group, scn]\ndesign: search\n"
+
+
 BEST = -6.0
 """Decimal logarithm of the KL weight with the highest PSNR."""
 
@@ -320,7 +332,7 @@ def test_the_plan_says_what_will_be_searched(
     plan = reports.plan(study, store)
     assert [plan[key] for key in ("treatments", "trials", "pending", "planned_steps")] == [30, 60, 60, 360]
     assert reports.status(study, store)["trials"]["pending"] == 60
-    reports.print_plan(study, plan, Console(width=200))
+    reports_cli_plan.print_plan(study, plan, Console(width=200))
     text = capsys.readouterr().out
     assert "tpe, 1 of at most 30 treatments" in text and "loss.kl: 1e-08 to 1 on a log scale" in text
     assert {trial.treatment.levels["loss.kl"] for trial in each_level(study)} == {1e-4, 1e-8, 1}

@@ -8,17 +8,18 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from ablate.replicates import more_seeds
-from ablate.schedule import Resources
-from ablate.spec import Study, load_study
-from ablate.store import Record, Store
-from ablate.strict_yaml import StudyError
-from ablate.sweep import sweep
-from ablate.trials import Trial, expand, pending
-from ablate.tuning import recall
-from analysis.chance import level, over_all_analyses
-from analysis.effects import paired
-from analysis.tables import build_table
+from ablate.adaptive.tuning import recall
+from ablate.analysis.statistics.chance import level, over_all_analyses
+from ablate.analysis.statistics.effects import paired
+from ablate.analysis.tables.build import build_table
+from ablate.driver.seeds import more_seeds
+from ablate.driver.sweep import sweep
+from ablate.errors import StudyError
+from ablate.plan.trials import Trial, expand, pending
+from ablate.schedule.resources import Resources
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study.study import Study, load_study
 
 Write = Callable[..., Path]
 
@@ -55,6 +56,8 @@ def test_one_analysis_is_the_plain_test_and_p_is_how_often_chance_does_as_well()
 
 
 FACTORS = ("  loss.kl: [1, 1e-4]\n", "  loss.kl: [1, 1e-2, 1e-6, 1e-4]\n")
+
+
 SHIFT = {1.0: -5.0, 1e-2: 0.0, 1e-6: 0.6, 1e-4: 0.0}
 """Change of PSNR at each weight."""
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate import registry
-from ablate.slots import Autoencoder, Findings, Posterior, Subject
-from components.probe import shift
+from ablate.components.probe import shift
+from ablate.slots import registry
+from ablate.slots.probe import Findings, Subject
+from ablate.slots.training import Autoencoder, Posterior
 from tests.planted import Fake, blur, image_kl, photographs
 
 torch.set_num_threads(1)

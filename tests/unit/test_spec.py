@@ -8,11 +8,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from ablate import reports
-from ablate.preflight import check_scales, preflight
-from ablate.spec import load_study
-from ablate.strict_yaml import StudyError
-from ablate.trials import expand
+from ablate.driver import catalogue as reports_driver_catalogue
+from ablate.driver.preflight import check_scales, preflight
+from ablate.errors import StudyError
+from ablate.plan.trials import expand
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
 
@@ -188,11 +188,11 @@ def test_scales_and_overrides_may_name_seeds(write_study: Write) -> None:
 
 
 def test_schema_accepts_the_studies_of_the_repository_and_refuses_a_typo() -> None:
-    schema = json.loads(json.dumps(reports.schema()))
+    schema = json.loads(json.dumps(reports_driver_catalogue.schema()))
     root = Path(__file__).parents[2] / "search_spaces"
     files = sorted(root.rglob("*.yaml"))
     assert len(files) >= 2
-    from ablate import strict_yaml
+    from ablate.study import document as strict_yaml
 
     for file in files:
         jsonschema.validate(strict_yaml.parse(file.read_text(), str(file)).data, schema)

@@ -10,16 +10,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.registry import Metric
-from ablate.spec import load_study
-from ablate.store import Record, Store
-from ablate.trials import expand
-from analysis.ranks import front
-from analysis.stability import DRAWS, kendall, stability
-from analysis.tables import build_table
+from ablate.analysis.statistics.ranks import front
+from ablate.analysis.statistics.stability import DRAWS, kendall, stability
+from ablate.analysis.tables.build import build_table
+from ablate.plan.trials import expand
+from ablate.slots.settings import Metric
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 PSNR, FOLD = Metric("psnr", "dB", "up"), Metric("fold", "gl", "down")
+
+
 NOWHERE = Store(Path("nowhere"))
 
 

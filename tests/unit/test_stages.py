@@ -7,20 +7,33 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate import checkpoint, data, reports, run, train
-from ablate.balance import Weight
-from ablate.slots import Step
-from ablate.spec import load_study
-from ablate.state import State
-from ablate.store import Store
-from ablate.strict_yaml import StudyError
-from ablate.trials import Trial, chain, expand
+from ablate.data import prepare as data
+from ablate.driver import overview as reports
+from ablate.engine import build as run_engine_build
+from ablate.engine import checkpoint, run, train
+from ablate.engine.loss_weights import Weight
+from ablate.engine.state import State
+from ablate.errors import StudyError
+from ablate.plan.trials import Trial, chain, expand
+from ablate.slots.training import Step
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 CPU = torch.device("cpu")
+
+
 STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}"
+
+
 TUNE = (STAGE, STAGE + "\n  - tune: {steps: 4, batch: 2, lr: 3e-3, freeze: encoder, log_every: 2, checkpoint_every: 3}")
+
+
 PERCEPTUAL = "kl: 1e-4, perceptual: {weight: 0.1, backbone: random_features}"
+
+
 GAN = "\n  discriminator: {level: patchgan, width: 8, layers: 2"
 
 
@@ -37,7 +50,7 @@ def finished(trial: Trial, store: Store) -> dict[str, torch.Tensor]:
 def built(trial: Trial, store: Store) -> train.Parts:
     run.reset_process(1)
     level = dict(trial.order()["recipe"]["data"])
-    return run.build_parts(trial.order(), data.prepare(level.pop("level"), level, store.data), CPU)
+    return run_engine_build.build_parts(trial.order(), data.prepare(level.pop("level"), level, store.data), CPU)
 
 
 def look(parts: train.Parts) -> Step:
@@ -49,9 +62,6 @@ def look(parts: train.Parts) -> Step:
 def logged(trial: Trial, store: Store, name: str, stage: int = -1) -> list[int]:
     """The steps at which a number was logged."""
     return [line["step"] for line in store.stage(trial.signatures[stage]).read_steps() if name in line]
-
-
-# stages that tune the decoder alone
 
 
 def test_decoder_tuning_leaves_the_latents_alone_to_the_last_bit(write_study: Write, tmp_path: Path) -> None:
@@ -130,9 +140,6 @@ def test_a_stage_of_no_steps_is_absent(write_study: Write, tmp_path: Path) -> No
     assert trials["steps=0 s0"].steps == 6
 
 
-# when terms enter
-
-
 def test_terms_enter_at_their_step_and_rise(write_study: Write, tmp_path: Path) -> None:
     schedule = PERCEPTUAL.replace("1e-4", "{weight: 1, start: 1, ramp: 4}") + ", adversarial: {weight: 1, start: 4}}"
     trial = trial_of(write_study(("kl: 1e-4}", schedule + GAN + ", start: 2}")))
@@ -175,9 +182,6 @@ def test_the_adaptive_weight_balances_the_gradients_of_the_last_layer(write_stud
     assert float(train.weighted_losses(parts, look(parts), 1, torch.zeros(()))[1]["adaptive"]) == pytest.approx(1e-3)
 
 
-# learned noise of pixels
-
-
 def test_the_noise_of_pixels_is_learned_towards_its_closed_form(write_study: Write, tmp_path: Path) -> None:
     """The minimum of R / e^s + s over s is s = log R."""
     parts = built(trial_of(write_study()), Store(tmp_path))
@@ -212,9 +216,6 @@ def test_learned_noise_is_part_of_the_state(write_study: Write, tmp_path: Path) 
     assert logged(plain, whole, "train/logvar") == []
 
 
-# what is examined, and when
-
-
 def test_raw_and_averaged_weights_are_both_examined(write_study: Write, tmp_path: Path) -> None:
     trial, store = trial_of(write_study()), Store(tmp_path)
     tensors = finished(trial, store)
@@ -246,11 +247,15 @@ def test_quick_probes_follow_the_training_and_change_nothing(write_study: Write,
     assert record and last["during/psnr"] == pytest.approx(record.metrics["psnr"], abs=1e-4), "all four pictures"
 
 
-# stages without the regularizer
-
 TWO = (STAGE, STAGE + "\n  - tune: {steps: 4, batch: 2, lr: 1e-3, log_every: 2}")
+
+
 SHARED = (TWO[0], TWO[1].replace("train: {", "train: {regularize: false, "))
+
+
 SE = ("loss: {l2: 1.0, kl: 1e-4}", "loss: {l2: 1.0, kl: 1e-4}\n  regularizer: {level: se, strength: 0}")
+
+
 STRENGTHS = ("loss.kl: [1, 1e-4]", "regularizer.strength: [0, 0.25, 1]")
 
 

@@ -3,18 +3,24 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ablate import reports
-from ablate.schedule import Resources, run_inline
-from ablate.spec import load_study
-from ablate.stale import is_stale, set_aside
-from ablate.store import Record, StageFolder, Store
-from ablate.trials import Trial, expand, pending
+from ablate.driver import overview as reports
+from ablate.plan.stale import is_stale, set_aside
+from ablate.plan.trials import Trial, expand, pending
+from ablate.schedule.inline import run_inline
+from ablate.schedule.resources import Resources
+from ablate.store.folders import StageFolder, Store
+from ablate.store.record import Record
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 TUNE = (
     "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}",
     "  - train: {steps: 3, batch: 2, lr: 3e-3}\n  - tune: {steps: 2, batch: 2, lr: 1e-3}",
 )
+
+
 LEVELS = ("  loss.kl: [1, 1e-4]", "  stages.tune.lr: [1e-3, 1e-4]")
 
 

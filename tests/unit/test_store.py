@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.store import HEARTBEAT_S, Record, Store, whole, write_json
+from ablate.store.folders import HEARTBEAT_S, Store, whole, write_json
+from ablate.store.record import Record
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

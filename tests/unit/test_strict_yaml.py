@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.strict_yaml import StudyError, parse, parse_value
+from ablate.errors import StudyError
+from ablate.study.document import parse, parse_value
 
 
 @pytest.mark.parametrize(

@@ -13,23 +13,34 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from ablate import registry
-from ablate.registry import Metric
-from ablate.spec import Study, load_study
-from ablate.store import Record, Store
-from ablate.trials import expand
-from analysis.cells import numeral
-from analysis.latex_text import escape, level
-from analysis.ranks import rank
-from analysis.table import Table
-from analysis.tables import build_table
+from ablate.analysis.statistics.ranks import rank
+from ablate.analysis.tables.build import build_table
+from ablate.analysis.tables.table import Table
+from ablate.analysis.typeset.cells import numeral
+from ablate.analysis.typeset.latex_text import escape, level
+from ablate.plan.trials import expand
+from ablate.slots import registry
+from ablate.slots.settings import Metric
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study.study import Study, load_study
 from tests.typeset import compiled, lint
 
 Write = Callable[..., Path]
+
+
 Values = Mapping[str, Mapping[str, list[float]]]
+
+
 FACTORS = "loss.kl: [1, 1e-4, 1e-2]\n  norm: [group, scn]"
+
+
 SEEDS = ("seeds: 2", "seeds: 3")
+
+
 PROBES = ("probes: [reconstruction]", "probes: [reconstruction, grid, border]")
+
+
 RESULTS: Values = {
     "baseline": {"psnr": [24.1, 24.5, 24.9], "grid/nat_fold": [0.21, 0.22, 0.26], "border/excess_b4": [0.5, 0.6, 0.4]},
     "kl=1": {"psnr": [20.0, 20.5, 20.8], "grid/nat_fold": [0.41, 0.44, 0.46], "border/excess_b4": [-1.5, -1.3, -1.6]},
@@ -59,9 +70,6 @@ def study(write_study: Write) -> Study:
 def table(study: Study, tmp_path: Path) -> Table:
     diverged = {name: [values[0] + 0.01, -math.inf, -math.inf] for name, values in RESULTS["baseline"].items()}
     return fill(study, Store(tmp_path / "store"), {**RESULTS, "norm=scn": diverged})
-
-
-# what stands in a table
 
 
 def test_markdown_is_aligned_and_says_everything(table: Table) -> None:
@@ -223,9 +231,6 @@ def test_code_that_differs_is_told(
     assert any(warning in text for text in table.layout.warnings) if warning else "code of" not in table.markdown()
 
 
-# cells
-
-
 @pytest.mark.parametrize(
     ("metric", "means", "ranks"),
     [
@@ -277,9 +282,6 @@ def test_text_becomes_ascii() -> None:
     )
     assert escape("β → ±1 − Müller ç <x>") == r"$\beta$ $\rightarrow$ $\pm$1 $-$ M\"{u}ller \c{c} $<$x$>$"
     assert escape("漢") == "[U+6F22]"
-
-
-# LaTeX
 
 
 def test_latex_compiles_and_shows_the_cells(table: Table, tmp_path: Path) -> None:

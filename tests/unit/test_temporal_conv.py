@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ablate import registry
-from ablate.video_slots import Past
+from ablate.slots import registry
+from ablate.slots.video import Past
 
 FRAMES, GROUP = 9, 4
 

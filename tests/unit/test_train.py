@@ -10,18 +10,24 @@ import numpy as np
 import pytest
 import torch
 
-from ablate import checkpoint, data, run
-from ablate.slots import Step
-from ablate.spec import load_study
-from ablate.stages import Train
-from ablate.state import State
-from ablate.steplog import StepLog
-from ablate.store import Store
-from ablate.train import draw_batch, gradient_shares, learning_rate, train, weighted_losses
-from ablate.trials import Trial, expand, pending
+from ablate.data import prepare as data
+from ablate.engine import build as run_engine_build
+from ablate.engine import checkpoint, run
+from ablate.engine.state import State
+from ablate.engine.steplog import StepLog
+from ablate.engine.train import Parts, draw_batch, gradient_shares, learning_rate, train, weighted_losses
+from ablate.plan.trials import Trial, expand, pending
+from ablate.recipe.stages import Train
+from ablate.slots.training import Step
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 CPU = torch.device("cpu")
+
+
 FULL = (
     "kl: 1e-4}",
     "kl: 1e-4, perceptual: {weight: 0.1, backbone: random_features}, adversarial: 0.1}\n"
@@ -49,12 +55,12 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], p
         assert torch.equal(one[name], other[name]), name
 
 
-def built(trial: Trial, store: Store) -> tuple[run.Parts, Train]:
+def built(trial: Trial, store: Store) -> tuple[Parts, Train]:
     run.reset_process(1)
     recipe = trial.order()["recipe"]
     level = dict(recipe["data"])
     corpus = data.prepare(level.pop("level"), level, store.data)
-    return run.build_parts(trial.order(), corpus, CPU), trial.treatment.recipe.stages[0].settings
+    return run_engine_build.build_parts(trial.order(), corpus, CPU), trial.treatment.recipe.stages[0].settings
 
 
 def test_a_trial_is_repeatable_and_finished_trials_are_not_run_again(write_study: Write, tmp_path: Path) -> None:

@@ -10,15 +10,23 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ablate import reports
-from ablate.agenda import Agenda, Event
-from ablate.spec import load_study
-from ablate.store import Record, Store
-from ablate.trials import Trial, expand, pending, planned_steps, trained, tree
+from ablate.driver import overview as reports
+from ablate.plan.tree import planned_steps, trained, tree
+from ablate.plan.trials import Trial, expand, pending
+from ablate.schedule.agenda import Agenda, Event
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}"
+
+
 CHAIN = (STAGE, STAGE + "\n  - tune: {steps: 4, batch: 2, lr: 1e-3}\n  - cool: {steps: 2, batch: 2, lr: 1e-4}")
+
+
 TUNED = (
     "  loss.kl: [1, 1e-4]\n",
     "  stages.tune.freeze: [none, encoder]\n  stages.cool.lr: [1e-4, 1e-5]\ndesign: grid\n",
@@ -35,9 +43,6 @@ def save_checkpoint(store: Store, signature: str, header: str) -> None:
     path = store.stage(signature).checkpoint
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({"model.weight": np.zeros(1, np.float32)}, path, metadata={"ablate": header})
-
-
-# the tree
 
 
 def test_equal_prefixes_are_one_node(trials: list[Trial]) -> None:
@@ -117,9 +122,6 @@ def test_reading_a_header_loads_no_torch(trials: list[Trial], tmp_path: Path) ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-# the agenda
 
 
 class Told(list[tuple[str, str]]):

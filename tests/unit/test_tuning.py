@@ -7,19 +7,28 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate import reports
-from ablate.agenda import Agenda, Event
-from ablate.spec import Study, load_study
-from ablate.store import Record, Store
-from ablate.strict_yaml import StudyError
-from ablate.sweep import source_of
-from ablate.trials import Node, Trial, expand, pending
-from ablate.tuning import known_trials, recall, trials_to_come
-from analysis.tables import build_table
+from ablate.adaptive.tuning import known_trials, recall, trials_to_come
+from ablate.analysis.tables.build import build_table
+from ablate.cli import plan as reports_cli_plan
+from ablate.driver import overview as reports
+from ablate.driver.sweep import source_of
+from ablate.errors import StudyError
+from ablate.plan.tree import Node
+from ablate.plan.trials import Trial, expand, pending
+from ablate.schedule.agenda import Agenda, Event
+from ablate.store.folders import Store
+from ablate.store.record import Record
+from ablate.study.study import Study, load_study
 
 Write = Callable[..., Path]
+
+
 Result = Callable[[Trial], dict[str, float]]
+
+
 NUISANCE = "nuisance: {stages.train.lr: {low: 1e-4, high: 1e-1, log: true}}\n"
+
+
 BEST = {"group": -3.5, "scn": -1.5}
 """Decimal logarithm of the learning rate that suits each norm."""
 
@@ -157,7 +166,7 @@ def test_the_plan_and_the_status_count_tuning_trials(
     plan = reports.plan(study, store)
     counted = [plan[key] for key in ("treatments", "trials", "pending", "planned_steps", "stages")]
     assert counted == [2, 2 * (5 * 2 + 2), 24, 24 * 6, 24]
-    reports.print_plan(study, plan, Console(width=300))
+    reports_cli_plan.print_plan(study, plan, Console(width=300))
     text = capsys.readouterr().out
     assert "stages.train.lr (0.0001 to 0.1 on a log scale) by tpe for psnr, 5 settings × seeds [7, 8] each" in text
     drive(study, store, stop=9)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.registry import Metric
-from analysis.effects import compare
-from analysis.unpaired import _critical, _within, dunnett
+from ablate.analysis.statistics.dunnett import _critical, _within, dunnett
+from ablate.analysis.statistics.effects import compare
+from ablate.slots.settings import Metric
 
 PSNR = Metric("psnr", "dB", "up")
 

@@ -7,9 +7,9 @@ import av
 import numpy as np
 import pytest
 
-from ablate import registry
-from ablate.data import prepare
-from components.data.video_folder import read_clip
+from ablate.components.data.video_folder import read_clip
+from ablate.data.prepare import prepare
+from ablate.slots import registry
 
 SMALL = {"crop": 16, "resize_to": 24, "heldout_size": 16, "heldout_count": 2, "frames": 5, "heldout_frames": 8}
 

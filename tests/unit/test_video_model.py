@@ -7,20 +7,24 @@ import pytest
 import torch
 from torch import nn
 
-from ablate import registry, run
-from ablate.examine import flops
-from ablate.spec import load_study
-from ablate.trials import expand
-from components.layers import RMSNorm
+from ablate.components.shared.layers import RMSNorm
+from ablate.engine import build as run_engine_build
+from ablate.engine.provenance import flops
+from ablate.plan.trials import expand
+from ablate.slots import registry
+from ablate.study.study import load_study
 from tests.video import ARMS, IMAGE, build, chunks, clip, recipe
 
 FRAMES = 13
+
+
 GROUPS = [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
+
+
 ALL = pytest.mark.parametrize("arm", ARMS)
+
+
 TWINS = pytest.mark.parametrize("arm", [arm for arm in ARMS if ARMS[arm].get("branch") == "ktc"])
-
-
-# the eight checks (the fourth, inflation, is in test_inflate)
 
 
 @ALL
@@ -109,9 +113,6 @@ def test_what_a_head_draws_for_the_other_half_gets_no_gradient(arm):
     assert moved[:3].tolist() == [keys] * 3 and moved[3:].tolist() == [[not key for key in keys]] * 3
 
 
-# sizes
-
-
 @pytest.mark.parametrize(
     ("z", "width", "millions", "slots"),
     [
@@ -128,7 +129,7 @@ def test_full_size_models_have_the_published_numbers_of_parameters(z, width, mil
     channels = [2 * width * multiple for multiple in (1, 2, 4, 4)]
     size = {"channels": channels, "latent_channels": z, "blocks": 2}
     with torch.device("meta"):
-        vae = run.build_model(recipe(size, **slots))
+        vae = run_engine_build.build_model(recipe(size, **slots))
     count = sum(parameter.numel() for parameter in vae.parameters())
     assert count / 1e6 == pytest.approx(millions, rel=5e-4 if slots.get("context") else 5e-3)
     assert (vae.stride, vae.groups) == (8, 4)
@@ -144,7 +145,7 @@ def test_the_matched_study_compares_models_of_as_many_parameters(scale):
         for name in ("iv_vae_matched", "iv_vae_ablation")
     )
     single, twin, wide = (
-        sum(p.numel() for p in run.build_model(trial.treatment.recipe.plain()).parameters())
+        sum(p.numel() for p in run_engine_build.build_model(trial.treatment.recipe.plain()).parameters())
         for trial in matched.values()
     )
     assert single == pytest.approx(twin, rel=0.02) and wide > 1.2 * single
@@ -189,9 +190,6 @@ def test_channels_are_reduced_where_it_is_said(up_reduce):
     assert widths == ([16, 8] if up_reduce == "upsample" else [32, 16])
     assert [level.resnets[0].conv1.temporal.in_channels for level in vae.decoder.levels[1:]] == widths
     assert vae.decode(vae.encode(clip(5)).mean).shape == (1, 3, 5, 8, 8)
-
-
-# parts
 
 
 @TWINS

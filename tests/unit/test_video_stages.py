@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate import checkpoint, measure, reports, run
-from ablate.spec import load_study
-from ablate.store import Store
-from ablate.strict_yaml import StudyError
-from ablate.trials import Trial, expand
+from ablate.driver import overview as reports
+from ablate.engine import build as run_engine_build
+from ablate.engine import checkpoint, measure, run
+from ablate.errors import StudyError
+from ablate.plan.trials import Trial, expand
+from ablate.store.folders import Store
+from ablate.study.study import load_study
 
 STUDY = """\
 study: clips
@@ -33,6 +35,8 @@ stages:
 probes: [reconstruction]
 primary: psnr
 """
+
+
 Write = Callable[..., Path]
 
 
@@ -95,11 +99,11 @@ def test_a_video_model_trains_from_its_image_vae(write: Write, tmp_path: Path) -
     assert checkpoint.load(video, "ema.")["encoder.conv_in.temporal.weight"].shape == (4, 3, 3, 3, 3)
     header = checkpoint.header(image)
     assert header and header["settings"]["model"]["image"], "the image VAE can be built from its own checkpoint"
-    run.build_model(header["settings"]).load_state_dict(checkpoint.load(image, "model."))
+    run_engine_build.build_model(header["settings"]).load_state_dict(checkpoint.load(image, "model."))
 
     order = trial.order()
-    corpus = run.data.prepare(*run._named(order["recipe"]["data"]), store.data)
-    parts = run.build_parts(order, corpus, torch.device("cpu"), (header["settings"], image))
+    corpus = run.data.prepare(*run_engine_build._named(order["recipe"]["data"]), store.data)
+    parts = run_engine_build.build_parts(order, corpus, torch.device("cpu"), (header["settings"], image))
     averaged = checkpoint.load(image, "ema.")["encoder.conv_in.weight"]
     assert torch.equal(parts.vae.state_dict()["encoder.conv_in.spatial.weight"], averaged)
 

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from ablate.released.tables import paper_table
-from analysis.published import PaperTable
-from analysis.vivat_table1 import PUBLISHED, ImageSet, Measured, build, image_set
+from ablate.analysis.tables.published import PaperTable
+from ablate.analysis.tables.vivat_table1 import PUBLISHED, ImageSet, Measured, build, image_set
+from ablate.probing.paper_tables import paper_table
 from tests.typeset import compiled, lint
 
 KODAK = ImageSet("kodak 512x512", 512)
+
+
 INTERVALS = {"psnr": (31.3, 31.6), "ssim": (math.nan, math.nan)}
+
+
 OURS = {
     "ours_a": {PUBLISHED[0]: Measured(31.5, 0.91234, 50000, 3, INTERVALS), KODAK: Measured(30.125, 0.88, 24, 0)},
     "ours b": {PUBLISHED[0]: Measured(0.0, 0.0, 50000, 3), KODAK: Measured(float("inf"), 1.0, 24, 0)},

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ablate.contrasts import contrasts
-from ablate.design import treatments
-from ablate.spec import load_study
-from ablate.strict_yaml import StudyError
-from ablate.where import ConstraintError, read_constraint
+from ablate.errors import StudyError
+from ablate.plan.estimable import contrasts
+from ablate.plan.treatments import treatments
+from ablate.study.constraints import ConstraintError, read_constraint
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
+
+
 FACTORS = {
     "norm": ["group", "scn"], "loss.kl": [1e-4, 1.0], "model.channels": [(8, 8), (8, 16)],
     "model.mid_attention": [False, True], "stages.fine-tune.steps": [0, 6],

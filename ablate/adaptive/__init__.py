@@ -1,0 +1,1 @@
+"""What results decide: search, tuning, pruning."""

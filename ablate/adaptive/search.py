@@ -1,0 +1,140 @@
+"""Searches: which treatment to try next, given how those before turned out. This module alone knows Optuna.
+
+What has been suggested is kept in the store, in a file of the study, before any of it runs; how it turned out is in the
+records. A suggestion follows from these two and the study's seed, so a search has no other state: after a kill it goes
+on from what is known, and what was asked for and never ended is run first.
+
+Optuna's own brute force repeats itself beside other workers and does not end when driven by ask and tell, so here all
+treatments of a grid are taken in random order instead.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from ablate.adaptive.optuna_sampler import Told, _cells, _level, loss, propose
+from ablate.adaptive.pruning import recall_pruned
+from ablate.identity import canonical
+from ablate.plan.treatments import allows, changes
+from ablate.plan.trials import Trial, answers, expand
+from ablate.recipe.recipe import Recipe
+from ablate.store.folders import Store, read_json, write_json
+from ablate.study.factors import Factor
+from ablate.study.search import Suggestion
+from ablate.study.study import Study
+
+if TYPE_CHECKING:
+    pass
+
+
+def known(study: Study, store: Store) -> Study:
+    """The study with what its search has suggested so far, as far as its factors and constraints still allow it, and
+    with the treatments that were pruned."""
+    study = recall_pruned(study, store)
+    if study.search is None:
+        return study
+    entries = read_json(_ledger(study, store)) or []
+    read = [(_levels(study.factors, entry["levels"]), entry["notes"]) for entry in entries]
+    found = [Suggestion(levels, notes) for levels, notes in read if levels and allows(study, levels)]
+    return replace(study, searched=tuple(found))
+
+
+def _ledger(study: Study, store: Store) -> Path:
+    return store.study(study.name, study.scale).searched(study.tunes)
+
+
+def to_come(study: Study) -> int:
+    """How many treatments a search may still suggest; 0 for a study that does not search."""
+    if study.search is None:
+        return 0
+    budget = study.search.trials
+    if study.search.sampler == "brute_force":
+        there = len(_cells(study))
+        budget = min(budget or there, there)
+    return max(0, (budget or 0) - 1 - len(study.searched))
+
+
+def each_level(study: Study) -> list[Trial]:
+    """A trial with each level and each end of a range that a search may come to, the rest as in the baseline.
+
+    None for a study that does not search: its treatments are known.
+    """
+    if study.search is None:
+        return []
+    alone = replace(study, designs=("one_at_a_time",), seeds=study.seeds[:1], where=())
+    return expand(alone)
+
+
+class Explorer:
+    """Suggests treatments of a study that searches, and keeps what it has suggested in the store."""
+
+    def __init__(self, study: Study, store: Store, fits: Callable[[Recipe], bool] = lambda recipe: True):
+        """`fits`: whether a recipe, which the study allows, can be built at all."""
+        self.study, self.store, self.fits = known(study, store), store, fits
+        self.left = to_come(self.study)
+        """How many treatments may still come."""
+
+    @property
+    def most(self) -> int:
+        """How many stages may still come at most."""
+        return self.left * len(self.study.seeds) * len(self.study.baseline.settings)
+
+    def ask(self, under_way: Collection[str]) -> list[Trial]:
+        """The trials of the next treatment, which may be one that was tried before; none when the search is over."""
+        if not self.left:
+            return []
+        self.study = recall_pruned(self.study, self.store)
+        suggestion = propose(self.study, history(self.study, self.store), self.fits)
+        ledger = _ledger(self.study, self.store)
+        entry = {"levels": dict(suggestion.levels), "notes": dict(suggestion.notes)}
+        write_json(ledger, [*(read_json(ledger) or []), entry])
+        self.study = replace(self.study, searched=(*self.study.searched, suggestion))
+        self.left -= 1
+        changed = changes(self.study, suggestion.levels)
+        return [trial for trial in expand(self.study) if trial.treatment.changed == changed]
+
+
+def history(study: Study, store: Store) -> list[Told]:
+    """How each suggestion turned out, in the order in which they were made; the baseline is the first."""
+    trials: dict[str, list[Trial]] = {}
+    for trial in expand(study):
+        trials.setdefault(canonical(trial.treatment.changed), []).append(trial)
+    first = Suggestion({f.path: f.levels[0] if f.at_baseline else f.choices[0] for f in study.factors})
+    return [
+        _outcome(study, one, trials[canonical(changes(study, one.levels))], store) for one in (first, *study.searched)
+    ]
+
+
+def _outcome(study: Study, suggestion: Suggestion, trials: list[Trial], store: Store) -> Told:
+    assert study.search is not None
+    label = trials[0].treatment.label
+    if trials[0].pruned:
+        return Told(label, suggestion, "pruned")
+    folders = [store.stage(trial.signature) for trial in trials]
+    records = [folder.record() for folder in folders]
+    if any(record and record.status == "diverged" for record in records):
+        return Told(label, suggestion, "failed")
+    if not all(answers(record, trial) for record, trial in zip(records, trials, strict=True)):
+        return Told(label, suggestion, "failed" if any(folder.failure() for folder in folders) else "under way")
+    metrics = [record.metrics for record in records if record]
+    values = tuple(fmean(loss(goal, found[goal.name]) for found in metrics) for goal in study.search.objectives)
+    excess = {
+        str(limit): fmean(limit.excess(found[limit.metric]) for found in metrics) for limit in study.search.limits
+    }
+    if any(number != number for number in (*values, *excess.values())):
+        return Told(label, suggestion, "failed")
+    return Told(label, suggestion, "done", values, excess)
+
+
+def _levels(factors: tuple[Factor, ...], kept: dict[str, Any]) -> dict[str, Any]:
+    """A suggestion as it was kept, in terms of the factors as they are now; empty if it lies outside of them."""
+    found = {}
+    for factor in factors:
+        value = kept.get(factor.path)
+        if factor.range and isinstance(value, int | float) and factor.range.low <= value <= factor.range.high:
+            found[factor.path] = value
+        elif factor.range is None and canonical(value) in map(canonical, factor.choices):
+            found[factor.path] = _level(factor, canonical(value))
+    return found if found.keys() == kept.keys() else {}

@@ -1,0 +1,3 @@
+from ablate.cli.main import main
+
+main()

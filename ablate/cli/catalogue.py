@@ -1,0 +1,42 @@
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ablate.cli.options import Json
+from ablate.cli.output import emit, page
+from ablate.slots import registry
+
+
+def components(
+    slot: Annotated[str | None, typer.Argument(help="Only this slot.")] = None, as_json: Json = False
+) -> None:
+    """List the levels of every slot with their settings."""
+    from ablate.cli import catalogue as reports_cli_catalogue
+    from ablate.driver import catalogue as reports_driver_catalogue
+
+    if slot is not None and slot not in registry.SLOTS:
+        raise typer.BadParameter(f"unknown slot '{slot}'; valid: {', '.join(registry.SLOTS)}")
+    catalogue = reports_driver_catalogue.catalogue([slot] if slot else list(registry.SLOTS))
+    emit(catalogue) if as_json else reports_cli_catalogue.print_catalogue(catalogue, page())
+
+
+def schema() -> None:
+    """Print the JSON schema of study files, for editors."""
+    from ablate.driver import catalogue as reports_driver_catalogue
+
+    emit(reports_driver_catalogue.schema())
+
+
+def print_catalogue(found: dict[str, Any], out: Console) -> None:
+    """The catalogue for people."""
+    for slot, names in found.items():
+        out.print(f"[bold]{slot}[/bold]  {registry.SLOTS[slot]}")
+        for name, level in names.items():
+            settings = ", ".join(
+                f"{field}={item['default']}" if item["default"] is not None else field
+                for field, item in level["settings"].items()
+            )
+            out.print(f"  {name:16} {level['doc']}", soft_wrap=True, markup=False)
+            if settings:
+                out.print(f"  {'':16} settings: {settings}", soft_wrap=True, markup=False)

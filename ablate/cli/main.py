@@ -1,0 +1,48 @@
+"""The commands. Results on stdout, progress on stderr; exit codes 0, 1 failed, 2 usage or bad study, 130 stopped."""
+
+import os
+import sys
+
+import typer
+
+from ablate.cli.catalogue import components, schema
+from ablate.cli.mlflow import sync, ui
+from ablate.cli.plan import check, plan
+from ablate.cli.probe import probe
+from ablate.cli.report import figure, report
+from ablate.cli.show import show, status
+from ablate.cli.sweep import sweep
+from ablate.cli.table import table
+from ablate.errors import StudyError
+from ablate.store.folders import StoreError
+
+app = typer.Typer(
+    help="Ablation experiments on VAEs: which part of a recipe causes which effect?",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+for command in (sweep, check, plan, status, show, table, report, figure, probe, ui, sync, components, schema):
+    app.command()(command)
+
+
+def main() -> None:
+    """The `ablate` command."""
+    try:
+        app()
+    except StudyError as error:
+        count = f"{len(error.problems)} error{'s' * (len(error.problems) != 1)}"
+        print(f"{error}\n{count}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except StoreError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

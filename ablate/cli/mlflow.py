@@ -1,0 +1,34 @@
+from typing import Annotated
+
+import typer
+
+from ablate.cli.options import STORE, Scale, Set, StoreOption, StudyName, Tracking, find, screen
+from ablate.store.folders import Store
+
+
+def ui(
+    store: StoreOption = STORE,
+    tracking: Tracking = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the next free one if it is taken.")] = 5000,
+) -> None:
+    """Start MLflow's pages on 127.0.0.1 over the store and print links that open on the right view."""
+    from ablate.track.server import ServerError, serve
+
+    place = Store(store)
+    try:
+        serve(place, tracking or place.mlflow_uri, port)
+    except ServerError as error:
+        screen.print(str(error), style="red", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def sync(
+    study: StudyName, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, tracking: Tracking = None
+) -> None:
+    """Mirror a study's records to MLflow again; nothing is doubled."""
+    from ablate.driver.outputs import resync
+
+    place = Store(store)
+    found = find(study, scale, set_, store)
+    for name, link in resync(found, place, tracking or place.mlflow_uri).items():
+        print(f"{name:9} {link}")  # noqa: T201

@@ -1,0 +1,136 @@
+"""The command `ablate probe`: its options, its table, its exit codes."""
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ablate.cli.output import emit
+from ablate.errors import nearest
+from ablate.slots import registry
+from ablate.slots.settings import Metric
+
+if TYPE_CHECKING:
+    from ablate.probing.examine import Answer
+
+screen = Console(stderr=True, highlight=False)
+
+
+WIDE = 160
+"""Columns of the table where there is no terminal to fit into."""
+
+
+def probe(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Our checkpoint, a folder of a diffusers VAE, or a single file of LTX-2 or LDM.")
+    ],
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pictures to probe with (default: photographs that we hold out).")
+    ] = None,
+    probes: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Which probes (default: those of artifacts).")
+    ] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COND", help="Exit with 1 if this holds, e.g. 'grid/const_fold8>0.25'; repeatable."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a sheet of pictures, probe.png, here.")] = None,
+    padding_mode: Annotated[
+        str | None, typer.Option(help="Pad by zeros, reflect, replicate or circular, whatever the model does.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16, for weights and activations.")] = "fp32",
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side of the pictures, px (default: 256, or the next multiple of the stride).", min=1),
+    ] = None,
+    frames: Annotated[
+        int,
+        typer.Option(help="Of the clip that a picture is to a video VAE: 1 + a multiple of its time stride.", min=1),
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Probe any VAE checkpoint for artifacts, without training; with --fail-if it is a test."""
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "critical")  # its log would bury our one line
+    from ablate.probing.examine import DTYPES, PROBES, Request, declared, examine
+    from ablate.released.padding import MODES
+
+    chosen = tuple(probes.split(",")) if probes else PROBES
+    one_of("--dtype", dtype, list(DTYPES))
+    if padding_mode is not None:
+        one_of("--padding-mode", padding_mode, list(MODES))
+    for name in chosen:
+        one_of("--probes", name, registry.levels("probe"))
+    request = Request(
+        checkpoint, images, chosen, tuple(fail_if or ()), out, padding_mode, dtype, size, frames,  # type: ignore[arg-type]
+    )  # fmt: skip
+    try:
+        answer = examine(request, screen.print)
+    except (ValueError, ImportError, OSError) as error:
+        screen.print(" ".join(str(error).split()), style="red", soft_wrap=True, markup=False)
+        raise typer.Exit(2) from None
+    if as_json:
+        found = {"checkpoint": str(checkpoint), "metrics": answer.metrics, "intervals": answer.intervals}
+        emit({**found, "failed": [condition.text for condition in answer.failed], **answer.about})
+    else:
+        terminal = Console(highlight=False)
+        print_answer(
+            answer, declared(chosen), terminal if terminal.is_terminal else Console(highlight=False, width=WIDE)
+        )
+    if answer.sheet:
+        screen.print(f"sheet: {answer.sheet}", soft_wrap=True, markup=False)
+    for condition in answer.failed:
+        value = answer.metrics[condition.metric]
+        screen.print(f"failed: {condition.text} ({show(value)})", style="red", soft_wrap=True, markup=False)
+    if answer.failed:
+        raise typer.Exit(1)
+
+
+def one_of(option: str, value: str, valid: list[str]) -> None:
+    """Exit with 2 unless the value is valid."""
+    if value not in valid:
+        screen.print(f"{option}: unknown '{value}'{nearest(value, valid)}", style="red", soft_wrap=True, markup=False)
+        raise typer.Exit(2)
+
+
+def print_answer(answer: "Answer", known: dict[str, Metric], out: Console) -> None:
+    """The findings for people, a metric per line; those that failed are marked."""
+    about: dict[str, Any] = answer.about
+    padding = f", padding {about['padding_mode']}" if about["padding_mode"] else ""
+    clips = f" in clips of {about['frames']} frames" if about["frames"] > 1 else ""
+    out.print(
+        f"{about['model']}: stride {about['stride']}, {about['latent_channels']} latent channels; {about['images']} "
+        f"pictures of {about['size']} px{clips}, {about['dtype']} on {about['device']}{padding}\n",
+        soft_wrap=True,
+    )
+    failed = {condition.metric for condition in answer.failed}
+    rows = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    rows.add_column("metric", no_wrap=True)
+    rows.add_column("value", justify="right", no_wrap=True)
+    if answer.intervals:
+        rows.add_column("95 % CI", justify="right", no_wrap=True)
+    rows.add_column("unit", no_wrap=True)
+    rows.add_column("better", no_wrap=True)
+    rows.add_column("meaning", no_wrap=True, overflow="ellipsis")
+    for name, metric in known.items():
+        if name in answer.metrics:
+            better = f"near {metric.target:g}" if metric.direction == "target" else metric.direction
+            style = "bold red" if name in failed else ""
+            value = show(answer.metrics[name], metric.decimals)
+            bounds = [show(bound, metric.decimals) for bound in answer.intervals.get(name, ())]
+            interval = [Text(f"[{', '.join(bounds)}]" if bounds else "")] if answer.intervals else []
+            rows.add_row(
+                Text(name, style), Text(value, style), *interval, metric.unit, better.replace("none", ""),
+                Text(metric.meaning),
+            )  # fmt: skip
+    out.print(rows)
+    if answer.intervals:
+        out.print("\n95 % intervals of means over pictures: what other pictures would give, not another seed.")
+
+
+def show(value: float, decimals: int = 4) -> str:
+    return f"{value:.{decimals}f}" if math.isfinite(value) else str(value)

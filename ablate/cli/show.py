@@ -1,0 +1,50 @@
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ablate.cli.options import STORE, Json, Scale, Set, StoreOption, StudyName, find
+from ablate.cli.output import emit, page
+from ablate.store.folders import Store
+
+
+def status(
+    study: StudyName, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, as_json: Json = False
+) -> None:
+    """Count trials done, running, pending, failed, diverged and stale (made by other code)."""
+    from ablate.driver import overview as reports
+
+    found = find(study, scale, set_, store)
+    counts = reports.status(found, Store(store))
+    emit(counts) if as_json else print("  ".join(f"{n} {kind}" for kind, n in counts["trials"].items()))  # noqa: T201
+
+
+def show(
+    study: StudyName,
+    scale: Scale = None,
+    set_: Set = None,
+    store: StoreOption = STORE,
+    trial: Annotated[str | None, typer.Option(help="Only trials whose name or signature contains this.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the trials of a study in full."""
+    from ablate.cli import show as reports_cli_show
+    from ablate.driver import overview as reports
+
+    rows = reports.show(find(study, scale, set_, store), Store(store), trial or "")
+    emit(rows) if as_json else reports_cli_show.print_trials(rows, page())
+
+
+def print_trials(rows: list[dict[str, Any]], out: Console) -> None:
+    """Trials for people, one block each."""
+    for row in rows:
+        out.print(f"{row['name']}  {row['status']}  {row['reason']}", style="bold", soft_wrap=True)
+        out.print(
+            f"  {row['signature']} · {row['steps']} steps · {row['wall_s']:.1f} s · {row['folder']}", soft_wrap=True
+        )
+        if row["metrics"]:
+            out.print("  " + "  ".join(f"{name} {value:.4g}" for name, value in row["metrics"].items()), soft_wrap=True)
+        if row["liveness"]:
+            shares = "  ".join(f"{name.removeprefix('share/')} {value:.1%}" for name, value in row["liveness"].items())
+            active = f"{row['active_parameters']} of {row['parameters']} parameters active"
+            out.print(f"  gradient shares: {shares} · {active} · {row['flops']:.3g} flops a round trip", soft_wrap=True)

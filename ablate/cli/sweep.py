@@ -1,0 +1,85 @@
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ablate.cli.options import (
+    STORE,
+    MaxHours,
+    MaxTrials,
+    Scale,
+    Set,
+    StoreOption,
+    StudyFile,
+    Tracking,
+    find,
+    load,
+    screen,
+)
+from ablate.cli.plan import plan_within
+from ablate.schedule import ray_tune as schedule
+from ablate.schedule import resources as schedule_schedule_resources
+from ablate.store.folders import Store
+
+
+def sweep(
+    study: StudyFile,
+    scale: Scale = None,
+    set_: Set = None,
+    store: StoreOption = STORE,
+    tracking: Tracking = None,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="One trial after the other in this process, no Ray.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(help="Trials at once at most.", min=1)] = None,
+    cpus: Annotated[int, typer.Option("--cpus-per-trial", help="CPU cores (and threads) of a trial.", min=1)] = 1,
+    gpus: Annotated[
+        float | None, typer.Option("--gpus-per-trial", help="GPU share of a trial, e.g. 0.25.", min=0)
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster, e.g. auto.")] = None,
+    max_hours: MaxHours = None,
+    max_trials: MaxTrials = None,
+    rerun: Annotated[
+        Literal["stale"] | None, typer.Option(help="Run again what code other than this has made; failed trials are.")
+    ] = None,
+) -> None:
+    """Run a study: plan, train, probe, record, mirror; ends with its table. The same command resumes it."""
+    from ablate.driver.sweep import sweep as run
+
+    machine_gpus = schedule_schedule_resources.gpu_count()
+    checked = load(study, scale, set_, gpu=machine_gpus > 0)
+    share = gpus if gpus is not None else float(machine_gpus > 0)
+    resources = schedule_schedule_resources.Resources(cpus, share, workers, address)
+    place = Store(store)
+    if max_hours is not None or max_trials is not None:
+        found = find(str(study), scale, set_, store)
+        plan_within(found, store, max_hours, max_trials, measure=False, threads=cpus, redo=rerun == "stale")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # not via SIGINT: a shell's background jobs ignore that
+    try:
+        uri, redo = tracking or place.mlflow_uri, rerun == "stale"
+        ended = run(checked, place, resources, uri, screen, inline=inline, redo=redo)
+    except schedule.ClusterError as error:
+        screen.print(str(error), style="red", soft_wrap=True)
+        raise typer.Exit(2) from None
+    except (KeyboardInterrupt, OSError) as stop:
+        why = f": {stop}" if isinstance(stop, OSError) else ""
+        screen.print(f"\nStopped{why}; finished trials are kept. To go on, run the same command again:", soft_wrap=True)
+        screen.print(f"  ablate {' '.join(sys.argv[1:])}", soft_wrap=True)
+        raise typer.Exit(1 if why else 130) from None
+    print(ended.table.markdown())  # noqa: T201
+    print_ending(ended.files, ended.links, ended.ran, str(store))
+    if ended.failed:
+        for name, reason in ended.failed.items():
+            screen.print(f"failed: {name}: {reason or 'not run'}", style="red", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+def print_ending(files: dict[str, Path], links: dict[str, str], ran: int, store: str) -> None:
+    """Where to go from here."""
+    lines = [f"{ran} trials run" if ran else "nothing to run: every trial was finished", ""]
+    lines += [f"{form:9} {path}" for form, path in files.items()]
+    lines += ["", f"MLflow: ablate ui{'' if store == 'runs' else f' --store {store}'}, then"]
+    lines += [f"  {name:9} {link}" for name, link in links.items()]
+    print("\n".join(lines))  # noqa: T201

@@ -1,0 +1,95 @@
+"""The command that makes tables: a study's, or a paper's own with VAEs measured for it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ablate.cli.options import STORE, Json, Scale, Set, StoreOption, StudyArgument, find, screen
+from ablate.cli.output import emit
+from ablate.errors import nearest
+from ablate.slots import registry
+from ablate.store.folders import Store
+
+FORMS = ("markdown", "latex", "html", "csv")
+
+
+def table(
+    study: Annotated[str | None, StudyArgument] = None,
+    form: Annotated[str, typer.Option("--format", help="markdown, latex, html or csv.")] = "markdown",
+    metrics: Annotated[str | None, typer.Option(help="Comma-separated metrics, or 'all'.")] = None,
+    layout: Annotated[str, typer.Option(help="rows, components (check marks) or matrix (two factors).")] = "rows",
+    bold: Annotated[str, typer.Option(help="best, or indistinct: all that a test does not tell from it.")] = "best",
+    decimals: Annotated[str, typer.Option(metavar="N | METRIC=N,…", help="Digits after the point.")] = "",
+    caption: Annotated[str, typer.Option(help="Instead of our own, which becomes a comment in LaTeX.")] = "",
+    label: Annotated[str, typer.Option(help="LaTeX: tab:LABEL instead of tab:STUDY.")] = "",
+    columns: Annotated[int, typer.Option(help="LaTeX: columns of the paper, 1 or 2.", min=1, max=2)] = 1,
+    packages: Annotated[str, typer.Option(help="LaTeX: use multirow, siunitx or both, with a comma.")] = "",
+    mixed: Annotated[bool, typer.Option("--mixed-code", help="Compare trials that different code made.")] = False,
+    unpaired: Annotated[bool, typer.Option("--unpaired", help="Dunnett's test, as if no seed were shared.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Of the raw weights, not of their average.")] = False,
+    paper: Annotated[str | None, typer.Option(help="Judge this paper's claims (default: the study's paper).")] = None,
+    number: Annotated[str | None, typer.Option("--table", help="Instead of STUDY: this table of --paper.")] = None,
+    checkpoint: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="A VAE to measure for it.")] = None,
+    images: Annotated[list[str] | None, typer.Option(metavar="NAME=DIR[@SIZE]", help="Pictures to measure on.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where VAEs run (default: cuda if there is one).")] = None,
+    scale: Scale = None,
+    set_: Set = None,
+    store: StoreOption = STORE,
+    as_json: Json = False,
+) -> None:
+    """Print the ablation table and what it says of a paper's claims; or a paper's own table, with VAEs measured."""
+    if form not in FORMS:
+        raise typer.BadParameter(f"'{form}'; valid: {', '.join(FORMS)}")
+    if study is not None and (number or checkpoint or images):
+        raise typer.BadParameter("--table, --checkpoint and --images go without STUDY")
+    try:
+        if study is None:
+            from ablate.probing.paper_tables import paper_table
+
+            built: Any = paper_table(paper, number, checkpoint or [], images or [], device, screen.print)
+        else:
+            found = find(study, scale, set_, store)
+            look = (layout, bold, decimals, caption, label)
+            built = study_table(found, store, metrics, paper, look, raw=raw, unpaired=unpaired)
+            if built.mixed and not mixed:
+                raise ValueError(f"{built.mixed}; to compare them all the same, add --mixed-code")
+        used = _packages(packages)
+    except (ValueError, ImportError) as error:
+        raise typer.BadParameter(str(error)) from None
+    if as_json:
+        emit(built.json())
+    else:
+        print(built.latex(columns, used) if form == "latex" else getattr(built, form)())  # noqa: T201
+
+
+def study_table(
+    study: Any,
+    store: Path,
+    metrics: str | None,
+    paper: str | None,
+    look: tuple[str, str, str, str, str],
+    *,
+    raw: bool,
+    unpaired: bool,
+) -> Any:
+    """The ablation table of a study. Raises ValueError for what it does not know."""
+    from ablate.analysis.tables.build import build_table
+    from ablate.analysis.tables.options import read_look
+    from ablate.plan.trials import expand
+
+    names = list(study.metrics) if metrics == "all" else metrics.split(",") if metrics else None
+    if paper and paper not in registry.papers():
+        raise ValueError(f"unknown paper '{paper}'{nearest(paper, registry.papers())}")
+    asked = read_look(*look, metrics=study.metrics)
+    return build_table(study, expand(study), Store(store), names, paper, raw=raw, unpaired=unpaired, look=asked)
+
+
+def _packages(text: str) -> list[str]:
+    from ablate.analysis.typeset.latex import PACKAGES
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in PACKAGES:
+            raise ValueError(f"package '{name}'{nearest(name, PACKAGES)}")
+    return names

@@ -1,0 +1,227 @@
+"""Pictures for training and examination: decoded and resized once, kept as uint8, memory-mapped, cropped in memory.
+
+A data level yields `Picture`s for the splits "train" and "heldout". `prepare` turns them into a `Corpus`: random
+training crops, drawn from a given generator alone, and a fixed set of held-out crops, the same for every trial.
+Pictures are only ever reduced: enlarged ones have no detail for a model to lose. A picture may be a video.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ablate.data.corpus import Corpus
+from ablate.data.rejects import Rejects
+from ablate.data.resize import reduced_shape, resize, spread
+from ablate.identity import signature
+from ablate.slots import registry
+from ablate.slots.data import SPLITS, ClipSettings, DataSettings, Picture, Split
+from ablate.slots.data import Misfit as Misfit
+from ablate.slots.data import Pixels as Pixels
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
+    """The corpus of a data level, decoded into a folder of `cache` unless it is there.
+
+    Several processes may do so at once: the first to finish leaves its folder, whole, and all use that one.
+
+    `settings` are plain values without the level's name. Raises ValueError naming and counting pictures of no use.
+    """
+    config = registry.level("data", level).Config.read(settings)
+    if not isinstance(config, DataSettings):
+        raise TypeError(f"data/{level}: Config must be a subclass of DataSettings")
+    train, heldout = _pictures(level, config, "train"), _pictures(level, config, "heldout")
+    folder = cache / _cache_key(level, config, train, heldout)
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=cache, prefix="unfinished-") as scratch:
+            entry = Path(scratch) / "entry"
+            entry.mkdir()
+            _decode(level, config, train, heldout, entry)
+            try:
+                entry.rename(folder)
+            except OSError:
+                if not folder.exists():  # else another process finished the same content first
+                    raise
+    return Corpus(folder, config.crop, config.flip, getattr(config, "frames", 1))
+
+
+def picture_size(path: Path, split: Split) -> tuple[int, int]:
+    """Height and width by the header of a picture file. Raises as `read_rgb` does."""
+    with _open(path) as image:
+        return image.height, image.width
+
+
+def check_pictures(
+    level: str, config: DataSettings, size: Callable[[Path, Split], tuple[int, int]] = picture_size
+) -> None:
+    """Look at the headers of a level's picture files. Raises ValueError naming and counting those of no use."""
+    reports = []
+    for split in SPLITS:
+        pictures = _pictures(level, config, split)
+        rejects = Rejects(len(pictures), config.tolerated)
+        for picture, crops in zip(pictures, _shares(config.heldout_count, len(pictures)), strict=True):
+            if picture.path:
+                with rejects.catch(picture.name):
+                    _check_size(split, *size(picture.path, split), crops, config)
+        if rejects and not rejects.bearable:
+            reports.append(f"data/{level}, {split}: {rejects}")
+    if reports:
+        raise ValueError("; ".join(reports))
+
+
+def read_rgb(path: Path) -> Pixels:
+    """A picture file as `h w 3`, turned upright. Raises what Pillow raises for a damaged file, Misfit for 16 bits."""
+    from PIL import ImageOps
+
+    with _open(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def heldout_side(height: int, width: int, crops: int, config: DataSettings) -> int:
+    """Short side in px to which a held-out picture is reduced: `resize_to`, but at least `heldout_size`.
+
+    A picture that must give several crops is at most halved, so that the crops are not near-copies; halving keeps the
+    grid of JPEG blocks and the softness of cameras out of them.
+    """
+    side = max(config.resize_to, config.heldout_size)
+    return side if crops == 1 else max(side, min(height, width) // 2)
+
+
+def _pictures(level: str, config: DataSettings, split: Split) -> list[Picture]:
+    pictures = list(registry.build("data", level, config.plain(), split))
+    if not pictures:
+        raise ValueError(f"data/{level}, {split}: no pictures")
+    return pictures
+
+
+def _shares(count: int, pictures: int) -> list[int]:
+    """How many of `count` crops each picture gives; the numbers differ by one at most."""
+    return [(i + 1) * count // pictures - i * count // pictures for i in range(pictures)]
+
+
+def _cache_key(level: str, config: DataSettings, train: list[Picture], heldout: list[Picture]) -> str:
+    """Hash of all that decides the decoded pixels, the code included; the settings left out come after decoding."""
+
+    def stamp(picture: Picture) -> list[str | int]:
+        file = picture.path and picture.path.stat()
+        return [picture.name, file.st_size, file.st_mtime_ns] if file else [picture.name]
+
+    settings = {name: value for name, value in config.identity().items() if name not in {"crop", "flip", "frames"}}
+    here = Path(__file__)
+    code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (here, here.with_name("resize.py"))]
+    code.append(registry.level("data", level).fingerprint)
+    return signature([level, settings, code, [stamp(p) for p in train], [stamp(p) for p in heldout]])
+
+
+def _decode(level: str, config: DataSettings, train: list[Picture], heldout: list[Picture], folder: Path) -> None:
+    """Write `train.bin` (each picture `3 h w` or `3 t h w`, one after the other), `heldout.npy` and `index.json`.
+
+    Where the motion of held-out videos is known, it is in `motion.npz`.
+    """
+    digest = hashlib.sha256()
+    names, shapes, crops = [], [], []
+    skipped: list[str] = []
+    read = partial(_read_all, tolerated=config.tolerated, skipped=skipped)
+    reads = [(picture.name, partial(_training_planes, picture, config)) for picture in train]
+    with (folder / "train.bin").open("wb") as file:
+        for name, planes in read(f"data/{level}, train", reads):
+            names.append(name)
+            shapes.append(planes.shape[1:])
+            digest.update(json.dumps([name, planes.shape]).encode() + planes.tobytes())
+            file.write(planes.data)
+    shares = _shares(config.heldout_count, len(heldout))
+    used = [(picture, share) for picture, share in zip(heldout, shares, strict=True) if share]
+    cuts = [(picture.name, partial(_heldout_crops, picture, share, config)) for picture, share in used]
+    for name, pixels in read(f"data/{level}, heldout", cuts):
+        crops.append(pixels)
+        digest.update(json.dumps([name, pixels.shape]).encode() + pixels.tobytes())
+    np.save(folder / "heldout.npy", np.concatenate(crops))
+    if known := [picture.motion() for picture, _ in used if picture.motion]:
+        flow, visible = np.stack([motion.flow for motion in known]), np.stack([motion.visible for motion in known])
+        np.savez(folder / "motion.npz", flow=flow, visible=visible)
+    index = {"fingerprint": digest.hexdigest(), "names": names, "shapes": shapes, "skipped": skipped}
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _training_planes(picture: Picture, config: DataSettings) -> Pixels:
+    """A training picture, resized, `3 h w` or `3 t h w`."""
+    return np.ascontiguousarray(np.moveaxis(resize(picture.load(), config.resize_to, config.resize), -1, 0))
+
+
+def _heldout_crops(picture: Picture, crops: int, config: DataSettings) -> Pixels:
+    """The held-out crops `k 3 s s` or `k 3 t s s` of a picture. Raises Misfit if it is too small for that."""
+    pixels = picture.load()
+    if isinstance(config, ClipSettings):
+        if len(pixels) < config.heldout_frames:
+            raise Misfit(f"shorter than the held-out clip of {config.heldout_frames} frames")
+        pixels = pixels[: config.heldout_frames]
+    height, width = pixels.shape[-3:-1]
+    _check_size("heldout", height, width, crops, config)
+    planes = np.moveaxis(resize(pixels, heldout_side(height, width, crops, config), "bicubic"), -1, 0)
+    size = config.heldout_size
+    corners = spread(crops, planes.shape[-2] - size + 1, planes.shape[-1] - size + 1)
+    return np.ascontiguousarray([planes[..., y : y + size, x : x + size] for y, x in corners])
+
+
+def _read_all(
+    where: str, reads: Sequence[tuple[str, Callable[[], Pixels]]], tolerated: float, skipped: list[str]
+) -> Iterator[tuple[str, Pixels]]:
+    """Run named reads in several threads, in order; names of damaged ones, if no more than tolerated, go to `skipped`.
+
+    Raises ValueError naming all that failed, after the last one.
+    """
+    rejects = Rejects(len(reads), tolerated)
+
+    def attempt(named: tuple[str, Callable[[], Pixels]]) -> Pixels | None:
+        name, read = named
+        with rejects.catch(name):
+            return read()
+        return None
+
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(reads), 4 * threads):  # in portions, which bounds the memory
+            portion = reads[start : start + 4 * threads]
+            for (name, _), pixels in zip(portion, pool.map(attempt, portion), strict=True):
+                if pixels is not None:
+                    yield name, pixels
+    if rejects and not rejects.bearable:
+        raise ValueError(f"{where}: {rejects}") from rejects.first
+    skipped += sorted(rejects.damaged)
+
+
+def _open(path: Path) -> "Image.Image":
+    from PIL import Image
+
+    image = Image.open(path)
+    if image.mode[0] in "IF":
+        raise Misfit("of more than 8 bits a channel, which Pillow would clip to white")
+    return image
+
+
+def _check_size(split: Split, height: int, width: int, crops: int, config: DataSettings) -> None:
+    """Raise Misfit for a picture of a size that is of no use. `crops`: how many it must give if it is held out."""
+    if split == "train":
+        if min(reduced_shape(height, width, config.resize_to, config.resize)) < config.crop:
+            raise Misfit(f"smaller than the crop of {config.crop} px")
+        return
+    height, width = reduced_shape(height, width, heldout_side(height, width, crops, config), "bicubic")
+    rows, columns = height - config.heldout_size + 1, width - config.heldout_size + 1
+    if crops and min(rows, columns) < 1:
+        raise Misfit(f"smaller than the held-out crop of {config.heldout_size} px")
+    if crops and rows * columns < crops:
+        raise Misfit(
+            f"too small for a share of {config.heldout_count} different held-out crops of {config.heldout_size} px "
+            "(lower heldout_count or heldout_size, or hold out more pictures)"
+        )

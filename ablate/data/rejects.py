@@ -1,0 +1,51 @@
+"""Pictures that are of no use: why, how many, and whether one can do without them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ablate.slots.data import Misfit
+
+
+@dataclass
+class Rejects:
+    """Those of `total` pictures that are of no use. A share of `tolerated` may be damaged, none may be a misfit."""
+
+    total: int
+    tolerated: float
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+    first: Exception | None = None
+
+    @contextmanager
+    def catch(self, name: str) -> Iterator[None]:
+        """Note what is raised while a picture is looked at."""
+        try:
+            yield
+        except Exception as error:  # a damaged file raises whatever its decoder stumbles over
+            if not isinstance(error, Misfit):
+                self.damaged.append(name)
+            reason = str(error) if isinstance(error, Misfit) else f"not readable ({type(error).__name__})"
+            self.reasons.setdefault(reason, []).append(name)
+            self.first = self.first or error
+
+    def __bool__(self) -> bool:
+        return bool(self.reasons)
+
+    @property
+    def bearable(self) -> bool:
+        """Whether all are damaged files that one can do without."""
+        only_damaged = len(self.damaged) == sum(map(len, self.reasons.values()))
+        return only_damaged and len(self.damaged) < self.total and len(self.damaged) <= self.tolerated * self.total
+
+    def __str__(self) -> str:
+        return tally(self.total, self.reasons)
+
+
+def tally(total: int, reasons: dict[str, list[str]], shown: int = 5) -> str:
+    """One clause for each reason: how many pictures of how many, and the names of the first few."""
+    clauses = []
+    for reason, names in reasons.items():
+        more = f" and {len(names) - shown} more" if len(names) > shown else ""
+        clauses.append(f"{len(names)} of {total} pictures are {reason}: {', '.join(sorted(names)[:shown])}{more}")
+    return "; ".join(clauses)

@@ -1,0 +1,46 @@
+from typing import Any
+
+from ablate.recipe.paths import RECIPE_SLOTS
+from ablate.recipe.stages import Train
+from ablate.slots import registry
+from ablate.study.schema import StudyFile
+
+
+def catalogue(slots: list[str]) -> dict[str, Any]:
+    """Slot -> level -> doc and settings."""
+    return {slot: {name: _describe(slot, name) for name in registry.levels(slot)} for slot in slots}
+
+
+def _describe(slot: str, name: str) -> dict[str, Any]:
+    level = registry.level(slot, name)
+    settings = {}
+    for field, info in level.Config.model_fields.items():
+        kind = str(info.annotation).removeprefix("<class '").removesuffix("'>")
+        settings[field] = {"type": kind, "default": None if info.is_required() else info.default}
+    return {"doc": level.doc.split("\n\n")[0].replace("\n", " "), "settings": settings}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a study file, with the levels and settings that this installation has."""
+    found: dict[str, Any] = StudyFile.model_json_schema()
+    slots = {slot: _slot_schema(slot) for slot in RECIPE_SLOTS if slot != "loss"}
+    terms = {
+        name: {"anyOf": [{"type": "number", "minimum": 0}, registry.level("loss", name).Config.model_json_schema()]}
+        for name in registry.levels("loss")
+    }
+    slots["loss"] = {"type": "object", "properties": terms, "additionalProperties": False}
+    found["properties"]["base"] |= {"properties": slots, "additionalProperties": False}
+    stage = Train.model_json_schema()
+    stage["properties"] |= {slot: {} for slot in RECIPE_SLOTS}  # settings that come without their level are allowed
+    found["properties"]["stages"]["items"] = {"type": "object", "additionalProperties": stage}
+    found["properties"]["probes"]["items"] = _slot_schema("probe")
+    return found
+
+
+def _slot_schema(slot: str) -> dict[str, Any]:
+    full = []
+    for name in registry.levels(slot):
+        settings = registry.level(slot, name).Config.model_json_schema()
+        properties = {"level": {"const": name}, **settings.get("properties", {})}
+        full.append({"type": "object", "properties": properties, "required": ["level"], "additionalProperties": False})
+    return {"anyOf": [{"enum": registry.levels(slot)}, *full]}

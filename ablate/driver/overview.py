@@ -1,0 +1,130 @@
+"""What `plan`, `status`, `show`, `components` and `schema` say, as plain values and as terminal tables."""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ablate.adaptive.search import to_come
+from ablate.adaptive.tuning import known_trials, trials_to_come
+from ablate.plan.cost import Kinds, count, total
+from ablate.plan.footprint import Need
+from ablate.plan.stale import is_stale
+from ablate.plan.tree import Node, trained, tree
+from ablate.plan.trials import Trial, answers
+from ablate.store.folders import Store
+from ablate.study.study import Study
+
+Measure = Callable[[Kinds], dict[str, Need]]
+
+
+STATUSES = ("done", "running", "pending", "failed", "diverged", "pruned", "stale")
+
+
+@contextmanager
+def _nothing_is_garbage() -> Iterator[None]:
+    """No search for unreachable objects: a million live ones are looked through in vain."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_nothing_is_garbage()
+def plan(study: Study, store: Store, measure: Measure | None = None, *, redo: bool = False) -> dict[str, Any]:
+    """The plan as JSON values.
+
+    `estimate_s` is one worker's time for what is pending, `memory_bytes` a worker's peak, `disk_bytes` the size of the
+    checkpoints, all three by what `measure` finds; without it the time is from the pace of this study's finished
+    trials. None for what is not known. `redo`: what other code has made is pending too, all of it.
+    """
+    trials, more = known_trials(study, store), trials_to_come(study, store)
+    held = store.held()
+    seen = [trial for trial in trials if not held.isdisjoint(trial.marks)] if held else []
+    distinct = {trial.signature: trial for trial in trials if not trial.pruned}
+    stale: set[str] = set()
+    for trial in seen:
+        record = store.stage(trial.signature).record()
+        if redo and record and is_stale(record):
+            stale.update(trial.marks)
+        elif answers(record, trial):
+            distinct.pop(trial.signature, None)
+    todo, nodes = list(distinct.values()), tree(trials)
+    over = trained(seen, store) - stale
+    to_run = nodes if todo == trials and not over else tree(todo, over)
+    left = sum(node.steps for node in to_run if node.signature not in over)
+    records = [record for trial in seen if (record := store.stage(trial.signature).record()) and record.steps]
+    pace = sum(record.wall_s for record in records) / sum(record.steps for record in records) if records else None
+    more_steps = more * trials[0].steps  # what is not known yet is taken to be as long as the baseline
+    seconds, memory, disk = None if pace is None else pace * (left + more_steps), None, None
+    if measure:
+        found: Kinds = {}
+        count(found, to_run, over)
+        count(found, tree(trials[:1]), times=more)
+        cost = total(found, measure(found))
+        seconds, memory, disk = cost.seconds, cost.memory, cost.disk
+    return {
+        "study": study.name, "scale": study.scale,
+        "treatments": len({trial.treatment.label for trial in trials}) + to_come(study),
+        "trials": len(trials) + more, "stages": len(nodes) + more * len(trials[0].signatures),
+        "pending": len(todo) + more, "planned_steps": sum(trial.steps for trial in trials) + more_steps,
+        "distinct_steps": sum(node.steps for node in nodes) + more_steps,
+        "shared": _shared(nodes), "estimate_s": seconds, "memory_bytes": memory, "disk_bytes": disk,
+    }  # fmt: skip
+
+
+def _shared(nodes: list[Node]) -> dict[str, dict[str, int]]:
+    """Stage -> how often it is run for several trials at once, and how many these are in all."""
+    shared = [node for node in nodes if len(node.through) > 1]
+    found: dict[str, dict[str, int]] = {}
+    for node in shared:
+        name = node.stage.name if node.until == node.stage.settings.steps else f"{node.stage.name} to {node.until}"
+        counts = found.setdefault(name, {"runs": 0, "trials": 0})
+        counts["runs"] += 1
+        counts["trials"] += len(node.through)
+    return found
+
+
+def status(study: Study, store: Store) -> dict[str, Any]:
+    """Counts by status. `stale` counts, besides, the finished trials whose components have changed since."""
+    counts = dict.fromkeys(STATUSES, 0) | {"pending": trials_to_come(study, store)}
+    for trial in known_trials(study, store):
+        record = store.stage(trial.signature).record()
+        counts[status_of(trial, store)] += 1
+        counts["stale"] += record is not None and is_stale(record)
+    return {"study": study.name, "scale": study.scale, "trials": counts}
+
+
+def status_of(trial: Trial, store: Store) -> str:
+    """A trial's status; one that lacks a probe that the study asks for is pending."""
+    if trial.pruned:
+        return "pruned"
+    folder = store.stage(trial.signature)
+    found = folder.status()
+    return "pending" if found == "done" and not answers(folder.record(), trial) else found
+
+
+def show(study: Study, store: Store, pattern: str) -> list[dict[str, Any]]:
+    """Every trial whose name or signature contains `pattern`, in full."""
+    trials = [trial for trial in known_trials(study, store) if pattern in trial.name or pattern in trial.signature]
+    return [_show_trial(trial, store) for trial in trials]
+
+
+def _show_trial(trial: Trial, store: Store) -> dict[str, Any]:
+    folder = store.stage(trial.signature)
+    record = None if trial.pruned else folder.record()
+    return {
+        "treatment": trial.treatment.levels, "seed": trial.seed, "name": trial.name, "status": status_of(trial, store),
+        "role": trial.role, "nuisance": dict(trial.treatment.nuisance or {}),
+        "reason": trial.pruned or (record.reason if record else folder.failure()),
+        "metrics": record.metrics if record else {}, "raw": record.raw if record else {},
+        "liveness": record.liveness if record else {}, "parameters": record.parameters if record else None,
+        "active_parameters": record.active_parameters if record else None,
+        "flops": record.flops if record else None, "signature": trial.signature,
+        "steps": record.steps if record else 0, "wall_s": record.wall_s if record else 0.0,
+        "stale": is_stale(record) if record else False, "code": record.code if record else {},
+        "machine": record.machine if record else {}, "folder": str(folder.root),
+    }  # fmt: skip

@@ -1,0 +1,56 @@
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablate.adaptive.tuning import recall
+from ablate.errors import Problem, StudyError
+from ablate.plan.trials import Trial
+from ablate.store.folders import Store, read_json, whole, write_json
+from ablate.study import document as strict_yaml
+from ablate.study.study import Study, load_study, read_study
+
+if TYPE_CHECKING:
+    pass
+
+
+def find_study(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
+    """A study by its file, or by its name in the store as it was last run; with what its search has tried by now.
+
+    Raises StudyError.
+    """
+    if Path(reference).suffix in {".yaml", ".yml"} or Path(reference).exists():
+        return recall(load_study(Path(reference), scale, overrides, gpu=gpu), store)
+    studies = store.studies()
+    if reference not in studies or (scale and scale not in studies[reference]):
+        held = ", ".join(f"{name} ({' '.join(scales)})" for name, scales in studies.items()) or "none"
+        wanted = f"study '{reference}'" + (f" at scale '{scale}'" if scale else "")
+        raise StudyError([Problem(str(store.root), 0, 0, f"the store holds no {wanted}; it holds: {held}")])
+    folder = store.study(reference, scale or studies[reference][0])
+    card = read_json(folder.card)
+    document = strict_yaml.parse(folder.source.read_text(encoding="utf-8"), str(folder.source))
+    named = None if card["scale"] == "base" else card["scale"]
+    return recall(read_study(document, named, (*card["overrides"], *overrides), gpu=gpu), store)
+
+
+def check_name(study: Study, store: Store) -> None:
+    """Raise StudyError if the store holds another study, that is another question, under this name."""
+    for scale in store.studies().get(study.name, []):
+        card = read_json(store.study(study.name, scale).card)
+        if card["question"].split() != study.question.split():
+            message = (
+                f"the store {store.root} holds another study named '{study.name}', which asks: {card['question']!r} "
+                f"(from {card['file']}); rename this one or use another --store"
+            )
+            raise StudyError([study.document.problem(("study",), message)])
+
+
+def write_card(study: Study, trials: list[Trial], store: Store) -> None:
+    """Keep the study as it is run, so that its name alone finds it again."""
+    folder = store.study(study.name, study.scale)
+    before = read_json(folder.card) or {}
+    with whole(folder.source) as temporary:
+        temporary.write_text(study.document.text, encoding="utf-8")
+    card = {
+        "name": study.name, "question": study.question, "file": study.document.file, "scale": study.scale,
+        "overrides": list(study.overrides), "trials": [trial.signature for trial in trials],
+    }  # fmt: skip
+    write_json(folder.card, {**card, "mirrored": before.get("mirrored")})

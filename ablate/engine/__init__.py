@@ -1,0 +1,1 @@
+"""A worker: build, train, probe, record."""

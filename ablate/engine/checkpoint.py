@@ -1,0 +1,63 @@
+"""Checkpoints: safetensors with the settings as JSON in the header. Written by rename; never pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ablate.store.folders import local, whole
+from ablate.store.record import HEADER
+from ablate.store.record import read_header as header
+
+__all__ = ["header", "load", "optimizer_tensors", "pack", "restore_optimizer", "save"]
+
+
+def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write tensors and a JSON header in one file that appears whole."""
+    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    with whole(path) as temporary:
+        save_file(plain, temporary, metadata={HEADER: json.dumps(header)})
+
+
+def load(path: Path, prefix: str = "", device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, under their names without it."""
+    with safe_open(local(path), framework="pt", device=str(device)) as file:
+        return {name.removeprefix(prefix): file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+
+
+def pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors with `prefix` before every name."""
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def optimizer_tensors(parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state by parameter name: `<parameter>/exp_avg` and so on."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in parameters.items()
+        if parameter in optimizer.state
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def restore_optimizer(
+    parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
+    """Put back what `optimizer_tensors` gave, for those parameters that this optimiser trains.
+
+    Moments get their parameter's memory layout, which the file does not keep: a fused step pairs them as they lie in
+    memory, and never looks at strides.
+    """
+    trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    for name, tensor in tensors.items():
+        parameter, _, key = name.rpartition("/")
+        if parameters[parameter] in trained:
+            state, like = optimizer.state[parameters[parameter]], parameters[parameter].detach()
+            if key == "step":
+                state[key] = tensor.clone().to(like.device if optimizer.defaults.get("fused") else "cpu")
+            else:
+                state[key] = torch.empty_like(like).copy_(tensor)

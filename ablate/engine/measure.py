@@ -1,0 +1,97 @@
+"""A few real steps and one examination of each kind that a study has: what they take in time and memory."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from ablate.data import prepare as data
+from ablate.engine.build import build_parts
+from ablate.engine.examine import examine
+from ablate.engine.memory import OutOfMemory, device_name, micro_batches, within_memory
+from ablate.engine.run import reset_process
+from ablate.engine.train import Parts, train
+from ablate.plan import footprint as needs
+from ablate.plan.cost import Kind, Kinds
+from ablate.plan.footprint import Need
+from ablate.recipe.stages import Stage
+from ablate.store.folders import StageFolder, Store
+from ablate.store.record import Record
+
+STEPS = 3
+"""Steps that are timed, after one that is not: it also looks at the gradient of each term by itself."""
+
+
+def measure(found: Kinds, store: Store, threads: int, say: Callable[[str], None]) -> dict[str, Need]:
+    """What each kind of step needs on this machine's device, which the store keeps."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    measured = {}
+    for i, (key, kind) in enumerate(found.items(), 1):
+        say(f"measuring {i} of {len(found)}: {kind.trial.name}, stage '{kind.stage.name}'")
+        while key not in measured:
+            try:
+                measured[key] = _measure(key, kind, store, device, threads)
+            except OutOfMemory as error:
+                say(str(error))
+        needs.write(store, key, device_name(device), measured[key])
+    return measured
+
+
+def _measure(key: str, kind: Kind, store: Store, device: torch.device, threads: int) -> Need:
+    reset_process(threads)
+    order = kind.trial.order()
+    order |= {"recipe": _entered(kind.recipe.plain()), "probe_keys": dict.fromkeys(order["probe_keys"], "")}
+    level = dict(order["recipe"]["data"])
+    corpus = data.prepare(level.pop("level"), level, store.data)
+    cosmetic = {"log_every": 1, "checkpoint_every": kind.stage.settings.steps, "probe_every": 0}
+    stage = replace(kind.stage, settings=kind.stage.settings.model_copy(update=cosmetic), before=0)
+    _forget_peak(device)
+    with within_memory(store, key, stage, device) as need, tempfile.TemporaryDirectory() as scratch:
+        folder = StageFolder(Path(scratch))
+        parts = build_parts(order, corpus, device, regularize=stage.settings.regularize)
+        with micro_batches(parts.vae, need.size(stage)):
+            _train(parts, stage, order, folder)
+        seconds = [1 / line["train/steps_per_s"] for line in folder.read_steps()]
+        memory, bytes_ = _peak(device), folder.checkpoint.stat().st_size
+        record = Record(key, 0, "done", "", 0)
+        if kind.trials:
+            examine(record, order, parts.vae, corpus, folder, device)
+    return replace(
+        need, step_s=median(seconds[1:] or seconds), probe_s=record.probe_s, memory=memory, checkpoint=bytes_
+    )
+
+
+def _train(parts: Parts, stage: Stage, order: dict[str, Any], folder: StageFolder) -> None:
+    until = min(1 + STEPS, stage.settings.steps)
+    train(parts, stage, order["seed"], folder, None, lambda step, losses: None, {}, lambda ema: {}, until)
+
+
+def _entered(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe in which all that enters late is there from the first step."""
+    losses = {name: {**term, **{k: 0 for k in ("start", "ramp") if k in term}} for name, term in recipe["loss"].items()}
+    opponent = {**recipe["discriminator"], **({"start": 0} if "start" in recipe["discriminator"] else {})}
+    return {**recipe, "loss": losses, "discriminator": opponent}
+
+
+def _forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif (clear := Path("/proc/self/clear_refs")).exists():
+        clear.write_text("5")  # of the resident set; see proc(5)
+
+
+def _peak(device: torch.device) -> int:
+    """Bytes at the peak: what the process held of the GPU's memory, or else of the host's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    import resource
+
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

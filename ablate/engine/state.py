@@ -1,0 +1,81 @@
+"""What changes during training, and all that exact continuation needs of it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablate.engine import checkpoint
+from ablate.recipe.stages import Train
+from ablate.slots.training import Autoencoder, Discriminator
+
+
+class State:
+    """Weights, their average, optimisers and the step within the stage.
+
+    `logvar` is the scalar s of a stage that learns the noise of pixels; elsewhere it stays 0.
+    """
+
+    def __init__(self, vae: Autoencoder, discriminator: Discriminator | None, settings: Train):
+        self.step = 0
+        self.vae, self.discriminator = vae, discriminator
+        self.ema = {name: parameter.detach().clone() for name, parameter in vae.named_parameters()}
+        device = next(vae.parameters()).device
+        self.logvar = nn.Parameter(torch.zeros((), device=device), requires_grad=settings.learn_logvar)
+        trained = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+        self.optimizer = _adamw(trained, settings)
+        if settings.learn_logvar:
+            self.optimizer.add_param_group({"params": [self.logvar], "weight_decay": 0.0})
+        self.optimizer_d = _adamw(list(discriminator.parameters()), settings) if discriminator else None
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The autoencoder's parameters and `logvar`, by name."""
+        return {**dict(self.vae.named_parameters()), "logvar": self.logvar}
+
+    def save(self, path: Path, header: dict[str, Any], more: dict[str, Tensor]) -> None:
+        """Write all of it, and `more` that the loop goes on from."""
+        tensors = checkpoint.pack("model.", self.vae.state_dict())
+        tensors |= checkpoint.pack("ema.", self.ema)
+        tensors |= checkpoint.pack("balance.", {"logvar": self.logvar})
+        tensors |= checkpoint.pack("optimizer.", checkpoint.optimizer_tensors(self.parameters, self.optimizer))
+        if self.discriminator and self.optimizer_d:
+            tensors |= checkpoint.pack("discriminator.", self.discriminator.state_dict())
+            state = checkpoint.optimizer_tensors(dict(self.discriminator.named_parameters()), self.optimizer_d)
+            tensors |= checkpoint.pack("optimizer_d.", state)
+        checkpoint.save(path, tensors | more, {**header, "step": self.step})
+
+    def restore(self, path: Path, *, step: int) -> None:
+        """Continue from a checkpoint of this stage, or start (`step` 0) from the one of the stage before."""
+        device = self.logvar.device
+        self.step = step
+        self.vae.load_state_dict(checkpoint.load(path, "model.", device))
+        ema = checkpoint.load(path, "ema.", device)
+        for name, average in self.ema.items():  # in the order and the memory layout of the parameters, not of the file
+            average.copy_(ema[name])
+        balance = checkpoint.load(path, "balance.", device)
+        self.logvar.data.copy_(balance.get("logvar", torch.zeros(())))
+        checkpoint.restore_optimizer(self.parameters, self.optimizer, checkpoint.load(path, "optimizer.", device))
+        known = checkpoint.load(path, "discriminator.", device)
+        if self.discriminator and self.optimizer_d and known:
+            self.discriminator.load_state_dict(known)
+            state = checkpoint.load(path, "optimizer_d.", device)
+            checkpoint.restore_optimizer(dict(self.discriminator.named_parameters()), self.optimizer_d, state)
+
+    def adopt_average(self) -> None:
+        """Go on from the averaged weights."""
+        self.vae.load_state_dict(self.ema, strict=False)
+
+    @torch.no_grad()
+    def update_ema(self, decay: float, step: int) -> None:
+        """Exponential moving average with the ramp min(d, (1+n)/(10+n)), so that short runs forget their start.
+
+        n is the step counted over all stages.
+        """
+        decay = min(decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.vae.parameters()], 1 - decay)
+
+
+def _adamw(parameters: list[nn.Parameter], settings: Train) -> torch.optim.AdamW:
+    return torch.optim.AdamW(parameters, settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=True)

@@ -1,0 +1,1 @@
+"""From a study to its treatments, trials and their cost."""

@@ -1,0 +1,1 @@
+"""One level for every slot, and the stages of training."""

@@ -1,0 +1,103 @@
+"""Raw recipes, as YAML gives them: what is in them and how a dotted path changes them."""
+
+import copy
+from typing import Any
+
+from ablate.errors import nearest
+from ablate.slots import registry
+
+Raw = dict[str, Any]
+
+
+DEFAULTS: Raw = {
+    "padding": "zeros",
+    "norm": "group",
+    "upsample": "nearest_conv",
+    "downsample": "strided_conv",
+    "temporal_conv": "causal",
+    "branch": "single",
+    "context": "none",
+    "discriminator": "patchgan",
+    "regularizer": "none",
+    "init": "scratch",
+}
+
+
+RECIPE_SLOTS = [slot for slot in registry.SLOTS if slot != "probe"]
+
+
+PLAIN_SLOTS = [slot for slot in RECIPE_SLOTS if slot != "loss"]
+
+
+def assign(raw: Raw, path: str, value: Any) -> None:
+    """Set the level or setting at a dotted path of a raw recipe in place. Raises ValueError if it leads nowhere.
+
+    A new level keeps those settings of the old one that it has too, so that a factor changes only what it names.
+    """
+    head, *rest = path.split(".")
+    if head not in {*RECIPE_SLOTS, "stages"}:
+        raise ValueError(f"unknown slot '{head}' in '{path}'{nearest(head, [*RECIPE_SLOTS, 'stages'])}")
+    if head != "stages":
+        _assign_slot(raw["base"], head, rest, value, path, {"level": DEFAULTS.get(head)}, {"weight": 0.0})
+        return
+    if len(rest) < 2 or (len(rest) > 2 and rest[1] not in RECIPE_SLOTS):
+        raise ValueError(f"'{path}' must be stages.NAME.SETTING")
+    name, what, *deeper = rest
+    if name not in raw["stages"]:
+        raise ValueError(f"unknown stage '{name}' in '{path}'{nearest(name, raw['stages'])}")
+    if what in RECIPE_SLOTS:
+        _assign_slot(raw["stages"][name], what, deeper, value, path, {}, {})
+    else:
+        raw["stages"][name][what] = value
+
+
+def _assign_slot(
+    levels: Raw, slot: str, rest: list[str], value: Any, path: str, missing_level: Raw, missing_term: Raw
+) -> None:
+    if slot == "loss":
+        _assign_loss(levels.setdefault("loss", {}), rest, value, path, missing_term)
+    elif len(rest) > 1:
+        raise ValueError(f"'{path}' goes too deep: a slot has settings, a setting has no parts")
+    elif rest:
+        levels.setdefault(slot, missing_level)[rest[0]] = value
+    else:
+        levels[slot] = _swap(slot, levels.get(slot, {}), spread(slot, value))
+
+
+def _assign_loss(losses: Raw, rest: list[str], value: Any, path: str, missing_term: Raw) -> None:
+    if not rest or len(rest) > 2:
+        raise ValueError(f"'{path}' must be loss.TERM or loss.TERM.SETTING")
+    if rest[0] not in registry.levels("loss"):
+        raise ValueError(f"unknown loss term '{rest[0]}' in '{path}'{nearest(rest[0], registry.levels('loss'))}")
+    term = losses.setdefault(rest[0], missing_term)
+    term.update(value if isinstance(value, dict) and not rest[1:] else {rest[1] if rest[1:] else "weight": value})
+
+
+def overlay(base: Raw, own: Raw) -> Raw:
+    """The raw levels of a stage: those of the base, in long form, with the stage's own settings in their place."""
+    found = dict(base)
+    for slot, value in own.items():
+        if slot == "loss" and isinstance(value, dict):
+            terms = base.get("loss", {})
+            found["loss"] = {**terms, **{term: {**terms.get(term, {}), **given} for term, given in value.items()}}
+        elif isinstance(value, dict) and isinstance(base.get(slot), dict):
+            found[slot] = _swap(slot, base[slot], {"level": base[slot].get("level"), **value})
+        else:
+            found[slot] = value
+    return found
+
+
+def _swap(slot: str, old: Raw, new: Any) -> Any:
+    if not isinstance(new, dict) or new.get("level") not in registry.levels(slot):
+        return new
+    fields = registry.level(slot, new["level"]).Config.model_fields
+    return {**{name: value for name, value in old.items() if name in fields}, **new}
+
+
+def spread(slot: str, value: Any) -> Any:
+    """The long form of a slot's raw value: a mapping with `level`, or for `loss` terms with `weight`."""
+    if slot == "loss" and isinstance(value, dict):
+        return {term: dict(given) if isinstance(given, dict) else {"weight": given} for term, given in value.items()}
+    if slot != "loss" and isinstance(value, str):
+        return {"level": value}
+    return copy.deepcopy(value)

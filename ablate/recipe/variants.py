@@ -1,0 +1,106 @@
+"""The recipes that differ from one raw recipe in some levels. What they share is checked once and held once."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from ablate.recipe.consistency import contradictions
+from ablate.recipe.paths import PLAIN_SLOTS, RECIPE_SLOTS, Raw, assign
+from ablate.recipe.recipe import Complaint, Part, Recipe, read_parts
+from ablate.recipe.stages import Train
+
+Key = tuple[tuple[str, str], ...]
+"""Dotted path and level, of those that change in one unit."""
+
+
+Checked = tuple[Part | Train | None, dict[str, Part], list[Complaint]]
+"""A part, or the `Train` of a stage; the part that stages have in its place; what is wrong with any of them."""
+
+
+class Variants:
+    """Recipes by their levels.
+
+    A recipe falls into units that are read each by itself: a slot, a loss term, a stage's training, each with its
+    settings. What a stage has of its own in a slot belongs to that slot's unit. A study of 100,000 treatments has a few
+    dozen different units, so only what one unit demands of another is checked for each treatment.
+    """
+
+    def __init__(self, raw: Raw):
+        self.raw = raw
+        self.base, _ = read_parts(raw)
+        self._units: dict[str, str] = {}
+        self._read: dict[Key, Checked] = {}
+
+    def recipe(self, levels: Mapping[str, Any]) -> tuple[Recipe | None, list[Complaint]]:
+        """The recipe with these levels, or None and all complaints. Raises ValueError for a path that leads nowhere."""
+        recipe, complaints = self.merge(levels)
+        complaints = complaints or list(contradictions(recipe))
+        return (None if complaints else recipe), complaints
+
+    def merge(self, levels: Mapping[str, Any]) -> tuple[Recipe, list[Complaint]]:
+        """The recipe with these levels as far as each unit can be read, whether or not they fit together."""
+        given: dict[str, list[tuple[str, str]]] = {}
+        for path, level in levels.items():
+            unit = self._units.get(path) or self._unit(path)
+            given.setdefault(unit, []).append((path, repr(level)))
+        base, own = self.base, self.base.own
+        parts: dict[str, Part] = {}
+        losses: dict[str, Part] = {}
+        settings: dict[str, Train] = {}
+        complaints: list[Complaint] = []
+        for unit, changes in given.items():
+            key = tuple(changes)
+            found, replaced, wrong = self._read.get(key) or self._part(unit, key, levels)
+            if wrong:
+                complaints += wrong
+            elif isinstance(found, Train):
+                settings[unit.partition(".")[2]] = found
+            elif found and unit in base.parts:
+                parts[unit] = found
+            elif found:
+                losses[unit.partition(".")[2]] = found
+            for stage, part in replaced.items():
+                own = {**own, stage: {**own.get(stage, {}), unit: part}}
+        return Recipe(
+            {**base.parts, **parts} if parts else base.parts,
+            {**base.losses, **losses} if losses else base.losses,
+            {**base.settings, **settings} if settings else base.settings,
+            own,
+        ), complaints
+
+    def has(self, path: str, levels: Mapping[str, Any]) -> bool:
+        """Whether the recipe with these levels has the setting at `path`; False too where they cannot be read."""
+        recipe, complaints = self.merge({other: level for other, level in levels.items() if other == host(path)})
+        return not complaints and recipe.has(path)
+
+    def _unit(self, path: str) -> str:
+        """`norm` for `norm.groups`, `loss.kl` for `loss.kl.reduction`, `stages.train` for `stages.train.lr`.
+
+        `norm` for `stages.train.norm.groups` too.
+        """
+        words = path.split(".")
+        if words[0] == "stages" and words[2:] and words[2] in RECIPE_SLOTS:
+            words = words[2:]
+        self._units[path] = ".".join(words[: 2 if words[0] in {"loss", "stages"} else 1])
+        return self._units[path]
+
+    def _part(self, unit: str, key: Key, levels: Mapping[str, Any]) -> Checked:
+        """A unit with those changes that `key` names, checked."""
+        raw = copy.deepcopy(self.raw)
+        for path, _ in key:
+            assign(raw, path, levels[path])
+        recipe, complaints = read_parts(raw)
+        head, _, name = unit.partition(".")
+        if head == "stages":
+            self._read[key] = recipe.settings.get(name), {}, complaints
+        else:
+            part = (recipe.losses if name else recipe.parts).get(name or head)
+            own = {stage: parts[unit] for stage, parts in recipe.own.items() if unit in parts}
+            self._read[key] = part, own, complaints
+        return self._read[key]
+
+
+def host(path: str) -> str | None:
+    """The slot whose level decides whether there is a setting at `path`; None for what is always there."""
+    slot, *rest = path.split(".")
+    return slot if rest and slot in PLAIN_SLOTS else None

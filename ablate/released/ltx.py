@@ -1,0 +1,139 @@
+"""Single files of LTX-2 as Lightricks releases them: one safetensors file with its configuration in the header.
+
+The header's `config` is JSON, whose `vae` lists the blocks of both halves. From it a diffusers `AutoencoderKLLTX2Video`
+is built. The converter in diffusers (0.42) knows the layout of LTX-2.0 alone and guesses it from the names of tensors;
+LTX-2.3 and the convolutional VAE of LTX-2.5 have a stage more. Weights may be those of the VAE alone or of the whole
+model, under `vae.`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+from ablate.engine import checkpoint
+
+HALVES = ("encoder.", "decoder.")
+
+
+STATISTICS = {"mean-of-means": "latents_mean", "std-of-means": "latents_std"}
+
+
+DIRECTIONS = {"space": "spatial", "time": "temporal", "all": "spatiotemporal"}
+
+
+LEAST_LOGVAR = -30.0
+
+
+Blocks = list[tuple[str, dict[str, Any]]]
+
+
+def embedded_config(file: Path) -> dict[str, Any] | None:
+    """The `vae` part of the JSON in a file's header; None where there is none."""
+    with safe_open(file, framework="pt") as opened:
+        text = (opened.metadata() or {}).get("config")
+    try:
+        config = json.loads(text) if text else None
+    except json.JSONDecodeError:
+        return None
+    vae = config.get("vae") if isinstance(config, dict) else None
+    return vae if isinstance(vae, dict) else None
+
+
+def load(file: Path, config: dict[str, Any]) -> Any:
+    """The file's VAE as a diffusers model in fp32, all its weights used.
+
+    Raises ValueError for a configuration that is not known, KeyError for one that lacks something, RuntimeError where
+    names or shapes of weights do not fit.
+    """
+    from diffusers import AutoencoderKLLTX2Video
+
+    tensors = checkpoint.load(file)
+    weights = {name: t for key, t in tensors.items() if (name := _diffusers_name(key.removeprefix("vae."), config))}
+    try:
+        model = AutoencoderKLLTX2Video(**_settings(config, weights))
+        if config.get("latent_log_var", "uniform") == "constant":  # whatever the last output says, it is not used
+            weights["encoder.conv_out.conv.weight"][-1] = 0
+            weights["encoder.conv_out.conv.bias"][-1] = LEAST_LOGVAR
+        model.load_state_dict(weights, strict=True)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return model.float().eval()
+
+
+def _settings(config: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, Any]:
+    """Arguments of the diffusers class."""
+    if config.get("_class_name", "CausalVideoAutoencoder") != "CausalVideoAutoencoder":
+        raise ValueError(f"'{config['_class_name']}' is no autoencoder of convolutions; its decoder is not known here")
+    for name, value in (("norm_layer", "pixel_norm"), ("timestep_conditioning", False), ("dims", 3)):
+        if config.get(name, value) != value:
+            raise ValueError(f"{name} {config[name]!r} is not known here, only {value!r}")
+    if config.get("latent_log_var", "uniform") not in {"uniform", "constant"}:
+        raise ValueError(f"latent_log_var {config['latent_log_var']!r} is not known here, only uniform and constant")
+    down, up = _blocks(config, "encoder_blocks"), _blocks(config, "decoder_blocks")[::-1]  # written from pixels inwards
+    decoder_channels = [weights["decoder.conv_in.conv.weight"].shape[0]]
+    encoder_channels = [weights["encoder.conv_in.conv.weight"].shape[0]]
+    for _, settings in down[1::2]:
+        encoder_channels.append(encoder_channels[-1] * settings.get("multiplier", 2))
+    for _, settings in up[1::2]:
+        decoder_channels.append(decoder_channels[-1] // settings.get("multiplier", 2))
+    stages = len(down) // 2, len(up) // 2
+    return {
+        "in_channels": config.get("in_channels", 3), "out_channels": config.get("out_channels", 3),
+        "latent_channels": config["latent_channels"], "patch_size": config.get("patch_size", 4),
+        "block_out_channels": encoder_channels[1:],
+        "down_block_types": ("LTX2VideoDownBlock3D",) * stages[0],
+        "layers_per_block": [settings["num_layers"] for _, settings in down[::2]],
+        "spatio_temporal_scaling": (True,) * stages[0],
+        "downsample_type": [_direction(name, "_res") for name, _ in down[1::2]],
+        # diffusers reverses all lists of the decoder but the types
+        "decoder_block_out_channels": decoder_channels[-2::-1],
+        "decoder_layers_per_block": [settings["num_layers"] for _, settings in up[::-2]],
+        "decoder_spatio_temporal_scaling": (True,) * stages[1],
+        "decoder_inject_noise": (False,) * (stages[1] + 1),
+        "upsample_type": [_direction(name, "") for name, _ in up[1::2]],
+        "upsample_residual": [settings.get("residual", False) for _, settings in up[-2::-2]],
+        "upsample_factor": [settings.get("multiplier", 2) for _, settings in up[-2::-2]],
+        "decoder_causal": config.get("causal_decoder", False),
+        "encoder_spatial_padding_mode": config.get("encoder_spatial_padding_mode", "zeros"),
+        "decoder_spatial_padding_mode": config.get(
+            "decoder_spatial_padding_mode", config.get("spatial_padding_mode", "reflect")
+        ),
+    }  # fmt: skip
+
+
+def _blocks(config: dict[str, Any], name: str) -> Blocks:
+    """Residual blocks and samplers in turn, residual blocks at both ends."""
+    blocks: Blocks = [(kind, settings) for kind, settings in config[name]]
+    for i, (kind, settings) in enumerate(blocks):
+        if (kind == "res_x") != (i % 2 == 0) or settings.get("inject_noise") or len(blocks) % 2 == 0:
+            raise ValueError(f"{name} are not res_x without noise and samplers in turn: block {i} is {kind} {settings}")
+    return blocks
+
+
+def _direction(name: str, suffix: str) -> str:
+    """`compress_space` + suffix to `spatial`, and so on."""
+    found = DIRECTIONS.get(name.removeprefix("compress_").removesuffix(suffix))
+    if found is None or not name.endswith(suffix):
+        raise ValueError(f"the block '{name}' is not known here")
+    return found
+
+
+def _diffusers_name(name: str, config: dict[str, Any]) -> str | None:
+    """A tensor's name in the class of diffusers; None if it has no place there."""
+    if name.startswith("per_channel_statistics."):
+        return STATISTICS.get(name.removeprefix("per_channel_statistics."))
+    if not name.startswith(HALVES):
+        return None
+    half, part, *rest = name.split(".")
+    if part not in {"down_blocks", "up_blocks"}:
+        return name
+    index = int(rest[0])
+    if part == "down_blocks":
+        middle, stage, sampler = index == len(config["encoder_blocks"]) - 1, index // 2, ".downsamplers.0"
+    else:
+        middle, stage, sampler = index == 0, (index - 1) // 2, ".upsamplers.0"
+    place = "mid_block" if middle else f"{part}.{stage}" + sampler * (index % 2)
+    return ".".join([half, place, *("resnets" if word == "res_blocks" else word for word in rest[1:])])

@@ -1,0 +1,1 @@
+"""Stages to workers."""

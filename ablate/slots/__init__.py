@@ -1,0 +1,1 @@
+"""What a level is given and what it must give back; how levels are found."""

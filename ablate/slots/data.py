@@ -1,0 +1,116 @@
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveInt, model_validator
+
+from ablate.slots.settings import Settings
+
+if TYPE_CHECKING:
+    pass
+
+Pixels = NDArray[np.uint8]
+
+
+Resize = Literal["none", "nearest", "bilinear", "bicubic", "area"]
+
+
+class Misfit(ValueError):
+    """A picture that is of no use; the message completes "the picture is ..."."""
+
+
+Split = Literal["train", "heldout"]
+
+
+SPLITS: tuple[Split, Split] = ("train", "heldout")
+
+
+GROUP = 4
+"""Frames of a video that share a latent frame; the first frame has one of its own, so that clips have 1 + 4k."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Where each pixel of a frame comes from in the frame before, for frames 1 and on; `n` clips, or one without it.
+
+    `flow`: `n 2 t-1 h w`, the way there in px, across and down. `visible`: `n t-1 h w`, whether one surface alone
+    covers the pixel and is seen there too; elsewhere the flow is that of the surface in front.
+    """
+
+    flow: NDArray[np.float32]
+    visible: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One source picture: `load` gives `h w 3` RGB, of a video `t h w 3`.
+
+    `path` is its file, if any, for cache key and header check. `motion`: of a held-out video, where it is known; such a
+    video is neither reduced nor cropped.
+    """
+
+    name: str
+    load: Callable[[], Pixels]
+    path: Path | None = None
+    motion: Callable[[], Motion] | None = None
+
+
+class DataSettings(Settings):
+    """Settings that all data levels share; lengths in px.
+
+    `crop`: side of training crops. `resize`: filter that reduces training pictures before the crop, antialiased unless
+    `nearest` (VIVAT, section 5.1). `resize_to`: their short side afterwards. `flip`: mirror half of the training crops.
+    `heldout_size`, `heldout_count`: side and number of held-out crops, reduced by `bicubic` whatever `resize` is.
+    """
+
+    crop: PositiveInt = 64
+    resize: Resize = "bicubic"
+    resize_to: PositiveInt = 128
+    flip: bool = True
+    heldout_size: PositiveInt = 128
+    heldout_count: PositiveInt = 64
+
+    @property
+    def tolerated(self) -> float:
+        """The share of each split's files that may be damaged: they are left out."""
+        return 0.0
+
+    @property
+    def heldout_length(self) -> int:
+        """Frames of a held-out clip; 1 for pictures."""
+        return 1
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.resize != "none" and self.resize_to < self.crop:
+            raise ValueError(f"resize_to ({self.resize_to} px) is smaller than crop ({self.crop} px)")
+        return self
+
+
+class ClipSettings(DataSettings):
+    """What levels of videos share: `DataSettings`, whose lengths are those of each frame, and lengths in frames.
+
+    `frames`: of a training clip, 1 + 4k; with 1, training crops and held-out crops are pictures, single frames of the
+    videos. `heldout_frames`: of a held-out clip. With 1 + 4k + 3 the `balance` probe can place its windows.
+    """
+
+    frames: PositiveInt = 9
+    heldout_frames: PositiveInt = 20
+
+    @property
+    def heldout_length(self) -> int:
+        return self.heldout_frames if self.frames > 1 else 1
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if (self.frames - 1) % GROUP:
+            below = (self.frames - 1) // GROUP * GROUP + 1
+            raise ValueError(
+                f"frames must be 1 + {GROUP}k, found {self.frames}; the nearest are {below} and {below + GROUP}"
+            )
+        if self.heldout_frames < self.frames:
+            raise ValueError(f"heldout_frames ({self.heldout_frames}) is less than frames ({self.frames})")
+        return self

@@ -1,0 +1,158 @@
+"""The factors of a study: every level checked, the baseline's first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ablate.errors import Path, Problem
+from ablate.recipe.recipe import Recipe
+from ablate.recipe.variants import Variants, host
+from ablate.study.document import Document
+from ablate.study.schema import Range, StudyFile
+
+TWO_LEVELS = {"ladder", "leave_one_out"}
+"""Designs that know a factor as changed or not."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What a study varies on purpose: a dotted path and its levels, the baseline's level first.
+
+    `at_baseline`: whether the baseline has such a setting; where it has not, its level is None. `conditional`: whether
+    the levels of other factors decide on that. `range`: what a search may choose from; the levels are then its ends.
+    """
+
+    path: str
+    levels: tuple[Any, ...]
+    at_baseline: bool = True
+    conditional: bool = False
+    range: Range | None = None
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The levels that it can be given."""
+        return self.levels if self.at_baseline else self.levels[1:]
+
+
+def read_factors(
+    document: Document, file: StudyFile, variants: Variants, problems: list[Problem]
+) -> tuple[Factor, ...]:
+    """The factors in the order of the file; adds to `problems` what is wrong with them."""
+    if "list" in file.design:
+        return _listed(document, file, variants, problems)
+    found = [_factor(document, file, variants, path, problems) for path in file.factors]
+    if not file.factors:
+        problems.append(document.problem((), f"design '{file.design[0]}' needs 'factors'"))
+    if file.treatments:
+        problems.append(document.problem(("treatments",), f"'treatments' is for design 'list', not '{file.design[0]}'"))
+    return tuple(factor for factor in found if factor)
+
+
+def _factor(
+    document: Document, file: StudyFile, variants: Variants, path: str, problems: list[Problem]
+) -> Factor | None:
+    here: Path = ("factors", path)
+    before, baseline = len(problems), variants.base
+    with_ = _bringing(file, variants, path)
+    given = file.factors[path]
+    if isinstance(given, Range) and "search" not in file.design:
+        message = f"a range is for design 'search'; for '{file.design[0]}' list the levels of '{path}'"
+        problems.append(document.problem(here, message))
+        return None
+    levels = [given.low, given.high] if isinstance(given, Range) else given
+    places: list[str | int] = ["low", "high"] if isinstance(given, Range) else [*range(len(given))]
+    recipes = [
+        recipe
+        for i, level in zip(places, levels, strict=True)
+        if (recipe := try_levels(document, variants, {**with_, path: level}, (*here, i), problems))
+    ]
+    if len(problems) > before:
+        return None
+    keys = [recipe.key(path) for recipe in recipes]
+    first = {} if with_ else {baseline.key(path): baseline.value(path)}
+    problems += _check_levels(document, file, here, keys, next(iter(first), None))
+    values = dict(first)
+    for key, level, recipe in zip(keys, levels, recipes, strict=True):
+        values.setdefault(key, level if isinstance(level, dict) else recipe.value(path))
+    shown = (*([None] if with_ else []), *values.values())
+    return Factor(path, shown, not with_, host(path) in file.factors, given if isinstance(given, Range) else None)
+
+
+def _bringing(file: StudyFile, variants: Variants, path: str) -> dict[str, Any]:
+    """The level of another factor that brings the setting at `path`; none where the baseline has it, or no level."""
+    slot = host(path)
+    if slot is None or slot not in file.factors or variants.has(path, {}):
+        return {}
+    return next(({slot: level} for level in file.factors[slot] if variants.has(path, {slot: level})), {})
+
+
+def try_levels(
+    document: Document, variants: Variants, levels: Mapping[str, Any], here: Path, problems: list[Problem]
+) -> Recipe | None:
+    """The recipe with these levels; what is wrong is a problem at `here`, or at the factor's key."""
+    factor = here if here[0] == "treatments" else here[:-1]
+    try:
+        recipe, complaints = variants.recipe(levels)
+    except ValueError as error:
+        problems.append(document.problem(factor, str(error), at_key=True))
+        return None
+    for _, message, at_key in complaints:  # an unknown name is the path's fault, a bad value the level's
+        problems.append(document.problem(factor if at_key else here, message, at_key=at_key))
+    return recipe
+
+
+def _check_levels(
+    document: Document, file: StudyFile, here: Path, keys: list[str], baseline: str | None
+) -> list[Problem]:
+    """`baseline`: the key of the baseline's level, None where it has no such setting."""
+    message = ""
+    two_levels, fraction = next((name for name in file.design if name in TWO_LEVELS), None), "fraction" in file.design
+    others, count = len(set(keys) - {baseline}), f"{len(keys)} level{'s' * (len(keys) != 1)}"
+    if len(set(keys)) < len(keys):
+        message = f"factor '{here[1]}' names a level twice"
+    elif two_levels and others != 1:
+        message = f"design '{two_levels}' needs exactly one level besides the baseline's; '{here[1]}' has {others}"
+    elif fraction and not others:
+        message = f"design 'fraction' needs a level besides the baseline's; '{here[1]}' has none"
+    elif len(keys) < 2 and not (two_levels or fraction) and baseline is not None:
+        message = f"factor '{here[1]}' has {count}; it needs at least two to compare"
+    elif "grid" in file.design and baseline not in {*keys, None}:
+        message = f"factor '{here[1]}' lacks the baseline's level, so the grid would lack the baseline"
+    elif baseline is None and file.design == ("one_at_a_time",):
+        message = (
+            f"the baseline has no '{here[1]}', so 'one_at_a_time' cannot change it alone; "
+            f"design 'grid' varies it with the levels of {host(str(here[1]))} that have it"
+        )
+    return [document.problem(here, message, at_key=True)] if message else []
+
+
+def _sound(variants: Variants, levels: Mapping[str, Any]) -> Recipe | None:
+    """The recipe with these levels, None if anything is wrong with it."""
+    try:
+        return variants.recipe(levels)[0]
+    except ValueError:
+        return None
+
+
+def _listed(document: Document, file: StudyFile, variants: Variants, problems: list[Problem]) -> tuple[Factor, ...]:
+    if file.factors:
+        problems.append(
+            document.problem(("factors",), "design 'list' names its levels in 'treatments', not in 'factors'")
+        )
+    if not file.treatments:
+        problems.append(document.problem(("design",), "design 'list' needs 'treatments'"))
+    varied = {path for treatment in file.treatments for path in treatment}
+    conditional = {path for path in varied if host(path) in varied}
+    absent = {path for path in conditional if not variants.has(path, {})}
+    levels: dict[str, list[Any]] = {}
+    for i, treatment in enumerate(file.treatments):
+        whole = _sound(variants, treatment)  # levels that go together only need not be right alone
+        for path, level in treatment.items():
+            together = {other: treatment[other] for other in (host(path), path) if other in treatment}
+            if recipe := whole or try_levels(document, variants, together, ("treatments", i, path), problems):
+                value = level if isinstance(level, dict) else recipe.value(path)
+                known = levels.setdefault(path, [None if path in absent else variants.base.value(path)])
+                known += [] if value in known else [value]
+    return tuple(
+        Factor(path, tuple(values), path not in absent, path in conditional) for path, values in levels.items()
+    )

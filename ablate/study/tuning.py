@@ -1,0 +1,77 @@
+"""What a study tunes for each treatment, so that none is judged at a setting that happens to suit another.
+
+A nuisance setting (Godbole et al., "Deep Learning Tuning Playbook", 2023) is of no interest in itself, but a comparison
+at one value of it favours the treatment that this value suits. How it is tuned: see `tuning`.
+"""
+
+from dataclasses import dataclass
+
+from ablate.errors import Path, Problem
+from ablate.recipe.variants import Variants
+from ablate.slots.settings import Metric
+from ablate.study.document import Document
+from ablate.study.factors import Factor, try_levels
+from ablate.study.schema import Range, Sampler, StudyFile
+from ablate.study.search import check_ranges
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is tuned, and the budget of each treatment: `trials` settings, each trained with all of `seeds`."""
+
+    factors: tuple[Factor, ...]
+    trials: int
+    seeds: tuple[int, ...]
+    sampler: Sampler
+
+
+def read_tuning(
+    document: Document,
+    file: StudyFile,
+    factors: tuple[Factor, ...],
+    variants: Variants,
+    primary: Metric,
+    problems: list[Problem],
+) -> Tuning | None:
+    """What a study tunes, None if nothing; adds to `problems` what is wrong with it."""
+    before, settings = len(problems), file.tuning
+    if settings is None:
+        return None
+    varied = [factor.path for factor in factors]
+    for path in file.nuisance:
+        for other in varied:
+            if f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}."):
+                message = f"nuisance '{path}' overlaps with factor '{other}', which is varied on purpose"
+                problems.append(document.problem(("nuisance", path), message, at_key=True))
+    if len(problems) > before:
+        return None
+    found = [_factor(document, file, variants, path, problems) for path in file.nuisance]
+    tuned = tuple(factor for factor in found if factor)
+    problems += [document.problem(("nuisance", path), text) for path, text in check_ranges(tuned)]
+    ranges = [factor.path for factor in tuned if factor.range]
+    if settings.sampler == "brute_force" and ranges:
+        message = f"brute_force tries every setting, and the range of '{ranges[0]}' has no end of them; list them"
+        problems.append(document.problem(("nuisance", ranges[0]), message))
+    if primary.direction == "none":
+        message = f"no direction of '{primary.name}' is better, so nothing can be tuned for it"
+        problems.append(document.problem(("primary",), message))
+    return None if len(problems) > before else Tuning(tuned, settings.trials, settings.seeds, settings.sampler)
+
+
+def _factor(
+    document: Document, file: StudyFile, variants: Variants, path: str, problems: list[Problem]
+) -> Factor | None:
+    """A nuisance setting with its levels or range, the file's own level first."""
+    here: Path = ("nuisance", path)
+    before, given = len(problems), file.nuisance[path]
+    levels = {"low": given.low, "high": given.high} if isinstance(given, Range) else dict(enumerate(given))
+    recipes = [try_levels(document, variants, {path: level}, (*here, i), problems) for i, level in levels.items()]
+    if len(problems) > before:
+        return None
+    values = {recipe.key(path): recipe.value(path) for recipe in [variants.base, *recipes] if recipe}
+    if len(values) < 2 or len({recipe.key(path) for recipe in recipes if recipe}) < len(recipes):
+        message = f"nuisance '{path}' needs different levels to choose from, found {[*levels.values()]}"
+        problems.append(document.problem(here, message, at_key=True))
+        return None
+    span = given if isinstance(given, Range) else None
+    return Factor(path, tuple(values.values()), range=span)

@@ -1,0 +1,131 @@
+"""Comparison with the baseline as if no seed were shared: Dunnett's test.
+
+All treatments have one error, the spread of seeds within them, and the p-values and intervals hold for all comparisons
+of a metric at once (C. W. Dunnett, "A multiple comparison procedure for comparing several treatments with a control",
+1955). Where seeds do pair, the paired test needs fewer of them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.analysis.statistics.chance import ALPHA
+from ablate.analysis.statistics.effects import Analysis, Arms, Change, Noise, verdict
+from ablate.slots.settings import Metric
+
+NODES = 60
+"""Of the integrals over the common mean and over the logarithm of the error's spread, by Gauss and Legendre."""
+
+
+EDGE = 1e-12
+"""Probability of the spreads on either side that are left out."""
+
+
+def unpair(analysis: Analysis, metrics: Mapping[str, Metric], arms: Mapping[str, Arms], primary: str) -> Analysis:
+    """The same effects, compared with the baseline by Dunnett's test instead of seed by seed. `arms`: by metric."""
+    effects = {label: dict(row) for label, row in analysis.effects.items()}
+    for name, metric in metrics.items():
+        changes = dunnett(arms[name])
+        judged = changes
+        if metric.direction == "target":
+            distances = {
+                label: {seed: abs(value - metric.target) for seed, value in arm.items()}
+                for label, arm in arms[name].items()
+            }
+            judged = dunnett(distances)
+        for label, change in changes.items():
+            effect = effects[label][name]
+            word = effect.verdict if effect.verdict in {"diverged", "pruned"} else verdict(metric, judged[label], None)
+            p = judged[label].p if name == primary else math.nan
+            effects[label][name] = replace(effect, change=change, judged=judged[label], p_holm=p, verdict=word)
+    return replace(analysis, effects=effects, noise=Noise(0, 0))
+
+
+def dunnett(arms: Arms) -> dict[str, Change]:
+    """The change of each treatment from the first one, with a 95 % interval and p that hold for all at once.
+
+    `n` is the number of the treatment's seeds, `sd` that of the error. Treatments with fewer than two values, or with
+    one that is not finite, are not compared.
+    """
+    control, others = next(iter(arms.values())), list(arms.items())[1:]
+    found = {label: _mean_change(arm, control) for label, arm in others}
+    usable = {label: np.array([*arm.values()]) for label, arm in others if _usable(arm)}
+    if not usable or not _usable(control):
+        return found
+    base = np.array([*control.values()])
+    groups = [base, *usable.values()]
+    freedom = sum(map(len, groups)) - len(groups)
+    variance = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / freedom
+    largest = max(float(np.abs(group).max()) for group in groups)
+    if math.sqrt(variance) <= 4 * np.finfo(float).eps * largest:
+        return {
+            label: replace(change, sd=0.0, low=change.mean, high=change.mean, p=float(change.mean == 0))
+            if label in usable
+            else change
+            for label, change in found.items()
+        }
+    loads = tuple(math.sqrt(len(group) / (len(group) + len(base))) for group in usable.values())
+    critical = _critical(loads, freedom)
+    for label, group in usable.items():
+        error = math.sqrt(variance * (1 / len(group) + 1 / len(base)))
+        mean = found[label].mean
+        p = 1 - _within(abs(mean) / error, loads, freedom)
+        half = critical * error
+        found[label] = Change(len(group), mean, math.sqrt(variance), mean - half, mean + half, max(0.0, p))
+    return found
+
+
+def _usable(arm: Mapping[int, float]) -> bool:
+    return len(arm) > 1 and all(map(math.isfinite, arm.values()))
+
+
+def _mean_change(arm: Mapping[int, float], control: Mapping[int, float]) -> Change:
+    both = min(len(arm), len(control))
+    if not both:
+        return Change(0)
+    ours, theirs = (sum(values.values()) / len(values) for values in (arm, control))
+    return Change(both, ours - theirs)
+
+
+def _within(t: float, loads: Sequence[float], freedom: int) -> float:
+    """Probability that all |t statistics| are below `t` where nothing differs.
+
+    Each is (load * z + sqrt(1 - load^2) * x) / s, with a normal z and the error's spread s in common and a normal x of
+    its own.
+    """
+    from scipy.special import ndtr
+
+    z, weights, spreads, shares = _grid(freedom)
+    found = np.ones((len(spreads), len(z)))
+    for load in loads:
+        own = math.sqrt(1 - load * load)
+        upper, lower = ((load * z + sign * t * spreads[:, None]) / own for sign in (1, -1))
+        found *= ndtr(upper) - ndtr(lower)
+    return float(shares @ found @ weights)
+
+
+@cache
+def _grid(freedom: int) -> tuple[NDArray[np.float64], ...]:
+    """Places and weights for a normal number, and for a spread of so many degrees of freedom."""
+    from scipy.special import gammainccinv, gammaincinv, gammaln
+
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    z = 8.5 * nodes
+    normal = 8.5 * weights * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    half = freedom / 2
+    low, high = (0.5 * math.log(float(square) / half) for square in (gammaincinv(half, EDGE), gammainccinv(half, EDGE)))
+    logs = low + (nodes + 1) / 2 * (high - low)
+    density = math.log(2) + half * math.log(half) - float(gammaln(half)) + freedom * logs - half * np.exp(2 * logs)
+    return z, normal, np.exp(logs), weights / 2 * (high - low) * np.exp(density)
+
+
+@cache
+def _critical(loads: tuple[float, ...], freedom: int) -> float:
+    """What all |t statistics| stay below in 95 % of studies where nothing differs."""
+    from scipy.optimize import brentq
+
+    return float(brentq(lambda t: _within(t, loads, freedom) - (1 - ALPHA), 0.0, 1000.0, xtol=1e-10))

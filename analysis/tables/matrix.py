@@ -1,0 +1,34 @@
+"""One metric over the levels of two factors."""
+
+from collections.abc import Sequence
+
+from ablate.analysis.tables.rows import Arm, values
+from ablate.analysis.typeset.cells import Cell, Column, Group, Level, Word
+from ablate.plan.labels import short_names, show
+from ablate.slots.settings import Metric
+from ablate.study.study import Study
+
+
+def arrange_matrix(
+    study: Study, arms: Sequence[Arm], metric: Metric, ranks: Sequence[int]
+) -> tuple[tuple[Column, ...], tuple[Group, ...]]:
+    """Columns and rows: the first factor's levels go down, the second's across.
+
+    Raises ValueError for a study that is no grid of two factors.
+    """
+    if study.designs != ("grid",) or len(study.factors) != 2:
+        what = f"{' + '.join(study.designs)} of {len(study.factors)} factor{'s' * (len(study.factors) != 1)}"
+        raise ValueError(f"layout 'matrix' is for a grid of two factors; {study.name} is a {what}")
+    down, across = study.factors
+    names = short_names(study.factors)
+    columns = [Column("level", names[down.path])]
+    columns += [Column("value", f"{names[across.path]}/{show(level)}", metric) for level in across.levels]
+    cells: dict[str, Cell] = {}
+    for arm, value in zip(arms, values(metric, arms, ranks, starred=True), strict=True):
+        place = repr([arm.treatment.levels[factor.path] for factor in study.factors])
+        cells[place] = value if arm.effects[metric.name].n else Word(arm.seeds.trouble)
+    rows = tuple(
+        (Level(first), *(cells.get(repr([first, second]), Word("left out")) for second in across.levels))
+        for first in down.levels
+    )
+    return tuple(columns), (Group(rows),)

@@ -1,0 +1,60 @@
+"""How a table is to look, as a user asks for it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ablate.errors import nearest
+from ablate.slots.settings import Metric
+
+LAYOUTS = ("rows", "components", "matrix")
+
+
+BOLD = ("best", "indistinct")
+
+
+@dataclass(frozen=True)
+class Look:
+    """`rows`: a row per treatment, named by what it changes; `components`: a check mark for each level that it has;
+    `matrix`: one metric over the levels of two factors. Bold is the `best` mean of a column, or every one that is
+    `indistinct` from it. `decimals` by metric; `caption` and `label` instead of our own.
+    """
+
+    layout: str = "rows"
+    bold: str = "best"
+    decimals: Mapping[str, int] = field(default_factory=dict)
+    caption: str = ""
+    label: str = ""
+
+    def metric(self, metric: Metric) -> Metric:
+        """The metric with the decimals that are asked for."""
+        return replace(metric, decimals=self.decimals.get(metric.name, metric.decimals))
+
+
+def read_look(layout: str, bold: str, decimals: str, caption: str, label: str, metrics: Mapping[str, Metric]) -> Look:
+    """A look from a command line. `decimals`: `2`, or `psnr=1,ssim=3`. Raises ValueError for what it does not know."""
+    for name, found, valid in (("layout", layout, LAYOUTS), ("bold", bold, BOLD)):
+        if found not in valid:
+            raise ValueError(f"{name} '{found}'{nearest(found, valid)}")
+    if bad := re.search(r"[^\w.:+/-]", label):
+        raise ValueError(f"label '{label}': '{bad[0]}' cannot stand in a label")
+    return Look(layout, bold, _read_decimals(decimals, metrics), " ".join(caption.split()), label)
+
+
+def _read_decimals(text: str, metrics: Mapping[str, Metric]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, count = part.rpartition("=")
+        if not re.fullmatch(r"\d", count.strip()):
+            raise ValueError(f"decimals '{part}': expected a number from 0 to 9, or METRIC=NUMBER")
+        if equals:
+            check_metrics([name], metrics)
+        found |= dict.fromkeys([name] if equals else metrics, int(count))
+    return found
+
+
+def check_metrics(names: Sequence[str], metrics: Mapping[str, Metric]) -> None:
+    """Raise ValueError, with the nearest name, for a metric that the study's probes do not report."""
+    for name in names:
+        if name not in metrics:
+            raise ValueError(f"unknown metric '{name}'{nearest(name, metrics)}")

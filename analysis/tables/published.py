@@ -1,0 +1,91 @@
+"""A paper's table in all forms: as published, and with figures of our own where a paper's module adds them."""
+
+import csv
+import io
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ablate.analysis.papers import Paper, Published
+from ablate.analysis.typeset import html as emit_html
+from ablate.analysis.typeset import latex as emit_latex
+from ablate.analysis.typeset import markdown as emit_text
+from ablate.analysis.typeset.cells import MISSING, Cell, Column, Group, Layout, Level, Sentence, Word
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """`latex`, `markdown` and `html` show the layouts; `csv` and `json` hold the records, which share their keys."""
+
+    paper: Paper
+    number: str
+    layouts: tuple[Layout, ...]
+    records: tuple[Mapping[str, Any], ...]
+
+    def latex(self, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
+        """A table for each layout; they need no package but booktabs, and `packages`."""
+        return "\n".join(emit_latex.latex(layout, paper_columns, packages) for layout in self.layouts)
+
+    def markdown(self) -> str:
+        """Pipe tables with aligned columns, and notes."""
+        return "\n".join(map(emit_text.markdown, self.layouts))
+
+    def html(self) -> str:
+        """A page with the tables, which needs nothing from the network."""
+        return emit_html.page(self.layouts)
+
+    def csv(self) -> str:
+        """A line per record; what is missing is empty."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.records)
+        return text.getvalue()
+
+    def json(self) -> dict[str, Any]:
+        """What `ablate table --paper --table --json` prints. What is missing is None."""
+        records = [dict(record) for record in self.records]
+        return {"paper": self.paper.name, "reference": self.paper.reference, "table": self.number, "rows": records}
+
+
+def parts_of(paper: Paper, number: str) -> dict[str, Published]:
+    """The tables that a paper numbers so, some of several parts. Raises ValueError, naming all, where there is none."""
+    found = {key: table for key, table in paper.tables.items() if number in {key, key.split()[0]}}
+    if not found:
+        numbers = ", ".join(dict.fromkeys(key.split()[0] for key in paper.tables))
+        raise ValueError(f"{paper.name} has no table '{number}' here (valid: {numbers})")
+    return found
+
+
+def as_published(paper: Paper, number: str) -> PaperTable:
+    """A paper's table and nothing else. Raises ValueError where there is none."""
+    parts = parts_of(paper, number)
+    layouts = tuple(_layout(paper, key, table) for key, table in parts.items())
+    records = tuple(
+        {"part": key, "row": row, "column": column, "value": value}
+        for key, table in parts.items()
+        for row, values in table.rows.items()
+        for column, value in zip(table.columns, values, strict=True)
+    )
+    return PaperTable(paper, number, layouts, records)
+
+
+def provenance(paper: Paper, table: Published) -> Sentence:
+    """What a table shows, where its published figures come from, and what to know of them."""
+    return (f"{table.title}. Published: {paper.reference}, {table.source}. {table.note}".rstrip(),)
+
+
+def label(paper: Paper, key: str) -> str:
+    """What LaTeX text refers to a table by: `vivat-1-psnr`."""
+    return f"{paper.name}-{key}".lower().replace(" ", "-")
+
+
+def _layout(paper: Paper, key: str, table: Published) -> Layout:
+    columns = (Column("text"), *(Column("level", name) for name in table.columns))
+    rows = tuple((Word(row), *map(_cell, values)) for row, values in table.rows.items())
+    notes = (provenance(paper, table),)
+    return Layout(label(paper, key), paper.name, table.source, columns, (Group(rows),), notes, ())
+
+
+def _cell(value: float | str | None) -> Cell:
+    return Word(MISSING) if value is None else Word(value) if isinstance(value, str) else Level(value)

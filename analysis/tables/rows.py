@@ -1,0 +1,170 @@
+"""What stands where in an ablation table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ablate.analysis.statistics.effects import Effect
+from ablate.analysis.tables.searched import Found
+from ablate.analysis.typeset.cells import (
+    Cell,
+    Check,
+    Column,
+    Difference,
+    Group,
+    Level,
+    Phrase,
+    Seeds,
+    Sentence,
+    Value,
+    Word,
+)
+from ablate.plan.labels import short_names
+from ablate.plan.treatments import Treatment
+from ablate.slots.settings import Metric
+from ablate.study.study import Study
+
+TROUBLES = {"diverged": "div.", "failed": "fail.", "running": "run.", "pending": "pend.", "pruned": "pruned"}
+
+
+LEVELS_ONLY = {("grid",), ("fraction",), ("list",), ("search",)}
+"""Designs whose rows have no name but their levels."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A treatment, the number of its trials by status, and its effects by metric."""
+
+    treatment: Treatment
+    status: Mapping[str, int]
+    effects: dict[str, Effect]
+
+    @property
+    def seeds(self) -> Seeds:
+        total = sum(self.status.values())
+        troubles = [f"{word} {self.status[name]}/{total}" for name, word in TROUBLES.items() if name in self.status]
+        return Seeds(self.status.get("done", 0), ", ".join(troubles))
+
+
+def arrange(
+    study: Study,
+    arms: Sequence[Arm],
+    metrics: Sequence[Metric],
+    ranks: Mapping[str, Sequence[int]],
+    found: Found | None = None,
+    *,
+    components: bool,
+) -> tuple[tuple[Column, ...], tuple[Group, ...]]:
+    """The columns and rows of a table with a row per treatment, the baseline first, and the given metrics.
+
+    `ranks`: of each treatment by metric, see `analysis.ranks`. `found`: what a search has found. `components`: a column
+    with check marks for each factor of two levels.
+    """
+    name_rows = _components if components else _treatments
+    columns, stacks = name_rows(study, [arm.treatment for arm in arms])
+    if found:
+        columns.append(Column("text", "front"))
+        stacks.append([Word("yes" if arm.treatment.label in found.front else "") for arm in arms])
+    for metric in metrics:
+        of_metric = _primary_columns if metric.name == study.primary and not found else _other_column
+        for column, cells in of_metric(metric, arms, ranks[metric.name]):
+            columns.append(column)
+            stacks.append(cells)
+    columns.append(Column("seeds", "n"))
+    stacks.append([arm.seeds for arm in arms])
+    return tuple(columns), _groups(study, arms, list(zip(*stacks, strict=True)))
+
+
+def _components(study: Study, treatments: Sequence[Treatment]) -> tuple[list[Column], list[list[Cell]]]:
+    """A column per factor: whether a treatment has the other of its two levels, or which of more levels it has."""
+    columns: list[Column] = []
+    stacks: list[list[Cell]] = []
+    for factor, name in zip(study.factors, short_names(study.factors).values(), strict=True):
+        levels = [treatment.levels[factor.path] for treatment in treatments]
+        if len(factor.levels) == 2:
+            columns.append(Column("check", name, level=Level(factor.levels[1])))
+            stacks.append([Check(level == factor.levels[1]) for level in levels])
+        else:
+            columns.append(Column("level", name))
+            stacks.append([Level(level) for level in levels])
+    return columns, stacks
+
+
+def _treatments(study: Study, treatments: Sequence[Treatment]) -> tuple[list[Column], list[list[Cell]]]:
+    """What a row is: for `LEVELS_ONLY` its levels, a column per factor; else one column for what it changes."""
+    short = short_names(study.factors)
+    if study.designs in LEVELS_ONLY:
+        levels: list[list[Cell]] = [[Level(treatment.levels[path]) for treatment in treatments] for path in short]
+        return [Column("level", name) for name in short.values()], levels
+    known = {treatment.label: treatment for treatment in treatments}
+    changes = [_change(treatment, known[treatment.reference or treatment.label], short) for treatment in treatments]
+    return [Column("level", "level" if study.designs == ("one_at_a_time",) else "treatment")], [changes]
+
+
+def _change(treatment: Treatment, reference: Treatment, short: Mapping[str, str]) -> Cell:
+    """`scn`, `+ norm scn`, `w/o norm scn`, `all`, `kl 1, norm scn`; in brackets what another design calls it."""
+    before = {path: level for path, level in reference.levels.items() if level != treatment.levels[path]}
+    pieces: Sentence = ("baseline",)
+    match treatment.design:
+        case "one_at_a_time":
+            level = Level(next(iter(treatment.changed.values())))
+            if not treatment.aliases:
+                return level
+            pieces = (level,)
+        case "ladder":
+            pieces = ("+ ", *listed({short[path]: treatment.levels[path] for path in before}))
+        case "leave_one_out" if treatment.label == "all":
+            pieces = ("all",)
+        case "leave_one_out":
+            pieces = ("w/o ", *listed({short[path]: level for path, level in before.items()}))
+        case "grid" | "fraction":
+            pieces = listed({short[path]: level for path, level in treatment.changed.items()})
+    return Phrase(pieces, (", ".join(treatment.aliases),) if treatment.aliases else ())
+
+
+def listed(levels: Mapping[str, Any]) -> Sentence:
+    """`kl 1, norm scn`"""
+    pieces = [piece for name, level in levels.items() for piece in (f", {name} ", Level(level))]
+    return (str(pieces[0])[2:], *pieces[1:])
+
+
+def _primary_columns(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int]) -> list[tuple[Column, list[Cell]]]:
+    effects = [arm.effects[metric.name] for arm in arms]
+    differences: list[Cell] = [
+        Difference(e.change.mean, e.change.low, e.change.high, metric.decimals, e.clear) for e in effects[1:]
+    ]
+    verdicts: list[Cell] = [Word(effect.verdict) for effect in effects[1:]]
+    return [
+        (Column("value", metric.name, metric), values(metric, arms, ranks, starred=False)),
+        (Column("difference", "Δ [95 % CI]", metric), [Word(""), *differences]),
+        (Column("verdict", "verdict"), [Word(""), *verdicts]),
+    ]
+
+
+def _other_column(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int]) -> list[tuple[Column, list[Cell]]]:
+    return [(Column("value", metric.name, metric), values(metric, arms, ranks, starred=True))]
+
+
+def values(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int], *, starred: bool) -> list[Cell]:
+    """Mean and spread of each treatment. `starred`: differences beyond noise are marked."""
+    effects = [arm.effects[metric.name] for arm in arms]
+    return [
+        Value(e.mean, e.sd, metric.decimals, r, starred and e.clear, e.n if 0 < e.n != arm.seeds.n else None)
+        for arm, e, r in zip(arms, effects, ranks, strict=True)
+    ]
+
+
+def _groups(study: Study, arms: Sequence[Arm], rows: Sequence[tuple[Cell, ...]]) -> tuple[Group, ...]:
+    """The baseline, then a group per design, or one per factor where each row changes one alone."""
+    if study.designs in LEVELS_ONLY:
+        return Group((rows[0],)), Group(tuple(rows[1:]))
+    names, groups = short_names(study.factors), [Group((rows[0],))]
+    for design in study.designs:
+        ours = [(arm.treatment, row) for arm, row in zip(arms, rows, strict=True) if arm.treatment.design == design]
+        if design != "one_at_a_time":
+            groups.append(Group(tuple(row for _, row in ours), design.replace("_", " ")))
+            continue
+        for factor in study.factors:
+            alone = tuple(row for treatment, row in ours if factor.path in treatment.changed)
+            groups.append(Group(alone, names[factor.path], Level(factor.levels[0])))
+    return tuple(group for group in groups if group.rows)

@@ -1,0 +1,174 @@
+"""The table model: typed cells in rows, rows in groups. `emit_text` and `emit_latex` decide what they look like."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ablate.plan.labels import show
+from ablate.slots.settings import Metric
+
+MISSING = "–"
+
+
+HUGE = 1e5
+"""From here on a number is written with a power of ten."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level or setting."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Word:
+    """Plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """Mean ± sd over seeds.
+
+    `rank`: 1 for the best of its column, 2 for the second best, else 0. `clear`: differs from its reference beyond
+    noise. `seeds`: how many seeds, where that is not the row's number.
+    """
+
+    mean: float
+    sd: float
+    decimals: int
+    rank: int = 0
+    clear: bool = False
+    seeds: int | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean change from a reference with its interval."""
+
+    mean: float
+    low: float
+    high: float
+    decimals: int
+    clear: bool = False
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """How many seeds have results, and what became of the others: `div. 1/3`."""
+
+    n: int
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A variable in a sentence."""
+
+    name: str
+
+
+Sentence = tuple[str | Level | Symbol, ...]
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Words and levels, and a remark on them in brackets."""
+
+    pieces: Sentence
+    remark: Sentence = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether a treatment has a component."""
+
+    there: bool
+
+
+Cell = Level | Word | Phrase | Value | Difference | Seeds | Check
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; `metric` says what its numbers are, `level` which level of the factor `name` a check stands for."""
+
+    kind: Literal["level", "text", "value", "difference", "verdict", "seeds", "check"]
+    name: str = ""
+    metric: Metric | None = None
+    level: Level | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that belong together, named after a design or the one factor that varies, at `baseline` in the baseline."""
+
+    rows: tuple[tuple[Cell, ...], ...]
+    name: str = ""
+    baseline: Level | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table ready to be typeset. `label` is what LaTeX text refers to it by.
+
+    `caption` takes the place of the question, and in LaTeX of the notes, which then are comments. `ranked`: bold is the
+    best, underlined the second best; else the notes say what bold means.
+    """
+
+    label: str
+    name: str
+    question: str
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+    notes: tuple[Sentence, ...]
+    warnings: tuple[str, ...]
+    caption: str = ""
+    ranked: bool = True
+    asides: tuple[Sentence, ...] = ()
+    """More notes, which in LaTeX are comments."""
+
+    @property
+    def title(self) -> str:
+        """What stands above the table."""
+        return self.caption or f"{self.name}: {self.question}"
+
+    @property
+    def marked(self) -> bool:
+        """Whether any cell is marked as the best or the second best."""
+        cells = [cell for group in self.groups for row in group.rows for cell in row]
+        return self.ranked and any(isinstance(cell, Value) and cell.rank for cell in cells)
+
+
+def words(sentence: Sentence) -> str:
+    """A sentence as plain text."""
+    shown = (show(piece.value) if isinstance(piece, Level) else piece for piece in sentence)
+    return "".join(piece.name if isinstance(piece, Symbol) else piece for piece in shown)
+
+
+def numeral(value: float, decimals: int, *, signed: bool = False) -> str:
+    """A number as readers see it: `24.31`, `−0.20`, `+1.00`, `2.5e7`, `∞`, and `–` for NaN."""
+    if math.isnan(value):
+        return MISSING
+    if math.isinf(value):
+        text = "∞"
+    elif abs(value) < HUGE:
+        text = f"{abs(value):.{decimals}f}"
+    else:
+        mantissa, exponent = f"{abs(value):.1e}".split("e")
+        text = f"{mantissa}e{int(exponent)}"
+    if not text.strip("0."):
+        return text
+    return ("−" if value < 0 else "+" if signed else "") + text
+
+
+def arrow(metric: Metric) -> str:
+    """Which way is better: `↑`, `↓`, `→0`, or nothing."""
+    return {"up": "↑", "down": "↓", "target": f"→{metric.target:g}", "none": ""}[metric.direction]
+
+
+def unit(metric: Metric) -> str:
+    """The unit; empty for pure numbers."""
+    return "" if metric.unit == "1" else metric.unit

@@ -1,0 +1,145 @@
+"""A layout as HTML: a fragment for pages, or a page of its own that needs nothing from the network."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from ablate.analysis.typeset.cells import (
+    Cell,
+    Check,
+    Column,
+    Difference,
+    Group,
+    Layout,
+    Level,
+    Phrase,
+    Seeds,
+    Sentence,
+    Symbol,
+    Value,
+    Word,
+    arrow,
+    numeral,
+    unit,
+)
+from ablate.plan.labels import show
+
+LEGEND = "The best mean of a column is bold, the second best underlined."
+
+
+MARKS = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}
+
+
+NUMBERS = {"value", "difference", "seeds"}
+
+
+STYLE = """
+table.ablation {border-collapse: collapse; border: solid; border-width: 2px 0; font-variant-numeric: tabular-nums}
+table.ablation caption {text-align: left; font-weight: bold; padding-bottom: .5em}
+table.ablation th, table.ablation td {text-align: left; padding: .15em .7em; vertical-align: baseline}
+table.ablation .number {text-align: right; white-space: nowrap}
+table.ablation tbody {border-top: 1px solid}
+table.ablation tbody th {font-weight: normal; font-style: italic}
+table.ablation small {opacity: .75}
+.notes {max-width: 60em; font-size: 90%}
+.warning {color: #a00}
+"""
+
+
+def page(layouts: Iterable[Layout]) -> str:
+    """A whole HTML document of tables."""
+    layouts = list(layouts)
+    body = "\n".join(map(html, layouts))
+    head = f'<meta charset="utf-8">\n<title>{escape(layouts[0].name)}</title>\n<style>{STYLE}</style>'
+    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+
+
+def html(layout: Layout) -> str:
+    """The table, captioned with its question, then what its numbers mean, and warnings."""
+    return f"{table(layout)}\n{notes(layout)}"
+
+
+def table(layout: Layout) -> str:
+    """The `table` element. Cells of numbers carry the full value as `data-value`, for scripts that sort."""
+    heads = "".join(f"<th{_kind(column)}>{_heading(column)}</th>" for column in layout.columns)
+    return "\n".join(
+        [
+            f'<table class="ablation" id="tab-{escape(layout.label)}">',
+            f"<caption>{escape(layout.title)}</caption>",
+            f"<thead><tr>{heads}</tr></thead>",
+            *(_group(group, layout.columns) for group in layout.groups),
+            "</table>",
+        ]
+    )
+
+
+def notes(layout: Layout) -> str:
+    """What the numbers of a table mean, and warnings, a paragraph each."""
+    legend = [LEGEND] if layout.marked else []
+    said = "".join(
+        f"<p>{note}</p>\n" for note in [*map(_sentence, layout.notes), *legend, *map(_sentence, layout.asides)]
+    )
+    warnings = "".join(f'<p class="warning">Warning: {escape(warning)}</p>\n' for warning in layout.warnings)
+    return f'<div class="notes">\n{said}{warnings}</div>'
+
+
+def _group(group: Group, columns: Sequence[Column]) -> str:
+    lines = []
+    if group.name:
+        known = f" <small>(baseline {escape(show(group.baseline.value))})</small>" if group.baseline else ""
+        lines.append(f'<tr><th colspan="{len(columns)}" scope="rowgroup">{escape(group.name)}{known}</th></tr>')
+    for row in group.rows:
+        cells = zip(row, columns, strict=True)
+        shown = "".join(f"<td{_kind(column)}{_data(cell)}>{_cell(cell)}</td>" for cell, column in cells)
+        lines.append(f"<tr>{shown}</tr>")
+    return "\n".join(["<tbody>", *lines, "</tbody>"])
+
+
+def _kind(column: Column) -> str:
+    return ' class="number"' if column.kind in NUMBERS else ""
+
+
+def _heading(column: Column) -> str:
+    if column.level:
+        return escape(f"{column.name} {show(column.level.value)}")
+    if column.metric is None or column.kind == "difference":
+        return escape(column.name)
+    measure = f" <small>({escape(unit(column.metric))})</small>" if unit(column.metric) else ""
+    return f"{escape(column.name)}{measure} {arrow(column.metric)}".rstrip()
+
+
+def _data(cell: Cell) -> str:
+    if isinstance(cell, Value | Difference):
+        return f' data-value="{cell.mean!r}"'
+    return f' data-value="{cell.n}"' if isinstance(cell, Seeds) else ""
+
+
+def _cell(cell: Cell) -> str:
+    match cell:
+        case Level(value):
+            return escape(show(value))
+        case Word(text):
+            return escape(text)
+        case Phrase(pieces, remark):
+            return _sentence(pieces) + (f" <small>({_sentence(remark)})</small>" if remark else "")
+        case Seeds(n, trouble):
+            return f"{n} <small>({escape(trouble)})</small>" if trouble else str(n)
+        case Check(there):
+            return "✓" if there else ""
+        case Value(mean, sd, decimals, rank, clear, seeds):
+            spread = f" <small>± {numeral(sd, decimals)}</small>" if sd == sd else ""
+            few = f" <small>(n={seeds})</small>" if seeds is not None else ""
+            return MARKS[rank].format(numeral(mean, decimals)) + spread + ("<sup>*</sup>" if clear else "") + few
+        case Difference(mean, low, high, decimals, clear):
+            bounds = ", ".join(numeral(bound, decimals, signed=True) for bound in (low, high))
+            interval = f" <small>[{bounds}]</small>" if low == low else ""
+            return numeral(mean, decimals, signed=True) + interval + ("<sup>*</sup>" if clear else "")
+
+
+def _sentence(sentence: Sentence) -> str:
+    return "".join(map(_piece, sentence))
+
+
+def _piece(piece: str | Level | Symbol) -> str:
+    if isinstance(piece, Symbol):
+        return f"<i>{escape(piece.name)}</i>"
+    return escape(show(piece.value) if isinstance(piece, Level) else piece)

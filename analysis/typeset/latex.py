@@ -1,0 +1,219 @@
+"""A layout as LaTeX: booktabs, macros and no Unicode, cells compact enough for the width of a page or a column.
+
+The roomiest of four styles whose estimated width fits is used; the last two put spreads and intervals on a second line.
+"""
+
+import itertools
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from ablate.analysis.typeset.cells import Column, Group, Layout, arrow, unit
+from ablate.analysis.typeset.latex_cells import Box, Stack, stack
+from ablate.analysis.typeset.latex_text import escape, extent, level, sentence
+from ablate.plan.labels import show
+from ablate.slots.settings import Metric
+
+PACKAGES = ("multirow", "siunitx")
+"""What a table can make use of besides booktabs: group names beside their rows, numbers in columns of type S."""
+
+
+WIDTHS = {1: (("table", 345.0),), 2: (("table", 234.8), ("table*", 487.8))}
+"""By the columns of a paper: environments, and how wide a table they hold, in points.
+
+Of one column that of the `article` class at 10 pt; of two those of ICML's style, which are narrower than CVPR's.
+"""
+
+
+LEGEND = "The best mean of a column is bold, the second best {}."
+
+
+CHECK = r"\providecommand{\ablYes}{\ensuremath{\checkmark}}"
+"""Stands before a table with checks; a paper may define another one earlier."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """A font, the width of its digits and the gap between columns in points, and whether cells take two lines."""
+
+    font: str
+    digit: float
+    gap: float
+    stacked: bool
+
+
+STYLES = (
+    Style(r"\small", 4.7, 5, stacked=False),
+    Style(r"\footnotesize", 4.3, 4, stacked=False),
+    Style(r"\footnotesize", 4.3, 4, stacked=True),
+    Style(r"\scriptsize", 4.0, 2.5, stacked=True),
+)
+
+
+FINE = 4.0
+"""Width of a digit of `\\scriptsize`, in which spreads, intervals and units are set, in points."""
+
+
+def latex(layout: Layout, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
+    """A table environment with caption and label, after comments: packages needed, the question, warnings.
+
+    In a paper of two columns a table that does not fit one of them spans both. `packages` are of `PACKAGES`.
+    """
+    chosen = [i for i, column in enumerate(layout.columns) if column.kind != "verdict"]
+    rows = [[row[i] for i in chosen] for group in layout.groups for row in group.rows]
+    stacks = [
+        stack(layout.columns[i], cells, siunitx="siunitx" in packages)
+        for i, cells in zip(chosen, zip(*rows, strict=True), strict=True)
+    ]
+    beside = "multirow" in packages and any(group.name for group in layout.groups)
+    names = max((extent(group.name) for group in layout.groups), default=0.0) if beside else 0.0
+    # siunitx makes no room for what stands beside a number, so that this stands below
+    styles = [style for style in STYLES if style.stacked or "siunitx" not in packages]
+    environment, style, advice = _fit(stacks, names, styles, paper_columns)
+    checks = any(each.column.kind == "check" for each in stacks)
+    needed = ["booktabs", *(["amssymb"] if checks else []), *sorted(packages)]
+    comments = [escape(text) for text in (layout.question, *(f"warning: {text}" for text in layout.warnings), *advice)]
+    second = "in italics" if "siunitx" in packages else "underlined"
+    notes = [*map(sentence, layout.notes), *([LEGEND.format(second)] if layout.marked else [])]
+    caption = escape(layout.caption) if layout.caption else " ".join(notes)
+    body = _beside if beside else _headed
+    lines = [
+        rf"% needs \usepackage{{{','.join(needed)}}}",
+        *(f"% {text}" for text in [*comments, *(notes if layout.caption else []), *map(sentence, layout.asides)]),
+        *([CHECK] if checks else []),
+        rf"\begin{{{environment}}}[t]",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\label{{tab:{layout.label}}}",
+        rf"{style.font}\setlength{{\tabcolsep}}{{{style.gap:g}pt}}\setlength{{\abovetopsep}}{{6pt}}",
+        rf"\begin{{tabular}}{{@{{}}{'l' * beside}{''.join(each.alignment for each in stacks)}@{{}}}}",
+        r"\toprule",
+        *_header(stacks, [""] * beside),
+        *body(layout.groups, list(zip(*(each.boxes for each in stacks), strict=True)), style),
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\end{{{environment}}}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _fit(
+    stacks: Sequence[Stack], names: float, styles: Sequence[Style], paper_columns: int
+) -> tuple[str, Style, list[str]]:
+    """The first environment and style that hold the table, and what to do where none does or another might not."""
+    advice = []
+    for (environment, limit), style in itertools.product(WIDTHS[paper_columns], styles):
+        if _width(stacks, names, style) <= limit:
+            if paper_columns == 1 and _width(stacks, names, style) > WIDTHS[2][0][1]:
+                advice = ["wider than a column of a paper of two: there use --columns 2"]
+            return environment, style, advice
+    more = "choose fewer metrics" + (", or --columns 2 in a paper of two columns" if paper_columns == 1 else "")
+    return WIDTHS[paper_columns][-1][0], styles[-1], [f"wider than a page: {more}"]
+
+
+def _header(stacks: Sequence[Stack], beside: list[str]) -> list[str]:
+    """Families of metrics over their members, then names, then units with the direction that is better."""
+    columns = [each.column for each in stacks]
+    primary = next((column.metric for column in columns if column.kind == "difference"), None)
+    owners = [*beside, *(_owner(column, primary) for column in columns)]
+    spans = [(owner, len(list(same))) for owner, same in itertools.groupby(owners)]
+    families, rules, at = [], [], 1
+    for owner, span in spans:
+        families += [rf"\multicolumn{{{span}}}{{c}}{{{escape(owner)}}}"] if owner else [""] * span
+        rules += [rf"\cmidrule(lr){{{at}-{at + span - 1}}}"] if owner else []
+        at += span
+    names = [each.head(_name(each.column, primary)) for each in stacks]
+    units = [each.head(_fine(_unit(each.column))) for each in stacks]
+    above = [_row(families), " ".join(rules)] if rules else []
+    return [*above, _row([*beside, *names]), _row([*beside, *units])]
+
+
+def _owner(column: Column, primary: Metric | None) -> str:
+    if column.metric is None:
+        return ""
+    return column.name.rpartition("/")[0] if column.metric != primary else column.metric.name
+
+
+def _name(column: Column, primary: Metric | None) -> str:
+    if column.kind == "difference":
+        return r"$\Delta$"
+    if column.metric and column.metric == primary:
+        return "mean"
+    return "$n$" if column.kind == "seeds" else escape(column.name.rpartition("/")[2])
+
+
+def _unit(column: Column) -> str:
+    if column.level:
+        return level(column.level.value)
+    if column.kind == "difference":
+        return r"[95\,\% CI]"
+    if column.metric is None:
+        return ""
+    measure = escape(f"({unit(column.metric)})") if unit(column.metric) else ""
+    return f"{measure} {escape(arrow(column.metric))}".strip()
+
+
+def _headed(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style) -> list[str]:
+    """Rows below the names of their groups."""
+    lines, rest = [], iter(rows)
+    for i, group in enumerate(groups):
+        lines.append(_rule(groups, i))
+        if group.name:
+            known = rf" {{\scriptsize (baseline {level(group.baseline.value)})}}" if group.baseline else ""
+            about = rf"\emph{{{escape(group.name)}}}{known}"
+            lines.append(rf"\multicolumn{{{len(rows[0])}}}{{@{{}}l}}{{{about}}} \\")
+        for row in itertools.islice(rest, len(group.rows)):
+            first = replace(row[0], top=rf"\enspace {row[0].top}") if group.name else row[0]
+            lines += _lines([first, *row[1:]], style)
+    return lines
+
+
+def _beside(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style) -> list[str]:
+    """Rows beside the names of their groups."""
+    lines, rest = [], iter(rows)
+    for i, group in enumerate(groups):
+        below = [line for row in itertools.islice(rest, len(group.rows)) for line in _lines(row, style)]
+        name = rf"\multirow[t]{{{len(below)}}}{{*}}{{\emph{{{escape(group.name)}}}}}" if group.name else ""
+        lines += [_rule(groups, i), f"{name} & {below[0]}", *(f" & {line}" for line in below[1:])]
+    return lines
+
+
+def _rule(groups: Sequence[Group], i: int) -> str:
+    """A line below the head and below a baseline, else a gap."""
+    return r"\addlinespace" if i > (not groups[0].name) else r"\midrule"
+
+
+def _lines(row: Sequence[Box], style: Style) -> list[str]:
+    stars = [r"\rlap{$^{*}$}" if box.clear else "" for box in row]
+    if style.stacked:
+        top = _row([box.top + star for box, star in zip(row, stars, strict=True)], skip="0.2ex")
+        return [top, _row([_fine(box.fine) for box in row], skip="0.8ex")]
+    fine = [_fine(box.fine + star + box.fine_pad) for box, star in zip(row, stars, strict=True)]
+    return [_row([f"{box.top}~{text}" if text else box.top for box, text in zip(row, fine, strict=True)])]
+
+
+def _fine(text: str) -> str:
+    return rf"{{\scriptsize {text}}}" if text else ""
+
+
+def _row(cells: Sequence[str], skip: str = "") -> str:
+    return " & ".join(cells) + (rf" \\[{skip}]" if skip else r" \\")
+
+
+def _width(stacks: Sequence[Stack], names: float, style: Style) -> float:
+    """Estimated width of the table in points; `names`: of group names that stand beside, in digits."""
+    total = 2 * style.gap * (len(stacks) - 1) + (names * style.digit + 2 * style.gap if names else 0)
+    for each in stacks:
+        column = each.column
+        title = 0.0 if column.kind in {"difference", "seeds"} else extent(column.name.rpartition("/")[2]) * style.digit
+        known = show(column.level.value) if column.level else f"({unit(column.metric)}) ↑" if column.metric else ""
+        below = extent(known) * FINE
+        widths = [(box.top_extent * style.digit, box.fine_extent * FINE) for box in each.boxes]
+        space = style.digit / 2
+        total += max(
+            [
+                title,
+                below,
+                *(max(top, fine) if style.stacked else top + fine + space * (fine > 0) for top, fine in widths),
+            ]
+        )
+    return total

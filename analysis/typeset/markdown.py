@@ -1,0 +1,100 @@
+"""A layout as Markdown that reads well in a terminal too: columns aligned, numbers on their decimal points."""
+
+import re
+from collections.abc import Sequence
+
+from ablate.analysis.typeset.cells import (
+    Cell,
+    Check,
+    Column,
+    Difference,
+    Layout,
+    Level,
+    Phrase,
+    Seeds,
+    Sentence,
+    Symbol,
+    Value,
+    Word,
+    arrow,
+    numeral,
+    unit,
+)
+from ablate.plan.labels import show
+
+MARKS = {0: "", 1: "**", 2: "_"}
+
+
+LEGEND = "The best mean of a column is **bold**, the second best _emphasised_."
+
+
+def markdown(layout: Layout) -> str:
+    """The question, the table, what its numbers mean, and warnings."""
+    heads = [_heading(column) for column in layout.columns]
+    rows = [row for group in layout.groups for row in group.rows]
+    columns = [_typeset(cells) for cells in zip(*rows, strict=True)]
+    if named := [group for group in layout.groups if group.name]:
+        heads.insert(0, "factor" if all(group.baseline for group in named) else "group")
+        columns.insert(0, [name for group in layout.groups for name in [group.name, *[""] * (len(group.rows) - 1)]])
+    widths = [max(map(len, [head, *cells])) for head, cells in zip(heads, columns, strict=True)]
+    lines = [heads, ["-" * width for width in widths], *zip(*columns, strict=True)]
+    table = "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+    legend = [LEGEND] if layout.marked else []
+    notes = "\n".join([*map(_sentence, layout.notes), *legend, *map(_sentence, layout.asides)])
+    warnings = "\n".join(f"- Warning: {_escape(warning)}" for warning in layout.warnings)
+    return "\n\n".join(filter(None, [_escape(layout.title), table, notes, warnings])) + "\n"
+
+
+def _heading(column: Column) -> str:
+    if column.level:
+        return _escape(f"{column.name} {show(column.level.value)}")
+    if column.metric is None or column.kind == "difference":
+        return column.name
+    label = f"{column.name} ({unit(column.metric)})" if unit(column.metric) else column.name
+    return _escape(f"{label} {arrow(column.metric)}".rstrip())
+
+
+def _typeset(cells: Sequence[Cell]) -> list[str]:
+    """One column, the parts of its numbers below each other."""
+    parts = [_parts(cell) for cell in cells]
+    count = max(map(len, parts))
+    numbers = [part for part in parts if len(part) == count]
+    widths = [max(map(len, column)) for column in zip(*numbers, strict=True)]
+    return ["".join(map(str.rjust, part, widths)) if count > 1 and len(part) == count else part[0] for part in parts]
+
+
+def _parts(cell: Cell) -> list[str]:
+    match cell:
+        case Level(value):
+            return [_escape(show(value))]
+        case Word(text):
+            return [_escape(text)]
+        case Phrase(pieces, remark):
+            return [f"{_sentence(pieces)} ({_sentence(remark)})" if remark else _sentence(pieces)]
+        case Seeds(n, trouble):
+            return [f"{n} ({trouble})" if trouble else str(n)]
+        case Check(there):
+            return ["✓" if there else ""]
+        case Value(mean, sd, decimals, rank, clear, seeds):
+            mark = MARKS[rank]
+            spread = [" ± ", numeral(sd, decimals)] if sd == sd else ["", ""]
+            few = f" (n={seeds})" if seeds is not None else ""
+            return [mark + numeral(mean, decimals), mark.ljust(2), *spread, ("*" if clear else " "), few]
+        case Difference(mean, low, high, decimals, clear):
+            bounds = [numeral(bound, decimals, signed=True) for bound in (low, high)]
+            interval = [" [", bounds[0], ", ", bounds[1], "]"] if low == low else [""] * 5
+            return [numeral(mean, decimals, signed=True), *interval, "*" if clear else " "]
+
+
+def _sentence(sentence: Sentence) -> str:
+    return "".join(map(_piece, sentence))
+
+
+def _piece(piece: str | Level | Symbol) -> str:
+    return (
+        piece.name if isinstance(piece, Symbol) else show(piece.value) if isinstance(piece, Level) else _escape(piece)
+    )
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([|*\\])", r"\\\1", text)

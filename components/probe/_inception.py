@@ -1,0 +1,58 @@
+"""The Inception network that FID is defined by, with weights from a file.
+
+Heusel et al., 2017 (arXiv 1706.08500), as ported by pytorch-fid (`pt_inception-2015-12-05-6726825d.pth`, a state
+dict). It is torchvision's Inception v3 but for the pooled branch of nine blocks: means leave the padding out, and the
+last block takes maxima.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MEANS = ("5b", "5c", "5d", "6b", "6c", "6d", "6e", "7b")
+
+
+SIDE = 299
+
+
+class Inception(nn.Module):
+    """Pictures `n 3 h w` in [0, 1] to `n 2048`."""
+
+    size = 2048
+
+    def __init__(self, file: Path) -> None:
+        """Raises ValueError where the file does not hold the weights."""
+        super().__init__()
+        import torchvision
+
+        self.network = torchvision.models.inception_v3(
+            weights=None, num_classes=1008, aux_logits=False, init_weights=False
+        )
+        for name in MEANS:
+            pool = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+            replace_pool(getattr(self.network, f"Mixed_{name}"), pool)
+        replace_pool(self.network.Mixed_7c, partial(F.max_pool2d, kernel_size=3, stride=1, padding=1))
+        try:
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+            self.network.load_state_dict(weights)
+        except Exception as error:  # whatever unpickling and loading stumble over
+            reason = str(error).splitlines()[:2][-1].strip()
+            raise ValueError(f"diffusability.fid: {file} does not hold pytorch-fid's Inception: {reason}") from error
+        self.network.fc = nn.Identity()
+        self.eval().requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False)
+        features: Tensor = self.network(2 * x - 1)
+        return features
+
+
+def replace_pool(block: nn.Module, pool: Callable[[Tensor], Tensor]) -> None:
+    """Let the convolution behind a block's pooling see the block's input pooled otherwise."""
+    seen: list[Tensor] = []
+    block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    block.branch_pool.register_forward_pre_hook(lambda _, inputs: (pool(seen.pop()),))  # type: ignore[union-attr]

@@ -1,0 +1,130 @@
+"""Measurements of patterns that repeat every few pixels and stay in place from image to image.
+
+Residuals are `n c s s`, reconstruction minus source. They are measured in float64 on the CPU: the pattern left by a
+decoder that draws none must come out as exactly 0, not as the rounding of a mean. Weights are looked at for the phases
+that they treat differently.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ablate.components.shared.measure import GREY_LEVELS
+
+TINY = torch.finfo(torch.float64).tiny  # makes 0/0 one, and changes no other ratio
+
+
+def interior(residual: Tensor, period: int) -> Tensor:
+    """The part of `n c s s` away from the border, float64 on the CPU, a whole number of periods wide (0 if none fits).
+
+    At least an eighth of the side is dropped (32 px from 256 on), and it begins at a multiple of the period, so that
+    phases keep their meaning.
+    """
+    side = residual.shape[-1]
+    margin = min(32, side // 8)
+    start = -(-margin // period) * period
+    window = slice(start, start + max(0, side - margin - start) // period * period)
+    return residual[..., window, window].cpu().double()
+
+
+def fold(residual: Tensor, period: int) -> Tensor:
+    """The repeating pattern of each image: mean at each phase, less the overall mean; `n c m m` -> `n c p p`."""
+    *leading, size, _ = residual.shape
+    blocks = residual.reshape(*leading, size // period, period, size // period, period)
+    pattern = blocks.mean((-4, -2))
+    return pattern - pattern.mean((-2, -1), keepdim=True)
+
+
+def amplitude(patterns: Tensor) -> Tensor:
+    """Root mean square over channels and phases of patterns `... c p p`, in grey levels."""
+    return GREY_LEVELS * patterns.square().mean((-3, -2, -1)).sqrt()
+
+
+def chance_amplitude(patterns: Tensor, draws: int = 50) -> Tensor:
+    """The amplitude of the mean of `n c p p` if the images did not agree on where the pattern lies, in grey levels.
+
+    Root mean square over `draws` in which each image is rolled by a random offset (rolling an image and rolling its
+    pattern is the same). For white residuals it is sd * sqrt((p^2 - 1) / p^2 / blocks); unlike that formula it also
+    holds for residuals with detail in them. A pattern shared by all images exceeds it sqrt(n) times at most.
+    """
+    n, _, period, _ = patterns.shape
+    generator = torch.Generator().manual_seed(0)
+    offsets = torch.randint(period, (draws, 2, n, 1), generator=generator)
+    rows, columns = (torch.arange(period) - offsets).remainder(period).unbind(1)  # draws n p each
+    images = torch.arange(n)[:, None, None]
+    rolled = [patterns[images, :, r[:, :, None], c[:, None, :]].mean(0) for r, c in zip(rows, columns, strict=True)]
+    return amplitude(torch.stack(rolled).permute(0, 3, 1, 2)).square().mean().sqrt()
+
+
+def comb(residual: Tensor, period: int) -> Tensor:
+    """Power at the harmonics of the period over the power around them: `n c m m` -> `p*p - 1` ratios, 1 for no pattern.
+
+    Unlike `fold` it also sees a grid whose sign or strength follows the image. The idea is that of Wang, Bovik & Evans,
+    "Blind measurement of blocking artifacts in images", ICIP 2000. "Around" is 11 x 11 bins less 5 x 5 about every
+    harmonic, so it needs 6 periods: fewer give NaN.
+    """
+    size = residual.shape[-1]
+    if size < 6 * period:
+        return torch.full((period * period - 1,), torch.nan, dtype=torch.float64)
+    window = torch.hann_window(size, dtype=torch.float64)
+    centred = residual - residual.mean((-2, -1), keepdim=True)
+    power = torch.fft.fft2(centred * window * window[:, None]).abs().square().mean((0, 1))
+
+    step = size // period
+    bins = torch.arange(size)
+    near = (bins + 2) % step < 5
+    around = (~(near[:, None] & near)).double()
+    floor = _box_sum(power * around, 11) / _box_sum(around, 11)
+    ratios = (power + TINY) / (floor + TINY)
+    harmonics: Tensor = ratios[::step, ::step].flatten()[1:]
+    return harmonics
+
+
+def worst_polyphase(model: nn.Module) -> Tensor:
+    """`polyphase` of the worst layer of a model that enlarges by learned phases, 0 if there is none.
+
+    Those layers are transposed convolutions, and convolutions followed by `nn.PixelShuffle` among the children of one
+    module. A shuffle by function is not seen: a sub-pixel convolution is to hold its shuffle as a module.
+    """
+    found = [polyphase(transposed_phases(layer)) for layer in model.modules() if isinstance(layer, nn.ConvTranspose2d)]
+    for parent in model.modules():
+        for layer, shuffle in pairwise(parent.children()):
+            if isinstance(layer, nn.Conv2d) and isinstance(shuffle, nn.PixelShuffle):
+                found.append(polyphase(subpixel_phases(layer, shuffle.upscale_factor)))
+    return torch.stack(found).max() if found else torch.zeros((), dtype=torch.float64)
+
+
+def polyphase(phases: Tensor) -> Tensor:
+    """Sd over phases of what `phases ...` answer to constants, over their rms: from 0, which draws no grid, to 1.
+
+    Odena, Dumoulin & Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, call it uneven overlap.
+    """
+    spread = (phases - phases[0]).var(0, correction=0)  # exactly 0 where all are equal
+    return spread.mean().sqrt() / (phases.square().mean().sqrt() + TINY)
+
+
+def transposed_phases(layer: nn.ConvTranspose2d) -> Tensor:
+    """Sum of the weights that reach an output of each phase, `phases i o`. The bias is the same for all."""
+    weight = layer.weight.detach().cpu().double()
+    rows, columns = (
+        (torch.arange(size) * dilation % stride == torch.arange(stride)[:, None]).double()
+        for size, dilation, stride in zip(layer.kernel_size, layer.dilation, layer.stride, strict=True)
+    )
+    sums: Tensor = torch.einsum("iohw,ph,qw->pqio", weight, rows, columns).flatten(0, 1)
+    return sums
+
+
+def subpixel_phases(layer: nn.Conv2d, factor: int) -> Tensor:
+    """Sum of the kernel of each phase of the pixel shuffle, `phases o i`; its bias counts as an input that is 1."""
+    sums = layer.weight.detach().cpu().double().sum((2, 3))
+    if layer.bias is not None:
+        sums = torch.cat([sums, layer.bias.detach().cpu().double()[:, None]], 1)
+    phases: Tensor = sums.unflatten(0, (-1, factor * factor)).transpose(0, 1)
+    return phases
+
+
+def _box_sum(x: Tensor, width: int) -> Tensor:
+    padded = F.pad(x[None, None], [width // 2] * 4, mode="circular")
+    return F.avg_pool2d(padded, width, stride=1)[0, 0] * width * width
