@@ -1,8 +1,10 @@
+"""Errors of a study: each with its place in the file, all reported together."""
+
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)

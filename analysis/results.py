@@ -25,7 +25,7 @@ DRAWN = 40
 
 
 @dataclass(frozen=True)
-class Results:
+class StudyResults:
     """A study, its trials in the order of insight, their tidy frame, and its table."""
 
     study: Study
@@ -73,10 +73,10 @@ class Results:
         return found
 
 
-def gather(study: Study, trials: Sequence[Trial], store: Store, table: Table | None = None) -> Results:
+def gather(study: Study, trials: Sequence[Trial], store: Store, table: Table | None = None) -> StudyResults:
     """The results of a study as far as its trials have come. `table`: where it is there already."""
     frame = tidy(trials, store, copy=store.study(study.name, study.scale).records)
-    return Results(study, tuple(trials), store, frame, table or build_table(study, trials, store))
+    return StudyResults(study, tuple(trials), store, frame, table or build_table(study, trials, store))
 
 
 def _size(effect: Effect) -> float:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.plan.trials import Trial, expand
-from ablate.store.folders import Store, read_json, write_json
+from ablate.store.files import read_json, write_json
+from ablate.store.folders import Store
 from benchmarks import tiny
 from benchmarks.comparison import ROOT, Comparison
 
@@ -73,7 +74,7 @@ def ours(trials: list[Trial], store: Store) -> tuple[float, list[float]]:
     """
     from rich.console import Console
 
-    from ablate.driver.progress import Progress
+    from ablate.driver.progress import ProgressDisplay
     from ablate.driver.sweep import follower
     from ablate.schedule.agenda import Event
     from ablate.schedule.ray_tune import run_ray
@@ -91,7 +92,7 @@ def ours(trials: list[Trial], store: Store) -> tuple[float, list[float]]:
                 ends.append(time.perf_counter())
 
     mirror = Timed(store.mlflow_uri, store.mlflow_artifacts, study, trials, store)
-    with mirror, Progress(trials, trials, store, study.metrics[study.primary], Console(quiet=True)) as progress:
+    with mirror, ProgressDisplay(trials, trials, store, study.metrics[study.primary], Console(quiet=True)) as progress:
         follow = follower(mirror, progress)
 
         def notify(event: Event) -> None:

@@ -15,10 +15,10 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.data import prepare as data
+from ablate.data.prepare import prepare
 from ablate.engine.build import build_parts
 from ablate.engine.run import reset_process
-from ablate.engine.train import Parts, draw_batch, train
+from ablate.engine.train import TrainingParts, draw_batch, train
 from ablate.plan.trials import Trial, expand
 from ablate.recipe.recipe import Recipe
 from ablate.recipe.stages import Stage
@@ -60,7 +60,7 @@ def race(trial: Trial, store: Store, device: torch.device) -> "Race":
     """Train a trial of one stage with both loops in turns."""
     order, [stage] = trial.order(), trial.treatment.recipe.stages
     part = trial.treatment.recipe.parts["data"]
-    corpus = data.prepare(part.level, part.settings.plain(), store.data)
+    corpus = prepare(part.level, part.settings.plain(), store.data)
     reset_process(threads=1)
     parts = build_parts(order, corpus, device)
     turns = Race(parts, trial, stage, Diffusers(parts, trial, stage))
@@ -71,7 +71,7 @@ def race(trial: Trial, store: Store, device: torch.device) -> "Race":
 class Diffusers:
     """The peer: one training step of diffusers' example, as it stands there."""
 
-    def __init__(self, parts: Parts, trial: Trial, stage: Stage):
+    def __init__(self, parts: TrainingParts, trial: Trial, stage: Stage):
         recipe, settings = trial.treatment.recipe, stage.settings
         self.vae = autoencoder(recipe)
         self.vae.load_state_dict(parts.vae.state_dict(), strict=True)
@@ -114,7 +114,7 @@ def autoencoder(recipe: Recipe) -> Any:
 class Race:
     """Two loops in turns. `ours`, `peers`: ms a step, a value for every pair. The clock runs from when this is made."""
 
-    def __init__(self, parts: Parts, trial: Trial, stage: Stage, peer: Diffusers):
+    def __init__(self, parts: TrainingParts, trial: Trial, stage: Stage, peer: Diffusers):
         self.parts, self.trial, self.stage, self.peer = parts, trial, stage, peer
         self.steps = stage.settings.steps // PAIRS
         self.ours: list[float] = []

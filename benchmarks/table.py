@@ -12,7 +12,7 @@ from ablate.analysis.tables.build import build_table
 from ablate.plan.trials import Trial, expand
 from ablate.store.folders import Store
 from ablate.store.record import Record
-from ablate.study import document as strict_yaml
+from ablate.study.document import parse
 from ablate.study.study import Study, read_study
 from benchmarks.comparison import Comparison
 
@@ -81,7 +81,7 @@ def table_seconds(store: Store) -> tuple[float, float]:
 
 def study() -> Study:
     """2,000 treatments with 5 seeds each."""
-    return read_study(strict_yaml.parse(STUDY, "large.yaml"), None, (), gpu=False)
+    return read_study(parse(STUDY, "large.yaml"), None, (), gpu=False)
 
 
 def fill(found: Study, trials: list[Trial], store: Store) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from ablate.plan.trials import Trial, expand
-from ablate.store.folders import Store, write_json
+from ablate.store.files import write_json
+from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import Study
 

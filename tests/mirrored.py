@@ -10,9 +10,10 @@ from PIL import Image
 
 from ablate.plan.trials import Trial
 from ablate.slots import registry
-from ablate.store.folders import Store, write_json
+from ablate.store.files import write_json
+from ablate.store.folders import Store
 from ablate.store.record import Record
-from ablate.study import document as strict_yaml
+from ablate.study.document import parse
 from ablate.study.study import Study, read_study
 
 STUDY = """
@@ -35,7 +36,7 @@ primary: psnr
 """
 
 
-PLAIN = "from ablate.registry import Metric, Settings\n\n\nclass Config(Settings):\n    {fields}\n\n\n{more}\n"
+PLAIN = "from ablate.slots import Metric, Settings\n\n\nclass Config(Settings):\n    {fields}\n\n\n{more}\n"
 
 
 LEVELS = {
@@ -76,7 +77,7 @@ def use_levels(patch, root: Path) -> None:
 
 
 def make_study(text: str = STUDY) -> Study:
-    return read_study(strict_yaml.parse(text, "tiny.yaml"), None, (), gpu=False)
+    return read_study(parse(text, "tiny.yaml"), None, (), gpu=False)
 
 
 def write_steps(store: Store, trial: Trial, upto: int = sum(STEPS)) -> None:

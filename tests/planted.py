@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ablate.components.shared.measure import GREY_LEVELS, gaussian_blur
 from ablate.slots import registry
-from ablate.slots.training import Autoencoder, Parts, Posterior
+from ablate.slots.training import Autoencoder, Layers, Posterior
 
 RISE = 2 * 1.2815516  # px from 10 to 90 % of a Gaussian step of sigma 1 px
 
@@ -100,7 +100,7 @@ def blurred(y: Tensor, sigma: float) -> Tensor:
 
 def image_kl() -> Autoencoder:
     """The real model, small, at its random initial weights: stride 4, reflect padding, resize-conv."""
-    parts = Parts(
+    parts = Layers(
         padding=registry.build("padding", "reflect", {}),
         norm=partial(registry.build, "norm", "scn", {"groups": 4}),
         upsample=partial(registry.build, "upsample", "nearest_conv", {}),

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablate.engine import build as run_engine_build
+from ablate.engine.build import build_model
 from ablate.slots import registry
 from ablate.slots.training import Autoencoder
 
@@ -38,7 +38,7 @@ def build(
 ) -> Any:
     """A small video model with weights of its own for each seed."""
     torch.manual_seed(seed)
-    vae: Autoencoder = run_engine_build.build_model(recipe(model, **slots))
+    vae: Autoencoder = build_model(recipe(model, **slots))
     registry.build("init", "scratch", {}, lambda name: seed + sum(name.encode()))(vae)
     return vae.to(dtype).eval()
 

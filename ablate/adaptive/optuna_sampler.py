@@ -1,3 +1,5 @@
+"""Optuna, by ask and tell: what a search or a tuning tries next. No other module imports Optuna."""
+
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -31,7 +33,7 @@ POPULATION = 12
 
 
 @dataclass(frozen=True)
-class Told:
+class Evaluation:
     """How a suggestion turned out: means over seeds. `excess`: limit -> how far beyond it, kept where 0 or less."""
 
     label: str
@@ -46,7 +48,7 @@ def loss(goal: Metric, value: float) -> float:
     return abs(value - goal.target) if goal.direction == "target" else value
 
 
-def propose(study: Study, told: list[Told], fits: Callable[[Recipe], bool] = lambda recipe: True) -> Suggestion:
+def propose(study: Study, told: list[Evaluation], fits: Callable[[Recipe], bool] = lambda recipe: True) -> Suggestion:
     """The next treatment to try; one that was tried before if nothing else comes up.
 
     Raises StudyError where the study forbids all that comes up.
@@ -75,7 +77,7 @@ def propose(study: Study, told: list[Told], fits: Callable[[Recipe], bool] = lam
     raise StudyError([study.document.problem(("search",), message)])
 
 
-def _failures_as_worst(search: Search, told: list[Told]) -> list[Told]:
+def _failures_as_worst(search: Search, told: list[Evaluation]) -> list[Evaluation]:
     """Failed and diverged treatments told as the worst of the others, beyond every limit.
 
     Samplers pass over what has failed, so that they would ask for its kind again and again.
@@ -91,12 +93,12 @@ def _failures_as_worst(search: Search, told: list[Told]) -> list[Told]:
     ]
 
 
-def front(study: Study, told: list[Told]) -> set[str]:
+def front(study: Study, told: list[Evaluation]) -> set[str]:
     """Labels of the treatments that keep all limits and that no other one of those beats in every objective."""
     return {told[best.number].label for best in _optimiser(study, told, 0).best_trials}
 
 
-def importance(study: Study, told: list[Told]) -> dict[str, float]:
+def importance(study: Study, told: list[Evaluation]) -> dict[str, float]:
     """Factor -> its share of the first objective's variance, the most important first.
 
     By fANOVA (Hutter et al., "An Efficient Approach for Assessing Hyperparameter Importance", 2014). Empty where fewer
@@ -115,7 +117,7 @@ def importance(study: Study, told: list[Told]) -> dict[str, float]:
     return {path: float(share) for path, share in shares.items()}
 
 
-def _optimiser(study: Study, told: list[Told], seed: int) -> "optuna.Study":
+def _optimiser(study: Study, told: list[Evaluation], seed: int) -> "optuna.Study":
     """An Optuna study that has been told all of it."""
     import optuna
 

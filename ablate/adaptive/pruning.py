@@ -11,7 +11,8 @@ from typing import Any
 from ablate.identity import canonical
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial, expand, logged
-from ablate.store.folders import Store, read_json, write_json
+from ablate.store.files import read_json, write_json
+from ablate.store.folders import Store
 from ablate.study.pruning import Curve, Pruning
 from ablate.study.study import Study
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ablate.adaptive.optuna_sampler import Told, _cells, _level, loss, propose
+from ablate.adaptive.optuna_sampler import Evaluation, _cells, _level, loss, propose
 from ablate.adaptive.pruning import recall_pruned
 from ablate.identity import canonical
 from ablate.plan.treatments import allows, changes
 from ablate.plan.trials import Trial, answers, expand
 from ablate.recipe.recipe import Recipe
-from ablate.store.folders import Store, read_json, write_json
+from ablate.store.files import read_json, write_json
+from ablate.store.folders import Store
 from ablate.study.factors import Factor
 from ablate.study.search import Suggestion
 from ablate.study.study import Study
@@ -96,7 +97,7 @@ class Explorer:
         return [trial for trial in expand(self.study) if trial.treatment.changed == changed]
 
 
-def history(study: Study, store: Store) -> list[Told]:
+def history(study: Study, store: Store) -> list[Evaluation]:
     """How each suggestion turned out, in the order in which they were made; the baseline is the first."""
     trials: dict[str, list[Trial]] = {}
     for trial in expand(study):
@@ -107,25 +108,25 @@ def history(study: Study, store: Store) -> list[Told]:
     ]
 
 
-def _outcome(study: Study, suggestion: Suggestion, trials: list[Trial], store: Store) -> Told:
+def _outcome(study: Study, suggestion: Suggestion, trials: list[Trial], store: Store) -> Evaluation:
     assert study.search is not None
     label = trials[0].treatment.label
     if trials[0].pruned:
-        return Told(label, suggestion, "pruned")
+        return Evaluation(label, suggestion, "pruned")
     folders = [store.stage(trial.signature) for trial in trials]
     records = [folder.record() for folder in folders]
     if any(record and record.status == "diverged" for record in records):
-        return Told(label, suggestion, "failed")
+        return Evaluation(label, suggestion, "failed")
     if not all(answers(record, trial) for record, trial in zip(records, trials, strict=True)):
-        return Told(label, suggestion, "failed" if any(folder.failure() for folder in folders) else "under way")
+        return Evaluation(label, suggestion, "failed" if any(folder.failure() for folder in folders) else "under way")
     metrics = [record.metrics for record in records if record]
     values = tuple(fmean(loss(goal, found[goal.name]) for found in metrics) for goal in study.search.objectives)
     excess = {
         str(limit): fmean(limit.excess(found[limit.metric]) for found in metrics) for limit in study.search.limits
     }
     if any(number != number for number in (*values, *excess.values())):
-        return Told(label, suggestion, "failed")
-    return Told(label, suggestion, "done", values, excess)
+        return Evaluation(label, suggestion, "failed")
+    return Evaluation(label, suggestion, "done", values, excess)
 
 
 def _levels(factors: tuple[Factor, ...], kept: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from ablate.identity import canonical, signature
 from ablate.plan.treatments import Treatment, treatments
 from ablate.plan.trials import Trial, expand, pending
 from ablate.recipe.paths import assign
-from ablate.store.folders import Store, read_json
+from ablate.store.files import read_json
+from ablate.store.folders import Store
 from ablate.study.search import Search
 from ablate.study.study import Study
 

@@ -1,3 +1,5 @@
+"""`python -m ablate.cli`."""
+
 from ablate.cli.main import main
 
 main()

@@ -1,3 +1,5 @@
+"""`ablate components` and `ablate schema`."""
+
 from typing import Annotated, Any
 
 import typer
@@ -12,20 +14,19 @@ def components(
     slot: Annotated[str | None, typer.Argument(help="Only this slot.")] = None, as_json: Json = False
 ) -> None:
     """List the levels of every slot with their settings."""
-    from ablate.cli import catalogue as reports_cli_catalogue
-    from ablate.driver import catalogue as reports_driver_catalogue
+    from ablate.driver import catalogue
 
     if slot is not None and slot not in registry.SLOTS:
         raise typer.BadParameter(f"unknown slot '{slot}'; valid: {', '.join(registry.SLOTS)}")
-    catalogue = reports_driver_catalogue.catalogue([slot] if slot else list(registry.SLOTS))
-    emit(catalogue) if as_json else reports_cli_catalogue.print_catalogue(catalogue, page())
+    found = catalogue.catalogue([slot] if slot else list(registry.SLOTS))
+    emit(found) if as_json else print_catalogue(found, page())
 
 
 def schema() -> None:
     """Print the JSON schema of study files, for editors."""
-    from ablate.driver import catalogue as reports_driver_catalogue
+    from ablate.driver import catalogue
 
-    emit(reports_driver_catalogue.schema())
+    emit(catalogue.schema())
 
 
 def print_catalogue(found: dict[str, Any], out: Console) -> None:

@@ -14,7 +14,7 @@ from ablate.cli.show import show, status
 from ablate.cli.sweep import sweep
 from ablate.cli.table import table
 from ablate.errors import StudyError
-from ablate.store.folders import StoreError
+from ablate.store.files import StoreError
 
 app = typer.Typer(
     help="Ablation experiments on VAEs: which part of a recipe causes which effect?",

@@ -1,3 +1,5 @@
+"""`ablate ui` and `ablate sync`."""
+
 from typing import Annotated
 
 import typer

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ablate.schedule import resources as schedule_schedule_resources
-from ablate.store.folders import Store, place
+from ablate.schedule.resources import gpu_count
+from ablate.store.files import parse_store
+from ablate.store.folders import Store
 
 screen = Console(stderr=True, highlight=False)
 
@@ -22,7 +23,8 @@ StudyName = Annotated[str, StudyArgument]
 
 
 StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="ABLATE_STORE", help="Where results live: a folder or s3://….", parser=place)
+    Path,
+    typer.Option("--store", envvar="ABLATE_STORE", help="Where results live: a folder or s3://….", parser=parse_store),
 ]
 
 
@@ -63,6 +65,4 @@ def find(reference: str, scale: str | None, overrides: list[str] | None, store: 
     """A study from its file or from the store."""
     from ablate.driver.studies import find_study
 
-    return find_study(
-        reference, Store(store), scale, tuple(overrides or ()), gpu=schedule_schedule_resources.gpu_count() > 0
-    )
+    return find_study(reference, Store(store), scale, tuple(overrides or ()), gpu=gpu_count() > 0)

@@ -1,3 +1,5 @@
+"""What commands write to stdout: a console, or one JSON document."""
+
 import json
 import math
 import sys

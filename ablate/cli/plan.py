@@ -1,3 +1,5 @@
+"""`ablate check` and `ablate plan`."""
+
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,14 +10,14 @@ from rich.table import Table
 from ablate.adaptive.search import to_come
 from ablate.cli.options import STORE, Json, MaxHours, MaxTrials, Scale, Set, StoreOption, StudyFile, find, screen
 from ablate.cli.output import emit, page
-from ablate.driver.overview import _nothing_is_garbage
+from ablate.driver.overview import gc_paused
 from ablate.driver.progress import duration
 from ablate.errors import StudyError
 from ablate.plan.estimable import contrasts
 from ablate.plan.labels import show as show_level
 from ablate.plan.treatments import ends
-from ablate.schedule import resources as schedule_schedule_resources
-from ablate.slots import settings as registry_slots_settings
+from ablate.schedule.resources import gpu_memory
+from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.study.factors import Factor
 from ablate.study.pruning import Pruning
@@ -66,18 +68,17 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """List treatments, stages, what is pending and what it costs. Starts nothing."""
-    from ablate.cli import plan as reports_cli_plan
 
     found = find(str(study), scale, set_, store)
     summary = plan_within(found, store, max_hours, max_trials, measure=measure)
-    emit(summary) if as_json else reports_cli_plan.print_plan(found, summary, page())
+    emit(summary) if as_json else print_plan(found, summary, page())
 
 
 SHOWN = 30, 5
 """Treatments that a plan lists: the first and the last."""
 
 
-@_nothing_is_garbage()
+@gc_paused()
 def print_plan(study: Study, summary: dict[str, Any], out: Console) -> None:
     """The plan for people: treatments, what the design can tell, cost."""
     out.print(f"{study.name}: {study.question}", soft_wrap=True)
@@ -152,7 +153,7 @@ def _describe_tuning(study: Study, tuning: Tuning) -> str:
     )
 
 
-def _aim(goal: registry_slots_settings.Metric) -> str:
+def _aim(goal: Metric) -> str:
     return {"up": "high", "down": "low"}.get(goal.direction, f"near {goal.target:g}")
 
 
@@ -190,16 +191,16 @@ def plan_within(
 
     Raises Exit, having said why, where it is above a bound.
     """
-    from ablate.driver import overview as reports
+    from ablate.driver import overview
 
     place = Store(store)
-    summary = reports.plan(study, place, redo=redo)
+    summary = overview.plan(study, place, redo=redo)
     if measure or (hours is not None and summary["estimate_s"] is None):
         from ablate.engine.measure import measure as run
         from ablate.plan.cost import gpu_share
 
-        summary = reports.plan(study, place, lambda kinds: run(kinds, place, threads, screen.print), redo=redo)
-        if gpu := schedule_schedule_resources.gpu_memory():
+        summary = overview.plan(study, place, lambda kinds: run(kinds, place, threads, screen.print), redo=redo)
+        if gpu := gpu_memory():
             summary["gpus_per_trial"] = gpu_share(summary["memory_bytes"], gpu)
     found = (summary["estimate_s"] or 0) / 3600
     said = []

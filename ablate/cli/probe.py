@@ -16,7 +16,7 @@ from ablate.slots import registry
 from ablate.slots.settings import Metric
 
 if TYPE_CHECKING:
-    from ablate.probing.examine import Answer
+    from ablate.probing.examine import ProbeReport
 
 screen = Console(stderr=True, highlight=False)
 
@@ -97,7 +97,7 @@ def one_of(option: str, value: str, valid: list[str]) -> None:
         raise typer.Exit(2)
 
 
-def print_answer(answer: "Answer", known: dict[str, Metric], out: Console) -> None:
+def print_answer(answer: "ProbeReport", known: dict[str, Metric], out: Console) -> None:
     """The findings for people, a metric per line; those that failed are marked."""
     about: dict[str, Any] = answer.about
     padding = f", padding {about['padding_mode']}" if about["padding_mode"] else ""

@@ -1,3 +1,5 @@
+"""`ablate status` and `ablate show`."""
+
 from typing import Annotated, Any
 
 import typer
@@ -12,10 +14,10 @@ def status(
     study: StudyName, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, as_json: Json = False
 ) -> None:
     """Count trials done, running, pending, failed, diverged and stale (made by other code)."""
-    from ablate.driver import overview as reports
+    from ablate.driver import overview
 
     found = find(study, scale, set_, store)
-    counts = reports.status(found, Store(store))
+    counts = overview.status(found, Store(store))
     emit(counts) if as_json else print("  ".join(f"{n} {kind}" for kind, n in counts["trials"].items()))  # noqa: T201
 
 
@@ -28,11 +30,10 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show the trials of a study in full."""
-    from ablate.cli import show as reports_cli_show
-    from ablate.driver import overview as reports
+    from ablate.driver import overview
 
-    rows = reports.show(find(study, scale, set_, store), Store(store), trial or "")
-    emit(rows) if as_json else reports_cli_show.print_trials(rows, page())
+    rows = overview.show(find(study, scale, set_, store), Store(store), trial or "")
+    emit(rows) if as_json else print_trials(rows, page())
 
 
 def print_trials(rows: list[dict[str, Any]], out: Console) -> None:

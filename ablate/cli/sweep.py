@@ -1,3 +1,5 @@
+"""`ablate sweep`."""
+
 import signal
 import sys
 from pathlib import Path
@@ -19,8 +21,8 @@ from ablate.cli.options import (
     screen,
 )
 from ablate.cli.plan import plan_within
-from ablate.schedule import ray_tune as schedule
-from ablate.schedule import resources as schedule_schedule_resources
+from ablate.schedule.ray_tune import ClusterError
+from ablate.schedule.resources import Resources, gpu_count
 from ablate.store.folders import Store
 
 
@@ -48,10 +50,10 @@ def sweep(
     """Run a study: plan, train, probe, record, mirror; ends with its table. The same command resumes it."""
     from ablate.driver.sweep import sweep as run
 
-    machine_gpus = schedule_schedule_resources.gpu_count()
+    machine_gpus = gpu_count()
     checked = load(study, scale, set_, gpu=machine_gpus > 0)
     share = gpus if gpus is not None else float(machine_gpus > 0)
-    resources = schedule_schedule_resources.Resources(cpus, share, workers, address)
+    resources = Resources(cpus, share, workers, address)
     place = Store(store)
     if max_hours is not None or max_trials is not None:
         found = find(str(study), scale, set_, store)
@@ -60,7 +62,7 @@ def sweep(
     try:
         uri, redo = tracking or place.mlflow_uri, rerun == "stale"
         ended = run(checked, place, resources, uri, screen, inline=inline, redo=redo)
-    except schedule.ClusterError as error:
+    except ClusterError as error:
         screen.print(str(error), style="red", soft_wrap=True)
         raise typer.Exit(2) from None
     except (KeyboardInterrupt, OSError) as stop:

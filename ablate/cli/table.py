@@ -75,13 +75,13 @@ def study_table(
 ) -> Any:
     """The ablation table of a study. Raises ValueError for what it does not know."""
     from ablate.analysis.tables.build import build_table
-    from ablate.analysis.tables.options import read_look
+    from ablate.analysis.tables.options import read_options
     from ablate.plan.trials import expand
 
     names = list(study.metrics) if metrics == "all" else metrics.split(",") if metrics else None
     if paper and paper not in registry.papers():
         raise ValueError(f"unknown paper '{paper}'{nearest(paper, registry.papers())}")
-    asked = read_look(*look, metrics=study.metrics)
+    asked = read_options(*look, metrics=study.metrics)
     return build_table(study, expand(study), Store(store), names, paper, raw=raw, unpaired=unpaired, look=asked)
 
 

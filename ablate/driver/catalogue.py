@@ -1,3 +1,5 @@
+"""The levels of every slot with their settings, and the JSON schema of study files."""
+
 from typing import Any
 
 from ablate.recipe.paths import RECIPE_SLOTS

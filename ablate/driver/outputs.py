@@ -1,10 +1,13 @@
+"""What a sweep leaves behind: tables, a report, and a mirror in MLflow."""
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate.adaptive.tuning import known_trials
 from ablate.identity import signature
 from ablate.plan.trials import Trial, expand
-from ablate.store.folders import Store, is_remote, read_json, whole, write_json
+from ablate.store.files import is_remote, read_json, whole, write_json
+from ablate.store.folders import Store
 from ablate.study.study import Study
 
 if TYPE_CHECKING:

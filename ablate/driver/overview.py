@@ -7,22 +7,22 @@ from typing import Any
 
 from ablate.adaptive.search import to_come
 from ablate.adaptive.tuning import known_trials, trials_to_come
-from ablate.plan.cost import Kinds, count, total
-from ablate.plan.footprint import Need
+from ablate.plan.cost import StepKinds, count, total
+from ablate.plan.footprint import Footprint
 from ablate.plan.stale import is_stale
 from ablate.plan.tree import Node, trained, tree
 from ablate.plan.trials import Trial, answers
 from ablate.store.folders import Store
 from ablate.study.study import Study
 
-Measure = Callable[[Kinds], dict[str, Need]]
+Measure = Callable[[StepKinds], dict[str, Footprint]]
 
 
 STATUSES = ("done", "running", "pending", "failed", "diverged", "pruned", "stale")
 
 
 @contextmanager
-def _nothing_is_garbage() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """No search for unreachable objects: a million live ones are looked through in vain."""
     was = gc.isenabled()
     gc.disable()
@@ -33,7 +33,7 @@ def _nothing_is_garbage() -> Iterator[None]:
             gc.enable()
 
 
-@_nothing_is_garbage()
+@gc_paused()
 def plan(study: Study, store: Store, measure: Measure | None = None, *, redo: bool = False) -> dict[str, Any]:
     """The plan as JSON values.
 
@@ -61,7 +61,7 @@ def plan(study: Study, store: Store, measure: Measure | None = None, *, redo: bo
     more_steps = more * trials[0].steps  # what is not known yet is taken to be as long as the baseline
     seconds, memory, disk = None if pace is None else pace * (left + more_steps), None, None
     if measure:
-        found: Kinds = {}
+        found: StepKinds = {}
         count(found, to_run, over)
         count(found, tree(trials[:1]), times=more)
         cost = total(found, measure(found))

@@ -1,8 +1,7 @@
 """Looked at before anything starts: pictures and weights, probes against pictures, models that cannot be built."""
 
-from ablate import errors as strict_yaml_ablate_errors
 from ablate.adaptive.search import each_level
-from ablate.errors import Problem, StudyError
+from ablate.errors import KeyPath, Problem, StudyError
 from ablate.identity import signature
 from ablate.plan.trials import Trial, expand
 from ablate.recipe.recipe import Part, Recipe, weight
@@ -77,7 +76,7 @@ def _mismatches(study: Study, trials: list[Trial]) -> list[Problem]:
     return []
 
 
-def _preflight_part(study: Study, path: strict_yaml_ablate_errors.Path, part: Part) -> list[Problem]:
+def _preflight_part(study: Study, path: KeyPath, part: Part) -> list[Problem]:
     try:
         part.settings.preflight()
     except ValueError as error:
@@ -119,13 +118,13 @@ def prepare_data(study: Study, trials: list[Trial], store: Store) -> list[str]:
 
     Raises StudyError for pictures that cannot be used.
     """
-    from ablate.data import prepare as data
+    from ablate.data.prepare import prepare
 
     skipped: list[str] = []
     setups = [setup for trial in trials for setup in trial.treatment.recipe.setups]
     for part in {signature(setup.parts["data"].plain()): setup.parts["data"] for setup in setups}.values():
         try:
-            skipped += data.prepare(part.level, part.settings.plain(), store.data).skipped
+            skipped += prepare(part.level, part.settings.plain(), store.data).skipped
         except ValueError as error:
             raise StudyError([study.document.problem(("base", "data"), f"data: {error}")]) from None
     return list(dict.fromkeys(skipped))

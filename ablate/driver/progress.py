@@ -20,7 +20,7 @@ TO_COME = ""
 """In place of a signature: all stages of the trials whose settings are not known yet."""
 
 
-class Progress:
+class ProgressDisplay:
     """Follows a sweep of `trials`, some of which are pending, and at most `to_come` that depend on their results."""
 
     def __init__(

@@ -7,7 +7,8 @@ from ablate.analysis.statistics.effects import analyse
 from ablate.identity import canonical
 from ablate.plan.treatments import treatments
 from ablate.plan.trials import expand, pending
-from ablate.store.folders import Store, write_json
+from ablate.store.files import write_json
+from ablate.store.folders import Store
 from ablate.study.study import Study
 
 OPEN = {"within noise", "unclear"}

@@ -1,11 +1,14 @@
+"""Studies by file or by name in the store."""
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate.adaptive.tuning import recall
 from ablate.errors import Problem, StudyError
 from ablate.plan.trials import Trial
-from ablate.store.folders import Store, read_json, whole, write_json
-from ablate.study import document as strict_yaml
+from ablate.store.files import read_json, whole, write_json
+from ablate.store.folders import Store
+from ablate.study.document import parse
 from ablate.study.study import Study, load_study, read_study
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ def find_study(reference: str, store: Store, scale: str | None, overrides: tuple
         raise StudyError([Problem(str(store.root), 0, 0, f"the store holds no {wanted}; it holds: {held}")])
     folder = store.study(reference, scale or studies[reference][0])
     card = read_json(folder.card)
-    document = strict_yaml.parse(folder.source.read_text(encoding="utf-8"), str(folder.source))
+    document = parse(folder.source.read_text(encoding="utf-8"), str(folder.source))
     named = None if card["scale"] == "base" else card["scale"]
     return recall(read_study(document, named, (*card["overrides"], *overrides), gpu=gpu), store)
 

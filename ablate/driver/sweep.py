@@ -11,9 +11,9 @@ from rich.console import Console
 from ablate.adaptive.pruning import Pruner
 from ablate.adaptive.search import Explorer, each_level
 from ablate.adaptive.tuning import Tuner, known_trials, recall, trials_to_come
-from ablate.driver import progress as console
 from ablate.driver.outputs import close_mirror, open_mirror, write_results
 from ablate.driver.preflight import fits, preflight, prepare_data, try_models
+from ablate.driver.progress import ProgressDisplay
 from ablate.driver.seeds import more_seeds
 from ablate.driver.studies import check_name, write_card
 from ablate.plan.stale import set_aside
@@ -71,7 +71,7 @@ def sweep(
     announce(study, trials, todo, more, screen)
     mirror = open_mirror(study, trials, bool(todo or source), store, uri)
     seen, ran = {trial.signature for trial in trials} | store.held(), len(todo)
-    with mirror, console.Progress(trials, todo, store, study.metrics[study.primary], screen, more) as progress:
+    with mirror, ProgressDisplay(trials, todo, store, study.metrics[study.primary], screen, more) as progress:
         run, follow = run_inline if inline else run_ray, follower(mirror, progress)
         while todo or source:
             pruner = Pruner(study, study.pruning, store) if study.pruning else None
@@ -106,7 +106,7 @@ def announce(study: Study, trials: list[Trial], todo: list[Trial], more: int, sc
     screen.print(f"{study.name} at scale {study.scale} ({study.scale_reason}): {what}", soft_wrap=True)
 
 
-def follower(mirror: "Mirror | NoMirror", progress: console.Progress) -> Callable[[Event], None]:
+def follower(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Callable[[Event], None]:
     """What the driver does with each event: mirror it, show it."""
     followed: dict[str, float] = {}
 

@@ -1,3 +1,5 @@
+"""Models, losses, discriminators and data of a trial, built from its recipe."""
+
 import functools
 from pathlib import Path
 from typing import Any
@@ -8,12 +10,11 @@ from torch import nn
 from ablate.data.corpus import Corpus
 from ablate.engine import checkpoint
 from ablate.engine.loss_weights import Weight
-from ablate.engine.train import CHANNELS_LAST, Parts
+from ablate.engine.train import CHANNELS_LAST, TrainingParts
 from ablate.identity import derive
 from ablate.plan.trials import Order
-from ablate.slots import registry
-from ablate.slots import training as slots
-from ablate.slots.video import VideoParts
+from ablate.slots import registry, training
+from ablate.slots.video import VideoLayers
 
 
 def try_build(recipe: dict[str, Any]) -> None:
@@ -41,7 +42,7 @@ def _smallest_latent(regularizer: dict[str, Any], side: int) -> int:
     return config.smallest_latent(side) if hasattr(config, "smallest_latent") and config.strength else 0
 
 
-Ended = tuple[dict[str, Any], Path]
+StageStart = tuple[dict[str, Any], Path]
 """The recipe of a stage that has ended, and its checkpoint."""
 
 
@@ -49,8 +50,8 @@ INNER = ("norm", "upsample", "downsample")
 
 
 def build_parts(
-    order: Order, corpus: Corpus, device: torch.device, before: Ended | None = None, *, regularize: bool = True
-) -> Parts:
+    order: Order, corpus: Corpus, device: torch.device, before: StageStart | None = None, *, regularize: bool = True
+) -> TrainingParts:
     """Build the recipe's levels. Same names start with the same weights in every treatment of a seed.
 
     `before`: the stage before, where that trained another network whose weights are to be taken over. A regularizer of
@@ -70,18 +71,18 @@ def build_parts(
     initialise(vae)
     if before:
         initialise.inherit(vae, averaged(*before))
-    place(vae, device)
+    move_to(vae, device)
     if discriminator:
         initialise(discriminator)
-        place(discriminator, device)
+        move_to(discriminator, device)
     level, settings = _named(recipe["regularizer"])
     acts = regularize and settings.get("strength", 1.0) != 0
     regularizer = registry.build("regularizer", level, settings) if acts else None
     opens = recipe["discriminator"].get("start", 0)
-    return Parts(vae, discriminator, opens, terms, regularizer, corpus, device)
+    return TrainingParts(vae, discriminator, opens, terms, regularizer, corpus, device)
 
 
-def averaged(recipe: dict[str, Any], path: Path) -> slots.Autoencoder:
+def averaged(recipe: dict[str, Any], path: Path) -> training.Autoencoder:
     """The autoencoder of a checkpoint with its averaged weights, on the CPU."""
     vae = build_model(recipe)
     vae.load_state_dict(checkpoint.load(path, "model."))
@@ -89,7 +90,7 @@ def averaged(recipe: dict[str, Any], path: Path) -> slots.Autoencoder:
     return vae
 
 
-def place(module: nn.Module, device: torch.device) -> None:
+def move_to(module: nn.Module, device: torch.device) -> None:
     """Move a network to its device, in the memory layout that is quick there."""
     module.to(device)
     for parameter in module.parameters() if device.type == "cuda" else ():
@@ -103,22 +104,22 @@ def weight_of(term: dict[str, Any]) -> Weight:
     return Weight(float(term["weight"]), term.get("start", 0), term.get("ramp", 0), clamp)
 
 
-def build_model(recipe: dict[str, Any]) -> slots.Autoencoder:
+def build_model(recipe: dict[str, Any]) -> training.Autoencoder:
     """The recipe's autoencoder with its inner slots filled, on the default device."""
     chosen, zeros = registry.build("padding", *_named(recipe["padding"])), registry.build("padding", "zeros", {})
     where = recipe["padding"].get("where", "both")
     parts = video_parts if "temporal_conv" in recipe else image_parts
     halves = [parts(recipe, chosen if where in {half, "both"} else zeros) for half in ("encoder", "decoder")]
-    model: slots.Autoencoder = registry.build("model", *_named(recipe["model"]), *halves)
+    model: training.Autoencoder = registry.build("model", *_named(recipe["model"]), *halves)
     return model
 
 
-def image_parts(recipe: dict[str, Any], padding: slots.Padding) -> slots.Parts:
+def image_parts(recipe: dict[str, Any], padding: training.Padding) -> training.Layers:
     """The levels inside half of an image model."""
-    return slots.Parts(padding, *(functools.partial(registry.build, slot, *_named(recipe[slot])) for slot in INNER))
+    return training.Layers(padding, *(functools.partial(registry.build, slot, *_named(recipe[slot])) for slot in INNER))
 
 
-def video_parts(recipe: dict[str, Any], padding: slots.Padding) -> VideoParts:
+def video_parts(recipe: dict[str, Any], padding: training.Padding) -> VideoLayers:
     """The levels inside half of a video model."""
 
     def norm(channels: int, halves: int) -> nn.Module:
@@ -132,7 +133,7 @@ def video_parts(recipe: dict[str, Any], padding: slots.Padding) -> VideoParts:
         return built
 
     branch = registry.build("branch", *_named(recipe["branch"]), temporal_conv, padding)
-    return VideoParts(padding, norm, branch, registry.build("context", *_named(recipe["context"]), padding))
+    return VideoLayers(padding, norm, branch, registry.build("context", *_named(recipe["context"]), padding))
 
 
 def _named(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:

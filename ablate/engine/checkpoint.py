@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ablate.store.folders import local, whole
+from ablate.store.files import local, whole
 from ablate.store.record import HEADER
 from ablate.store.record import read_header as header
 

@@ -11,12 +11,13 @@ from PIL import Image
 
 from ablate.data.corpus import Corpus
 from ablate.engine import checkpoint
-from ablate.engine.probes import Examination, run_probes
+from ablate.engine.probes import ProbeResults, run_probes
 from ablate.identity import derive
 from ablate.plan.trials import Order
 from ablate.slots import registry
 from ablate.slots.training import Autoencoder
-from ablate.store.folders import StageFolder, whole, write_json
+from ablate.store.files import whole, write_json
+from ablate.store.folders import StageFolder
 from ablate.store.record import Record
 
 PEEK_PICTURES = 16
@@ -26,7 +27,7 @@ INPUTS = 64
 """How many training crops a probe may look at; the same in every trial."""
 
 
-def look_in(
+def probe_during_training(
     order: Order, model: Autoencoder, corpus: Corpus, device: torch.device, ema: dict[str, torch.Tensor]
 ) -> dict[str, float]:
     """The study's quick probes on averaged weights and the first held-out pictures, as `during/<metric>`."""
@@ -66,7 +67,7 @@ def examine(
     record.probe_s += time.perf_counter() - begun
 
 
-def keep(found: Examination, folder: StageFolder) -> None:
+def keep(found: ProbeResults, folder: StageFolder) -> None:
     """Store pictures and per-image values beside the record."""
     for name, pixels in found.pictures.items():
         with whole(folder.pictures / f"{name.replace('/', '_')}.png") as temporary:

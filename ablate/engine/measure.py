@@ -9,15 +9,14 @@ from typing import Any
 
 import torch
 
-from ablate.data import prepare as data
+from ablate.data.prepare import prepare
 from ablate.engine.build import build_parts
 from ablate.engine.examine import examine
 from ablate.engine.memory import OutOfMemory, device_name, micro_batches, within_memory
 from ablate.engine.run import reset_process
-from ablate.engine.train import Parts, train
-from ablate.plan import footprint as needs
-from ablate.plan.cost import Kind, Kinds
-from ablate.plan.footprint import Need
+from ablate.engine.train import TrainingParts, train
+from ablate.plan.cost import StepKind, StepKinds
+from ablate.plan.footprint import Footprint, write
 from ablate.recipe.stages import Stage
 from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
@@ -26,7 +25,7 @@ STEPS = 3
 """Steps that are timed, after one that is not: it also looks at the gradient of each term by itself."""
 
 
-def measure(found: Kinds, store: Store, threads: int, say: Callable[[str], None]) -> dict[str, Need]:
+def measure(found: StepKinds, store: Store, threads: int, say: Callable[[str], None]) -> dict[str, Footprint]:
     """What each kind of step needs on this machine's device, which the store keeps."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     measured = {}
@@ -37,16 +36,16 @@ def measure(found: Kinds, store: Store, threads: int, say: Callable[[str], None]
                 measured[key] = _measure(key, kind, store, device, threads)
             except OutOfMemory as error:
                 say(str(error))
-        needs.write(store, key, device_name(device), measured[key])
+        write(store, key, device_name(device), measured[key])
     return measured
 
 
-def _measure(key: str, kind: Kind, store: Store, device: torch.device, threads: int) -> Need:
+def _measure(key: str, kind: StepKind, store: Store, device: torch.device, threads: int) -> Footprint:
     reset_process(threads)
     order = kind.trial.order()
     order |= {"recipe": _entered(kind.recipe.plain()), "probe_keys": dict.fromkeys(order["probe_keys"], "")}
     level = dict(order["recipe"]["data"])
-    corpus = data.prepare(level.pop("level"), level, store.data)
+    corpus = prepare(level.pop("level"), level, store.data)
     cosmetic = {"log_every": 1, "checkpoint_every": kind.stage.settings.steps, "probe_every": 0}
     stage = replace(kind.stage, settings=kind.stage.settings.model_copy(update=cosmetic), before=0)
     _forget_peak(device)
@@ -65,7 +64,7 @@ def _measure(key: str, kind: Kind, store: Store, device: torch.device, threads: 
     )
 
 
-def _train(parts: Parts, stage: Stage, order: dict[str, Any], folder: StageFolder) -> None:
+def _train(parts: TrainingParts, stage: Stage, order: dict[str, Any], folder: StageFolder) -> None:
     until = min(1 + STEPS, stage.settings.steps)
     train(parts, stage, order["seed"], folder, None, lambda step, losses: None, {}, lambda ema: {}, until)
 

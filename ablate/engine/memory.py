@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ablate.plan import footprint as needs
-from ablate.plan.footprint import OUT_OF_MEMORY, Need
+from ablate.plan.footprint import OUT_OF_MEMORY, Footprint, read, write
 from ablate.recipe.stages import Stage
 from ablate.slots.training import Autoencoder, Posterior
 from ablate.store.folders import Store
@@ -40,18 +39,18 @@ class OutOfMemory(RuntimeError):
 
 
 @contextmanager
-def within_memory(store: Store, key: str, stage: Stage, device: torch.device) -> Iterator[Need]:
+def within_memory(store: Store, key: str, stage: Stage, device: torch.device) -> Iterator[Footprint]:
     """What a stage is known to need. Should it run out of memory, raises OutOfMemory, having noted that it needs twice
     as many parts; where a part is one picture already, the error is passed on."""
     name = device_name(device)
-    need = needs.read(store, key, name)
+    need = read(store, key, name)
     try:
         yield need
     except Exception as error:
         if not ran_out(error) or need.parts >= stage.settings.batch:
             raise
         more = replace(need, parts=2 * need.parts)
-        needs.write(store, key, name, more)
+        write(store, key, name, more)
         what = f"{OUT_OF_MEMORY} in stage '{stage.name}', goes on with batches in {more.parts} parts"
         raise OutOfMemory(what) from error
 

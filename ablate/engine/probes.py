@@ -11,14 +11,14 @@ from torch import Tensor
 from ablate.identity import derive
 from ablate.slots import registry
 from ablate.slots.data import Motion
-from ablate.slots.probe import Findings, Subject
+from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.training import Autoencoder
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass
-class Examination:
+class ProbeResults:
     """The findings of several probes put together; `info` says unit, direction and decimals of each metric."""
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -36,7 +36,7 @@ def run_probes(
     motion: Motion | None = None,
     batch: Callable[[int, np.random.Generator], Pixels] | None = None,
     frames: int = 1,
-) -> Examination:
+) -> ProbeResults:
     """Examine a model with held-out pictures `n 3 s s` or clips `n 3 t s s`. `probes` are plain settings with `level`.
 
     `training`: crops that it was trained on, `n 3 c c` or `n 3 t c c`, where they are known; `batch` draws more
@@ -60,14 +60,14 @@ def run_probes(
         subject.clips, subject.frames = x, vae.whole(x.shape[2])
         if motion:
             subject.flow, subject.visible = (torch.from_numpy(a).to(device) for a in (motion.flow, motion.visible))
-    found = Examination()
+    found = ProbeResults()
     for settings in probes:
         level = settings["level"]
         probe = registry.build("probe", level, {name: value for name, value in settings.items() if name != "level"})
         with torch.backends.cudnn.flags(
             enabled=True, deterministic=True, allow_tf32=False
         ):  # TF32 keeps 10 bits: no longer fp32
-            findings: Findings = probe(subject)
+            findings: ProbeResult = probe(subject)
         found.metrics |= findings.metrics
         found.per_image |= findings.per_image
         found.pictures |= findings.pictures

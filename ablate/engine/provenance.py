@@ -1,3 +1,5 @@
+"""Where a record comes from: code, machine, sizes and costs."""
+
 import copy
 import functools
 import importlib.metadata
@@ -21,7 +23,7 @@ from ablate.store.record import Record
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ending:
     """How training ended: after `steps` steps, `diverged` with the reason or not."""
 
     steps: int
@@ -30,7 +32,7 @@ class Outcome:
 
 
 def describe(
-    order: Order, outcome: Outcome, store: Store, vae: Autoencoder, corpus: Corpus, device: torch.device
+    order: Order, outcome: Ending, store: Store, vae: Autoencoder, corpus: Corpus, device: torch.device
 ) -> Record:
     """The record of a trained trial, not probed yet: how it ended, by which code, on which machine.
 

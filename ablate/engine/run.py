@@ -12,24 +12,25 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ablate.data import prepare as data
 from ablate.data.corpus import Corpus
+from ablate.data.prepare import prepare
 from ablate.engine import checkpoint
-from ablate.engine.build import _named, build_model, build_parts, place
-from ablate.engine.examine import examine, look_in
+from ablate.engine.build import _named, build_model, build_parts, move_to
+from ablate.engine.examine import examine, probe_during_training
 from ablate.engine.memory import OutOfMemory, micro_batches, ran_out, within_memory
-from ablate.engine.provenance import Outcome, describe
+from ablate.engine.provenance import Ending, describe
 from ablate.engine.train import train
 from ablate.identity import canonical
 from ablate.plan.trials import Order
 from ablate.recipe.consistency import NETWORK
 from ablate.recipe.stages import Stage, Train, legs
 from ablate.slots import registry
-from ablate.store.folders import Store, write_json
+from ablate.store.files import write_json
+from ablate.store.folders import Store
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepReport:
     """What a worker says while it trains: steps done and planned over all stages, and the latest losses."""
 
     step: int
@@ -38,7 +39,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Result:
+class StageResult:
     """How a trial ended."""
 
     status: Literal["done", "diverged", "failed"]
@@ -50,8 +51,8 @@ class WorkerSpoiled(RuntimeError):
 
 
 def run_trial(
-    order: Order, store: Store, device: torch.device, threads: int, report: Callable[[Progress], None]
-) -> Result:
+    order: Order, store: Store, device: torch.device, threads: int, report: Callable[[StepReport], None]
+) -> StageResult:
     """Run what the store lacks of a trial, up to the stage that the order asks for; after the last of all, record it.
 
     A failure is written to the store and returned, never raised. Raises WorkerSpoiled after a CUDA error, and
@@ -69,25 +70,27 @@ def run_trial(
         folder.fail(reason, traceback.format_exc())
         if device.type == "cuda" and "CUDA" in str(error) and not ran_out(error):
             raise WorkerSpoiled(reason) from None
-        return Result("failed", reason)
+        return StageResult("failed", reason)
     finally:
         store.stage(order["trial"]).running.unlink(missing_ok=True)
 
 
-def _run(order: Order, store: Store, device: torch.device, threads: int, report: Callable[[Progress], None]) -> Result:
+def _run(
+    order: Order, store: Store, device: torch.device, threads: int, report: Callable[[StepReport], None]
+) -> StageResult:
     reset_process(threads)
     corpus = corpus_of(canonical(order["recipe"]["data"]), store.data)
     outcome = train_stages(order, corpus, store, device, report)
     if order["last"] != order["trial"]:
-        return Result("diverged" if outcome.diverged else "done", outcome.reason)
+        return StageResult("diverged" if outcome.diverged else "done", outcome.reason)
     folder = store.stage(order["last"])
     vae = build_model(order["recipe"])
-    place(vae, device)
+    move_to(vae, device)
     record = folder.record() or describe(order, outcome, store, vae, corpus, device)
     if record.status == "done":
         examine(record, order, vae, corpus, folder, device)
     folder.finish(record)
-    return Result(record.status, record.reason)
+    return StageResult(record.status, record.reason)
 
 
 @functools.lru_cache(maxsize=2)
@@ -96,12 +99,12 @@ def corpus_of(part: str, cache: Path) -> Corpus:
 
     To look for 20,000 files takes longer than anything else at the start of a stage.
     """
-    return data.prepare(*_named(json.loads(part)), cache)
+    return prepare(*_named(json.loads(part)), cache)
 
 
 def train_stages(
-    order: Order, corpus: Corpus, store: Store, device: torch.device, report: Callable[[Progress], None]
-) -> Outcome:
+    order: Order, corpus: Corpus, store: Store, device: torch.device, report: Callable[[StepReport], None]
+) -> Ending:
     """Train every stage that is not complete yet, each from the one before, up to the one that the order asks for.
 
     A stage knows of the one before nothing but its checkpoint, so that it does not matter who has trained that; nor who
@@ -109,7 +112,7 @@ def train_stages(
     """
     recipes = [recipe_of(order["recipe"], given) for given in order["recipe"]["stages"]]
     stages = legs((given["name"], Train.read(training_of(given))) for given in order["recipe"]["stages"])
-    steps, outcome = order["steps"], Outcome(0)
+    steps, outcome = order["steps"], Ending(0)
     parent: Path | None = None
     before: dict[str, Any] = {}
     trial_folder = store.stage(order["trial"])
@@ -124,7 +127,7 @@ def train_stages(
 
             def progress(step: int, losses: dict[str, float], before: int = stage.before) -> None:
                 trial_folder.beat(before + step, steps)
-                report(Progress(before + step, steps, losses))
+                report(StepReport(before + step, steps, losses))
 
             header = {"settings": recipe, "seed": order["seed"], "stage": stage.name, "signature": signature}
             same_data = recipe["data"] == order["recipe"]["data"]
@@ -134,7 +137,7 @@ def train_stages(
             with within_memory(store, key, stage, device) as need:
                 header["parts"] = max(need.parts, (checkpoint.header(folder.checkpoint) or {}).get("parts", 1))
                 parts = build_parts({**order, "recipe": recipe}, own, device, ended, regularize=acts)
-                peek = functools.partial(look_in, order, parts.vae, own, device)
+                peek = functools.partial(probe_during_training, order, parts.vae, own, device)
                 goes_on_from = None if ended else parent
                 with micro_batches(parts.vae, need.size(stage)):
                     train(parts, stage, order["seed"], folder, goes_on_from, progress, header, peek, until)
@@ -160,14 +163,14 @@ def network_of(recipe: dict[str, Any]) -> dict[str, Any]:
     return {slot: part for slot, part in recipe.items() if slot in NETWORK}
 
 
-def outcome_of(stage: Stage, path: Path) -> Outcome:
+def outcome_of(stage: Stage, path: Path) -> Ending:
     """How a stage that has ended did so, with the steps of all stages up to it."""
     known = checkpoint.header(path)
     assert known is not None
     steps = stage.before + known["step"]
     if "diverged" in known:
-        return Outcome(steps, diverged=True, reason=f"{known['diverged']} of stage '{stage.name}'")
-    return Outcome(steps)
+        return Ending(steps, diverged=True, reason=f"{known['diverged']} of stage '{stage.name}'")
+    return Ending(steps)
 
 
 def reset_process(threads: int) -> None:

@@ -32,12 +32,12 @@ CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 """The layout that convolutions are quick in on a GPU, by the number of axes."""
 
 
-Peek = Callable[[dict[str, Tensor]], dict[str, float]]
+QuickProbes = Callable[[dict[str, Tensor]], dict[str, float]]
 """Averaged weights in, a few metrics out: an examination so quick that it can be had during training."""
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainingParts:
     """What a trial trains, built and on its device. `terms` holds every loss term with weight > 0.
 
     The discriminator trains from the step after `discriminator_start` on.
@@ -53,14 +53,14 @@ class Parts:
 
 
 def train(
-    parts: Parts,
+    parts: TrainingParts,
     stage: Stage,
     seed: int,
     folder: StageFolder,
     parent: Path | None,
     report: Callable[[int, dict[str, float]], None],
     header: dict[str, Any],
-    peek: Peek,
+    peek: QuickProbes,
     until: int | None = None,
 ) -> None:
     """Train one stage to its last step or to `until`, from its own checkpoint if there is one, else from the parent's.
@@ -142,7 +142,7 @@ def learning_rate(settings: Train, step: int) -> float:
     return settings.lr * min(1.0, step / max(1, settings.warmup), left / max(1, settings.cooldown))
 
 
-def draw_batch(parts: Parts, settings: Train, seed: int, stage: str, step: int) -> Tensor:
+def draw_batch(parts: TrainingParts, settings: Train, seed: int, stage: str, step: int) -> Tensor:
     """The batch of a step, `b 3 crop crop` or clips `b 3 t crop crop` in [-1, 1].
 
     A function of (seed, stage, step), equal in every treatment.
@@ -155,7 +155,7 @@ def draw_batch(parts: Parts, settings: Train, seed: int, stage: str, step: int) 
     return pixels.float().div(127.5).sub(1)
 
 
-def forward(parts: Parts, settings: Train, x: Tensor, seed: int, stage: str, step: int) -> Step:
+def forward(parts: TrainingParts, settings: Train, x: Tensor, seed: int, stage: str, step: int) -> Step:
     """One round trip; whatever is drawn is a function of (seed, stage, step) and of what it is for."""
     seed_of, context = partial(derive, seed, stage, step), partial(precision, settings, parts.device)
     chosen = parts.regularizer if settings.freeze == "none" else None
@@ -181,7 +181,7 @@ def precision(settings: Train, device: torch.device) -> AbstractContextManager[A
 
 
 def weighted_losses(
-    parts: Parts, look: Step, now: int, logvar: Tensor, *, frozen: bool = False
+    parts: TrainingParts, look: Step, now: int, logvar: Tensor, *, frozen: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Every term times its weight at step `now` of the trial, and numbers worth a note in the log.
 
@@ -238,7 +238,7 @@ def reconstruction_loss(
     return torch.stack(compared).sum() / logvar.exp()
 
 
-def discriminator_loss(parts: Parts, settings: Train, look: Step) -> Tensor:
+def discriminator_loss(parts: TrainingParts, settings: Train, look: Step) -> Tensor:
     """The opponent's loss on the same batch, with the reconstruction detached."""
     assert parts.discriminator is not None
     parts.discriminator.requires_grad_(True)
@@ -248,7 +248,7 @@ def discriminator_loss(parts: Parts, settings: Train, look: Step) -> Tensor:
 
 
 @torch.no_grad()
-def latents_of(parts: Parts) -> Tensor:
+def latents_of(parts: TrainingParts) -> Tensor:
     """The posterior of a few held-out pictures, or of the whole groups of clips, mean and log-variance."""
     pixels = torch.from_numpy(parts.corpus.heldout[:4]).to(parts.device).float() / 127.5 - 1
     posterior = parts.vae.encode(pixels if pixels.ndim == 4 else pixels[:, :, : parts.vae.whole(pixels.shape[2])])

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ablate.plan.footprint import Need, configuration
+from ablate.plan.footprint import Footprint, configuration
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial
 from ablate.recipe.recipe import Recipe
@@ -18,7 +18,7 @@ CONTEXT = 600_000_000
 
 
 @dataclass
-class Kind:
+class StepKind:
     """Steps that cost the same: so many `steps` of `nodes` stages or forks, after which `trials` are probed.
 
     `trial` makes some of them, with `recipe` in `stage`.
@@ -41,11 +41,11 @@ class Cost:
     disk: int
 
 
-Kinds = dict[str, Kind]
+StepKinds = dict[str, StepKind]
 """By the keys of `ablate.needs`."""
 
 
-def count(found: Kinds, nodes: Iterable[Node], over: Collection[str] = (), times: int = 1) -> None:
+def count(found: StepKinds, nodes: Iterable[Node], over: Collection[str] = (), times: int = 1) -> None:
     """Add so many times the steps of some nodes; those whose training is `over` are only probed."""
     for node in nodes:
         ends = phases(node) if node.signature not in over else []
@@ -56,8 +56,8 @@ def count(found: Kinds, nodes: Iterable[Node], over: Collection[str] = (), times
         kind.trials += times * sum(trial.signature == node.signature for trial in node.through)
 
 
-def _kind(found: Kinds, node: Node, recipe: Recipe) -> Kind:
-    return found.setdefault(configuration(recipe, node.stage), Kind(node.trial, recipe, node.stage))
+def _kind(found: StepKinds, node: Node, recipe: Recipe) -> StepKind:
+    return found.setdefault(configuration(recipe, node.stage), StepKind(node.trial, recipe, node.stage))
 
 
 def phases(node: Node) -> list[tuple[Recipe, int]]:
@@ -76,7 +76,7 @@ def gpu_share(memory: int, gpu: int) -> float:
     return 1 / max(1, int(gpu / (HEADROOM * memory + CONTEXT)))
 
 
-def total(found: Kinds, needs: dict[str, Need]) -> Cost:
+def total(found: StepKinds, needs: dict[str, Footprint]) -> Cost:
     """The cost of all kinds, from what one step of each was found to need."""
     seconds = sum(kind.steps * needs[key].step_s + kind.trials * needs[key].probe_s for key, kind in found.items())
     disk = sum(kind.nodes * needs[key].checkpoint for key, kind in found.items())

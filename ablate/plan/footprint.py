@@ -9,22 +9,23 @@ from dataclasses import asdict, dataclass
 from ablate.identity import signature
 from ablate.recipe.recipe import Recipe, regularizes, weight
 from ablate.recipe.stages import Stage
-from ablate.store.folders import Store, read_json, write_json
+from ablate.store.files import read_json, write_json
+from ablate.store.folders import Store
 
 OUT_OF_MEMORY = "out of memory"
 """How the reason begins for which a stage is run again in smaller parts."""
 
 
-FREE = {"weight", "start", "ramp", "clamp"}
+FREE_SETTINGS = {"weight", "start", "ramp", "clamp"}
 """Settings of a loss term or a discriminator that change nothing in the cost of a step."""
 
 
-DEAR = ("batch", "precision", "freeze", "latents", "learn_logvar")
+COST_SETTINGS = ("batch", "precision", "freeze", "latents", "learn_logvar")
 """Settings of a stage that do."""
 
 
 @dataclass(frozen=True)
-class Need:
+class Footprint:
     """`parts`: how many micro-batches a batch must be split into. `step_s`: seconds a step; `probe_s`: seconds of the
     probes of a trial. `memory` of a worker at its peak and `checkpoint` in bytes. 0 for what was not measured."""
 
@@ -49,18 +50,18 @@ def configuration(recipe: Recipe, stage: Stage) -> str:
     if not (stage.settings.regularize and regularizes(recipe.parts["regularizer"])):
         del parts["regularizer"]
     settings = stage.settings.plain()
-    return signature([parts, losses, {name: settings[name] for name in DEAR}])
+    return signature([parts, losses, {name: settings[name] for name in COST_SETTINGS}])
 
 
 def _cost(settings: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in settings.items() if name not in FREE}
+    return {name: value for name, value in settings.items() if name not in FREE_SETTINGS}
 
 
-def read(store: Store, key: str, device: str) -> Need:
+def read(store: Store, key: str, device: str) -> Footprint:
     """What a configuration is known to need on a device."""
-    return Need(**(read_json(store.needs(key)) or {}).get(device, {}))
+    return Footprint(**(read_json(store.needs(key)) or {}).get(device, {}))
 
 
-def write(store: Store, key: str, device: str, need: Need) -> None:
+def write(store: Store, key: str, device: str, need: Footprint) -> None:
     """Keep it."""
     write_json(store.needs(key), {**(read_json(store.needs(key)) or {}), device: asdict(need)})

@@ -1,3 +1,5 @@
+"""How factors, levels and treatments are named and coloured for a reader."""
+
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 

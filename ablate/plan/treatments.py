@@ -16,7 +16,7 @@ Levels = dict[str, Any]
 """Factor path -> level."""
 
 
-Key = str
+LevelsText = str
 """Levels as a text that does not depend on their order, to find equal ones."""
 
 
@@ -59,7 +59,7 @@ class Row:
 class Listing:
     """The rows of all designs, by what they change; `left_out`: how many each constraint alone leaves out."""
 
-    rows: dict[Key, list[Row]]
+    rows: dict[LevelsText, list[Row]]
     left_out: tuple[int, ...]
 
     def label(self, changed: Levels) -> str:
@@ -123,7 +123,7 @@ def list_rows(study: Study) -> Listing:
     return Listing(found, tuple(left_out))
 
 
-def _key(changed: Levels) -> Key:
+def _key(changed: Levels) -> LevelsText:
     return "\n".join(sorted([f"{path}={level!r}" for path, level in changed.items()]))
 
 

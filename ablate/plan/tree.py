@@ -1,3 +1,5 @@
+"""The tree of stages: equal stages of different trials run once."""
+
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import pairwise

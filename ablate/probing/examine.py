@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ablate.analysis.statistics.chance import over_pictures
-from ablate.engine.probes import Examination, run_probes
+from ablate.analysis.statistics.chance import bootstrap_interval
+from ablate.engine.probes import ProbeResults, run_probes
 from ablate.probing import conditions
 from ablate.probing.pictures import pictures, side_for
 from ablate.released.load import Released, load_vae
@@ -55,7 +55,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeReport:
     """What was found; `failed` are the conditions that hold, `about` what was examined and how.
 
     `intervals`: of those metrics that are means over pictures, 95 % over other pictures, where there are enough.
@@ -73,7 +73,7 @@ def declared(probes: Sequence[str]) -> dict[str, Metric]:
     return {metric.name: metric for probe in probes for metric in registry.level("probe", probe).metrics}
 
 
-def examine(request: Request, report: Callable[[str], None]) -> Answer:
+def examine(request: Request, report: Callable[[str], None]) -> ProbeReport:
     """Load, probe, judge, draw. `report` hears what a user should know besides.
 
     Raises ValueError for what cannot be examined or was not understood, ImportError where diffusers is missing.
@@ -108,13 +108,13 @@ def examine(request: Request, report: Callable[[str], None]) -> Answer:
             f"{request.checkpoint} at {side} px in {request.dtype}: {str(error).splitlines()[0]}"
         ) from error
     about |= {"size": side, "images": len(crops)}
-    return Answer(found.metrics, _intervals(found, len(crops)), failed, about, sheet)
+    return ProbeReport(found.metrics, _intervals(found, len(crops)), failed, about, sheet)
 
 
-def _intervals(found: Examination, pictures: int) -> dict[str, tuple[float, float]]:
+def _intervals(found: ProbeResults, pictures: int) -> dict[str, tuple[float, float]]:
     no_sample = declared(["flatfield"])  # its values are of fixed colours, of which there may be as many
     intervals = {
-        name: over_pictures(values)
+        name: bootstrap_interval(values)
         for name, values in found.per_image.items()
         if name not in no_sample
         and len(values) == pictures

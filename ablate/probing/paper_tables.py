@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ablate.analysis import papers
-from ablate.analysis.statistics.chance import over_pictures
+from ablate.analysis.statistics.chance import bootstrap_interval
 from ablate.analysis.tables import vivat_table1
 from ablate.analysis.tables.published import PaperTable, as_published
 from ablate.analysis.tables.vivat_table1 import ImageSet, Measured, Results, image_set
@@ -60,7 +60,7 @@ def _measure(
         for where, folder in folders.items():
             report(f"{name} on {where.name} ({folder})")
             found = evaluate(vae, folder, where.size, place, max(1, BATCH_PIXELS // where.size**2))
-            intervals = {metric: over_pictures(values) for metric, values in found.per_image.items()}
+            intervals = {metric: bootstrap_interval(values) for metric, values in found.per_image.items()}
             results[name][where] = Measured(found.psnr, found.ssim, found.n, len(found.skipped), intervals)
         del vae
         gc.collect()  # a model of several GB must be gone before the next one comes

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Iterator
 from itertools import pairwise
 
-from ablate.errors import Path
+from ablate.errors import KeyPath
 from ablate.recipe.paths import Raw
 from ablate.recipe.recipe import Complaint, Recipe, read_parts, regularizes, weight
 
@@ -32,7 +32,7 @@ def contradictions(recipe: Recipe) -> Iterator[Complaint]:
     yield from ((where, message, False) for where, message in _in_a_row(recipe))
 
 
-def _in_one(recipe: Recipe) -> Iterator[tuple[Path, str]]:
+def _in_one(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     """Within the base or a stage; the places begin with a slot."""
     parts = recipe.parts
     if "adversarial" in recipe.losses:
@@ -62,11 +62,11 @@ def _in_one(recipe: Recipe) -> Iterator[tuple[Path, str]]:
         yield ("loss",), "every loss term has a 'start': there is nothing to train on before"
 
 
-def _adversary(recipe: Recipe) -> Iterator[tuple[Path, str]]:
+def _adversary(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     term = recipe.losses["adversarial"]
     if not weight(term):
         return
-    here: Path = ("loss", "adversarial")
+    here: KeyPath = ("loss", "adversarial")
     opponent, data = recipe.parts["discriminator"], recipe.parts["data"].settings
     opens, enters = opponent.start, term.start
     if opponent.level == "none":
@@ -84,7 +84,7 @@ def _adversary(recipe: Recipe) -> Iterator[tuple[Path, str]]:
         yield ("data", "frames"), f"the discriminator needs clips of {shortest} frames or more, found {frames}"
 
 
-def _clips(recipe: Recipe) -> Iterator[tuple[Path, str]]:
+def _clips(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     part, frames = recipe.parts["model"], recipe.parts["data"].tells("frames", 1)
     if not part.temporal:
         yield ("data", "frames"), f"model '{part.level}' takes pictures, found clips of {frames} frames"
@@ -107,7 +107,7 @@ def _clips(recipe: Recipe) -> Iterator[tuple[Path, str]]:
                 yield ("model", name), f"{name} must be multiples of {multiple} with branch '{branch}', found {number}"
 
 
-def _in_a_row(recipe: Recipe) -> Iterator[tuple[Path, str]]:
+def _in_a_row(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     """Of stages that follow each other."""
     if not recipe.stages:
         yield ("stages", next(iter(recipe.settings)), "steps"), "every stage has 0 steps: there is nothing to train"
@@ -126,7 +126,7 @@ def _in_a_row(recipe: Recipe) -> Iterator[tuple[Path, str]]:
         if slots := different(earlier, later, NETWORK):
             init = later.parts["init"]
             here = f"stage '{after.name}' has another {' and '.join(slots)} than '{before.name}' before it"
-            where: Path = (
+            where: KeyPath = (
                 ("stages", after.name, "init") if "init" in recipe.own.get(after.name, {}) else ("base", "init")
             )
             if not getattr(init.settings, "inherits", False):

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ablate.errors import Path, nearest
+from ablate.errors import KeyPath, nearest
 from ablate.identity import Canonical, canonical
 from ablate.recipe.paths import DEFAULTS, PLAIN_SLOTS, RECIPE_SLOTS, Raw, overlay, spread
 from ablate.recipe.stages import Stage, Train, legs
@@ -213,7 +213,7 @@ def regularizes(part: Part) -> bool:
     return part.level != "none" and getattr(part.settings, "strength", 1.0) != 0
 
 
-Complaint = tuple[Path, str, bool]
+Complaint = tuple[KeyPath, str, bool]
 """Where (within `base` or `stages`), what is wrong, and whether the key rather than the value is at fault."""
 
 
@@ -241,7 +241,7 @@ def read_parts(raw: Raw) -> tuple[Recipe, list[Complaint]]:
     return Recipe({slot: part for slot, part in parts.items() if part}, losses, stages, own), complaints
 
 
-def _read_own(base: Raw, levels: Raw, here: Path, complaints: list[Complaint]) -> dict[str, Part]:
+def _read_own(base: Raw, levels: Raw, here: KeyPath, complaints: list[Complaint]) -> dict[str, Part]:
     """The parts that a stage has for itself. The base is known to be right."""
     laid = overlay(base, levels)
     found: dict[str, Part] = {}
@@ -255,7 +255,7 @@ def _read_own(base: Raw, levels: Raw, here: Path, complaints: list[Complaint]) -
     return found
 
 
-def _read_losses(value: Any, here: Path, complaints: list[Complaint]) -> dict[str, Part]:
+def _read_losses(value: Any, here: KeyPath, complaints: list[Complaint]) -> dict[str, Part]:
     if not isinstance(value, dict):
         complaints.append((here, f"expected a mapping of loss terms to weights, found {value!r}", False))
         return {}
@@ -271,7 +271,7 @@ def _read_losses(value: Any, here: Path, complaints: list[Complaint]) -> dict[st
     return losses
 
 
-def read_part(slot: str, value: Any, here: Path, complaints: list[Complaint]) -> Part | None:
+def read_part(slot: str, value: Any, here: KeyPath, complaints: list[Complaint]) -> Part | None:
     """Check one filled slot; adds to `complaints` and gives None when it is wrong."""
     if not isinstance(value, dict) or not isinstance(value.get("level"), str):
         expected = "a level's name or a mapping with 'level'"
@@ -289,7 +289,7 @@ def read_part(slot: str, value: Any, here: Path, complaints: list[Complaint]) ->
     return Part(name, settings) if settings else None
 
 
-def _settings(config: type[Settings], given: Any, here: Path, complaints: list[Complaint], owner: str) -> Any:
+def _settings(config: type[Settings], given: Any, here: KeyPath, complaints: list[Complaint], owner: str) -> Any:
     if not isinstance(given, dict):
         complaints.append((here, f"{owner}: expected a mapping of settings, found {given!r}", False))
         return None
@@ -300,8 +300,8 @@ def _settings(config: type[Settings], given: Any, here: Path, complaints: list[C
         return None
 
 
-def _complaint(config: type[Settings], given: Raw, here: Path, owner: str, error: dict[str, Any]) -> Complaint:
-    loc: Path = error["loc"]
+def _complaint(config: type[Settings], given: Raw, here: KeyPath, owner: str, error: dict[str, Any]) -> Complaint:
+    loc: KeyPath = error["loc"]
     name = str(loc[0]) if loc else ""
     if error["type"] == "extra_forbidden":
         return (*here, name), f"unknown setting '{name}' of {owner}{nearest(name, config.model_fields)}", True

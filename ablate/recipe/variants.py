@@ -9,7 +9,7 @@ from ablate.recipe.paths import PLAIN_SLOTS, RECIPE_SLOTS, Raw, assign
 from ablate.recipe.recipe import Complaint, Part, Recipe, read_parts
 from ablate.recipe.stages import Train
 
-Key = tuple[tuple[str, str], ...]
+LevelsKey = tuple[tuple[str, str], ...]
 """Dotted path and level, of those that change in one unit."""
 
 
@@ -29,7 +29,7 @@ class Variants:
         self.raw = raw
         self.base, _ = read_parts(raw)
         self._units: dict[str, str] = {}
-        self._read: dict[Key, Checked] = {}
+        self._read: dict[LevelsKey, Checked] = {}
 
     def recipe(self, levels: Mapping[str, Any]) -> tuple[Recipe | None, list[Complaint]]:
         """The recipe with these levels, or None and all complaints. Raises ValueError for a path that leads nowhere."""
@@ -84,7 +84,7 @@ class Variants:
         self._units[path] = ".".join(words[: 2 if words[0] in {"loss", "stages"} else 1])
         return self._units[path]
 
-    def _part(self, unit: str, key: Key, levels: Mapping[str, Any]) -> Checked:
+    def _part(self, unit: str, key: LevelsKey, levels: Mapping[str, Any]) -> Checked:
         """A unit with those changes that `key` names, checked."""
         raw = copy.deepcopy(self.raw)
         for path, _ in key:

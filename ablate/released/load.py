@@ -17,8 +17,8 @@ from torch import Tensor
 from ablate.engine import checkpoint
 from ablate.engine.build import build_model
 from ablate.errors import nearest
-from ablate.released import ldm as ldm_file
-from ablate.released import ltx as ltx_file
+from ablate.released import ltx
+from ablate.released.ldm import PICKLES, holds_vae, load
 from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
 from ablate.slots.video import group_of
 from ablate.store.folders import StageFolder
@@ -43,7 +43,7 @@ def load_vae(path: Path, device: torch.device, frames: int = 1) -> Autoencoder:
     """A frozen VAE in fp32 on `device`, in eval mode.
 
     `path`: a checkpoint file of ours or the folder of a stage (averaged weights, where there are any); a folder of a
-    diffusers autoencoder, or of a pipeline that has one in `vae`; or a single file of LTX-2 (`ltx_file.py`) or LDM
+    diffusers autoencoder, or of a pipeline that has one in `vae`; or a single file of LTX-2 (`ltx.py`) or LDM
     (`ldm_file.py`). A picture goes through a video autoencoder as a clip of `frames` equal frames. Raises ValueError
     for anything else and for a model that does not turn RGB pictures or such clips into their like, and ImportError
     where diffusers is needed and missing.
@@ -72,18 +72,18 @@ def load_vae(path: Path, device: torch.device, frames: int = 1) -> Autoencoder:
 
 
 def _from_file(file: Path, frames: int) -> Autoencoder:
-    if file.suffix in ldm_file.PICKLES:
-        return Released(file, "AutoencoderKL", ldm_file.load(file), frames)
+    if file.suffix in PICKLES:
+        return Released(file, "AutoencoderKL", load(file), frames)
     if file.suffix != ".safetensors":
         raise ValueError(f"{file}: only .safetensors files are loaded, and .ckpt and .pt of LDM; others may hold code")
     try:
         header = checkpoint.header(file)
     except ValueError as error:
-        config = ltx_file.embedded_config(file)
+        config = ltx.embedded_config(file)
         if config is not None:
-            return Released(file, "AutoencoderKLLTX2Video", ltx_file.load(file, config), frames)
-        if ldm_file.holds_vae(file):
-            return Released(file, "AutoencoderKL", ldm_file.load(file), frames)
+            return Released(file, "AutoencoderKLLTX2Video", ltx.load(file, config), frames)
+        if holds_vae(file):
+            return Released(file, "AutoencoderKL", load(file), frames)
         raise ValueError(f"{error}; a diffusers autoencoder is given by its folder") from None
     assert header is not None  # the file is there
     vae = build_model(header["settings"])

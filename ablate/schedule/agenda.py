@@ -7,7 +7,8 @@ from typing import Literal, Protocol
 from ablate.adaptive.pruning import Pruner
 from ablate.plan.tree import Node, trained, tree
 from ablate.plan.trials import Trial, answers, pending
-from ablate.store.folders import Store, read_json
+from ablate.store.files import read_json
+from ablate.store.folders import Store
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+"""Stages one after the other in this process."""
+
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -21,13 +23,13 @@ def run_inline(
     import torch
 
     from ablate.engine.memory import OutOfMemory
-    from ablate.engine.run import Progress, run_trial
+    from ablate.engine.run import StepReport, run_trial
 
     device = torch.device("cuda" if resources.gpus else "cpu")
     agenda = Agenda(trials, store, notify, source, pruner=pruner)
     while node := agenda.take():
 
-        def report(p: Progress, node: Node = node) -> None:
+        def report(p: StepReport, node: Node = node) -> None:
             if agenda.progress(node, p.step, p.steps, p.losses):
                 raise _Stop
 

@@ -23,7 +23,8 @@ from ablate.plan.tree import Node
 from ablate.plan.trials import Trial
 from ablate.schedule.agenda import Agenda, Event, Source
 from ablate.schedule.resources import Resources
-from ablate.store.folders import Store, place
+from ablate.store.files import parse_store
+from ablate.store.folders import Store
 
 LOST_WORKER_RETRIES = 2
 
@@ -101,7 +102,7 @@ def _work(config: dict[str, Any], root: str, threads: int, gpu: bool) -> None:
     device = torch.device("cuda" if gpu else "cpu")
     result = run_trial(
         json.loads(config["order"]),
-        Store(place(root)),
+        Store(parse_store(root)),
         device,
         threads,
         lambda p: tune.report({"step": p.step, "steps": p.steps, "losses": p.losses}),

@@ -1,3 +1,5 @@
+"""What a trial gets of a machine, and what the machine has."""
+
 import os
 import subprocess
 from dataclasses import dataclass

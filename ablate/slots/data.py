@@ -1,3 +1,5 @@
+"""What data levels are given and must give back."""
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""What probes are given and must give back."""
+
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -103,7 +105,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Findings:
+class ProbeResult:
     """What a probe found: a number per metric, per-image values where there are any, `h w 3` uint8 pictures."""
 
     metrics: dict[str, float]
@@ -111,4 +113,4 @@ class Findings:
     pictures: dict[str, np.ndarray[Any, np.dtype[np.uint8]]] = field(default_factory=dict)
 
 
-Probe = Callable[[Subject], Findings]
+Probe = Callable[[Subject], ProbeResult]

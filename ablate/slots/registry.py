@@ -3,13 +3,14 @@
 A level's file holds these public things:
 
 - `Config`, its settings, a `Settings` subclass;
-- `build(config, ...)`, which makes the level (arguments per slot: `ablate/slots.py`);
+- `build(config, ...)`, which makes the level (its arguments, by slot: `ablate/slots/training.py`);
 - `METRICS`, probes only: what the probe reports; `CHEAP = True` if it is quick enough to run during training,
   `COSTLY = True` if it is so slow that it examines the averaged weights alone, not the raw ones as well.
 
 All but `build` is needed to check a study, long before anything is built. It is read from the source without running
 the rest of the file, so that planning never loads torch. Hence the one rule for a level's author: `Config`, `METRICS`,
-`CHEAP` and `COSTLY` may use only names imported from the modules in `LIGHT`.
+`CHEAP` and `COSTLY` may use only names imported from the modules in `LIGHT_MODULES`, and of `ablate.slots` those in
+`ablate.slots.LIGHT`.
 """
 
 import ast
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate import slots
 from ablate.slots.settings import Metric, Settings
 
 SLOTS = {
@@ -47,7 +49,8 @@ VIDEO_SLOTS = ("temporal_conv", "branch", "context")
 """What only models have whose Config says `temporal`; for others these slots are absent."""
 
 
-LIGHT = {"math", "typing", "pathlib", "pydantic", "ablate.slots.settings", "ablate.slots.data", "ablate.data.prepare"}
+LIGHT_MODULES = {"math", "typing", "pathlib", "pydantic", "ablate.data.prepare"}
+"""Modules, beside `ablate.slots`, whose names `Config` and `METRICS` may use."""
 
 
 ROOT = Path(__file__).parents[1] / "components"
@@ -92,7 +95,7 @@ def level(slot: str, name: str) -> Level:
     if name not in levels(slot):
         raise KeyError(f"{slot}: {name}")
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    light = [node for node in tree.body if _is_light(node)]
+    light = [node for node in map(_light_part, tree.body) if node]
     module = types.ModuleType(f"ablate.components.{slot}.{name}:settings")
     sys.modules[module.__name__] = module  # pydantic looks a class's module up to resolve its annotations
     exec(compile(ast.Module(light, type_ignores=[]), str(path), "exec"), module.__dict__)
@@ -115,15 +118,21 @@ def changed(components: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _is_light(node: ast.stmt) -> bool:
+def _light_part(node: ast.stmt) -> ast.stmt | None:
+    """What is run of a statement to read a level's settings, if anything."""
+    if isinstance(node, ast.ImportFrom) and node.module == "ablate.slots":
+        names = [alias for alias in node.names if alias.name in slots.LIGHT]
+        return ast.copy_location(ast.ImportFrom(node.module, names, node.level), node) if names else None
     if isinstance(node, ast.ImportFrom):
-        return node.module in LIGHT
+        return node if node.module in LIGHT_MODULES else None
     if isinstance(node, ast.Import):
-        return all(alias.name in LIGHT for alias in node.names)
+        return node if all(alias.name in LIGHT_MODULES for alias in node.names) else None
     if isinstance(node, ast.ClassDef):
-        return node.name == "Config"
-    names = [t.id for t in node.targets if isinstance(t, ast.Name)] if isinstance(node, ast.Assign) else []
-    return bool({"METRICS", "CHEAP", "COSTLY"}.intersection(names))
+        return node if node.name == "Config" else None
+    targets = (
+        [target.id for target in node.targets if isinstance(target, ast.Name)] if isinstance(node, ast.Assign) else []
+    )
+    return node if {"METRICS", "CHEAP", "COSTLY"}.intersection(targets) else None
 
 
 def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> Any:

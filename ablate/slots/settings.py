@@ -1,3 +1,5 @@
+"""Base classes of the settings of a level, and of what a probe declares to measure."""
+
 import json
 from dataclasses import dataclass
 from typing import Any, Literal, Self

@@ -7,7 +7,7 @@ of g frames to a latent frame; their latents are `b z 1+k h/f w/f`. Each level's
 | slot | build(config, ...) | gives |
 |---|---|---|
 | data | `(split)` with split "train" or "heldout" | iterator of `ablate.data.Picture` |
-| model | `(encoder, decoder)`, the `Parts` or `VideoParts` of its halves | `Autoencoder` |
+| model | `(encoder, decoder)`, the `Layers` or `VideoParts` of its halves | `Autoencoder` |
 | padding | `()` | `Padding` |
 | norm | `(channels, latent_channels or None)` | module, `forward(h, z)`; None in the encoder, which has no latent |
 | temporal_conv, branch, context | | see `ablate/video_slots.py` |
@@ -39,7 +39,7 @@ Padding = Callable[[Tensor, tuple[int, int, int, int]], Tensor]
 
 
 @dataclass(frozen=True)
-class Parts:
+class Layers:
     """What half of a model is built from: the chosen levels of the slots inside it, each ready to call.
 
     `activation` is no slot: a model with another sets it for its own layers.

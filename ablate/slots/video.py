@@ -109,7 +109,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class VideoParts:
+class VideoLayers:
     """What half of a video model is built from. `norm`: channels and halves to a module `forward(h)`."""
 
     padding: Padding

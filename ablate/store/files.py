@@ -17,7 +17,7 @@ class StoreError(ValueError):
     """The store cannot be used as it was asked for."""
 
 
-def place(where: str | Path) -> Path:
+def parse_store(where: str | Path) -> Path:
     """A folder, or a place in object storage that is used like one: `s3://bucket/runs`.
 
     Credentials and endpoint are those of the environment. Raises StoreError where a package lacks.

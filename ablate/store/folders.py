@@ -1,6 +1,6 @@
 """The store: one folder per signature, every path a property of one object, every file whole or absent.
 
-Its root is a folder, local or shared, or a place in object storage such as `s3://bucket/runs` (see `files.place`).
+Its root is a folder, local or shared, or a place in object storage such as `s3://bucket/runs` (see `parse_store`).
 
 <root>/
   mlflow.db, mlartifacts/        the mirror; can be rebuilt with `ablate sync`
@@ -19,14 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ablate.store.files import StoreError, is_remote, local, place, read_json, whole, write_json
+from ablate.store.files import StoreError, is_remote, local, read_json, whole, write_json
 from ablate.store.record import Record, read_header
-
-__all__ = [
-    "Record", "StageFolder", "Store", "StoreError", "StudyFolder", "is_remote", "local", "place", "read_header",
-    "read_json", "whole", "write_json",
-]  # fmt: skip
-
 
 Status = Literal["done", "diverged", "failed", "running", "pending"]
 

@@ -1,3 +1,5 @@
+"""The record of a finished trial, and the headers of checkpoints."""
+
 import json
 from dataclasses import dataclass, field
 from pathlib import Path

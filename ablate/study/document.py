@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ablate.errors import Path, Problem, StudyError
+from ablate.errors import KeyPath, Problem, StudyError
 
 
 @dataclass
@@ -21,10 +21,10 @@ class Document:
     file: str
     text: str
     data: Any = None
-    keys: dict[Path, yaml.Mark] = field(default_factory=dict)
-    values: dict[Path, yaml.Mark] = field(default_factory=dict)
+    keys: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
+    values: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
 
-    def problem(self, path: Path, message: str, *, at_key: bool = False) -> Problem:
+    def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
         """A problem at `path`, or at its nearest ancestor that the file has."""
         known = path
         while known and known not in self.values:
@@ -84,7 +84,7 @@ def parse_value(text: str) -> Any:
     return parse(text, "value").data if text.strip() else ""
 
 
-def _plain(node: yaml.Node, path: Path, document: Document, problems: list[Problem], above: tuple[int, ...]) -> Any:
+def _plain(node: yaml.Node, path: KeyPath, document: Document, problems: list[Problem], above: tuple[int, ...]) -> Any:
     """Build plain data from a node and note the marks on the way. `above` holds the nodes that we are inside of."""
     document.values[path] = node.start_mark
     if id(node) in above:
@@ -101,7 +101,7 @@ def _plain(node: yaml.Node, path: Path, document: Document, problems: list[Probl
 
 
 def _mapping(
-    node: yaml.MappingNode, path: Path, document: Document, problems: list[Problem], above: tuple[int, ...]
+    node: yaml.MappingNode, path: KeyPath, document: Document, problems: list[Problem], above: tuple[int, ...]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:

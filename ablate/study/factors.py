@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablate.errors import Path, Problem
+from ablate.errors import KeyPath, Problem
 from ablate.recipe.recipe import Recipe
 from ablate.recipe.variants import Variants, host
 from ablate.study.document import Document
@@ -51,7 +51,7 @@ def read_factors(
 def _factor(
     document: Document, file: StudyFile, variants: Variants, path: str, problems: list[Problem]
 ) -> Factor | None:
-    here: Path = ("factors", path)
+    here: KeyPath = ("factors", path)
     before, baseline = len(problems), variants.base
     with_ = _bringing(file, variants, path)
     given = file.factors[path]
@@ -87,7 +87,7 @@ def _bringing(file: StudyFile, variants: Variants, path: str) -> dict[str, Any]:
 
 
 def try_levels(
-    document: Document, variants: Variants, levels: Mapping[str, Any], here: Path, problems: list[Problem]
+    document: Document, variants: Variants, levels: Mapping[str, Any], here: KeyPath, problems: list[Problem]
 ) -> Recipe | None:
     """The recipe with these levels; what is wrong is a problem at `here`, or at the factor's key."""
     factor = here if here[0] == "treatments" else here[:-1]
@@ -102,7 +102,7 @@ def try_levels(
 
 
 def _check_levels(
-    document: Document, file: StudyFile, here: Path, keys: list[str], baseline: str | None
+    document: Document, file: StudyFile, here: KeyPath, keys: list[str], baseline: str | None
 ) -> list[Problem]:
     """`baseline`: the key of the baseline's level, None where it has no such setting."""
     message = ""

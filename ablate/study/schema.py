@@ -81,7 +81,7 @@ class Range(Settings):
     log: bool = Field(False, description="Whether 1e-4 is as far from 1e-3 as 1e-3 is from 1e-2.")
 
 
-Levels = Annotated[
+LevelList = Annotated[
     Annotated[list[Any], Tag("levels")] | Annotated[Range, Tag("range")],
     Discriminator(lambda value: "range" if isinstance(value, dict) else "levels"),
 ]
@@ -133,11 +133,13 @@ class StudyFile(Settings):
     question: str = Field(description="What the study finds out, in one sentence.")
     paper: str | None = Field(None, description="The source whose claims the results are held against.")
     base: dict[str, Any] = Field(description="The baseline: slot -> level, or a mapping with 'level' and settings.")
-    factors: dict[str, Levels] = Field({}, description="Dotted path -> levels that the study tries, or their range.")
+    factors: dict[str, LevelList] = Field({}, description="Dotted path -> levels that the study tries, or their range.")
     design: Designs = Field(("one_at_a_time",), description="Which treatments are run: a design, or a list of them.")
     fraction: FractionSize | None = Field(None, description="For design 'fraction': {resolution: 4} or {runs: 8}.")
     search: SearchSettings | None = Field(None, description="For design 'search': {sampler: tpe, trials: 24}.")
-    nuisance: dict[str, Levels] = Field({}, description="Like 'factors', but tuned for each treatment, not compared.")
+    nuisance: dict[str, LevelList] = Field(
+        {}, description="Like 'factors', but tuned for each treatment, not compared."
+    )
     tuning: TuningSettings | None = Field(None, description="How 'nuisance' is tuned: {trials: 6}.")
     pruning: PruningSettings | None = Field(None, description="Whether hopeless treatments are stopped early.")
     where: Constraints = Field((), description="What treatments must fulfil, e.g. not (norm == 'scn' and loss.kl > 1).")
@@ -180,7 +182,7 @@ def read_file(document: Document) -> StudyFile:
             loc = item["loc"]
             if loc[0] == "seeds":
                 loc = (loc[0], *loc[2:])
-            if loc[0] in {"factors", "nuisance"}:  # the name of a branch of `Levels` follows the factor's path
+            if loc[0] in {"factors", "nuisance"}:  # the name of a branch of `LevelList` follows the factor's path
                 loc = (*loc[:2], *loc[3:])
             name = ".".join(str(word) for word in loc if isinstance(word, str))
             if item["type"] == "extra_forbidden":

@@ -7,17 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ablate import errors as strict_yaml_ablate_errors
-from ablate.errors import Problem, StudyError, nearest
+from ablate.errors import KeyPath, Problem, StudyError, nearest
 from ablate.recipe.consistency import resolve
 from ablate.recipe.paths import RECIPE_SLOTS, Raw, assign
 from ablate.recipe.recipe import Complaint, Part, Recipe, read_part
 from ablate.recipe.variants import Variants
 from ablate.slots import registry
 from ablate.slots.settings import Metric
-from ablate.study import document as strict_yaml
 from ablate.study.constraints import Constraint, ConstraintError, read_constraint
-from ablate.study.document import Document
+from ablate.study.document import Document, parse, parse_value
 from ablate.study.factors import Factor, read_factors
 from ablate.study.fraction import Fraction, read_fraction
 from ablate.study.optimal import Optimal
@@ -111,7 +109,7 @@ def load_study(path: Path, scale: str | None = None, overrides: Iterable[str] = 
     except (OSError, UnicodeDecodeError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise StudyError([Problem(str(path), 0, 0, f"cannot read the study: {reason}")]) from None
-    return read_study(strict_yaml.parse(text, str(path)), scale, tuple(overrides), gpu=gpu)
+    return read_study(parse(text, str(path)), scale, tuple(overrides), gpu=gpu)
 
 
 def read_study(document: Document, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
@@ -208,7 +206,7 @@ def _override(document: Document, raw: Raw, text: str) -> list[Problem]:
     if not equals:
         return [Problem("--set", 0, 0, f"expected PATH=VALUE, found '{text}'")]
     try:
-        _assign(raw, path.strip(), strict_yaml.parse_value(value))
+        _assign(raw, path.strip(), parse_value(value))
     except StudyError as error:
         return [Problem(f"--set {text}", 0, 0, problem.message) for problem in error.problems]
     except ValueError as error:
@@ -219,7 +217,7 @@ def _override(document: Document, raw: Raw, text: str) -> list[Problem]:
 def _place(
     document: Document,
     complaint: Complaint,
-    scale: strict_yaml_ablate_errors.Path = (),
+    scale: KeyPath = (),
     overrides: tuple[str, ...] = (),
 ) -> Problem:
     """The origin of a complaint about a resolved recipe: the last override that touched it, the scale, or the base."""

@@ -6,7 +6,7 @@ at one value of it favours the treatment that this value suits. How it is tuned:
 
 from dataclasses import dataclass
 
-from ablate.errors import Path, Problem
+from ablate.errors import KeyPath, Problem
 from ablate.recipe.variants import Variants
 from ablate.slots.settings import Metric
 from ablate.study.document import Document
@@ -62,7 +62,7 @@ def _factor(
     document: Document, file: StudyFile, variants: Variants, path: str, problems: list[Problem]
 ) -> Factor | None:
     """A nuisance setting with its levels or range, the file's own level first."""
-    here: Path = ("nuisance", path)
+    here: KeyPath = ("nuisance", path)
     before, given = len(problems), file.nuisance[path]
     levels = {"low": given.low, "high": given.high} if isinstance(given, Range) else dict(enumerate(given))
     recipes = [try_levels(document, variants, {path: level}, (*here, i), problems) for i, level in levels.items()]

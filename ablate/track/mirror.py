@@ -18,10 +18,11 @@ from typing import Concatenate, ParamSpec, Self
 from ablate.identity import signature
 from ablate.plan.labels import colors, show
 from ablate.plan.trials import Trial, answers, logged
-from ablate.store.folders import StageFolder, Store, read_json
+from ablate.store.files import read_json
+from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
 from ablate.study.study import Study
-from ablate.track import views as mlflow_views
+from ablate.track import views
 from ablate.track.runs import Experiment, Run, grid_files
 from ablate.track.writer import Writer
 
@@ -29,7 +30,7 @@ BATCH = 900
 """Points a call; MLflow takes 1000 metrics, params and tags together."""
 
 
-Key = tuple[str | None, ...]
+RunKey = tuple[str | None, ...]
 """Signature, treatment and seed. Treatments that compute the same share a signature; each has its own run."""
 
 
@@ -100,7 +101,7 @@ class Mirror:
         self.report = report
         self.failure: Exception | None = None
         self.writer: Writer | None = None
-        self.runs: dict[Key, Run] = {}
+        self.runs: dict[RunKey, Run] = {}
         self.treatments = {trial.treatment.label: trial.treatment for trial in trials}
         self.colors = colors(self.treatments.values())
         self.by_name = {(trial.treatment.label, trial.seed): trial for trial in trials if trial.role == "trial"}
@@ -150,8 +151,8 @@ class Mirror:
             if trial.pruned or self.store.stage(trial.signature).status() not in {"running", "pending"}:
                 self._finish(trial)
         self.experiment.send(self.study_run, files)
-        if mlflow_views.REPORT in files:
-            self.experiment.tag({"ablate.report": mlflow_views.REPORT})
+        if views.REPORT in files:
+            self.experiment.tag({"ablate.report": views.REPORT})
         self.experiment.tag({"ablate.compared": " ".join(self._compared())})
         self.experiment.write(self.study_run, tags={"mlflow.note.content": note})
         self.experiment.end(self.study_run, "FINISHED")
@@ -167,11 +168,11 @@ class Mirror:
             if trial.role == "trial":
                 first.setdefault(trial.treatment.label, trial)
         ids = [run.id for trial in first.values() if (run := self.runs.get(_key(self._tags(trial))))]
-        return ids[: mlflow_views.COMPARED]
+        return ids[: views.COMPARED]
 
     def links(self, base_url: str) -> dict[str, str]:
         """Name -> link into MLflow's pages, each on a view worth opening. Empty if MLflow has failed."""
-        return {} if self.failure else mlflow_views.links(base_url, self.experiment.id, self.experiment.tags)
+        return {} if self.failure else views.links(base_url, self.experiment.id, self.experiment.tags)
 
     @_contained
     def _open(self) -> None:
@@ -283,7 +284,7 @@ class Mirror:
         if folder.per_image.exists():
             files["per_image.json"] = folder.per_image.read_text(encoding="utf-8")
         for picture in self._pictures(trial):
-            files |= grid_files(picture, mlflow_views.PICTURES, trial.signature)
+            files |= grid_files(picture, views.PICTURES, trial.signature)
             texts["mlflow.loggedImages"] = "True"
         self.experiment.send(run, files)
         data = trial.treatment.recipe.parts["data"]
@@ -324,10 +325,8 @@ class Mirror:
         return note
 
     def _write_views(self) -> None:
-        if mlflow_views.knows_views():
-            self.experiment.tag(
-                mlflow_views.view_tags(self.study, self.treatments, self.pictures, self.experiment.created)
-            )
+        if views.knows_views():
+            self.experiment.tag(views.view_tags(self.study, self.treatments, self.pictures, self.experiment.created))
 
     def _pictures(self, trial: Trial) -> list[Path]:
         return sorted(self.store.stage(trial.signature).pictures.glob("*.png"))
@@ -375,7 +374,7 @@ def sync(
     return mirror
 
 
-def _key(tags: dict[str, str]) -> Key:
+def _key(tags: dict[str, str]) -> RunKey:
     return tuple(tags.get(f"ablate.{name}") for name in ("signature", "treatment", "seed"))
 
 

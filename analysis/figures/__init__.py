@@ -5,38 +5,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.analysis.figures import comparisons, lines
-from ablate.analysis.figures.style import COLUMN, Panel, compose, looks
-from ablate.analysis.results import Results
+from ablate.analysis.figures.style import COLUMN, Panel, compose, figure_style
+from ablate.analysis.results import StudyResults
 from ablate.errors import nearest
-from ablate.store.folders import whole
+from ablate.store.files import whole
 
 FORMATS = ("pdf", "svg")
 
 
 @dataclass(frozen=True)
-class Kind:
+class FigureKind:
     """A kind of figure. `metrics`: how many of the study's metrics may be asked for."""
 
-    panels: Callable[[Results, tuple[str, ...]], list[Panel]]
+    panels: Callable[[StudyResults, tuple[str, ...]], list[Panel]]
     metrics: int
     about: str
 
 
 KINDS = {
-    "effects": Kind(comparisons.effects, 1, "changes of a metric from the reference, with intervals"),
-    "interaction": Kind(comparisons.interaction, 1, "means of a metric by two factors that the design crosses"),
-    "pareto": Kind(comparisons.pareto, 2, "two metrics against each other, with the front"),
-    "spectra": Kind(lines.spectra, 0, "spectra of latents beside the pictures’ (probe spectrum)"),
-    "spectra_drawn": Kind(lines.spectra_drawn, 0, "the same of latents drawn from their posteriors (probe spectrum)"),
-    "erasure": Kind(lines.erasure, 0, "PSNR after erasing high frequencies (probe erasure)"),
-    "diffusion": Kind(lines.diffusion, 0, "distance of generated pictures as a generator learns (probe diffusability)"),
-    "balance": Kind(lines.balance, 0, "PSNR by position in a group of frames (probe balance)"),
-    "convergence": Kind(lines.convergence, 1, "a metric of a quick probe during training (`probe_every`)"),
-    "curves": Kind(lines.training, 1, "what training logs, by default train/loss"),
+    "effects": FigureKind(comparisons.effects, 1, "changes of a metric from the reference, with intervals"),
+    "interaction": FigureKind(comparisons.interaction, 1, "means of a metric by two factors that the design crosses"),
+    "pareto": FigureKind(comparisons.pareto, 2, "two metrics against each other, with the front"),
+    "spectra": FigureKind(lines.spectra, 0, "spectra of latents beside the pictures’ (probe spectrum)"),
+    "spectra_drawn": FigureKind(
+        lines.spectra_drawn, 0, "the same of latents drawn from their posteriors (probe spectrum)"
+    ),
+    "erasure": FigureKind(lines.erasure, 0, "PSNR after erasing high frequencies (probe erasure)"),
+    "diffusion": FigureKind(
+        lines.diffusion, 0, "distance of generated pictures as a generator learns (probe diffusability)"
+    ),
+    "balance": FigureKind(lines.balance, 0, "PSNR by position in a group of frames (probe balance)"),
+    "convergence": FigureKind(lines.convergence, 1, "a metric of a quick probe during training (`probe_every`)"),
+    "curves": FigureKind(lines.training, 1, "what training logs, by default train/loss"),
 }
 
 
-def panels(results: Results, kind: str, metrics: Sequence[str] = ()) -> list[Panel]:
+def panels(results: StudyResults, kind: str, metrics: Sequence[str] = ()) -> list[Panel]:
     """The panels of a figure. Raises ValueError for an unknown kind or metric, one metric too many, and for a figure
     that the study does not hold the data of."""
     if kind not in KINDS:
@@ -53,12 +57,12 @@ def panels(results: Results, kind: str, metrics: Sequence[str] = ()) -> list[Pan
     return KINDS[kind].panels(results, tuple(metrics))
 
 
-def save_figure(results: Results, kind: str, metrics: Sequence[str], path: Path, width: float = COLUMN) -> None:
+def save_figure(results: StudyResults, kind: str, metrics: Sequence[str], path: Path, width: float = COLUMN) -> None:
     """Draw a figure into a PDF or SVG file, by its suffix. Raises ValueError as `panels` and for another suffix."""
     form = path.suffix.removeprefix(".").lower()
     if form not in FORMATS:
         raise ValueError(f"cannot write '{path.name}': valid suffixes are {', '.join('.' + form for form in FORMATS)}")
     drawn = panels(results, kind, metrics)
-    with looks(), whole(path) as temporary:
+    with figure_style(), whole(path) as temporary:
         date = {"pdf": "CreationDate", "svg": "Date"}[form]
         compose(drawn, width).savefig(temporary, format=form, metadata={date: None})

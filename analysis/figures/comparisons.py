@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.figures.style import FAINT, INK, LEGEND_WRAP, LINES, MARKS, Panel, fold, legend, legend_columns
-from ablate.analysis.results import Results
+from ablate.analysis.results import StudyResults
 from ablate.analysis.statistics.effects import Effect
 from ablate.analysis.statistics.factorial import crossed
 from ablate.analysis.statistics.ranks import front
@@ -42,7 +42,7 @@ NAMED = 8
 """Treatments of a front that a legend names."""
 
 
-def effects(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+def effects(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """Every treatment's change of a metric from its reference, with its 95 % interval; filled where it is clear."""
     (name,) = metrics or (results.study.primary,)
     metric = results.study.metrics[name]
@@ -74,7 +74,7 @@ def _interval(axes: "Axes", place: int, effect: Effect, color: str) -> None:
     axes.plot(change.mean, place, "o", color=color, markerfacecolor=filled, markersize=4.5)
 
 
-def interaction(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """Means of a metric over the levels of one factor, a line per level of another, for each pair that is crossed.
 
     A mean is over seeds and over the levels of all other factors; parallel lines: no interaction. Raises ValueError for
@@ -149,7 +149,7 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
 
 
-def pareto(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+def pareto(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """Two metrics against each other, a point per treatment, and the front: those that none beats in both.
 
     By default the objectives of a search, or the primary metric and the first of another probe.
@@ -179,7 +179,7 @@ def pareto(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
     return [Panel("", 2.3 + ROW * in_legend, draw)]
 
 
-def _two(results: Results) -> list[str]:
+def _two(results: StudyResults) -> list[str]:
     """The metrics of `pareto` where none are asked for. Raises ValueError if the study has not two that have a best."""
     study = results.study
     names = [name for name in default_metrics(study) if study.metrics[name].direction != "none"]

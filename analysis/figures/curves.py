@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.results import Results
+from ablate.analysis.results import StudyResults
 from ablate.errors import nearest
 from ablate.plan.trials import Trial, logged
-from ablate.store.folders import read_json
+from ablate.store.files import read_json
 
 Numbers = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class Curve:
     n: int
 
 
-def of_probe(results: Results, name: str, probe: str, x: str | None = None) -> dict[str, Curve]:
+def of_probe(results: StudyResults, name: str, probe: str, x: str | None = None) -> dict[str, Curve]:
     """Treatment -> the curve `name` that `probe` leaves among its values per image, over the curve `x` or 0, 1, 2, …
 
     Raises MissingCurve if no trial has it.
@@ -46,7 +46,7 @@ def of_probe(results: Results, name: str, probe: str, x: str | None = None) -> d
     return found
 
 
-def of_metrics(results: Results, places: Mapping[float, str], probe: str) -> dict[str, Curve]:
+def of_metrics(results: StudyResults, places: Mapping[float, str], probe: str) -> dict[str, Curve]:
     """Treatment -> the metrics of `probe` at their places, as a curve. Raises MissingCurve if no trial has them."""
     names, frame = list(places.values()), results.frame
     found = {}
@@ -61,7 +61,7 @@ def of_metrics(results: Results, places: Mapping[float, str], probe: str) -> dic
     return found
 
 
-def of_steps(results: Results, name: str, hint: str = "") -> dict[str, Curve]:
+def of_steps(results: StudyResults, name: str, hint: str = "") -> dict[str, Curve]:
     """Treatment -> what training has logged as `name`, over steps counted from the first stage on.
 
     Of trials that diverged only where no seed of a treatment has done better. Raises MissingCurve if none has it.
@@ -85,14 +85,14 @@ def of_steps(results: Results, name: str, hint: str = "") -> dict[str, Curve]:
     return found
 
 
-def _absent(results: Results, probe: str, does: str) -> str:
+def _absent(results: StudyResults, probe: str, does: str) -> str:
     """Why a curve is missing that a probe would leave."""
     if probe not in {part.level for part in results.study.probes}:
         return f"probe '{probe}' {does}; add it to `probes` and sweep again, which trains nothing anew"
     return "none has finished yet, or the pictures are too few or too small"
 
 
-def _left(results: Results, trial: Trial) -> dict[str, Any]:
+def _left(results: StudyResults, trial: Trial) -> dict[str, Any]:
     found: dict[str, Any] = read_json(results.store.stage(trial.signature).per_image) or {}
     return found
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from ablate.analysis.figures.style import ABREAST
-from ablate.analysis.results import Results
+from ablate.analysis.results import StudyResults
 from ablate.plan.labels import short_names, show
 from ablate.plan.treatments import Treatment
 
-Key = tuple[str, str | None]
+PanelKey = tuple[str, str | None]
 """Title of a panel, and the factor by whose levels its treatments are named."""
 
 
@@ -20,9 +20,9 @@ class Together:
     baseline: str = "baseline"
 
 
-def together(results: Results) -> list[Together]:
+def together(results: StudyResults) -> list[Together]:
     """All treatments that are drawn; where designs allow, those that differ in one factor alone share a panel."""
-    groups: dict[Key, list[Treatment]] = {}
+    groups: dict[PanelKey, list[Treatment]] = {}
     baseline, *others = results.treatments.values()
     for treatment in others:
         groups.setdefault(_key(results, treatment), []).append(treatment)
@@ -37,7 +37,7 @@ def together(results: Results) -> list[Together]:
     return found or [Together("", {})]
 
 
-def _key(results: Results, treatment: Treatment) -> Key:
+def _key(results: StudyResults, treatment: Treatment) -> PanelKey:
     names = short_names(results.study.factors)
     if treatment.design == "one_at_a_time":
         (path,) = treatment.changed

@@ -18,7 +18,7 @@ from ablate.analysis.figures.style import (
     legend_columns,
     log_scale,
 )
-from ablate.analysis.results import Results
+from ablate.analysis.results import StudyResults
 from ablate.analysis.typeset.cells import arrow, unit
 
 if TYPE_CHECKING:
@@ -28,24 +28,24 @@ MARKED = 8
 """Marks along a line, at most about so many."""
 
 
-def spectra(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+def spectra(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """Profiles of the latents' spectra, and that of the pictures at their size. Raises MissingCurve."""
     return _spectra(results, "spec/profile")
 
 
-def spectra_drawn(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+def spectra_drawn(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """The same of latents drawn from their posteriors. Raises MissingCurve."""
     return _spectra(results, "spec/profile_draw")
 
 
-def _spectra(results: Results, name: str) -> list[Panel]:
+def _spectra(results: StudyResults, name: str) -> list[Panel]:
     found = curves.of_probe(results, name, "spectrum")
     pictures = curves.of_probe(results, "spec/profile_rgb", "spectrum")["baseline"]
     labels = "DCT coefficient, zigzag order", "log amplitude over DC"
     return _panels(results, found, labels, ("pictures at the latent’s size", pictures))
 
 
-def erasure(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+def erasure(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """PSNR after erasing the highest frequencies of the latents, and of the pictures. Raises MissingCurve."""
     found = curves.of_probe(results, "erase/curve", "erasure", "erase/shares")
     pictures = curves.of_probe(results, "erase/curve_rgb", "erasure", "erase/shares")["baseline"]
@@ -53,19 +53,19 @@ def erasure(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
     return _panels(results, found, labels, ("pictures that lose theirs", pictures))
 
 
-def diffusion(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+def diffusion(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """How near generated pictures come to real ones as a generator learns the latents. Raises MissingCurve."""
     found = curves.of_probe(results, "diff/curve_fd", "diffusability", "diff/curve_steps")
     return _panels(results, found, ("steps of the transformer", "Fréchet distance"), log=True)
 
 
-def balance(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+def balance(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """PSNR by a frame's position among those that share a latent frame. Raises MissingCurve."""
     found = curves.of_metrics(results, {float(p): f"balance/psnr_{p}" for p in (1, 2, 3, 4)}, "balance")
     return _panels(results, found, ("position in a group of frames", "PSNR (dB)"), ticks=(1, 2, 3, 4))
 
 
-def convergence(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+def convergence(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """A metric of a quick probe during training. Raises MissingCurve."""
     (name,) = metrics or (results.study.primary,)
     metric = results.study.metrics.get(name)
@@ -75,14 +75,14 @@ def convergence(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
     return _panels(results, found, ("training step", label))
 
 
-def training(results: Results, metrics: tuple[str, ...]) -> list[Panel]:
+def training(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """What training logs: the loss, by default. Raises MissingCurve."""
     (name,) = metrics or ("train/loss",)
     return _panels(results, curves.of_steps(results, name), ("training step", name), log=name.startswith("train/"))
 
 
 def _panels(
-    results: Results,
+    results: StudyResults,
     found: Mapping[str, Curve],
     labels: tuple[str, str],
     beside: tuple[str, Curve] | None = None,

@@ -63,7 +63,7 @@ class Panel:
 
 
 def compose(panels: Sequence[Panel], width: float = COLUMN) -> "Figure":
-    """Panels below each other, `width` inches wide. To be called and saved within `looks`."""
+    """Panels below each other, `width` inches wide. To be called and saved within `figure_style`."""
     from matplotlib.figure import Figure
 
     heights = [panel.height for panel in panels]
@@ -76,7 +76,7 @@ def compose(panels: Sequence[Panel], width: float = COLUMN) -> "Figure":
 
 
 @contextmanager
-def looks() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """The style, for as long as a figure is drawn and saved; the user's own settings have no say."""
     import logging
 

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.store.folders import Store, whole
+from ablate.store.files import whole
+from ablate.store.folders import Store
 from ablate.store.record import Record
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ablate.analysis.figures import KINDS, panels
-from ablate.analysis.figures.style import COLUMN, Panel, compose, looks
+from ablate.analysis.figures.style import COLUMN, Panel, compose, figure_style
 from ablate.analysis.report import facts, pictures
 from ablate.analysis.report.answer import answer
-from ablate.analysis.results import Results
+from ablate.analysis.results import StudyResults
 from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset import html as emit_html
-from ablate.store.folders import whole
+from ablate.store.files import whole
 
 FOREST = 4.6
 """Width of the plot of all effects, inches."""
@@ -38,14 +38,14 @@ FIGURES = {
 BANDS = "Mean over seeds; the band is one standard deviation to each side."
 
 
-def write_report(results: Results, path: Path) -> None:
+def write_report(results: StudyResults, path: Path) -> None:
     """Write the page of a study, as far as its trials have come."""
     text = page(results)
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def page(results: Results) -> str:
+def page(results: StudyResults) -> str:
     """The page as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -58,7 +58,7 @@ def page(results: Results) -> str:
     return template.render(study=results.study, css=_part("page.css"), js=_part("page.js"), **parts)
 
 
-def _findings(results: Results) -> dict[str, Any]:
+def _findings(results: StudyResults) -> dict[str, Any]:
     """The answer, the table, main effects, the claims, the pictures."""
     table, shown = results.table, pictures.compare(results)
     claims = table.claims_layout
@@ -76,11 +76,11 @@ def _findings(results: Results) -> dict[str, Any]:
     }
 
 
-def _drawings(results: Results) -> dict[str, Any]:
+def _drawings(results: StudyResults) -> dict[str, Any]:
     """Effects on the primary metric and on the first of every other probe, then all other figures that there are."""
     study = results.study
     others = [name for name in default_metrics(study) if name != study.primary]
-    with looks():
+    with figure_style():
         forest = [_svg(one, FOREST, f"effects on {study.primary}") for one in panels(results, "effects")]
         small = [
             _svg(one, COLUMN, f"effects on {name}") for name in others for one in panels(results, "effects", [name])
@@ -93,7 +93,7 @@ def _drawings(results: Results) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _circumstances(results: Results) -> dict[str, Any]:
+def _circumstances(results: StudyResults) -> dict[str, Any]:
     """Plan, cost, failures, and how to run it again."""
     records = facts.records(results)
     return {
@@ -108,7 +108,7 @@ def _circumstances(results: Results) -> dict[str, Any]:
     }
 
 
-def _figure(results: Results, kind: str) -> dict[str, Any]:
+def _figure(results: StudyResults, kind: str) -> dict[str, Any]:
     """A figure's panels, each a picture of its own; none where the study does not hold what it needs."""
     title, about = FIGURES[kind]
     drawn = []

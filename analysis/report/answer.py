@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from ablate.analysis.results import Results
+from ablate.analysis.results import StudyResults
 from ablate.analysis.statistics.chance import ALPHA
 from ablate.analysis.statistics.claims import Verdict
 from ablate.analysis.statistics.effects import Effect
@@ -20,7 +20,7 @@ VERDICTS = ("better", "worse", "higher", "lower")
 CLAIMED: tuple[Verdict, ...] = ("reproduced", "opposite", "inconclusive")
 
 
-def answer(results: Results) -> list[str]:
+def answer(results: StudyResults) -> list[str]:
     """Sentences, the most important first. Where nothing is clear the first one says so."""
     arms = results.table.arms
     changed = [arm.effects[results.study.primary] for arm in arms[1:]]
@@ -40,7 +40,7 @@ def answer(results: Results) -> list[str]:
     return [*first, *_diverged(results), *others, *_claims(results), *early]
 
 
-def _clear(results: Results) -> str:
+def _clear(results: StudyResults) -> str:
     """The treatments that differ in the primary metric, the largest change first."""
     name = results.study.primary
     rows = [(arm.treatment.label, arm.effects[name]) for arm in results.table.arms[1:]]
@@ -58,7 +58,7 @@ def _clear(results: Results) -> str:
     return f"{name} is {'; '.join(parts)}."
 
 
-def _rest(effects: Sequence[Effect], results: Results) -> list[str]:
+def _rest(effects: Sequence[Effect], results: StudyResults) -> list[str]:
     """What became of the other treatments."""
     counts = Counter(effect.verdict for effect in effects)
     parts = [f"{counts[word]} {word}" for word in ("within noise", "identical", "too few seeds") if counts[word]]
@@ -69,7 +69,7 @@ def _rest(effects: Sequence[Effect], results: Results) -> list[str]:
     return [f"{total}{', '.join(parts)}."] if parts else []
 
 
-def _one_pair(results: Results) -> str:
+def _one_pair(results: StudyResults) -> str:
     name = results.study.primary
     rows = [(arm.treatment.label, arm.effects[name]) for arm in results.table.arms[1:]]
     label, effect = max(rows, key=lambda row: abs(row[1].change.mean) if row[1].change.n else -1)
@@ -79,7 +79,7 @@ def _one_pair(results: Results) -> str:
     )
 
 
-def _searched(results: Results) -> list[str]:
+def _searched(results: StudyResults) -> list[str]:
     """A search ends with its best; nothing of it is tested."""
     found, name = results.table.found, results.study.primary
     assert results.study.search is not None and found is not None
@@ -95,13 +95,13 @@ def _searched(results: Results) -> list[str]:
     ]
 
 
-def _diverged(results: Results) -> list[str]:
+def _diverged(results: StudyResults) -> list[str]:
     lost = {arm.treatment.label: arm.status["diverged"] for arm in results.table.arms if arm.status.get("diverged")}
     seeds = len(results.study.seeds)
     return [f"Diverged: {_listed([f'{label} ({count} of {seeds})' for label, count in lost.items()])}."] if lost else []
 
 
-def _other_metrics(results: Results) -> list[str]:
+def _other_metrics(results: StudyResults) -> list[str]:
     """How many differences stand out elsewhere, and how many would if there were none."""
     others = [name for name in results.study.metrics if name != results.study.primary]
     effects = [arm.effects[name] for arm in results.table.arms[1:] for name in others]
@@ -115,7 +115,7 @@ def _other_metrics(results: Results) -> list[str]:
     ]
 
 
-def _claims(results: Results) -> list[str]:
+def _claims(results: StudyResults) -> list[str]:
     counts = Counter(found.verdict for _, found in results.table.claims)
     judged = {verdict: counts[verdict] for verdict in CLAIMED if counts[verdict]}
     if not judged:
@@ -124,7 +124,7 @@ def _claims(results: Results) -> list[str]:
     return [f"Claims of the paper, held against these records: {said}."]
 
 
-def _change(results: Results, label: str, effect: Effect) -> str:
+def _change(results: StudyResults, label: str, effect: Effect) -> str:
     """`kl=1 (−2.75 dB [−7.40, +1.90])`"""
     change, decimals = effect.change, results.primary.decimals
     mean = f"{numeral(change.mean, decimals, signed=True)} {unit(results.primary)}".rstrip()

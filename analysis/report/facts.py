@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablate.analysis.results import Results
+from ablate.analysis.results import StudyResults
 from ablate.plan.labels import show
 from ablate.plan.tree import planned_steps
 from ablate.plan.trials import Trial
-from ablate.store.folders import read_json
+from ablate.store.files import read_json
 from ablate.store.record import Record
 
 HOUR = 3600.0
@@ -30,13 +30,13 @@ class Failure:
     signature: str
 
 
-def records(results: Results) -> list[Record]:
+def records(results: StudyResults) -> list[Record]:
     """What has finished, each record once."""
     marks = dict.fromkeys(trial.signature for trial in results.trials)
     return [record for mark in marks if (record := results.store.stage(mark).record())]
 
 
-def plan(results: Results) -> dict[str, str]:
+def plan(results: StudyResults) -> dict[str, str]:
     """What was planned."""
     study, trials = results.study, results.trials
     planned, distinct = planned_steps(trials)
@@ -54,7 +54,7 @@ def plan(results: Results) -> dict[str, str]:
     }
 
 
-def factors(results: Results) -> dict[str, list[str]]:
+def factors(results: StudyResults) -> dict[str, list[str]]:
     """Factor -> its levels, the baseline's first; of a range its ends."""
     found = {}
     for factor in results.study.factors:
@@ -70,7 +70,7 @@ def _stage(name: str, settings: Mapping[str, Any]) -> str:
     return f"{name}: {settings['steps']} steps, batch {settings['batch']}, learning rate {show(settings['lr'])}"
 
 
-def cost(results: Results, found: Iterable[Record]) -> dict[str, str]:
+def cost(results: StudyResults, found: Iterable[Record]) -> dict[str, str]:
     """What it took. A stage that trials share counts for each of them."""
     found = list(found)
     if not found:
@@ -94,25 +94,25 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 1.5 * HOUR else f"{seconds / HOUR:.1f} h"
 
 
-def failures(results: Results) -> list[Failure]:
+def failures(results: StudyResults) -> list[Failure]:
     """Trials that failed or diverged, in order."""
     rows = zip(results.trials, results.frame["status"], results.frame["reason"], strict=True)
     return [_failure(results, trial, status, reason) for trial, status, reason in rows if status in LOST]
 
 
-def to_come(results: Results) -> int:
+def to_come(results: StudyResults) -> int:
     """Trials that have not ended."""
     return int((~results.frame["status"].isin(["done", *LOST])).sum())
 
 
-def _failure(results: Results, trial: Trial, status: str, reason: str) -> Failure:
+def _failure(results: StudyResults, trial: Trial, status: str, reason: str) -> Failure:
     error = read_json(results.store.stage(trial.signature).error) or {}
     lines = [line.strip() for line in str(error.get("trace", "")).splitlines() if line.strip()]
     place = next((line for line in reversed(lines) if line.startswith("File ")), "")
     return Failure(trial.name, status, reason, place, trial.signature)
 
 
-def command(results: Results) -> str:
+def command(results: StudyResults) -> str:
     """What runs the study again, or goes on with it."""
     study = results.study
     card = read_json(results.store.study(study.name, study.scale).card) or {}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ablate.analysis.results import Results
+from ablate.analysis.results import StudyResults
 from ablate.analysis.typeset.cells import numeral, unit
 
 Pixels = NDArray[np.uint8]
@@ -29,7 +29,7 @@ class Shown:
     source: str
 
 
-def compare(results: Results) -> list[Shown]:
+def compare(results: StudyResults) -> list[Shown]:
     """The sources, then the reconstructions of each treatment with the first seed that has any; sources that differ by
     treatment (other data) each once. Empty where no probe has left them."""
     sources: dict[bytes, Shown] = {}
@@ -71,7 +71,7 @@ def uri(pixels: Pixels) -> str:
     return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
-def _remark(results: Results, label: str) -> str:
+def _remark(results: StudyResults, label: str) -> str:
     effect, metric = results.effect(label, results.study.primary), results.primary
     if math.isnan(effect.mean):
         return effect.verdict

@@ -57,7 +57,7 @@ def level(bounds: SeedBounds | None) -> float:
     return ALPHA if bounds is None else float(smallest_p(bounds)[int(ALPHA * TRIALS_OF_CHANCE) - 1])
 
 
-def over_all_analyses(p: NDArray[np.float64], bounds: SeedBounds | None) -> NDArray[np.float64]:
+def sequential_p(p: NDArray[np.float64], bounds: SeedBounds | None) -> NDArray[np.float64]:
     """How often chance alone gives p-values as small as these in one of the analyses or another."""
     if bounds is None:
         return p
@@ -76,7 +76,7 @@ def detectable(sd: float, pairs: int) -> float:
     return float(nctdtrinc(pairs - 1, 1 - POWER, critical)) * sd / math.sqrt(pairs)
 
 
-def over_pictures(values: ArrayLike) -> tuple[float, float]:
+def bootstrap_interval(values: ArrayLike) -> tuple[float, float]:
     """95 % interval of the mean over many pictures, by the percentile bootstrap from fixed draws.
 
     NaN of fewer than 20, for which it would be too narrow, and where a value is not finite. It says nothing of another

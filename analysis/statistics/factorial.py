@@ -33,7 +33,7 @@ Factors = tuple[int, ...]
 """One factor or two that interact, by their place among the study's factors."""
 
 
-Levels = tuple[int, ...]
+LevelIndices = tuple[int, ...]
 """A level of each, by its place among the factor's levels; 0 is the baseline's."""
 
 
@@ -42,7 +42,7 @@ class Contrast:
     """The change by `levels` from the baseline's with its 95 % interval: of one factor the effect, of two what their
     changes together have beyond the sum of the two. Without an error there is no interval."""
 
-    levels: Levels
+    levels: LevelIndices
     estimate: float
     low: float = math.nan
     high: float = math.nan
@@ -158,7 +158,7 @@ def as_json(study: Study, found: Decomposition) -> dict[str, Any]:
 
 
 def decompose(
-    places: Sequence[Levels], values: Sequence[Mapping[int, float]], fraction: Fraction | Optimal | None = None
+    places: Sequence[LevelIndices], values: Sequence[Mapping[int, float]], fraction: Fraction | Optimal | None = None
 ) -> Decomposition:
     """Decompose values (seed -> value) of treatments, given each one's level of every factor.
 
@@ -197,7 +197,7 @@ def _effects(factors: int, fraction: Fraction | Optimal | None) -> list[list[Fac
     return [[effect] for effect in (fraction.effects if fraction else pairs)]
 
 
-def _changes(counts: Sequence[int], factors: Factors) -> list[tuple[Levels, Numbers]]:
+def _changes(counts: Sequence[int], factors: Factors) -> list[tuple[LevelIndices, Numbers]]:
     """Each combination of levels besides the baseline's -> weights of the effect's coefficients in the model."""
     found = []
     for at in itertools.product(*(range(1, counts[i]) for i in factors)):
@@ -274,7 +274,7 @@ class _Means:
         f = squares / df / self.sd**2
         return f, float(fdtrc(df, self.error_df, f))
 
-    def contrast(self, levels: Levels, weights: Numbers) -> Contrast:
+    def contrast(self, levels: LevelIndices, weights: Numbers) -> Contrast:
         from scipy.special import stdtr, stdtrit
 
         estimate = float(weights @ self.means)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ablate.analysis.statistics.chance import level, over_all_analyses
+from ablate.analysis.statistics.chance import level, sequential_p
 from ablate.study.study import SeedBounds
 
 Numbers = NDArray[np.float64]
@@ -54,7 +54,7 @@ def paired_rows(values: Numbers, reference: Numbers, bounds: SeedBounds | None =
         sizes = np.where(there, np.maximum(np.abs(values), np.abs(reference)), 0.0)
         error = sd / np.sqrt(n)
         half = stdtrit(n - 1, 1 - level(bounds) / 2) * error
-        p = over_all_analyses(2 * stdtr(n - 1, -np.abs(mean) / error), bounds)
+        p = sequential_p(2 * stdtr(n - 1, -np.abs(mean) / error), bounds)
     rounding = 4 * np.finfo(float).eps * sizes.max(1, initial=0.0)
     tested = (n > 1) & np.isfinite(differences).all(1)
     constant = tested & (sd <= rounding)

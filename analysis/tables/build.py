@@ -18,9 +18,9 @@ from ablate.analysis.tables.claims import arrange_claims
 from ablate.analysis.tables.factorial import arrange_factorial
 from ablate.analysis.tables.matrix import arrange_matrix
 from ablate.analysis.tables.notes import describe, how_to_read
-from ablate.analysis.tables.options import Look, check_metrics
+from ablate.analysis.tables.options import TableOptions, check_metrics
 from ablate.analysis.tables.rows import Arm, arrange
-from ablate.analysis.tables.searched import Found, find, ranked, withhold
+from ablate.analysis.tables.searched import SearchResult, find, ranked, withhold
 from ablate.analysis.tables.table import Table
 from ablate.analysis.typeset.cells import Layout, Sentence
 from ablate.plan.treatments import Treatment
@@ -33,7 +33,7 @@ from ablate.study.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_LOOK = Look()
+DEFAULT_OPTIONS = TableOptions()
 
 
 def build_table(
@@ -45,7 +45,7 @@ def build_table(
     *,
     raw: bool = False,
     unpaired: bool = False,
-    look: Look = DEFAULT_LOOK,
+    look: TableOptions = DEFAULT_OPTIONS,
 ) -> Table:
     """Compare each treatment of a study with its reference, as far as the trials have come.
 
@@ -108,8 +108,8 @@ def _lay_out(
     analysis: Analysis,
     frame: "pd.DataFrame",
     names: Sequence[str] | None,
-    found: Found | None,
-    look: Look,
+    found: SearchResult | None,
+    look: TableOptions,
     *,
     raw: bool,
     unpaired: bool,
@@ -139,7 +139,7 @@ def _lay_out(
     )  # fmt: skip
 
 
-def _ranks(study: Study, metric: Metric, arms: Sequence[Arm], frame: "pd.DataFrame", look: Look) -> list[int]:
+def _ranks(study: Study, metric: Metric, arms: Sequence[Arm], frame: "pd.DataFrame", look: TableOptions) -> list[int]:
     """Which means of a metric are marked; those of treatments with diverged trials are not."""
     sound = ["diverged" not in arm.status for arm in arms]
     if look.bold == "best":
@@ -167,7 +167,7 @@ def _with_asides(table: Table, trials: Sequence[Trial], store: Store, arms: Arms
     return replace(table, layout=layout, stability=steady, front=tuple(best))
 
 
-def _with_factors(table: Table, arms: Mapping[str, Arms], look: Look) -> Table:
+def _with_factors(table: Table, arms: Mapping[str, Arms], look: TableOptions) -> Table:
     """The table of a factorial study with the main effects and interactions in these metrics."""
     study = table.study
     treatments = crossed(study, [arm.treatment for arm in table.arms])

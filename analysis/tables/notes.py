@@ -7,7 +7,7 @@ from ablate.analysis.statistics.chance import level
 from ablate.analysis.statistics.effects import Analysis, Change
 from ablate.analysis.statistics.stability import MOMENTS, Stability
 from ablate.analysis.tables.rows import TROUBLES, Arm, listed
-from ablate.analysis.tables.searched import Found
+from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset.cells import Level, Sentence, Symbol, numeral, unit
 from ablate.plan.labels import short_names
 from ablate.slots.settings import Metric
@@ -42,7 +42,7 @@ def how_to_read(
     metrics: Sequence[Metric],
     analysis: Analysis,
     total: Change | None,
-    found: Found | None,
+    found: SearchResult | None,
     *,
     raw: bool,
     unpaired: bool,
@@ -85,7 +85,7 @@ def _about(study: Study) -> Sentence:
     return (start, *listed({factor.path: factor.levels[0] for factor in study.factors}), ".")
 
 
-def _of_search(study: Study, found: Found) -> list[Sentence]:
+def _of_search(study: Study, found: SearchResult) -> list[Sentence]:
     seeds: Sentence = (
         ("One seed: no spread.",)
         if len(study.seeds) == 1

@@ -14,7 +14,7 @@ BOLD = ("best", "indistinct")
 
 
 @dataclass(frozen=True)
-class Look:
+class TableOptions:
     """`rows`: a row per treatment, named by what it changes; `components`: a check mark for each level that it has;
     `matrix`: one metric over the levels of two factors. Bold is the `best` mean of a column, or every one that is
     `indistinct` from it. `decimals` by metric; `caption` and `label` instead of our own.
@@ -31,14 +31,16 @@ class Look:
         return replace(metric, decimals=self.decimals.get(metric.name, metric.decimals))
 
 
-def read_look(layout: str, bold: str, decimals: str, caption: str, label: str, metrics: Mapping[str, Metric]) -> Look:
+def read_options(
+    layout: str, bold: str, decimals: str, caption: str, label: str, metrics: Mapping[str, Metric]
+) -> TableOptions:
     """A look from a command line. `decimals`: `2`, or `psnr=1,ssim=3`. Raises ValueError for what it does not know."""
     for name, found, valid in (("layout", layout, LAYOUTS), ("bold", bold, BOLD)):
         if found not in valid:
             raise ValueError(f"{name} '{found}'{nearest(found, valid)}")
     if bad := re.search(r"[^\w.:+/-]", label):
         raise ValueError(f"label '{label}': '{bad[0]}' cannot stand in a label")
-    return Look(layout, bold, _read_decimals(decimals, metrics), " ".join(caption.split()), label)
+    return TableOptions(layout, bold, _read_decimals(decimals, metrics), " ".join(caption.split()), label)
 
 
 def _read_decimals(text: str, metrics: Mapping[str, Metric]) -> dict[str, int]:

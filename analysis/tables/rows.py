@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate.analysis.statistics.effects import Effect
-from ablate.analysis.tables.searched import Found
+from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset.cells import (
     Cell,
     Check,
@@ -51,7 +51,7 @@ def arrange(
     arms: Sequence[Arm],
     metrics: Sequence[Metric],
     ranks: Mapping[str, Sequence[int]],
-    found: Found | None = None,
+    found: SearchResult | None = None,
     *,
     components: bool,
 ) -> tuple[tuple[Column, ...], tuple[Group, ...]]:

@@ -25,14 +25,14 @@ REFUSED = (
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search has found: labels of its Pareto front, and the notes that go with a table."""
 
     front: frozenset[str]
     notes: tuple[Sentence, ...]
 
 
-def find(study: Study, search: Search, store: Store) -> Found:
+def find(study: Study, search: Search, store: Store) -> SearchResult:
     """Judge what a search has tried so far."""
     told = history(study, store)
     best, shares = front(study, told), importance(study, told)
@@ -49,7 +49,7 @@ def find(study: Study, search: Search, store: Store) -> Found:
         names = short_names(study.factors)
         listed = ", ".join(f"{names[path]} {share:.0%}" for path, share in shares.items())
         notes.append((f"Share of the variance of {search.objectives[0].name} by fANOVA over the search: {listed}.",))
-    return Found(frozenset(best), (*notes, (REFUSED,)))
+    return SearchResult(frozenset(best), (*notes, (REFUSED,)))
 
 
 def withhold(analysis: Analysis) -> Analysis:

@@ -13,7 +13,7 @@ from ablate.analysis.statistics.factorial import Decomposition, as_json
 from ablate.analysis.statistics.stability import Stability
 from ablate.analysis.tables.claims import pages
 from ablate.analysis.tables.rows import TROUBLES, Arm
-from ablate.analysis.tables.searched import Found
+from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset import html as emit_html
 from ablate.analysis.typeset import latex as emit_latex
 from ablate.analysis.typeset import markdown as emit_text
@@ -33,7 +33,7 @@ class Table:
     layout: Layout
     claims: tuple[tuple[Claim, Judgement], ...] = ()
     claims_layout: Layout | None = None
-    found: Found | None = None
+    found: SearchResult | None = None
     """What a search has found; None for a study that does not search."""
     mixed: str = ""
     """Of which levels different code made the trials, as a sentence; empty if of none."""

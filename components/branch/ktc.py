@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from ablate.components.branch.single import Single
 from ablate.components.shared.frames import DoubleTime, FrameConv, HalveTime, TwinConv
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
-from ablate.slots.video import Branch, Past, TemporalConv, cat_frames, split_first
+from ablate.slots import Branch, Padding, Past, Settings, TemporalConv, cat_frames, split_first
 
 
 class Config(Settings):

@@ -5,9 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from ablate.components.shared.frames import DoubleTime, FrameConv, HalveTime
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
-from ablate.slots.video import Branch, Past, TemporalConv
+from ablate.slots import Branch, Padding, Past, Settings, TemporalConv
 
 
 class Config(Settings):

@@ -3,9 +3,7 @@
 from torch import nn
 
 from ablate.components.shared.frames import FrameConv
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
-from ablate.slots.video import Context
+from ablate.slots import Context, Padding, Settings
 
 
 class Config(Settings):

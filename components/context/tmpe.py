@@ -10,9 +10,7 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from ablate.components.shared.frames import AtrousConvs
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
-from ablate.slots.video import Context
+from ablate.slots import Context, Padding, Settings
 
 
 class Config(Settings):

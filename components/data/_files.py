@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.slots.data import Split
+from ablate.slots import Split
 
 
 @dataclass(frozen=True)

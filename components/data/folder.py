@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ablate.components.data._files import Source
 from ablate.data.prepare import check_pictures, read_rgb
-from ablate.slots.data import DataSettings, Picture, Split
+from ablate.slots import DataSettings, Picture, Split
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from ablate.data.prepare import Pixels
-from ablate.slots.data import DataSettings, Picture, Split
+from ablate.slots import DataSettings, Picture, Split
 
 Floats = NDArray[np.float32]
 

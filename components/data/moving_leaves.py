@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
-from ablate.slots.data import ClipSettings, Motion, Picture, Pixels, Split
+from ablate.slots import ClipSettings, Motion, Picture, Pixels, Split
 
 Floats = NDArray[np.float64]
 

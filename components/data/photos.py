@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ablate.data.prepare import check_pictures, read_rgb
-from ablate.slots.data import DataSettings, Picture, Split
+from ablate.slots import DataSettings, Picture, Split
 
 FOLDERS = {"skimage": "data", "sklearn": "datasets/images", "matplotlib": "mpl-data/sample_data"}
 

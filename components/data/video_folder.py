@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt, model_validator
 from ablate.components.data._files import Source
 from ablate.data.prepare import Misfit, check_pictures
 from ablate.data.resize import resize
-from ablate.slots.data import ClipSettings, Picture, Pixels, Resize, Split
+from ablate.slots import ClipSettings, Picture, Pixels, Resize, Split
 
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
 

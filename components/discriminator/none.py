@@ -1,7 +1,6 @@
 """No discriminator; goes with an adversarial weight of 0."""
 
-from ablate.slots.settings import Settings
-from ablate.slots.training import Discriminator
+from ablate.slots import Discriminator, Settings
 
 
 class Config(Settings):

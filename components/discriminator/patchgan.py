@@ -14,8 +14,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.slots.settings import Settings, added
-from ablate.slots.training import Discriminator
+from ablate.slots import Discriminator, Settings, added
 
 MAX_MULTIPLE = 8
 

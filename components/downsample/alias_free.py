@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from ablate.components.shared.layers import Conv2d
 from ablate.components.shared.resample import half_band, halve
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
+from ablate.slots import Padding, Settings
 
 
 class Config(Settings):

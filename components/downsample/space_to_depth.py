@@ -9,8 +9,7 @@ other way round, so that any number of channels will do.
 from torch import Tensor, nn
 
 from ablate.components.shared.layers import Conv2d
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
+from ablate.slots import Padding, Settings
 
 
 class Config(Settings):

@@ -7,8 +7,7 @@ and the grid moves by half a pixel.
 from torch import Tensor, nn
 
 from ablate.components.shared.layers import Conv2d
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
+from ablate.slots import Padding, Settings
 
 
 class Config(Settings):

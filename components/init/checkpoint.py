@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ablate.components.init import scratch
-from ablate.slots.settings import Settings
-from ablate.slots.training import Autoencoder, Initializer, SeedOf
+from ablate.slots import Autoencoder, Initializer, SeedOf, Settings
 
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Layers of attention, as diffusers called them up to 0.16; as checkpoints of Stable Diffusion still do."""

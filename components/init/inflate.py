@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from ablate.components.init import scratch
 from ablate.components.shared.frames import AtrousConvs, DoubleTime, HalveTime
 from ablate.components.shared.layers import GroupNorm, RMSNorm
-from ablate.slots.settings import Settings
-from ablate.slots.training import Autoencoder
+from ablate.slots import Autoencoder, Settings
 
 SIDES = {"spatial": (0,), "temporal": (1,)}
 """Convolutions of one half, by the last word of their names."""

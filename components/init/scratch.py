@@ -10,8 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ablate.slots.settings import Settings
-from ablate.slots.training import Initializer
+from ablate.slots import Initializer, Settings
 
 
 class Config(Settings):

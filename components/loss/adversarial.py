@@ -8,8 +8,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import Tensor
 
-from ablate.slots.settings import Settings, added
-from ablate.slots.training import Step, Term
+from ablate.slots import Settings, Step, Term, added
 
 
 class Config(Settings):

@@ -4,8 +4,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.slots.settings import Settings
-from ablate.slots.training import Step, Term
+from ablate.slots import Settings, Step, Term
 
 
 class Config(Settings):

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ablate.components.shared.layers import pictures
-from ablate.slots.settings import Settings
-from ablate.slots.training import Step, Term
+from ablate.slots import Settings, Step, Term
 
 
 class Config(Settings):

@@ -7,13 +7,13 @@ from torch.nn import functional as F
 
 from ablate.components.shared.frames import FrameConv
 from ablate.components.shared.layers import pad_zeros, per_frame
-from ablate.slots.video import Past, VideoParts
+from ablate.slots import Past, VideoLayers
 
 
 class ResBlock(nn.Module):
     """h + conv(silu(norm(conv(silu(norm(h)))))), with a 1 x 1 convolution of h where the number of channels changes."""
 
-    def __init__(self, before: int, after: int, group: int, parts: VideoParts) -> None:
+    def __init__(self, before: int, after: int, group: int, parts: VideoLayers) -> None:
         super().__init__()
         halves = parts.branch.halves
         self.norm1 = parts.norm(before, halves)
@@ -32,7 +32,7 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Self-attention over the pixels of each frame, with a skip; a head for each half, which keeps them apart."""
 
-    def __init__(self, channels: int, parts: VideoParts) -> None:
+    def __init__(self, channels: int, parts: VideoLayers) -> None:
         super().__init__()
         self.halves = parts.branch.halves
         self.norm = parts.norm(channels, self.halves)
@@ -53,7 +53,7 @@ class Attention(nn.Module):
 class Level(nn.Module):
     """Residual blocks of one size, each followed by attention where wanted."""
 
-    def __init__(self, widths: list[int], group: int, parts: VideoParts, *, attend: bool) -> None:
+    def __init__(self, widths: list[int], group: int, parts: VideoLayers, *, attend: bool) -> None:
         """`widths`: of what comes in and of what each block gives."""
         super().__init__()
         self.resnets = nn.ModuleList(ResBlock(before, after, group, parts) for before, after in pairwise(widths))
@@ -69,7 +69,7 @@ class Level(nn.Module):
 class Middle(nn.Module):
     """The coarsest level: a residual block, attention, a residual block, frame by frame."""
 
-    def __init__(self, channels: int, parts: VideoParts) -> None:
+    def __init__(self, channels: int, parts: VideoLayers) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(ResBlock(channels, channels, 1, parts) for _ in range(2))
         self.attention = Attention(channels, parts)
@@ -83,7 +83,7 @@ class Middle(nn.Module):
 class Down(nn.Module):
     """Half the size of frames by a 3 x 3 convolution padded on the right and the bottom; then half their number."""
 
-    def __init__(self, channels: int, parts: VideoParts, *, time: bool) -> None:
+    def __init__(self, channels: int, parts: VideoLayers, *, time: bool) -> None:
         super().__init__()
         pads = (0, 1, 0, 1)
         self.space = FrameConv(channels, channels, 3, parts.padding, stride=2, pads=pads, groups=parts.branch.halves)
@@ -98,7 +98,7 @@ class Down(nn.Module):
 class Up(nn.Module):
     """Twice the number of frames; then twice their size, each pixel repeated before a 3 x 3 convolution."""
 
-    def __init__(self, before: int, after: int, parts: VideoParts, *, time: bool) -> None:
+    def __init__(self, before: int, after: int, parts: VideoLayers, *, time: bool) -> None:
         super().__init__()
         self.time = parts.branch.double_time(before) if time else None
         self.space = FrameConv(before, after, 3, parts.padding, groups=parts.branch.halves)

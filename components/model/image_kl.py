@@ -20,8 +20,7 @@ from torch.nn import functional as F
 
 from ablate.components.shared.layers import Conv2d
 from ablate.components.shared.resample import filtered_silu
-from ablate.slots.settings import Settings, added
-from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Parts, Posterior
+from ablate.slots import LOGVAR_RANGE, Autoencoder, Layers, Posterior, Settings, added
 
 
 class Config(Settings):
@@ -45,12 +44,12 @@ class Config(Settings):
         return self.patch << (len(self.channels) - 1)
 
 
-def build(config: Config, encoder: Parts, decoder: Parts) -> Autoencoder:
+def build(config: Config, encoder: Layers, decoder: Layers) -> Autoencoder:
     return ImageKL(config, encoder, decoder)
 
 
 class ImageKL(Autoencoder):
-    def __init__(self, config: Config, encoder: Parts, decoder: Parts) -> None:
+    def __init__(self, config: Config, encoder: Layers, decoder: Layers) -> None:
         super().__init__()
         z = config.latent_channels
         if config.activation == "filtered_silu":
@@ -96,7 +95,7 @@ class ImageKL(Autoencoder):
 class Encoder(nn.Module):
     """`b 3 h w` to mean and log-variance, `b 2z h/f w/f`, before the last 1 x 1 convolution."""
 
-    def __init__(self, config: Config, parts: Parts) -> None:
+    def __init__(self, config: Config, parts: Layers) -> None:
         super().__init__()
         channels = config.channels
         self.activation = parts.activation
@@ -122,7 +121,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`b z h/f w/f` to `b 3 h w`. The norms are given the latent as it was before the first 1 x 1 convolution."""
 
-    def __init__(self, config: Config, parts: Parts) -> None:
+    def __init__(self, config: Config, parts: Layers) -> None:
         super().__init__()
         z = config.latent_channels
         channels = config.channels[::-1]
@@ -148,7 +147,7 @@ class Decoder(nn.Module):
 class DownBlock(nn.Module):
     """One level of the encoder: residual blocks, then half the size unless it is the last level."""
 
-    def __init__(self, before: int, after: int, blocks: int, parts: Parts, *, last: bool) -> None:
+    def __init__(self, before: int, after: int, blocks: int, parts: Layers, *, last: bool) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(ResBlock(after if i else before, after, None, parts) for i in range(blocks))
         self.downsamplers = nn.ModuleList([] if last else [parts.downsample(after, parts.padding)])
@@ -164,7 +163,7 @@ class DownBlock(nn.Module):
 class UpBlock(nn.Module):
     """One level of the decoder: residual blocks, then double the size unless it is the last level."""
 
-    def __init__(self, before: int, after: int, blocks: int, z: int, parts: Parts, *, last: bool) -> None:
+    def __init__(self, before: int, after: int, blocks: int, z: int, parts: Layers, *, last: bool) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(ResBlock(after if i else before, after, z, parts) for i in range(blocks))
         self.upsamplers = nn.ModuleList([] if last else [parts.upsample(after, parts.padding)])
@@ -180,7 +179,7 @@ class UpBlock(nn.Module):
 class MidBlock(nn.Module):
     """The coarsest size: a residual block, attention where wanted, a residual block."""
 
-    def __init__(self, channels: int, z: int | None, attention: bool, parts: Parts) -> None:
+    def __init__(self, channels: int, z: int | None, attention: bool, parts: Layers) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(ResBlock(channels, channels, z, parts) for _ in range(2))
         self.attentions = nn.ModuleList([Attention(channels, parts.norm(channels, z))] if attention else [])
@@ -197,7 +196,7 @@ class MidBlock(nn.Module):
 class ResBlock(nn.Module):
     """h + conv(act(norm(conv(act(norm(h)))))), with a 1 x 1 convolution of h where the number of channels changes."""
 
-    def __init__(self, before: int, after: int, z: int | None, parts: Parts) -> None:
+    def __init__(self, before: int, after: int, z: int | None, parts: Layers) -> None:
         super().__init__()
         self.activation = parts.activation
         self.norm1 = parts.norm(before, z)

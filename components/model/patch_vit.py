@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ablate.components.shared.layers import Conv2d
-from ablate.slots.settings import Settings
-from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Parts, Posterior
+from ablate.slots import LOGVAR_RANGE, Autoencoder, Layers, Posterior, Settings
 
 SLOWEST = 100
 """How many times slower than the fastest pair of channels the slowest turns, about (Heo et al. again)."""
@@ -63,12 +62,12 @@ class Config(Settings):
         return self.patch
 
 
-def build(config: Config, encoder: Parts, decoder: Parts) -> Autoencoder:
+def build(config: Config, encoder: Layers, decoder: Layers) -> Autoencoder:
     return PatchViT(config, decoder)
 
 
 class PatchViT(Autoencoder):
-    def __init__(self, config: Config, decoder: Parts) -> None:
+    def __init__(self, config: Config, decoder: Layers) -> None:
         super().__init__()
         self.stride = config.stride
         self.latent_channels = config.latent_channels
@@ -122,7 +121,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`b z h/p w/p` to `b 3 h w`."""
 
-    def __init__(self, config: Config, parts: Parts) -> None:
+    def __init__(self, config: Config, parts: Layers) -> None:
         super().__init__()
         self.embed = nn.Conv2d(config.latent_channels, config.width, 1)
         self.transformer = Transformer(config)
@@ -149,7 +148,7 @@ class LinearUnpatch(nn.Module):
 class ConvUnpatch(nn.Module):
     """`b c h w -> b 3 ph pw` by doublings. Where the up-sampling level resizes, constants stay free of a grid."""
 
-    def __init__(self, config: Config, parts: Parts) -> None:
+    def __init__(self, config: Config, parts: Layers) -> None:
         super().__init__()
         channels = config.width // 4
         self.project = nn.Conv2d(config.width, channels, 1)

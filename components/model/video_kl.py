@@ -25,9 +25,7 @@ from torch.nn import functional as F
 from ablate.components.model._video_blocks import Attention, Down, Level, Middle, Up
 from ablate.components.shared.frames import FrameConv
 from ablate.components.shared.layers import GroupNorm, pad_zeros
-from ablate.slots.settings import Settings, added
-from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
-from ablate.slots.video import Past, VideoParts, group_of
+from ablate.slots import LOGVAR_RANGE, Autoencoder, Past, Posterior, Settings, VideoLayers, added, group_of
 
 
 class Config(Settings):
@@ -73,7 +71,7 @@ class Config(Settings):
         return [min(self.groups, 1 << level) for level in range(len(self.channels))][::-1]
 
 
-def build(config: Config, encoder: VideoParts, decoder: VideoParts) -> Autoencoder:
+def build(config: Config, encoder: VideoLayers, decoder: VideoLayers) -> Autoencoder:
     """Raises ValueError where channels do not divide into the halves of the branch."""
     halves = encoder.branch.halves
     config = config.model_copy(
@@ -99,7 +97,7 @@ def _scaled(channels: int, width: float, multiple: int) -> int:
 class VideoKL(Autoencoder):
     temporal = True
 
-    def __init__(self, config: Config, encoder: VideoParts, decoder: VideoParts) -> None:
+    def __init__(self, config: Config, encoder: VideoLayers, decoder: VideoLayers) -> None:
         super().__init__()
         z = config.latent_channels
         self.stride, self.groups, self.latent_channels = config.stride, config.groups, z
@@ -178,7 +176,7 @@ class VideoKL(Autoencoder):
 class Encoder(nn.Module):
     """`b 3 t h w` to `b 2z t' h/f w/f`, before the last 1 x 1 convolution."""
 
-    def __init__(self, config: Config, parts: VideoParts) -> None:
+    def __init__(self, config: Config, parts: VideoLayers) -> None:
         super().__init__()
         channels, halves = config.channels, parts.branch.halves
         everywhere = parts.context.attend_everywhere
@@ -212,7 +210,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`b z t' h/f w/f` to `b 3*halves t h w`."""
 
-    def __init__(self, config: Config, parts: VideoParts) -> None:
+    def __init__(self, config: Config, parts: VideoLayers) -> None:
         super().__init__()
         channels, halves = config.channels[::-1], parts.branch.halves
         self.conv_in = FrameConv(config.latent_channels, channels[0], 3, parts.padding)

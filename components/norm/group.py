@@ -4,7 +4,7 @@ from pydantic import PositiveInt
 from torch import nn
 
 from ablate.components.shared.layers import GroupNorm
-from ablate.slots.settings import Settings
+from ablate.slots import Settings
 
 
 class Config(Settings):

@@ -8,7 +8,7 @@ that does, whatever the other half holds.
 from torch import nn
 
 from ablate.components.shared.layers import RMSNorm
-from ablate.slots.settings import Settings
+from ablate.slots import Settings
 
 
 class Config(Settings):

@@ -3,7 +3,7 @@
 from torch import nn
 
 from ablate.components.shared.layers import RMSNorm
-from ablate.slots.settings import Settings
+from ablate.slots import Settings
 
 
 class Config(Settings):

@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from ablate.components.shared.layers import GroupNorm
-from ablate.slots.settings import Settings, added
+from ablate.slots import Settings, added
 
 
 class Config(Settings):

@@ -9,8 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ablate.slots.settings import Settings, added
-from ablate.slots.training import Padding
+from ablate.slots import Padding, Settings, added
 
 
 class Config(Settings):

@@ -8,8 +8,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.slots.settings import Settings, added
-from ablate.slots.training import Padding
+from ablate.slots import Padding, Settings, added
 
 
 class Config(Settings):

@@ -4,8 +4,7 @@ VIVAT (arXiv 2506.07863, section 4) names it as the cause of its "corner artifac
 """
 
 from ablate.components.shared.layers import pad_zeros
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
+from ablate.slots import Padding, Settings
 
 
 class Config(Settings):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ablate.slots.probe import Subject
+from ablate.slots import Subject
 
 
 class Pairs(NamedTuple):

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from ablate.components.shared.measure import GREY_LEVELS, displayed, per_frame
 from ablate.components.shared.periodic import TINY
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("balance/gap", "dB", "down", "squared error at the worst position of a group over that at the best"),
@@ -61,12 +60,12 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing without clips of 4g frames or more, g >= 2 to a group; single positions only for g = 4."""
     group, clips = subject.vae.groups, subject.clips
     count = 0 if clips is None or group < 2 else clips.shape[2] // group - 1  # groups of a window
     if clips is None or count < 3:
-        return Findings({})
+        return ProbeResult({})
     windows = [clips[:, :, shift : shift + 1 + count * group] for shift in range(group)]
     pairs = [(x, displayed(subject.reconstruct(x))) for x in windows]
 
@@ -88,7 +87,7 @@ def examine(subject: Subject) -> Findings:
         metrics["balance/skew"] = (10 * (relative[1] / relative[3]).log10()).item()
         positions = by_position(decibels, group).mean((0, 1))
         metrics |= {f"balance/psnr_{p}": value for p, value in enumerate(positions.tolist(), 1)}
-    return Findings(metrics)
+    return ProbeResult(metrics)
 
 
 def by_position(values: list[Tensor], group: int) -> Tensor:

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ablate.components.probe._spectrum import Spectra, luma, radial_spectra
 from ablate.components.shared.measure import GREY_LEVELS
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("blur/mtf50", "cycles/px", "up", "frequency at which half the modulation is left; 0.5 at most", decimals=3),
@@ -52,18 +51,18 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing for images under 32 px."""
     x = subject.images
     side = x.shape[-1]
     if side < Config().smallest(subject.vae.stride):
-        return Findings({})
+        return ProbeResult({})
     spectra = radial_spectra(x, subject.reconstruction)
     low, high = spectra.band(1 / 8, 1 / 4), spectra.band(1 / 4, 1 / 2)
     middle = spectra.band(3 / 16, 5 / 16)
     edges = slanted_edges(side)
     redrawn = luma(subject.reconstruct(edges[:, None].expand(-1, 3, -1, -1).to(x)))
-    return Findings(
+    return ProbeResult(
         {
             "blur/mtf50": mtf50(spectra),
             "blur/coherence": spectra.coherence()[middle].mean().item(),

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from ablate.components.shared.measure import GREY_LEVELS
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("border/excess_b4", "gl", "target", "extra absolute error in the outer 4 px when they are a border"),
@@ -49,12 +48,12 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing for images under four strides: their crops have no neighbourhood to pad from."""
     stride, side = subject.vae.stride, subject.images.shape[-1]
     size = side // 2 // stride * stride
     if size < 2 * stride:
-        return Findings({})
+        return ProbeResult({})
     start = (side - size) // 2 // stride * stride  # in whole strides, so that both see the same phase
     window = (..., slice(start, start + size), slice(start, start + size))
     source, inside = subject.images[window], subject.reconstruction[window]
@@ -73,7 +72,7 @@ def examine(subject: Subject) -> Findings:
     metrics["border/extent_px"] = _extent(change, distance, middle)
     if reach > 1:
         metrics["border/hf_ratio"] = _detail_ratio(alone, inside, distance, reach)
-    return Findings(
+    return ProbeResult(
         metrics=metrics,
         per_image={name: values.tolist() for name, values in bands.items()},
     )

@@ -9,9 +9,7 @@ and is dropped. The chunk is decoded by itself, so that nothing else of the past
 import torch
 from torch import Tensor
 
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
-from ablate.slots.video import Chunked
+from ablate.slots import Chunked, Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("cache/error", "gl", "down", "largest difference from the whole clip, with remembered frames", decimals=4),
@@ -35,11 +33,11 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing of models that know no chunks, and no `cache/error` where they refuse to remember."""
     vae = subject.vae
     if not isinstance(vae, Chunked) or subject.clips is None or subject.frames < 1 + 2 * vae.groups:
-        return Findings({})
+        return ProbeResult({})
     x, whole = subject.whole_clips, subject.clip_reconstruction
     first, groups = x[:, :, :1], x[:, :, 1:].split(vae.groups, dim=2)
     fronts = [first, *(group[:, :, -1:] for group in groups[:-1])]
@@ -51,8 +49,8 @@ def examine(subject: Subject) -> Findings:
     try:
         error = (_remembering(vae, [first, *groups]) - whole).abs().max()
     except ValueError:
-        return Findings(metrics)
-    return Findings({"cache/error": error.item() * 255, **metrics})
+        return ProbeResult(metrics)
+    return ProbeResult({"cache/error": error.item() * 255, **metrics})
 
 
 @torch.inference_mode()

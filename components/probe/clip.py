@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from ablate.components.shared.measure import Picture, displayed, enlarged, per_frame, psnr, ssim
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("clip/psnr_rest", "dB", "up", "PSNR of the frames after the first, mean of their values"),
@@ -50,10 +49,10 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing without clips of two groups. Picture: `strip`, the first frames of two clips, see there."""
     if subject.clips is None or subject.frames == 1:
-        return Findings({})
+        return ProbeResult({})
     x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
     frames, similar = per_frame(psnr, x, y), per_frame(ssim, x, y)
     values = {
@@ -64,7 +63,7 @@ def examine(subject: Subject) -> Findings:
         "clip/ssim_rest": similar[:, 1:].mean(1),
         "clip/ssim_first": similar[:, 0],
     }
-    return Findings(
+    return ProbeResult(
         metrics={name: value.mean().item() for name, value in values.items()},
         per_image={name: value.tolist() for name, value in values.items()},
         pictures={"strip": strip(x, y)},

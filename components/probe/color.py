@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ablate.components.probe._cielab import ciede2000, srgb_to_lab
 from ablate.components.shared.measure import GREY_LEVELS, displayed, gaussian_blur
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("color/dE00", "dE00", "down", "colour difference between an image's mean colours"),
@@ -58,7 +57,7 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     x, raw = subject.images, subject.reconstruction
     biases = GREY_LEVELS * (raw - x).mean((2, 3))
     bias = biases.mean(0)
@@ -73,7 +72,7 @@ def examine(subject: Subject) -> Findings:
 
     gain, offset = _line(x, raw)
     per_channel = {"bias": bias, "gain": gain, "offset": offset}
-    return Findings(
+    return ProbeResult(
         metrics={
             **{
                 f"color/{name}_{c}": values[i].item()

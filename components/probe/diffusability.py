@@ -30,8 +30,7 @@ from ablate.components.probe._flow import Budget, learn, sample
 from ablate.components.probe._inception import Inception
 from ablate.components.probe.spectrum import BLOCK, log_profile
 from ablate.components.shared.measure import Picture, displayed, sheet
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings, added
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject, added
 
 METRICS = (
     Metric("diff/fd", "1", "down", "Fréchet distance of generated from real pictures, random features; no FID"),
@@ -120,7 +119,7 @@ class Config(Settings):
 
 
 def build(config: Config) -> Probe:
-    def examine(subject: Subject) -> Findings:
+    def examine(subject: Subject) -> ProbeResult:
         """Reports nothing where the training pictures are not known.
 
         Values per image besides: the steps at which the generator was looked at with the Fréchet and kernel distances
@@ -128,13 +127,13 @@ def build(config: Config) -> Probe:
         pictures beside reconstructions and real ones.
         """
         if subject.draw is None:
-            return Findings({})
+            return ProbeResult({})
         return _examine(subject, config)
 
     return examine
 
 
-def _examine(subject: Subject, config: Config) -> Findings:
+def _examine(subject: Subject, config: Config) -> ProbeResult:
     budget, count = BUDGETS[config.budget], config.samples
     assert subject.draw is not None
     learnt, real, other = (
@@ -174,7 +173,7 @@ def _examine(subject: Subject, config: Config) -> Findings:
         "diff/fd_floor": limits["floor"],
         "diff/tokens": float(config.grid**2),
     }
-    return Findings(
+    return ProbeResult(
         metrics={name: value for name, value in metrics.items() if value is not None},
         per_image={f"diff/curve_{name}": values for name, values in curves.items()}
         | {f"diff/profile_{name}": values.tolist() for name, values in profiles.items() if values is not None},

@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.components.shared.measure import GREY_LEVELS, PICTURE_SIDE, Picture, enlarged, gaussian_blur
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("droplet/act_maxmed", "1", "down", "largest norm over the median norm, in the worst block of the decoder"),
@@ -67,7 +66,7 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Activations are reported of models that name their decoder's blocks, growth where there are two or more.
 
     Pictures: the low-pass residual of the worst image, 8 times amplified around mid-grey; and where in the images the
@@ -95,7 +94,7 @@ def examine(subject: Subject) -> Findings:
         metrics["droplet/act_absmax"] = largest.max().item()
     if len(peaks) > 1:
         metrics["droplet/growth"] = (peaks[-1].mean() / peaks[0].mean()).item()
-    return Findings(
+    return ProbeResult(
         metrics=metrics,
         per_image={name: values.tolist() for name, values in per_image.items()},
         pictures={

@@ -23,8 +23,7 @@ from torch import Tensor
 
 from ablate.components.probe._latents import factor, some
 from ablate.components.shared.measure import sheet
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("equi/dec_scale2", "1", "down", "decoder: error of decoding the latent at half its size", decimals=3),
@@ -60,14 +59,14 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Of up to 16 pictures, cropped to what can be scaled. Reports nothing for latents under 8 x 8.
 
     Picture: pictures at half the size | their reconstruction, made smaller | what the smaller latent decodes to.
     """
     scales = [s for s in (2, 4) if subject.posterior.mean.shape[-1] // s >= LEAST]
     if not scales:
-        return Findings({})
+        return ProbeResult({})
     x, z, y = some(subject, scales[-1])
     transforms: dict[str, Transform] = {f"scale{s}": partial(F.avg_pool2d, kernel_size=s) for s in scales}
     transforms["rot90"] = partial(torch.rot90, dims=(2, 3))
@@ -80,7 +79,7 @@ def examine(subject: Subject) -> Findings:
     moved_x, moved_z, moved_y = x[..., step:, step:], z[..., 1:, 1:], y[..., step:, step:]
     pairs["equi/dec_shift"] = _middle(moved_y), _middle(subject.decode(moved_z))
     pairs["equi/enc_shift"] = _middle(subject.encode(moved_x).mean), _middle(moved_z)
-    return Findings(
+    return ProbeResult(
         metrics={name: error(*pair) for name, pair in pairs.items()},
         pictures={"equivariance_half": sheet(transforms["scale2"](x), *pairs["equi/dec_scale2"])},
     )

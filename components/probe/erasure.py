@@ -18,8 +18,7 @@ from ablate.components.probe._chart import Line, chart
 from ablate.components.probe._latents import factor, some
 from ablate.components.shared.dct import chop
 from ablate.components.shared.measure import Picture, displayed, psnr, sheet
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("erase/drop", "dB", "down", "PSNR lost by erasing 10 to 90 % of the latent's high frequencies, mean"),
@@ -51,14 +50,14 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Of up to 16 pictures, cropped to whole blocks. Reports nothing for latents under 8 x 8.
 
     Values per image besides: `erase/shares` and the mean curves over them, `erase/curve` and `erase/curve_rgb`.
     Pictures: the curves; the first picture above its reconstruction, with 0, 50, 75 and 90 % erased.
     """
     if subject.posterior.mean.shape[-1] < BLOCK:
-        return Findings({})
+        return ProbeResult({})
     x, z, y = some(subject, BLOCK)
     full, pixels = displayed(y), BLOCK * factor(subject)
     columns = [torch.stack([x[0], full[0]])]
@@ -80,7 +79,7 @@ def examine(subject: Subject) -> Findings:
         "erase/match": _area(match),
     }
     means = {"erase/shares": torch.tensor(SHARES), "erase/curve": latent.mean(1), "erase/curve_rgb": rgb.mean(1)}
-    return Findings(
+    return ProbeResult(
         metrics={name: value.mean().item() for name, value in values.items()},
         per_image={name: value.tolist() for name, value in (values | means).items()},
         pictures={"erasure": _picture(means, whole.mean()), "erasure_first": sheet(*columns, rows=2)},

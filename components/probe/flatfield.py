@@ -27,8 +27,7 @@ from torch import Tensor
 
 from ablate.components.shared.measure import displayed, sheet
 from ablate.components.shared.periodic import TINY, amplitude, fold, interior
-from ablate.slots.probe import COLOURS, Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import COLOURS, Metric, Probe, ProbeResult, Settings, Subject
 
 PERIODS = (2, 4, 8, 16, 32)
 
@@ -75,7 +74,7 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing for images under 8 px, and only periods of which one fits away from the border.
 
     The values per image are those of the 28 `COLOURS`. Picture: the green field as in the report, centre crops of
@@ -83,13 +82,13 @@ def examine(subject: Subject) -> Findings:
     """
     side = subject.images.shape[-1]
     if side < Config().smallest(1):
-        return Findings({})
+        return ProbeResult({})
     raw = subject.constants
     source, green = subject.colours[GREEN].expand(3, side, side), displayed(raw[GREEN])
     error = (green - source).abs()
     residual = raw - subject.colours
     per_colour = {**_periods(residual), **_levels(residual)}
-    return Findings(
+    return ProbeResult(
         metrics={
             "flatfield/legacy_offdc": off_dc(2 * green[1] - 1, power=1),
             "flatfield/legacy_max": error[1].max().item(),

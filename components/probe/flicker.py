@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.components.shared.measure import GREY_LEVELS, displayed
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("flicker/static", "gl", "down", "rms change from frame to frame on clips that stand still"),
@@ -40,10 +39,10 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing without clips of two groups, and no warping error where the motion is not known."""
     if subject.clips is None or subject.frames == 1:
-        return Findings({})
+        return ProbeResult({})
     still = subject.images.unsqueeze(2).expand(-1, -1, subject.frames, -1, -1)
     steps = displayed(subject.reconstruct(still)).diff(dim=2).square()
     values = {
@@ -54,7 +53,7 @@ def examine(subject: Subject) -> Findings:
         x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
         values["flicker/warp"] = _grey(change_along(y - x, subject.flow, subject.visible))
         values["flicker/warp_plain"] = _grey(change_along(y, subject.flow, subject.visible))
-    return Findings(
+    return ProbeResult(
         metrics={name: value.mean().item() for name, value in values.items()},
         per_image={name: value.tolist() for name, value in values.items()},
     )

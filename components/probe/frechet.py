@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.components.shared.measure import displayed
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("frechet/random3d", "1", "down", "Fréchet distance of a random network's features, 1000 times", decimals=3),
@@ -56,16 +55,16 @@ class Config(Settings):
 
 
 def build(config: Config) -> Probe:
-    def examine(subject: Subject) -> Findings:
+    def examine(subject: Subject) -> ProbeResult:
         """Reports nothing without clips of two groups, and no FVD of less than 10 frames."""
         if subject.clips is None or subject.frames == 1:
-            return Findings({})
+            return ProbeResult({})
         x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
         metrics = {"frechet/random3d": 1000 * frechet_distance(random_features(x), random_features(y))}
         if config.i3d is not None and subject.frames >= I3D_FRAMES:
             i3d = torch.jit.load(str(Path(config.i3d).expanduser()), map_location=x.device).eval()
             metrics["fvd"] = frechet_distance(_logits(i3d, x), _logits(i3d, y))
-        return Findings(metrics)
+        return ProbeResult(metrics)
 
     return examine
 

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ablate.components.shared.measure import PICTURE_SIDE, Picture, enlarged
 from ablate.components.shared.periodic import TINY, amplitude, chance_amplitude, comb, fold, interior, worst_polyphase
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric(
@@ -66,7 +65,7 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing for images under three strides or so, of which no whole period is away from the border.
 
     Models of stride 1 have no harmonics, hence no combs.
@@ -75,7 +74,7 @@ def examine(subject: Subject) -> Findings:
     stride = subject.vae.stride
     natural = interior(subject.reconstruction - subject.images, stride)
     if natural.shape[-1] == 0:
-        return Findings({})
+        return ProbeResult({})
     patterns = fold(natural, stride)
     shared = patterns.mean(0)
     constant = interior(subject.constants - subject.colours, stride)
@@ -100,7 +99,7 @@ def examine(subject: Subject) -> Findings:
     for period in (p for p in PERIODS if stride % p == 0):
         metrics[f"grid/nat_fold{period}"] = amplitude(fold(shared, period))
         metrics[f"grid/const_fold{period}"] = amplitude(fold(drawn, period)).mean()
-    return Findings(
+    return ProbeResult(
         metrics={name: value.item() for name, value in metrics.items()},
         pictures={
             f"grid_natural_x{PATTERN_GAIN}": _picture(shared),

@@ -11,9 +11,7 @@ over 0.01 it may be: a constant offset, or an idle channel with a log-variance o
 import torch
 from torch import Tensor
 
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
-from ablate.slots.training import LOGVAR_RANGE
+from ablate.slots import LOGVAR_RANGE, Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("health/active_dims", "channels", "up", "latent channels with over 0.01 nats per position", decimals=0),
@@ -39,7 +37,7 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Of clips where there are any, whose latent frames share their channels."""
     posterior = subject.posterior if subject.clips is None else subject.clip_posterior
     reconstruction = subject.reconstruction if subject.clips is None else subject.clip_reconstruction
@@ -47,7 +45,7 @@ def examine(subject: Subject) -> Findings:
     nats = (mean.square() + logvar.exp() - 1 - logvar) / 2
     per_channel = nats.transpose(0, 1).flatten(1).mean(1)
     per_image = nats.flatten(1).sum(1)
-    return Findings(
+    return ProbeResult(
         metrics={
             "health/active_dims": _count(per_channel > ACTIVE_NATS, per_channel),
             "health/kl_nats": per_image.mean().item(),

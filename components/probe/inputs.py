@@ -12,8 +12,7 @@ pictures are cut into squares of the crops' size, since a larger picture holds m
 from torch import Tensor
 
 from ablate.components.probe._spectrum import TINY, Spectra, radial_spectra
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("inputs/hf_hi", "%", "none", "share of power in 1/4 to 1/2 cycles/px, training crops", decimals=3),
@@ -36,13 +35,13 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing where the training crops are not known."""
     crops = subject.training
     if crops is None:
-        return Findings({})
+        return ProbeResult({})
     trained, heldout = (radial_spectra(x, x) for x in (crops, _squares(subject.images, crops.shape[-1])))
-    return Findings(
+    return ProbeResult(
         {
             "inputs/hf_hi": _share(trained, 1 / 4, 1 / 2),
             "inputs/hf_lo": _share(trained, 1 / 8, 1 / 4),

@@ -26,8 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ablate.components.shared.measure import sheet
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("idim/twonn", "1", "none", "dimension of latent vectors of single positions, by two nearest neighbours"),
@@ -63,14 +62,14 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing for latents under 8 x 8, and no `idim/viv` of too few windows to fit the covariance to.
 
     Picture: pictures beside the first three principal components of their latents, as red, green and blue.
     """
     z = subject.posterior.mean.cpu().double()
     if z.shape[-1] < WINDOW:
-        return Findings({})
+        return ProbeResult({})
     vectors = z.transpose(1, 3).flatten(0, 2)
     chosen = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(0))[:POINTS]
     metrics = {"idim/twonn": two_nearest_neighbours(vectors[chosen])}
@@ -80,7 +79,7 @@ def examine(subject: Subject) -> Findings:
     if count * channels >= 2 * positions and count * positions >= 2 * channels:
         metrics["idim/viv"] = irreducible_variance(windows)
     shown = enlarge(components(z[:PICTURES]), subject.images.shape[-1])
-    return Findings(metrics, pictures={"latent_pca": sheet(subject.images[:PICTURES].cpu(), shown)})
+    return ProbeResult(metrics, pictures={"latent_pca": sheet(subject.images[:PICTURES].cpu(), shown)})
 
 
 def components(z: Tensor) -> Tensor:

@@ -15,8 +15,7 @@ import math
 
 from ablate.components.probe._latents import fixed_noise, some
 from ablate.components.shared.measure import displayed, psnr, sheet
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("znoise/sd_3db", "1", "up", "noise, in sds of the latent, that costs 3 dB; 1 at most", decimals=3),
@@ -45,7 +44,7 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Of up to 16 pictures. Picture: source | reconstruction | with 25 % noise | with 100 % noise, an image per row."""
     x, z, y = some(subject)
     clean = displayed(y)
@@ -62,7 +61,7 @@ def examine(subject: Subject) -> Findings:
             columns.append(noisy)
     metrics = {name: math.fsum(values) / len(values) for name, values in per_image.items()}
     metrics["znoise/sd_3db"] = bearable(SHARES, losses)
-    return Findings(metrics=metrics, per_image=per_image, pictures={"latent_noise": sheet(*columns)})
+    return ProbeResult(metrics=metrics, per_image=per_image, pictures={"latent_noise": sheet(*columns)})
 
 
 def bearable(shares: tuple[float, ...], losses: list[float]) -> float:

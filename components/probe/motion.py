@@ -9,8 +9,7 @@ different speeds differ in content too: compare models on the same clips, not sl
 from torch import Tensor
 
 from ablate.components.shared.measure import displayed, per_frame, psnr
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("motion/psnr_fast", "dB", "up", "PSNR of the fastest third of the clips"),
@@ -36,16 +35,16 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing without three clips of two groups or more whose motion is known. NaN slope for equal speeds."""
     if subject.clips is None or subject.frames == 1 or subject.flow is None or len(subject.clips) < 3:
-        return Findings({})
+        return ProbeResult({})
     speed = subject.flow[:, :, : subject.frames - 1].norm(dim=1).mean((1, 2, 3)).double().cpu()
     x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
     values = per_frame(psnr, x, y)[:, 1:].mean(1).double().cpu()
     by_speed = values[speed.argsort()]
     third = len(values) // 3
-    return Findings(
+    return ProbeResult(
         metrics={
             "motion/psnr_fast": by_speed[-third:].mean().item(),
             "motion/psnr_slow": by_speed[:third].mean().item(),

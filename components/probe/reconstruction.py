@@ -6,8 +6,7 @@ Simoncelli, IEEE TIP 13(4), 2004, with its 11 x 11 Gaussian window on the valid 
 """
 
 from ablate.components.shared import measure
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("psnr", "dB", "up", "peak signal-to-noise ratio, mean of the images' values"),
@@ -36,7 +35,7 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Pictures: `reconstruction` (source | reconstruction, an image per row) and `error_x8` (difference, 8 times).
 
     Of clips, these are of their middle frames.
@@ -48,7 +47,7 @@ def examine(subject: Subject) -> Findings:
         clips, decoded = subject.whole_clips, measure.displayed(subject.clip_reconstruction)
         values = {name: measure.per_frame(of_images, clips, decoded).mean(1) for name, of_images in MEASURES.items()}
         x, y = (frames[:, :, subject.frames // 2] for frames in (clips, decoded))
-    return Findings(
+    return ProbeResult(
         metrics={name: value.mean().item() for name, value in values.items()},
         per_image={name: value.tolist() for name, value in values.items()},
         pictures={

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ablate.components.shared.measure import GREY_LEVELS
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("shift/error", "gl", "down", "change of the reconstruction, moved back, by moves of 1 to stride - 1 px"),
@@ -33,14 +32,14 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing for images under four strides. A model of stride 1 knows moves by a whole stride only.
 
     Reconstructions are not clamped.
     """
     stride, side = subject.vae.stride, subject.images.shape[-1]
     if side < 4 * stride:
-        return Findings({})
+        return ProbeResult({})
     size = side - stride
     first, last = size // 4 + stride, size - size // 4  # seen by all crops, a quarter of their size from the border
 
@@ -59,7 +58,7 @@ def examine(subject: Subject) -> Findings:
         "shift/psnr": psnr[within].mean(0),
         "shift/error_stride": error[-1],
     }
-    return Findings(
+    return ProbeResult(
         metrics={name: value.mean().item() for name, value in values.items()},
         per_image={name: value.tolist() for name, value in values.items()},
     )

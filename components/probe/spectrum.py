@@ -26,8 +26,7 @@ from ablate.components.probe._chart import Line, chart
 from ablate.components.probe._latents import factor, fixed_noise
 from ablate.components.shared.dct import blocks_dct, zigzag
 from ablate.components.shared.measure import Picture
-from ablate.slots.probe import Findings, Probe, Subject
-from ablate.slots.settings import Metric, Settings
+from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("spec/hf_tail", "1", "down", "log profile, mean of the 16 highest of 64 coefficients; 0 for white noise"),
@@ -67,7 +66,7 @@ def build(config: Config) -> Probe:
     return examine
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> ProbeResult:
     """Reports nothing for latents under 8 x 8.
 
     The values per image are profiles, 64 numbers in zigzag order: of the latent (mean and sd over channels), of a draw
@@ -76,7 +75,7 @@ def examine(subject: Subject) -> Findings:
     """
     posterior = subject.posterior
     if posterior.mean.shape[-1] < BLOCK:
-        return Findings({})
+        return ProbeResult({})
     raw = posterior.mean.cpu().double()
     raw_rgb = F.avg_pool2d(subject.images.cpu().double() * 2 - 1, factor(subject))
     mean, rgb = _centred(raw), _centred(raw_rgb)
@@ -106,7 +105,7 @@ def examine(subject: Subject) -> Findings:
         "spec/profile_authors": authors.mean(0),
         "spec/profile_authors_rgb": authors_rgb.mean(0),
     }
-    return Findings(
+    return ProbeResult(
         metrics={name: value.item() for name, value in metrics.items()},
         per_image={name: values.tolist() for name, values in curves.items()},
         pictures={"spectrum": _picture(curves)},

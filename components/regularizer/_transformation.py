@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from ablate.slots.training import SeedOf
+from ablate.slots import SeedOf
 
 
 @dataclass(frozen=True)

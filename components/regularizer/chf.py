@@ -17,8 +17,7 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from ablate.components.shared.dct import chop
-from ablate.slots.settings import Settings
-from ablate.slots.training import Autoencoder, Regularizer, Step
+from ablate.slots import Autoencoder, Regularizer, Settings, Step
 
 
 class Config(Settings):

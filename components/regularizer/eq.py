@@ -21,8 +21,7 @@ from torch import Tensor
 
 from ablate.components.regularizer._rescale import rescale, turn
 from ablate.components.regularizer._transformation import Transformation
-from ablate.slots.settings import Settings
-from ablate.slots.training import Alteration, Autoencoder, SeedOf
+from ablate.slots import Alteration, Autoencoder, SeedOf, Settings
 
 
 class Config(Settings):

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from ablate.components.regularizer._rescale import rescale, turn
 from ablate.components.regularizer._transformation import Transformation
-from ablate.slots.settings import Settings
-from ablate.slots.training import Autoencoder, Regularizer, Step
+from ablate.slots import Autoencoder, Regularizer, Settings, Step
 
 
 class Config(Settings):

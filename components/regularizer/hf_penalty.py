@@ -14,8 +14,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from ablate.components.shared.dct import blocks_dct
-from ablate.slots.settings import Settings
-from ablate.slots.training import Autoencoder, Regularizer, Step
+from ablate.slots import Autoencoder, Regularizer, Settings, Step
 
 
 class Config(Settings):

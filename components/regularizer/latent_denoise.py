@@ -13,8 +13,7 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from ablate.slots.settings import Settings
-from ablate.slots.training import Alteration, Autoencoder, SeedOf
+from ablate.slots import Alteration, Autoencoder, SeedOf, Settings
 
 
 class Config(Settings):

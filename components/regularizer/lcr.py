@@ -13,8 +13,7 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.slots.settings import Settings
-from ablate.slots.training import Autoencoder, Regularizer, Step
+from ablate.slots import Autoencoder, Regularizer, Settings, Step
 
 
 class Config(Settings):

@@ -1,7 +1,6 @@
 """No extra term on the latents."""
 
-from ablate.slots.settings import Settings
-from ablate.slots.training import Regularizer
+from ablate.slots import Regularizer, Settings
 
 
 class Config(Settings):

@@ -20,8 +20,7 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from ablate.slots.settings import Settings
-from ablate.slots.training import Autoencoder, Regularizer, Step
+from ablate.slots import Autoencoder, Regularizer, Settings, Step
 
 
 class Config(Settings):

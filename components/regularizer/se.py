@@ -24,8 +24,7 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from ablate.components.regularizer._rescale import rescale
-from ablate.slots.settings import Settings, added
-from ablate.slots.training import Autoencoder, Regularizer, Step
+from ablate.slots import Autoencoder, Regularizer, Settings, Step, added
 
 
 class Config(Settings):

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from ablate.components.regularizer._rescale import rescale
 from ablate.components.shared.dct import dct_matrix
-from ablate.slots.settings import Settings
-from ablate.slots.training import Autoencoder, Regularizer, Step
+from ablate.slots import Autoencoder, Regularizer, Settings, Step
 
 FLOOR = 1e-8
 """Of a ring's share, so that its logarithm is finite."""

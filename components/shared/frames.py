@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.components.shared.layers import Conv2d, pad_zeros, per_frame
-from ablate.slots.video import Past, cat_frames, split_first
+from ablate.slots import Past, cat_frames, split_first
 
 
 class FrameConv(Conv2d):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.slots.training import Padding
+from ablate.slots import Padding
 
 
 def pad_zeros(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:

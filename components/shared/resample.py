@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.slots.training import Padding
+from ablate.slots import Padding
 
 Taps = tuple[float, ...]
 

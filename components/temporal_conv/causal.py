@@ -8,9 +8,7 @@ which IV-VAE (Wu et al., 2025, arXiv 2411.06449) holds to be the cause of flicke
 from torch import Tensor, nn
 
 from ablate.components.shared.layers import Conv3d
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
-from ablate.slots.video import Past, cat_frames
+from ablate.slots import Padding, Past, Settings, cat_frames
 
 
 class Config(Settings):

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ablate.components.shared.layers import Conv3d
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
-from ablate.slots.video import Past, cat_frames, split_first
+from ablate.slots import Padding, Past, Settings, cat_frames, split_first
 
 
 class Config(Settings):

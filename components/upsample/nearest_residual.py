@@ -8,8 +8,7 @@ the nearest neighbour. LTX-2.0's decoder has this skip, LTX-2.3's has not. `grid
 from torch import Tensor, nn
 
 from ablate.components.shared.layers import Conv2d
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
+from ablate.slots import Padding, Settings
 
 
 class Config(Settings):

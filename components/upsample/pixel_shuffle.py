@@ -7,8 +7,7 @@ Network", 2016 (arXiv 1609.05158). Each of the four has weights of its own, so t
 from torch import Tensor, nn
 
 from ablate.components.shared.layers import Conv2d
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
+from ablate.slots import Padding, Settings
 
 
 class Config(Settings):

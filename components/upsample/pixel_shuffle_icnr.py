@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from ablate.components.shared.layers import Conv2d
 from ablate.components.shared.resample import pad_replicate
-from ablate.slots.settings import Settings, added
-from ablate.slots.training import Padding
+from ablate.slots import Padding, Settings, added
 
 
 class Config(Settings):

@@ -9,8 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ablate.slots.settings import Settings
-from ablate.slots.training import Padding
+from ablate.slots import Padding, Settings
 
 
 class Config(Settings):

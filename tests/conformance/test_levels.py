@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ablate.slots import registry
-from ablate.slots import settings as registry_slots_settings
+from ablate.slots.settings import Settings
 
 LEVELS = [(slot, name) for slot in registry.SLOTS for name in registry.levels(slot)]
 
@@ -18,7 +18,7 @@ OPTIONAL = ("discriminator", "regularizer")
 
 def test_every_slot_has_a_level_and_every_folder_is_a_slot():
     folders = {path.name for path in registry.ROOT.iterdir() if path.is_dir() and not path.name.startswith(("_", "."))}
-    assert folders == set(registry.SLOTS)
+    assert folders == {*registry.SLOTS, "shared"}
     assert {slot for slot, _ in LEVELS} == set(registry.SLOTS)
 
 
@@ -31,7 +31,7 @@ def test_slots_that_may_be_empty_have_none(slot):
 def test_level_introduces_itself(slot, name):
     level = registry.level(slot, name)
     assert level.doc, "the file's docstring says what the level is"
-    assert issubclass(level.Config, registry_slots_settings.Settings)
+    assert issubclass(level.Config, Settings)
     assert level.Config.__doc__, "Config says what its settings mean"
 
 
@@ -40,7 +40,7 @@ def test_settings_read_from_the_source_are_those_of_the_module(slot, name):
     light = registry.level(slot, name)
     module = importlib.import_module(f"ablate.components.{slot}.{name}")
     assert callable(module.build)
-    assert issubclass(module.Config, registry_slots_settings.Settings)
+    assert issubclass(module.Config, Settings)
     assert module.Config.model_json_schema() == light.Config.model_json_schema()
     assert tuple(getattr(module, "METRICS", ())) == light.metrics
     assert bool(light.metrics) == (slot == "probe"), "probes report metrics, other levels do not"
@@ -65,7 +65,7 @@ def test_metrics_have_one_owner():
 
 def test_reading_every_level_loads_nothing_heavy():
     code = (
-        "import sys; from ablate import registry\n"
+        "import sys; from ablate.slots import registry\n"
         "for slot in registry.SLOTS:\n"
         "    for name in registry.levels(slot): registry.level(slot, name).Config.model_json_schema()\n"
         "print(*sorted({'torch', 'lpips', 'skimage', 'sklearn', 'ray', 'mlflow'} & set(sys.modules)))"

@@ -15,7 +15,7 @@ import mlflow
 import psutil
 import pytest
 
-from ablate.driver import overview as reports
+from ablate.driver import overview
 from ablate.store.folders import Store
 from ablate.store.record import read_header
 from ablate.study.study import load_study
@@ -58,7 +58,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, subp
 def test_help_loads_no_giant() -> None:
     code = (
         "import sys; sys.argv = ['ablate', '--help']\n"
-        "from ablate.cli import main\n"
+        "from ablate.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "loaded = {'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'scipy'} & set(sys.modules)\n"
         "print(loaded, file=sys.stderr)"
@@ -70,10 +70,12 @@ def test_help_loads_no_giant() -> None:
 
 def test_planning_loads_no_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from ablate import reports; from ablate.spec import load_study\n"
-        "from ablate.store import Store; from ablate.preflight import preflight; from ablate.trials import expand\n"
+        "import sys; from pathlib import Path; from ablate.driver import overview\n"
+        "from ablate.study.study import load_study\n"
+        "from ablate.store.folders import Store; from ablate.driver.preflight import preflight\n"
+        "from ablate.plan.trials import expand\n"
         f"study = load_study(Path({str(ROOT / 'search_spaces' / 'vivat_losses.yaml')!r}))\n"
-        "preflight(study, expand(study)); reports.plan(study, Store(Path('none')))\n"
+        "preflight(study, expand(study)); overview.plan(study, Store(Path('none')))\n"
         "print({'torch', 'ray', 'mlflow', 'optuna', 'fsspec'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -332,7 +334,7 @@ def test_a_sweep_killed_in_a_shared_stage_goes_on_from_its_checkpoint(write_stud
     while not (checkpoints := list(cut.glob("stages/*/checkpoint.safetensors"))):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
-    counts = reports.status(load_study(study), Store(cut))["trials"]
+    counts = overview.status(load_study(study), Store(cut))["trials"]
     kill_tree(process)
     assert (counts["running"], counts["pending"]) == (1, 3)
     (shared,) = {path.parent for path in checkpoints}

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from ablate.engine import checkpoint
-from ablate.store.folders import Store, StoreError, local, place, read_json, whole, write_json
+from ablate.store.files import StoreError, local, parse_store, read_json, whole, write_json
+from ablate.store.folders import Store
 from ablate.store.record import read_header
 
 Write = Callable[..., Path]
@@ -30,7 +31,7 @@ def bucket() -> Iterator[str]:
             patch.setenv(name, value)
         patch.delenv("ABLATE_STORE", raising=False)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        place("s3://results").mkdir()
+        parse_store("s3://results").mkdir()
         yield "s3://results"
     server.stop()
 
@@ -50,7 +51,7 @@ def document(*arguments: str | Path) -> Any:
 def test_files_are_whole_or_absent_and_seen_by_all(bucket: str) -> None:
     import torch
 
-    ours, theirs = (place(f"{bucket}/files") for _ in range(2))
+    ours, theirs = (parse_store(f"{bucket}/files") for _ in range(2))
     assert read_json(theirs / "card.json") is None and read_header(theirs / "c.safetensors") is None
     for number in (1, 2):
         write_json(ours / "card.json", number)
@@ -68,7 +69,7 @@ def test_files_are_whole_or_absent_and_seen_by_all(bucket: str) -> None:
 
 def test_a_database_is_not_put_there(bucket: str) -> None:
     with pytest.raises(StoreError, match="--tracking"):
-        _ = Store(place(bucket)).mlflow_uri
+        _ = Store(parse_store(bucket)).mlflow_uri
 
 
 def test_a_bucket_that_is_not_there_is_said_before_anything_starts(bucket: str, write_study: Write) -> None:
@@ -84,7 +85,7 @@ def test_a_sweep_killed_and_resumed_there_has_the_table_of_a_folder(
     study = write_study(
         ("steps: 6", "steps: 20"), ("log_every: 2, checkpoint_every: 3", "log_every: 5, checkpoint_every: 5")
     )
-    remote, root = f"{bucket}/runs", place(f"{bucket}/runs")
+    remote, root = f"{bucket}/runs", parse_store(f"{bucket}/runs")
     process = start("sweep", study, "--store", remote, "--tracking", "none")
     deadline = time.monotonic() + 200
 

@@ -14,7 +14,8 @@ import pytest
 from ablate.adaptive.search import known
 from ablate.analysis.tables.build import build_table
 from ablate.plan.trials import expand
-from ablate.store.folders import Store, read_json
+from ablate.store.files import read_json
+from ablate.store.folders import Store
 from ablate.study.study import load_study
 
 Write = Callable[..., Path]

@@ -22,7 +22,7 @@ from PIL import Image
 from ablate.plan.labels import show
 from ablate.plan.trials import expand
 from ablate.store.folders import StageFolder, Store
-from ablate.track import views as mlflow_views
+from ablate.track import views
 from ablate.track.mirror import Mirror, NoMirror, sync
 from ablate.track.runs import connect, grid_files
 from ablate.track.server import ServerError, serving
@@ -400,7 +400,7 @@ def test_links_open_on_saved_views(study, store):
 
 
 def test_another_major_version_of_mlflow_gets_no_views_and_all_the_rest(study, store, monkeypatch):
-    monkeypatch.setattr(mlflow_views, "MAJOR", "4")
+    monkeypatch.setattr(views, "MAJOR", "4")
     links = mirror_all(study, store).links("http://127.0.0.1:5000/")
     assert list(links) == ["compare", "study", "report"]
     assert not [key for [key] in query(store, "SELECT key FROM experiment_tags") if "sharedViewState" in key]
@@ -460,8 +460,8 @@ def test_a_server_that_dies_does_not_stop_the_sweep(study, store, capsys):
 
 def test_ui_says_links_and_ends_with_its_server(study, store):
     mirror_all(study, store)
-    code = "import sys, pathlib, ablate.store, ablate.ui; s = ablate.store.Store(pathlib.Path(sys.argv[1])); "
-    code += "ablate.ui.serve(s, s.mlflow_uri, int(sys.argv[2]))"
+    code = "import sys, pathlib; from ablate.store.folders import Store; from ablate.track.server import serve; "
+    code += "s = Store(pathlib.Path(sys.argv[1])); serve(s, s.mlflow_uri, int(sys.argv[2]))"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

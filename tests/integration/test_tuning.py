@@ -13,7 +13,8 @@ import psutil
 from ablate.adaptive.tuning import recall
 from ablate.analysis.tables.build import build_table
 from ablate.plan.trials import expand
-from ablate.store.folders import Store, read_json
+from ablate.store.files import read_json
+from ablate.store.folders import Store
 from ablate.study.study import load_study
 
 Write = Callable[..., Path]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate.driver import progress as console
+from ablate.driver.progress import ProgressDisplay, duration, time
 from ablate.plan.trials import expand
 from ablate.schedule.agenda import Event
 from ablate.slots.settings import Metric
@@ -19,7 +19,7 @@ PSNR = Metric("psnr", "dB", "up")
 
 def test_lines_count_trials_and_name_the_reason(tiny: Study, tmp_path: Path) -> None:
     trials, store, said = expand(tiny), Store(tmp_path), io.StringIO()
-    with console.Progress(trials, trials[1:], store, PSNR, Console(file=said)) as progress:
+    with ProgressDisplay(trials, trials[1:], store, PSNR, Console(file=said)) as progress:
         store.stage(trials[1].signature).finish(Record(trials[1].signature, 1, "done", "", 6, {"psnr": 20.0}))
         progress.notice(Event("started", trials[1]))
         progress.notice(Event("done", trials[1]))
@@ -36,9 +36,9 @@ def test_the_time_left_counts_from_the_first_report(
     tiny: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     trials = expand(tiny)
-    progress = console.Progress(trials, trials, Store(tmp_path), PSNR, Console(file=io.StringIO()))
+    progress = ProgressDisplay(trials, trials, Store(tmp_path), PSNR, Console(file=io.StringIO()))
     now += 500  # starting Ray must not count
     progress.notice(Event("progress", trials[0], step=2, steps=6))
     assert progress.eta_s() is None
@@ -49,4 +49,4 @@ def test_the_time_left_counts_from_the_first_report(
 
 @pytest.mark.parametrize(("seconds", "text"), [(42, "42 s"), (420, "7 min"), (12600, "3.5 h")])
 def test_durations(seconds: float, text: str) -> None:
-    assert console.duration(seconds) == text
+    assert duration(seconds) == text

@@ -9,11 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 from ablate.cli.main import app
-from ablate.driver import overview as reports
+from ablate.driver.overview import plan
 from ablate.engine import measure, run
-from ablate.plan import footprint as needs
-from ablate.plan.cost import Kinds, count, gpu_share, total
-from ablate.plan.footprint import Need, configuration
+from ablate.plan.cost import StepKinds, count, gpu_share, total
+from ablate.plan.footprint import Footprint, configuration, read
 from ablate.plan.tree import tree
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
@@ -35,7 +34,7 @@ FACTORS = ("  loss.kl: [1, 1e-4]", "  loss.kl: [1, 1e-4]\n  loss.adversarial: [0
 def test_steps_are_counted_by_what_they_cost(write_study: Write) -> None:
     """Six steps a trial, the last two with a discriminator but where the term is left out; two of each shared."""
     trials = expand(load_study(write_study(GAN, FACTORS)))
-    found: Kinds = {}
+    found: StepKinds = {}
     count(found, tree(trials))
     with_it, without = (
         configuration(trials[0].treatment.recipe.up_to(step), trials[0].treatment.recipe.stages[0]) for step in (6, 4)
@@ -44,14 +43,14 @@ def test_steps_are_counted_by_what_they_cost(write_study: Write) -> None:
     assert (found[with_it].steps, found[with_it].trials) == (2 * 2 * 2, 4), "kl at two levels, two seeds"
     assert (found[without].steps, found[without].trials) == (2 * (4 + 4) + 2 * 2, 2), "two trunks; one goes on without"
     assert sum(kind.nodes for kind in found.values()) == len(tree(trials))
-    cost = total(found, {with_it: Need(1, 2.0, 10.0, 100, 7), without: Need(1, 1.0, 10.0, 300, 5)})
+    cost = total(found, {with_it: Footprint(1, 2.0, 10.0, 100, 7), without: Footprint(1, 1.0, 10.0, 300, 5)})
     assert cost.seconds == 2.0 * 8 + 1.0 * 20 + 10.0 * 6 and cost.memory == 300
     assert cost.disk == 7 * found[with_it].nodes + 5 * found[without].nodes
 
 
 def test_what_is_over_costs_only_its_probes(write_study: Write) -> None:
     trials = expand(load_study(write_study()))
-    found: Kinds = {}
+    found: StepKinds = {}
     count(found, tree(trials[:1], {trials[0].signature}), {trials[0].signature})
     assert [(kind.steps, kind.nodes, kind.trials) for kind in found.values()] == [(0, 0, 1)]
 
@@ -59,11 +58,11 @@ def test_what_is_over_costs_only_its_probes(write_study: Write) -> None:
 def test_a_few_real_steps_are_measured(write_study: Write, tmp_path: Path) -> None:
     study, store = load_study(write_study(("seeds: 2", "seeds: 1"))), Store(tmp_path / "runs")
     said: list[str] = []
-    summary = reports.plan(study, store, lambda kinds: measure.measure(kinds, store, 1, said.append))
+    summary = plan(study, store, lambda kinds: measure.measure(kinds, store, 1, said.append))
     assert len(said) == 1, "both treatments cost the same"
     trial = expand(study)[0]
     key = configuration(trial.treatment.recipe, trial.treatment.recipe.stages[0])
-    need = needs.read(store, key, "cpu")
+    need = read(store, key, "cpu")
     assert need.step_s > 0 and need.probe_s > 0 and need.memory > 1e8
     assert summary["estimate_s"] == pytest.approx(2 * (6 * need.step_s + need.probe_s))
     assert summary["memory_bytes"] == need.memory and summary["disk_bytes"] == 2 * need.checkpoint

@@ -13,13 +13,11 @@ import pytest
 from pydantic import ValidationError
 
 from ablate.components.data import photos
-from ablate.data import prepare as data
 from ablate.data.corpus import Corpus
-from ablate.data.prepare import prepare
+from ablate.data.prepare import prepare, read_rgb
 from ablate.data.resize import resize, spread
-from ablate.slots import data as data_slots_data
 from ablate.slots import registry
-from ablate.slots.data import DataSettings
+from ablate.slots.data import SPLITS, DataSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -233,7 +231,7 @@ def test_two_processes_at_once_leave_one_whole_entry(tmp_path):
 import sys, time
 from pathlib import Path
 import numpy as np
-from ablate import data
+from ablate.data import prepare as data
 here, me = Path(sys.argv[1]), sys.argv[2]
 decode = data._decode
 def together(*arguments):
@@ -324,7 +322,7 @@ def names_of(level, settings, split):
 
 def test_folder_splits_are_disjoint_complete_and_stable(pictures):
     settings = {"path": str(pictures), "heldout_fraction": 0.25}
-    train, heldout = (names_of("folder", settings, split) for split in data_slots_data.SPLITS)
+    train, heldout = (names_of("folder", settings, split) for split in SPLITS)
     assert len(heldout) == 3
     assert sorted(train + heldout) == sorted(p.relative_to(pictures).as_posix() for p in pictures.rglob("*.png"))
     assert not set(train) & set(heldout)
@@ -335,7 +333,7 @@ def test_folder_splits_are_disjoint_complete_and_stable(pictures):
 @pytest.mark.parametrize("fraction", [0.001, 0.999])
 def test_each_split_has_a_picture(pictures, fraction):
     settings = {"path": str(pictures), "heldout_fraction": fraction}
-    assert sorted(len(names_of("folder", settings, split)) for split in data_slots_data.SPLITS) == [1, 11]
+    assert sorted(len(names_of("folder", settings, split)) for split in SPLITS) == [1, 11]
 
 
 def test_a_held_out_folder_inside_the_folder_is_not_trained_on(pictures):
@@ -386,14 +384,14 @@ def test_pictures_are_turned_upright_and_made_rgb(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6  # orientation: turn a quarter clockwise to view
     image.save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(data.read_rgb(tmp_path / "turned.png"), np.rot90(pixels, -1))
+    assert np.array_equal(read_rgb(tmp_path / "turned.png"), np.rot90(pixels, -1))
     PIL.Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.bmp")
-    assert np.array_equal(data.read_rgb(tmp_path / "grey.bmp"), np.repeat(pixels[..., :1], 3, 2))
+    assert np.array_equal(read_rgb(tmp_path / "grey.bmp"), np.repeat(pixels[..., :1], 3, 2))
 
 
 def test_all_twelve_photographs_load():
     shapes = {}
-    for split in data_slots_data.SPLITS:
+    for split in SPLITS:
         for picture in registry.build("data", "photos", {}, split):
             pixels = picture.load()
             assert pixels.dtype == np.uint8
@@ -407,10 +405,7 @@ def test_all_twelve_photographs_load():
 
 
 def test_photographs_are_split_by_scene():
-    scenes = [
-        {name.removesuffix("_left").removesuffix("_right") for name in names_of("photos", {}, s)}
-        for s in data_slots_data.SPLITS
-    ]
+    scenes = [{name.removesuffix("_left").removesuffix("_right") for name in names_of("photos", {}, s)} for s in SPLITS]
     assert not scenes[0] & scenes[1]
     assert len(scenes[0] | scenes[1]) == 11
     suffixes = {picture.path.suffix for picture in registry.build("data", "photos", {}, "heldout")}
@@ -431,7 +426,8 @@ def test_checking_and_preparing_load_no_heavy_library(tmp_path):
     code = f"""
 import sys, json
 from pathlib import Path
-from ablate import data, registry
+from ablate.data import prepare as data
+from ablate.slots import registry
 pillow_at_import = "PIL" in sys.modules
 for level in ("photos", "leaves"):
     registry.level("data", level).Config.read({{}}).preflight()
@@ -445,7 +441,7 @@ print(json.dumps([pillow_at_import, sorted(heavy)]))
 
 def test_a_level_without_the_shared_settings_is_refused(monkeypatch, tmp_path):
     (tmp_path / "data").mkdir()
-    source = "from ablate.registry import Settings\n\n\nclass Config(Settings):\n    pass\n"
+    source = "from ablate.slots import Settings\n\n\nclass Config(Settings):\n    pass\n"
     (tmp_path / "data" / "bare.py").write_text(source)
     monkeypatch.setattr(registry, "ROOT", tmp_path)
     with pytest.raises(TypeError, match="data/bare: Config must be a subclass of DataSettings"):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate.cli import plan as reports_cli_plan
-from ablate.driver import overview as reports
+from ablate.cli.plan import print_plan
+from ablate.driver.overview import plan
 from ablate.errors import StudyError
 from ablate.identity import canonical
 from ablate.plan.estimable import contrasts
@@ -171,14 +171,14 @@ def test_listings_are_the_golden_ones(name: str, factors: str, design: str, writ
         write_study(("factors:\n  loss.kl: [1, 1e-4]", factors), ("seeds: 2", f"design: {design}\nseeds: 2"))
     )
     text = io.StringIO()
-    reports_cli_plan.print_plan(study, reports.plan(study, Store(tmp_path / "runs")), Console(width=120, file=text))
+    print_plan(study, plan(study, Store(tmp_path / "runs")), Console(width=120, file=text))
     assert text.getvalue() == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def planned(path: Path, store: Path) -> tuple[str, float, float]:
     """What `ablate plan` prints in a process of its own, that process's CPU time in s and its peak memory in MB."""
     code = (
-        "import resource, sys; from ablate.cli import app\n"
+        "import resource, sys; from ablate.cli.main import app\n"
         "try: app()\n"
         "finally:\n"
         "    used = resource.getrusage(resource.RUSAGE_SELF)\n"

@@ -22,7 +22,7 @@ from ablate.components.probe._inception import Inception
 from ablate.engine import run
 from ablate.plan.trials import expand
 from ablate.slots import registry
-from ablate.slots.probe import Findings, Subject
+from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.training import Autoencoder, Posterior
 from ablate.store.folders import Store
 from ablate.study.study import load_study
@@ -143,7 +143,7 @@ def crops(count: int, seed: int) -> Tensor:
     return torch.stack([pictures[i, :, y : y + 32, x : x + 32] for i, (y, x) in zip(chosen, places, strict=True)])
 
 
-def examine(vae: Autoencoder, monkeypatch: pytest.MonkeyPatch, steps: int = 150) -> Findings:
+def examine(vae: Autoencoder, monkeypatch: pytest.MonkeyPatch, steps: int = 150) -> ProbeResult:
     monkeypatch.setitem(diffusability.BUDGETS, "cpu", replace(BRIEF, evaluate=(1, steps)))
     probe = diffusability.build(diffusability.Config(samples=256))
     return probe(Subject(vae, photographs(64), batch=64, draw=crops))

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from ablate.analysis.statistics.chance import detectable, expected_best, over_pictures
+from ablate.analysis.statistics.chance import bootstrap_interval, detectable, expected_best
 from ablate.analysis.statistics.effects import Change, analyse, compare, holm, measure_noise, paired, verdict
 from ablate.analysis.statistics.paired import paired_rows
 from ablate.slots.settings import Metric
@@ -179,11 +179,11 @@ def test_the_interval_over_pictures_is_the_bootstrap_and_covers_the_mean() -> No
     rng = np.random.default_rng(4)
     values = rng.gamma(2, 3, 300)
     truth = stats.bootstrap((values,), np.mean, method="percentile", rng=rng).confidence_interval
-    assert over_pictures(values) == pytest.approx((truth.low, truth.high), rel=0.01)
-    found = [over_pictures(row) for row in rng.gamma(2, 3, (300, 60))]
+    assert bootstrap_interval(values) == pytest.approx((truth.low, truth.high), rel=0.01)
+    found = [bootstrap_interval(row) for row in rng.gamma(2, 3, (300, 60))]
     assert np.mean([low <= 6 <= high for low, high in found]) == pytest.approx(0.94, abs=0.04)
-    assert math.isnan(over_pictures(values[:19])[0])
-    assert math.isnan(over_pictures([*values, math.inf])[0])
+    assert math.isnan(bootstrap_interval(values[:19])[0])
+    assert math.isnan(bootstrap_interval([*values, math.inf])[0])
 
 
 def test_expected_best_is_the_order_statistic() -> None:

@@ -18,10 +18,10 @@ from ablate.components.regularizer.hf_penalty import high_frequencies
 from ablate.components.regularizer.lcr import local_correlation
 from ablate.components.regularizer.se import fewer_frames
 from ablate.components.regularizer.spectrum_matching import spectrum
-from ablate.data import prepare as data
+from ablate.data.prepare import prepare
 from ablate.driver.preflight import try_models
-from ablate.engine import build as run_engine_build
 from ablate.engine import run, train
+from ablate.engine.build import build_parts
 from ablate.errors import StudyError
 from ablate.identity import derive
 from ablate.plan.trials import expand
@@ -460,8 +460,8 @@ def pictures(tmp_path_factory):
 def built(trial, pictures):
     run.reset_process(1)
     level = dict(trial.order()["recipe"]["data"])
-    corpus = data.prepare(level.pop("level"), level, pictures)
-    return run_engine_build.build_parts(trial.order(), corpus, CPU), trial.treatment.recipe.stages[0].settings
+    corpus = prepare(level.pop("level"), level, pictures)
+    return build_parts(trial.order(), corpus, CPU), trial.treatment.recipe.stages[0].settings
 
 
 def trained(trial, pictures, folder):

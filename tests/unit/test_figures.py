@@ -11,8 +11,8 @@ import pytest
 from ablate.analysis.figures import KINDS, panels, save_figure
 from ablate.analysis.figures.comparisons import front
 from ablate.analysis.figures.curves import MissingCurve
-from ablate.analysis.figures.style import compose, looks
-from ablate.analysis.results import Results, gather
+from ablate.analysis.figures.style import compose, figure_style
+from ablate.analysis.results import StudyResults, gather
 from ablate.plan.trials import Trial, expand
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
@@ -55,26 +55,26 @@ def losses(trial: Trial, step: int) -> dict[str, float]:
     return {"train/loss": (1 + trial.seed) / step, **({"during/psnr": float(step)} if step > 2 else {})}
 
 
-def results(study: Study, store: Store) -> Results:
+def results(study: Study, store: Store) -> StudyResults:
     return gather(study, expand(study), store)
 
 
 @pytest.fixture
-def found(write_study: Write, tmp_path: Path) -> Results:
+def found(write_study: Write, tmp_path: Path) -> StudyResults:
     study, store = load_study(write_study(*ONE_BY_ONE)), Store(tmp_path / "runs")
     leave(study, store, values, profile, losses)
     return results(study, store)
 
 
 @pytest.fixture
-def crossed(write_study: Write, tmp_path: Path) -> Results:
+def crossed(write_study: Write, tmp_path: Path) -> StudyResults:
     study, store = load_study(write_study(*GRID)), Store(tmp_path / "runs")
     leave(study, store, values, profile, losses)
     return results(study, store)
 
 
-def axes(found: Results, kind: str, *metrics: str) -> list[object]:
-    with looks():
+def axes(found: StudyResults, kind: str, *metrics: str) -> list[object]:
+    with figure_style():
         return compose(panels(found, kind, metrics)).axes
 
 
@@ -84,7 +84,7 @@ def lines(drawn) -> dict[str, tuple[list[float], list[float]]]:  # type: ignore[
     return {name: (list(line.get_xdata()), list(line.get_ydata())) for line, name in zip(handles, labels, strict=True)}
 
 
-def test_spectra_are_means_over_seeds_a_panel_per_factor(found: Results) -> None:
+def test_spectra_are_means_over_seeds_a_panel_per_factor(found: StudyResults) -> None:
     kl, padding = axes(found, "spectra")
     assert (kl.get_title(loc="left"), padding.get_title(loc="left")) == ("kl", "padding")
     drawn = lines(kl)
@@ -96,7 +96,7 @@ def test_spectra_are_means_over_seeds_a_panel_per_factor(found: Results) -> None
     assert list(lines(padding)) == ["pictures at the latent’s size", "reflect (baseline)", "zeros"]
 
 
-def test_erasure_convergence_and_training_are_drawn_over_their_own_axes(found: Results) -> None:
+def test_erasure_convergence_and_training_are_drawn_over_their_own_axes(found: StudyResults) -> None:
     assert lines(axes(found, "erasure")[0])["1"] == ([0.1, 0.9], [20, 11])
     assert lines(axes(found, "spectra_drawn")[0])["1"] == ([0, 1], [0, -0.5])
     assert lines(axes(found, "diffusion")[0])["1"] == ([40, 80], [9, 4])
@@ -126,7 +126,7 @@ def test_balance_and_diffusion_are_drawn_from_what_their_probes_leave(write_stud
     assert lines(diffusion)["1"] == ([10, 100], [8, 2.5]) and diffusion.get_yscale() == "log"
 
 
-def test_effects_show_estimates_and_intervals_of_the_table(found: Results) -> None:
+def test_effects_show_estimates_and_intervals_of_the_table(found: StudyResults) -> None:
     (drawn,) = axes(found, "effects", "grid/nat_fold")
     assert [label.get_text() for label in drawn.get_yticklabels()] == ["kl=1", "kl=0.01", "padding=zeros"]
     marks = [line for line in drawn.lines if line.get_marker() == "o"]
@@ -135,14 +135,14 @@ def test_effects_show_estimates_and_intervals_of_the_table(found: Results) -> No
     assert drawn.get_xlabel() == "Δ grid/nat_fold (gl)\nlower is better"
 
 
-def test_interaction_shows_the_planted_means(crossed: Results) -> None:
+def test_interaction_shows_the_planted_means(crossed: StudyResults) -> None:
     (drawn,) = axes(crossed, "interaction")
     assert [tick.get_text() for tick in drawn.get_xticklabels()] == ["0.0001", "1", "0.01"]
     assert lines(drawn)["padding reflect"][1] == pytest.approx([20.1, 17.1, 20.1])
     assert lines(drawn)["padding zeros"][1] == pytest.approx([19.1, 18.1, 19.1])
 
 
-def test_no_interaction_is_told_by_a_design_that_crosses_nothing(found: Results) -> None:
+def test_no_interaction_is_told_by_a_design_that_crosses_nothing(found: StudyResults) -> None:
     with pytest.raises(ValueError, match=r"no two factors .* crossed by its design \(one_at_a_time\)"):
         panels(found, "interaction")
 
@@ -155,7 +155,7 @@ def test_means_that_mix_effects_are_not_drawn(write_study: Write, tmp_path: Path
         panels(results(study, store), "interaction")
 
 
-def test_a_grid_has_a_panel_per_level_of_the_smaller_factor(crossed: Results) -> None:
+def test_a_grid_has_a_panel_per_level_of_the_smaller_factor(crossed: StudyResults) -> None:
     titles = [drawn.get_title(loc="left") for drawn in axes(crossed, "spectra")]
     assert sorted(titles) == ["padding reflect", "padding zeros"]
 
@@ -174,14 +174,14 @@ def test_the_front_is_what_brute_force_finds() -> None:
     assert front({"x": (3.0, 0.0), "y": (5.5, 0.0)}, (near, down)) == ["x"]
 
 
-def test_pareto_names_the_front_and_keeps_every_treatment(found: Results) -> None:
+def test_pareto_names_the_front_and_keeps_every_treatment(found: StudyResults) -> None:
     (drawn,) = axes(found, "pareto", "psnr", "grid/nat_fold")
     points = sum(len(line.get_xdata()) for line in drawn.lines if line.get_marker() != "None")
     assert points == 4, "baseline, kl=1, kl=0.01, padding=zeros"
     assert {"others", "baseline"} <= set(lines(drawn))
 
 
-def test_lines_of_a_panel_differ_in_dashes_and_marks(found: Results) -> None:
+def test_lines_of_a_panel_differ_in_dashes_and_marks(found: StudyResults) -> None:
     for kind in ("spectra", "spectra_drawn", "erasure", "diffusion", "convergence", "curves"):
         for drawn in axes(found, kind):
             looks_of = [(line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in drawn.lines]
@@ -199,7 +199,7 @@ def test_many_treatments_are_spread_over_panels_and_the_largest_are_drawn(write_
     assert len(drawn) == 5 and all(len(lines(one)) <= 9 for one in drawn)
 
 
-def test_files_are_a_column_wide_with_fonts_that_conferences_take(found: Results, tmp_path: Path) -> None:
+def test_files_are_a_column_wide_with_fonts_that_conferences_take(found: StudyResults, tmp_path: Path) -> None:
     if not shutil.which("pdffonts"):
         pytest.skip("needs poppler-utils")
     for kind in KINDS.keys() - {"interaction", "balance", "diffusion"}:
@@ -224,7 +224,7 @@ def test_names_fit_a_column(write_study: Write, tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
     leave(study, store, lambda trial: {"psnr": 20.0 + trial.seed, "grid/nat_fold": 1.0}, curves_left, losses)
     for kind in KINDS.keys() - {"balance"}:
-        with looks():
+        with figure_style():
             figure = compose(panels(results(study, store), kind)[:1])
             figure.draw_without_rendering()
             (drawn,) = figure.axes
@@ -242,7 +242,7 @@ def curves_left(trial: Trial) -> dict[str, list[float]]:
     return {**left, "erase/shares": [0.1, 0.9], "erase/curve": [20.0, 10.0], "erase/curve_rgb": [30.0, 20.0]}
 
 
-def test_a_figure_is_the_same_file_each_time(found: Results, tmp_path: Path) -> None:
+def test_a_figure_is_the_same_file_each_time(found: StudyResults, tmp_path: Path) -> None:
     files = [tmp_path / f"{place}.svg" for place in range(2)]
     for path in files:
         save_figure(found, "spectra", [], path)
@@ -272,11 +272,11 @@ def test_a_missing_curve_says_which_probe_leaves_it(write_study: Write, tmp_path
         ("pareto", ["psnr", "spec/slope"], "no direction of 'spec/slope' is better"),
     ],
 )
-def test_bad_requests_name_what_is_valid(found: Results, kind: str, metrics: list[str], message: str) -> None:
+def test_bad_requests_name_what_is_valid(found: StudyResults, kind: str, metrics: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         panels(found, kind, metrics)
 
 
-def test_other_suffixes_are_refused(found: Results, tmp_path: Path) -> None:
+def test_other_suffixes_are_refused(found: StudyResults, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"valid suffixes are \.pdf, \.svg"):
         save_figure(found, "effects", [], tmp_path / "effects.png")

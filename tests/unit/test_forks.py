@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ablate.driver import overview as reports
+from ablate.driver import overview
 from ablate.engine import checkpoint, run
 from ablate.engine.state import State
 from ablate.plan.tree import planned_steps, trained, tree
@@ -115,7 +115,7 @@ def test_results_are_those_of_trials_that_share_nothing(
 ) -> None:
     """To the last bit: weights, averages, optimisers, what is logged; and the steps made are those planned."""
     study, store = load_study(write_study(CHAIN, GAN, LATE, ("seeds: 2", "seeds: 1"))), Store(tmp_path / "shared")
-    trials, plan = expand(study), reports.plan(study, store)
+    trials, plan = expand(study), overview.plan(study, store)
     made = 0
     original = State.update_ema
 
@@ -129,7 +129,7 @@ def test_results_are_those_of_trials_that_share_nothing(
     run_inline(trials, store, Resources(), events.append)
     assert Counter(event.kind for event in events)["done"] == len(trials)
     assert made == plan["distinct_steps"] < plan["planned_steps"] == 12 * len(trials)
-    assert reports.plan(study, store)["pending"] == 0
+    assert overview.plan(study, store)["pending"] == 0
     for trial in trials:
         own = Store(tmp_path / trial.signature)
         assert run.run_trial(trial.order(), own, CPU, 1, lambda progress: None).status == "done"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.engine import build as run_engine_build
 from ablate.engine import checkpoint, run
+from ablate.engine.build import move_to
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.study.study import load_study
@@ -43,7 +43,7 @@ def test_a_resumed_trial_on_the_gpu_ends_with_the_same_weights(
     class Killed(BaseException):
         pass
 
-    def kill(progress: run.Progress) -> None:
+    def kill(progress: run.StepReport) -> None:
         if progress.step == 4:
             raise Killed
 
@@ -59,7 +59,7 @@ def test_clips_on_the_gpu_are_encoded_as_on_the_cpu() -> None:
     vae, x = video.build(dtype=torch.float32, **video.ARMS["E"]), video.clip(9, side=32, dtype=torch.float32)
     with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
         expected = vae.decode(vae.encode(x).mean)
-        run_engine_build.place(vae, torch.device("cuda"))
+        move_to(vae, torch.device("cuda"))
         assert vae.encoder.conv_in.temporal.weight.is_contiguous(memory_format=torch.channels_last_3d)
         found = vae.decode(vae.encode(x.cuda()).mean)
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-4)

@@ -16,7 +16,7 @@ from ablate.driver.preflight import preflight
 from ablate.errors import StudyError
 from ablate.plan.trials import expand
 from ablate.slots import registry
-from ablate.slots.training import Autoencoder, Parts
+from ablate.slots.training import Autoencoder, Layers
 from ablate.study.study import load_study
 
 Write = Callable[..., Path]
@@ -41,7 +41,7 @@ def save(folder: Path, **settings: Any) -> AutoencoderKL:
 
 
 def small(latent_channels: int, channels: tuple[int, ...] = (8, 8, 16)) -> Autoencoder:
-    parts = Parts(
+    parts = Layers(
         padding=registry.build("padding", "zeros", {}),
         norm=partial(registry.build, "norm", "group", {"groups": 4}),
         upsample=partial(registry.build, "upsample", "nearest_conv", {}),

@@ -18,8 +18,8 @@ from ablate.analysis.statistics.chance import expected_best, expected_best_chang
 from ablate.analysis.statistics.effects import analyse, compare, holm, measure_noise
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
-from ablate.cli import plan as reports_cli_plan
-from ablate.driver import overview as reports
+from ablate.cli.plan import print_plan
+from ablate.driver.overview import plan
 from ablate.plan.estimable import contrasts
 from ablate.plan.treatments import Treatment, treatments
 from ablate.plan.trials import expand
@@ -145,7 +145,7 @@ def test_contrasts_say_what_cannot_be_told(designed: Designed) -> None:
 def test_the_plan_names_references_where_not_all_are_the_baseline(designed: Designed, tmp_path: Path) -> None:
     def shown(design: str) -> list[list[str]]:
         study, text = designed(design, 2), io.StringIO()
-        reports_cli_plan.print_plan(study, reports.plan(study, Store(tmp_path)), Console(width=120, file=text))
+        print_plan(study, plan(study, Store(tmp_path)), Console(width=120, file=text))
         return [re.split(" {2,}", line.strip()) for line in text.getvalue().splitlines()]
 
     both = shown(BOTH)

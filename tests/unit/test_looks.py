@@ -12,7 +12,7 @@ from ablate.analysis.statistics.dunnett import dunnett
 from ablate.analysis.statistics.effects import by_seed, paired
 from ablate.analysis.statistics.ranks import indistinct
 from ablate.analysis.tables.build import build_table
-from ablate.analysis.tables.options import Look, read_look
+from ablate.analysis.tables.options import TableOptions, read_options
 from ablate.analysis.tables.table import Table
 from ablate.plan.trials import expand
 from ablate.slots.settings import Metric
@@ -58,7 +58,7 @@ def built(write_study: Write, tmp_path: Path) -> Built:
         probes = ("probes: [reconstruction]", "probes: [reconstruction, grid, border]")
         study = load_study(write_study(("factors:\n  loss.kl: [1, 1e-4]\nseeds: 2", f"{design}\nseeds: 3"), probes))
         fill(study, Store(tmp_path / "store"), lost)
-        return build_table(study, expand(study), Store(tmp_path / "store"), metrics, look=Look(**look))  # type: ignore[arg-type]
+        return build_table(study, expand(study), Store(tmp_path / "store"), metrics, look=TableOptions(**look))  # type: ignore[arg-type]
 
     return build
 
@@ -197,12 +197,12 @@ def test_decimals_caption_and_label(built: Built) -> None:
 def test_a_look_is_checked(given: dict[str, str], message: str) -> None:
     asked = {"layout": "rows", "bold": "best", "decimals": "", "caption": "", "label": ""} | given
     with pytest.raises(ValueError, match=re.escape(message)):
-        read_look(**asked, metrics={"psnr": Metric("psnr", "dB", "up")})
+        read_options(**asked, metrics={"psnr": Metric("psnr", "dB", "up")})
 
 
 def test_decimals_for_all_and_for_one() -> None:
     metrics = {"psnr": Metric("psnr", "dB", "up"), "ssim": Metric("ssim", "1", "up")}
-    assert read_look("rows", "best", "1,ssim=4", "", "", metrics).decimals == {"psnr": 1, "ssim": 4}
+    assert read_options("rows", "best", "1,ssim=4", "", "", metrics).decimals == {"psnr": 1, "ssim": 4}
 
 
 @pytest.fixture(scope="module")

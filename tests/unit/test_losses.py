@@ -313,7 +313,7 @@ def test_default_place_is_torch_s_own(variables, monkeypatch):
 
 def test_preflight_does_not_import_torch(tmp_path):
     code = (
-        "import sys; from ablate import registry\n"
+        "import sys; from ablate.slots import registry\n"
         "try: registry.level('loss', 'perceptual').Config(weight=1.0).preflight()\n"
         "except ValueError: print('missing')\n"
         "assert 'torch' not in sys.modules and 'lpips' not in sys.modules"

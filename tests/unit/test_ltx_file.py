@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ablate.released import ltx as ltx_file
 from ablate.released.load import load_vae
+from ablate.released.ltx import load
 from tests.released import LTX23_VAE, ltx_tensors, write_ltx
 
 diffusers = pytest.importorskip("diffusers")
@@ -42,7 +42,7 @@ def changed(**settings: Any) -> dict[str, Any]:
 
 def test_the_configuration_is_that_of_ltx_2_3(tmp_path: Path) -> None:
     """Widths as in the release, relative to 128: decoder (256, 512, 512, 1024), layers 4 6 4 2 2 there."""
-    model = ltx_file.load(write_ltx(tmp_path / "a.safetensors", ltx_tensors()), LTX23_VAE)
+    model = load(write_ltx(tmp_path / "a.safetensors", ltx_tensors()), LTX23_VAE)
     config = model.config
     assert tuple(config.decoder_block_out_channels) == (16, 32, 32, 64)
     assert tuple(config.block_out_channels) == (16, 32, 64, 64)
@@ -55,7 +55,7 @@ def test_the_configuration_is_that_of_ltx_2_3(tmp_path: Path) -> None:
 
 def test_tensors_are_where_they_belong(tmp_path: Path) -> None:
     tensors = ltx_tensors()
-    state = ltx_file.load(write_ltx(tmp_path / "a.safetensors", tensors), LTX23_VAE).state_dict()
+    state = load(write_ltx(tmp_path / "a.safetensors", tensors), LTX23_VAE).state_dict()
     places = {
         "encoder.down_blocks.0.res_blocks.1.conv2.conv.weight": "encoder.down_blocks.0.resnets.1.conv2.conv.weight",
         "encoder.down_blocks.3.conv.conv.bias": "encoder.down_blocks.1.downsamplers.0.conv.conv.bias",
@@ -76,7 +76,7 @@ def test_names_agree_with_the_converter_of_diffusers_where_it_knows_the_layout(t
     from diffusers.loaders.single_file_utils import convert_ltx2_vae_to_diffusers
 
     tensors = ltx_tensors(SMALL20)
-    ours = ltx_file.load(write_ltx(tmp_path / "a.safetensors", tensors, SMALL20), SMALL20)
+    ours = load(write_ltx(tmp_path / "a.safetensors", tensors, SMALL20), SMALL20)
     theirs = convert_ltx2_vae_to_diffusers({name: t for name, t in tensors.items() if name.startswith("vae.")})
     state = ours.state_dict()
     assert set(state) == set(theirs)
@@ -92,7 +92,7 @@ def test_the_round_trip_is_that_of_the_model(tmp_path: Path) -> None:
     write_ltx(whole, tensors)
     write_ltx(part, alone)
     x = torch.rand(1, 3, 64, 64) * 2 - 1
-    model = ltx_file.load(whole, LTX23_VAE)
+    model = load(whole, LTX23_VAE)
     with torch.no_grad():
         expected = model.decode(model.encode(x.unsqueeze(2)).latent_dist.mode()).sample.squeeze(2)
         for file in (whole, part):

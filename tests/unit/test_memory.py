@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.data import prepare as data
-from ablate.engine import build as run_engine_build
+from ablate.data.prepare import prepare
 from ablate.engine import run, train
+from ablate.engine.build import build_parts
 from ablate.engine.memory import micro_batches, ran_out
 from ablate.plan.footprint import configuration
 from ablate.plan.trials import expand
@@ -37,13 +37,11 @@ GAN = (
 
 
 @pytest.fixture
-def parts(write_study: Write, tmp_path: Path) -> train.Parts:
+def parts(write_study: Write, tmp_path: Path) -> train.TrainingParts:
     run.reset_process(1)
     trial = expand(load_study(write_study(GAN, ("batch: 2", "batch: 4, learn_logvar: true"))))[0]
     level = dict(trial.order()["recipe"]["data"])
-    return run_engine_build.build_parts(
-        trial.order(), data.prepare(level.pop("level"), level, Store(tmp_path).data), CPU
-    )
+    return build_parts(trial.order(), prepare(level.pop("level"), level, Store(tmp_path).data), CPU)
 
 
 def flat(vae: Autoencoder) -> torch.Tensor:
@@ -51,7 +49,7 @@ def flat(vae: Autoencoder) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [2, 1, 3])
-def test_gradients_are_those_of_the_whole_batch_in_float64(parts: train.Parts, size: int) -> None:
+def test_gradients_are_those_of_the_whole_batch_in_float64(parts: train.TrainingParts, size: int) -> None:
     """Of a function that is no mean over the batch: a norm of all pictures and latents."""
     vae = parts.vae.double()
     x = torch.rand(4, 3, 16, 16, dtype=torch.float64) * 2 - 1
@@ -71,7 +69,7 @@ def test_gradients_are_those_of_the_whole_batch_in_float64(parts: train.Parts, s
 
 
 @pytest.mark.parametrize("size", [2, 1])
-def test_a_step_of_all_terms_stays_the_same(parts: train.Parts, write_study: Write, size: int) -> None:
+def test_a_step_of_all_terms_stays_the_same(parts: train.TrainingParts, write_study: Write, size: int) -> None:
     """With what looks at the whole batch: batch norm, the adaptive weight, a regularizer that decodes again."""
     settings = load_study(write_study(GAN, ("batch: 2", "batch: 4, learn_logvar: true"))).baseline.stages[0].settings
     batch = train.draw_batch(parts, settings, 0, "train", 1)
@@ -93,7 +91,7 @@ def test_a_step_of_all_terms_stays_the_same(parts: train.Parts, write_study: Wri
     assert (split[2] - gradient).norm() < 1e-5 * gradient.norm()
 
 
-def test_only_one_micro_batch_is_alive(parts: train.Parts) -> None:
+def test_only_one_micro_batch_is_alive(parts: train.TrainingParts) -> None:
     """By the bytes that autograd keeps for the way back, which no longer grow with the batch."""
 
     def kept(size: int) -> int:
@@ -111,7 +109,7 @@ def test_only_one_micro_batch_is_alive(parts: train.Parts) -> None:
     assert kept(2) < kept(4) / 10
 
 
-def test_copies_are_split_too_and_are_themselves(parts: train.Parts) -> None:
+def test_copies_are_split_too_and_are_themselves(parts: train.TrainingParts) -> None:
     """Probes look at copies with averaged weights during training."""
     from copy import deepcopy
 
@@ -144,7 +142,7 @@ GREEDY = '''"""`image_kl` on a device with room for so many pictures at once whi
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 
-from ablate.registry import Settings
+from ablate.slots import Settings
 from ablate.components.model import image_kl
 
 
@@ -179,9 +177,8 @@ def sweep(
     write_study: Write, tmp_path: Path, levels: str, room: int, *how: str
 ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """Sweep with a level of one's own that has so much room, by the command; gives what it said of memory, too."""
-    for package in ("ablate", "analysis", "components"):
-        shutil.copytree(ROOT / package, tmp_path / "src" / package, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "src" / "components" / "model" / "greedy.py").write_text(GREEDY)
+    shutil.copytree(ROOT / "ablate", tmp_path / "src" / "ablate", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "src" / "ablate" / "components" / "model" / "greedy.py").write_text(GREEDY)
     model = (
         "image_kl, channels: [8, 8], latent_channels: 4, blocks: 1",
         "greedy, channels: [8, 8], latent_channels: 4",

@@ -11,7 +11,7 @@ from torch import nn
 from ablate.components.shared.periodic import worst_polyphase
 from ablate.identity import derive
 from ablate.slots import registry
-from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Parts
+from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Layers
 
 torch.set_num_threads(1)
 
@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 def build(padding="zeros", norm="group", groups=32, **settings):
     """The model with the default samplers. `padding`: a level's name or a callable."""
     pad = registry.build("padding", padding, {}) if isinstance(padding, str) else padding
-    parts = Parts(
+    parts = Layers(
         padding=pad,
         norm=partial(registry.build, "norm", norm, {} if norm.startswith("rms") else {"groups": groups}),
         upsample=partial(registry.build, "upsample", "nearest_conv", {}),

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ablate.identity import derive
 from ablate.slots import registry
-from ablate.slots.training import Parts
+from ablate.slots.training import Layers
 
 torch.set_num_threads(1)
 
@@ -76,7 +76,7 @@ def test_bilinear_scn_repeats_its_gradients_on_the_gpu():
 
 def decoding(norm, **settings):
     """A model whose weights `init: scratch` drew, with the given norm."""
-    parts = Parts(
+    parts = Layers(
         padding=registry.build("padding", "zeros", {}),
         norm=partial(registry.build, "norm", norm, {"groups": 4, **settings}),
         upsample=partial(registry.build, "upsample", "nearest_conv", {}),

@@ -130,7 +130,7 @@ def test_a_large_grid_is_searched_by_coordinates_nearly_as_well(monkeypatch: pyt
 
 def test_every_process_chooses_the_same() -> None:
     code = (
-        "from ablate.optimal import choose\n"
+        "from ablate.study.optimal import choose\n"
         "print(choose((3, 4, 2, 2, 5), 16, [(0, 2)], lambda cell: cell[0] != cell[1] or not cell[0]).runs)\n"
         "print(choose((3, 4, 2, 5, 5, 3), 30, [], lambda cell: True).runs)"
     )

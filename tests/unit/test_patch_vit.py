@@ -16,7 +16,7 @@ from ablate.components.shared.periodic import worst_polyphase
 from ablate.identity import derive
 from ablate.slots import registry
 from ablate.slots.probe import Subject
-from ablate.slots.training import LOGVAR_RANGE, Parts
+from ablate.slots.training import LOGVAR_RANGE, Layers
 
 torch.set_num_threads(1)
 
@@ -31,7 +31,7 @@ def normal(*shape, seed=0):
 def build(padding="reflect", upsample="nearest_conv", **settings):
     """The small model, with all weights from `init: scratch`."""
     pad = registry.build("padding", padding, {}) if isinstance(padding, str) else padding
-    parts = Parts(
+    parts = Layers(
         padding=pad,
         norm=partial(registry.build, "norm", "group", {"groups": 5}),  # 24 channels do not divide into 5 groups
         upsample=partial(registry.build, "upsample", upsample, {}),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ablate.components.probe import border, color, grid, reconstruction
 from ablate.components.shared.measure import GREY_LEVELS
-from ablate.slots.probe import Findings, Subject
+from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.registry import level
 from ablate.slots.training import Autoencoder
 from tests.planted import Fake, blurred, corners, dots, good, lines, none, photographs, tint
@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 PROBES = {"reconstruction": reconstruction, "color": color, "grid": grid, "border": border}
 
 
-def examine(vae: Autoencoder, images: Tensor) -> dict[str, Findings]:
+def examine(vae: Autoencoder, images: Tensor) -> dict[str, ProbeResult]:
     subject = Subject(vae.eval(), images)
     return {name: probe.build(probe.Config())(subject) for name, probe in PROBES.items()}
 

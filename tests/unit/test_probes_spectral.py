@@ -14,7 +14,7 @@ from torch import Tensor
 from ablate.components.probe import equivariance, erasure, intrinsic_dimension, latent_noise, spectrum
 from ablate.components.shared.dct import chop
 from ablate.slots import registry
-from ablate.slots.probe import Findings, Subject
+from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.training import Autoencoder, Posterior
 from tests.latents import Identity, Pooled, Scrambled, of_field, power_law
 from tests.planted import image_kl, photographs
@@ -34,7 +34,7 @@ PROBES = {
 OF_PICTURES = {"spec/hf_tail_rgb", "erase/auc_rgb"}
 
 
-def examine(vae: Autoencoder, images: Tensor) -> dict[str, Findings]:
+def examine(vae: Autoencoder, images: Tensor) -> dict[str, ProbeResult]:
     subject = Subject(vae.eval(), images)
     return {name: probe.build(probe.Config())(subject) for name, probe in PROBES.items()}
 

@@ -15,7 +15,7 @@ from ablate.components.shared.measure import GREY_LEVELS, psnr, ssim
 from ablate.data.prepare import prepare
 from ablate.engine.probes import run_probes
 from ablate.slots import registry
-from ablate.slots.probe import Findings, Subject
+from ablate.slots.probe import ProbeResult, Subject
 from tests.planted import Defect, Fake, FakeVideo, blur, blurred, dots, each_frame, lines, panned, photographs, tint
 from tests.video import ARMS, build
 
@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 VIDEO_PROBES = ("clip", "balance", "flicker", "motion", "frechet")
 
 
-def examine(name: str, defect: Defect, clips: Tensor, step: float | Tensor = 1.0, **settings: object) -> Findings:
+def examine(name: str, defect: Defect, clips: Tensor, step: float | Tensor = 1.0, **settings: object) -> ProbeResult:
     """`step`: px down and across that the clips are panned by from frame to frame, one for all or of each."""
     vae, (n, _, t, h, w) = FakeVideo(defect).eval(), clips.shape
     flow = torch.ones(n, 2, t - 1, h, w) * torch.as_tensor(step).view(-1, 1, 1, 1, 1)
@@ -33,7 +33,7 @@ def examine(name: str, defect: Defect, clips: Tensor, step: float | Tensor = 1.0
     subject = Subject(
         vae, clips[:, :, t // 2], clips=clips, flow=flow, visible=(rows < h) & (columns < w), frames=vae.whole(t)
     )
-    found: Findings = registry.build("probe", name, settings)(subject)
+    found: ProbeResult = registry.build("probe", name, settings)(subject)
     return found
 
 

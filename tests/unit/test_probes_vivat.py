@@ -14,7 +14,7 @@ from ablate.components.probe import droplet, health
 from ablate.components.probe._spectrum import LUMA, radial_spectra
 from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots import registry
-from ablate.slots.probe import Findings, Subject
+from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
 from tests.planted import RISE, Fake, blob, blur, blurred, image_kl, photographs
 
@@ -28,7 +28,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def examine(vae: Autoencoder, images: Tensor) -> dict[str, Findings]:
+def examine(vae: Autoencoder, images: Tensor) -> dict[str, ProbeResult]:
     subject = Subject(vae.eval(), images)
     return {name: probe.build(probe.Config())(subject) for name, probe in PROBES.items()}
 

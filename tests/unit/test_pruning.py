@@ -25,7 +25,8 @@ from ablate.schedule.inline import run_inline
 from ablate.schedule.ray_tune import run_ray
 from ablate.schedule.resources import Resources
 from ablate.slots.settings import Metric
-from ablate.store.folders import Store, read_json
+from ablate.store.files import read_json
+from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.pruning import Pruning
 from ablate.study.study import Study, load_study

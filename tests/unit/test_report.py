@@ -15,9 +15,10 @@ from PIL import Image
 
 from ablate.analysis.report import page, pictures, write_report
 from ablate.analysis.report.answer import answer
-from ablate.analysis.results import Results, gather
+from ablate.analysis.results import StudyResults, gather
 from ablate.plan.trials import Trial, expand
-from ablate.store.folders import Store, write_json
+from ablate.store.files import write_json
+from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.search import Suggestion
 from ablate.study.study import Study, load_study
@@ -45,7 +46,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "runs")
 
 
-def results(study: Study, store: Store) -> Results:
+def results(study: Study, store: Store) -> StudyResults:
     return gather(study, expand(study), store)
 
 

@@ -18,7 +18,7 @@ from ablate.components.shared.resample import binomial, double, filtered_silu, h
 from ablate.identity import derive
 from ablate.slots import registry
 from ablate.slots.probe import Subject
-from ablate.slots.training import Parts
+from ablate.slots.training import Layers
 
 torch.set_num_threads(1)
 
@@ -68,7 +68,7 @@ def sampler(slot, name, settings, channels=3, padding="reflect", seed=0):
 
 def assemble(upsample="nearest_conv", downsample="strided_conv", up=None, down=None, pad=None):
     """The model with group norm."""
-    parts = Parts(
+    parts = Layers(
         padding=pad or registry.build("padding", "reflect", {}),
         norm=partial(registry.build, "norm", "group", {"groups": 4}),
         upsample=partial(registry.build, "upsample", upsample, up or {}),

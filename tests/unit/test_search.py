@@ -10,14 +10,15 @@ import pytest
 from ablate.adaptive.optuna_sampler import importance
 from ablate.adaptive.search import Explorer, each_level, history, known, to_come
 from ablate.analysis.tables.build import build_table
-from ablate.cli import plan as reports_cli_plan
-from ablate.driver import overview as reports
+from ablate.cli.plan import print_plan
+from ablate.driver import overview
 from ablate.errors import StudyError
 from ablate.plan.treatments import treatments
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial, expand
 from ablate.schedule.agenda import Agenda, Event
-from ablate.store.folders import Store, read_json
+from ablate.store.files import read_json
+from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
 
@@ -329,10 +330,10 @@ def test_the_plan_says_what_will_be_searched(
     from rich.console import Console
 
     study, store = searching(seeds=2), Store(tmp_path / "store")
-    plan = reports.plan(study, store)
+    plan = overview.plan(study, store)
     assert [plan[key] for key in ("treatments", "trials", "pending", "planned_steps")] == [30, 60, 60, 360]
-    assert reports.status(study, store)["trials"]["pending"] == 60
-    reports_cli_plan.print_plan(study, plan, Console(width=200))
+    assert overview.status(study, store)["trials"]["pending"] == 60
+    print_plan(study, plan, Console(width=200))
     text = capsys.readouterr().out
     assert "tpe, 1 of at most 30 treatments" in text and "loss.kl: 1e-08 to 1 on a log scale" in text
     assert {trial.treatment.levels["loss.kl"] for trial in each_level(study)} == {1e-4, 1e-8, 1}

@@ -9,7 +9,7 @@ from rich.console import Console
 from scipy import stats
 
 from ablate.adaptive.tuning import recall
-from ablate.analysis.statistics.chance import level, over_all_analyses
+from ablate.analysis.statistics.chance import level, sequential_p
 from ablate.analysis.statistics.effects import paired
 from ablate.analysis.tables.build import build_table
 from ablate.driver.seeds import more_seeds
@@ -49,9 +49,9 @@ def test_many_analyses_find_nothing_where_nothing_is_more_often_than_one_in_twen
 def test_one_analysis_is_the_plain_test_and_p_is_how_often_chance_does_as_well() -> None:
     assert level((5, 5)) == pytest.approx(0.05, abs=0.0015) and level(None) == 0.05
     p = np.array([0.001, 0.01, 0.3])
-    assert (np.abs(over_all_analyses(p, (5, 5)) - p) < 4 * np.sqrt(p / 200_000)).all()
-    assert (over_all_analyses(p, (3, 8)) > 1.5 * p).all() and over_all_analyses(p, None) is p
-    last = over_all_analyses(np.array([level((3, 8)), np.nan]), (3, 8))
+    assert (np.abs(sequential_p(p, (5, 5)) - p) < 4 * np.sqrt(p / 200_000)).all()
+    assert (sequential_p(p, (3, 8)) > 1.5 * p).all() and sequential_p(p, None) is p
+    last = sequential_p(np.array([level((3, 8)), np.nan]), (3, 8))
     assert last[0] == pytest.approx(0.05, abs=1e-4) and np.isnan(last[1])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ablate.components.probe import shift
 from ablate.slots import registry
-from ablate.slots.probe import Findings, Subject
+from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.training import Autoencoder, Posterior
 from tests.planted import Fake, blur, image_kl, photographs
 
@@ -45,7 +45,7 @@ def striped(amplitude: float) -> Fake:
     return Fake(defect)
 
 
-def examine(vae: Autoencoder, images: Tensor) -> Findings:
+def examine(vae: Autoencoder, images: Tensor) -> ProbeResult:
     return shift.build(shift.Config())(Subject(vae.eval(), images))
 
 

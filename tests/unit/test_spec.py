@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from ablate.driver import catalogue as reports_driver_catalogue
+from ablate.driver import catalogue
 from ablate.driver.preflight import check_scales, preflight
 from ablate.errors import StudyError
 from ablate.plan.trials import expand
@@ -188,15 +188,15 @@ def test_scales_and_overrides_may_name_seeds(write_study: Write) -> None:
 
 
 def test_schema_accepts_the_studies_of_the_repository_and_refuses_a_typo() -> None:
-    schema = json.loads(json.dumps(reports_driver_catalogue.schema()))
+    schema = json.loads(json.dumps(catalogue.schema()))
     root = Path(__file__).parents[2] / "search_spaces"
     files = sorted(root.rglob("*.yaml"))
     assert len(files) >= 2
-    from ablate.study import document as strict_yaml
+    from ablate.study.document import parse
 
     for file in files:
-        jsonschema.validate(strict_yaml.parse(file.read_text(), str(file)).data, schema)
-    smoke = strict_yaml.parse((root / "smoke.yaml").read_text(), "smoke.yaml").data
+        jsonschema.validate(parse(file.read_text(), str(file)).data, schema)
+    smoke = parse((root / "smoke.yaml").read_text(), "smoke.yaml").data
     for design in ("ladder", ["ladder", "leave_one_out"]):
         jsonschema.validate(smoke | {"design": design}, schema)
     for size in ({"resolution": 4}, {"runs": 8}):

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.data import prepare as data
-from ablate.driver import overview as reports
-from ablate.engine import build as run_engine_build
+from ablate.data.prepare import prepare
+from ablate.driver import overview
 from ablate.engine import checkpoint, run, train
+from ablate.engine.build import build_parts
 from ablate.engine.loss_weights import Weight
 from ablate.engine.state import State
 from ablate.errors import StudyError
@@ -47,13 +47,13 @@ def finished(trial: Trial, store: Store) -> dict[str, torch.Tensor]:
     return checkpoint.load(store.stage(trial.signature).checkpoint)
 
 
-def built(trial: Trial, store: Store) -> train.Parts:
+def built(trial: Trial, store: Store) -> train.TrainingParts:
     run.reset_process(1)
     level = dict(trial.order()["recipe"]["data"])
-    return run_engine_build.build_parts(trial.order(), data.prepare(level.pop("level"), level, store.data), CPU)
+    return build_parts(trial.order(), prepare(level.pop("level"), level, store.data), CPU)
 
 
-def look(parts: train.Parts) -> Step:
+def look(parts: train.TrainingParts) -> Step:
     x = torch.from_numpy(parts.corpus.heldout[:2]).float() / 127.5 - 1
     posterior = parts.vae.encode(x)
     return Step(x, parts.vae.decode(posterior.mean), posterior, posterior.mean, parts.discriminator)
@@ -109,7 +109,7 @@ def test_a_killed_decoder_stage_goes_on_exactly_where_it_was(write_study: Write,
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
     expected = finished(trial, whole)
 
-    def kill(progress: run.Progress) -> None:
+    def kill(progress: run.StepReport) -> None:
         if progress.step == 10:  # the last line comes before the last checkpoint: that of step 9 is there
             raise Killed
 
@@ -204,7 +204,7 @@ def test_learned_noise_is_part_of_the_state(write_study: Write, tmp_path: Path) 
     expected = finished(trial, whole)
     assert 0 < abs(float(expected["balance.logvar"])) <= 6 * 3e-3 * 1.01, "six steps of AdamW at 3e-3"
 
-    def kill(progress: run.Progress) -> None:
+    def kill(progress: run.StepReport) -> None:
         if progress.step == 4:
             raise Killed
 
@@ -297,7 +297,7 @@ def test_a_regularizer_that_no_stage_has_is_refused(write_study: Write) -> None:
 
 def test_the_study_of_strengths_trains_its_base_once_a_seed(tmp_path: Path) -> None:
     study = load_study(Path(__file__).parents[2] / "search_spaces" / "se_strength.yaml", "cpu")
-    plan = reports.plan(study, Store(tmp_path))
+    plan = overview.plan(study, Store(tmp_path))
     assert plan["shared"] == {"base": {"runs": 3, "trials": 18}}
     assert (plan["planned_steps"], plan["distinct_steps"]) == (18 * 450, 3 * 300 + 18 * 150)
     without = study.recipe({"regularizer": "none"})

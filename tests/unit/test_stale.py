@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ablate.driver import overview as reports
+from ablate.driver.overview import plan, status
 from ablate.plan.stale import is_stale, set_aside
 from ablate.plan.trials import Trial, expand, pending
 from ablate.schedule.inline import run_inline
@@ -54,9 +54,9 @@ def test_what_other_code_has_made_is_redone(write_study: Write, tmp_path: Path) 
     before = {trial.name: recorded(store, trial) for trial in trials}
     assert set_aside(trials, store) == [] and pending(trials, store) == []
     made_by_other_code(store.stage(trials[0].signature), "padding/reflect")
-    planned = reports.plan(study, store, redo=True)
-    assert planned["pending"] == 1 and reports.plan(study, store)["pending"] == 0
-    assert planned["estimate_s"] is not None and reports.status(study, store)["trials"]["stale"] == 1
+    planned = plan(study, store, redo=True)
+    assert planned["pending"] == 1 and plan(study, store)["pending"] == 0
+    assert planned["estimate_s"] is not None and status(study, store)["trials"]["stale"] == 1
     assert set_aside(trials, store) == [trials[0]] and pending(trials, store) == [trials[0]]
     for mark in trials[0].signatures:
         assert not store.stage(mark).root.exists() and (store.set_aside(mark) / "checkpoint.safetensors").exists()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.store.folders import HEARTBEAT_S, Store, whole, write_json
+from ablate.store.files import whole, write_json
+from ablate.store.folders import HEARTBEAT_S, Store
 from ablate.store.record import Record
 
 

@@ -331,6 +331,7 @@ def test_a_hostile_question_stays_a_comment(write_study: Write, tmp_path: Path) 
 
 
 def test_importing_tables_loads_neither_scipy_nor_pandas_nor_torch() -> None:
-    code = "import sys, analysis.tables; print([name for name in ('scipy', 'pandas', 'torch') if name in sys.modules])"
+    code = "import sys, ablate.analysis.tables.build\n"
+    code += "print([name for name in ('scipy', 'pandas', 'torch') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from ablate.data import prepare as data
-from ablate.engine import build as run_engine_build
-from ablate.engine import checkpoint, run
+from ablate.data.prepare import prepare
+from ablate.engine import build, checkpoint, run
+from ablate.engine.build import build_parts
 from ablate.engine.state import State
 from ablate.engine.steplog import StepLog
-from ablate.engine.train import Parts, draw_batch, gradient_shares, learning_rate, train, weighted_losses
+from ablate.engine.train import TrainingParts, draw_batch, gradient_shares, learning_rate, train, weighted_losses
 from ablate.plan.trials import Trial, expand, pending
 from ablate.recipe.stages import Train
 from ablate.slots.training import Step
@@ -40,7 +40,7 @@ def trial_of(path: Path, index: int = 0) -> Trial:
 
 
 def run_one(
-    trial: Trial, store: Store, report: Callable[[run.Progress], None] = lambda progress: None
+    trial: Trial, store: Store, report: Callable[[run.StepReport], None] = lambda progress: None
 ) -> dict[str, torch.Tensor]:
     """Run a trial; gives its checkpoint's tensors."""
     result = run.run_trial(trial.order(), store, CPU, 1, report)
@@ -55,12 +55,12 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], p
         assert torch.equal(one[name], other[name]), name
 
 
-def built(trial: Trial, store: Store) -> tuple[Parts, Train]:
+def built(trial: Trial, store: Store) -> tuple[TrainingParts, Train]:
     run.reset_process(1)
     recipe = trial.order()["recipe"]
     level = dict(recipe["data"])
-    corpus = data.prepare(level.pop("level"), level, store.data)
-    return run_engine_build.build_parts(trial.order(), corpus, CPU), trial.treatment.recipe.stages[0].settings
+    corpus = prepare(level.pop("level"), level, store.data)
+    return build_parts(trial.order(), corpus, CPU), trial.treatment.recipe.stages[0].settings
 
 
 def test_a_trial_is_repeatable_and_finished_trials_are_not_run_again(write_study: Write, tmp_path: Path) -> None:
@@ -88,12 +88,13 @@ def test_a_killed_trial_goes_on_exactly_where_it_was(
     write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels_last: bool
 ) -> None:
     if channels_last:
-        monkeypatch.setattr(run, "place", place_channels_last)
+        monkeypatch.setattr(build, "move_to", place_channels_last)
+        monkeypatch.setattr(run, "move_to", place_channels_last)
     trial = trial_of(write_study(FULL))
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
     expected = run_one(trial, whole)
 
-    def kill(progress: run.Progress) -> None:
+    def kill(progress: run.StepReport) -> None:
         if progress.step == 4:  # the checkpoint is of step 3, the log of step 4
             raise Killed
 
@@ -167,8 +168,8 @@ def test_a_worker_looks_for_its_pictures_once(
 ) -> None:
     trials, store = expand(load_study(write_study())), Store(tmp_path / "runs")
     looked: list[str] = []
-    original = data.prepare
-    monkeypatch.setattr(data, "prepare", lambda level, *rest: (looked.append(level), original(level, *rest))[1])
+    original = run.prepare
+    monkeypatch.setattr(run, "prepare", lambda level, *rest: (looked.append(level), original(level, *rest))[1])
     for trial in trials[:2]:
         run_one(trial, store)
     assert looked == ["leaves"]

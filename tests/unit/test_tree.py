@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ablate.driver import overview as reports
+from ablate.driver.overview import plan
 from ablate.plan.tree import planned_steps, trained, tree
 from ablate.plan.trials import Trial, expand, pending
 from ablate.schedule.agenda import Agenda, Event
@@ -108,7 +108,7 @@ def test_the_plan_costs_what_is_left(write_study: Write, tmp_path: Path) -> None
     store.stage(trials[0].signature).finish(record)
     for mark, steps in zip(trials[0].signatures, (6, 4, 2), strict=True):
         save_checkpoint(store, mark, f'{{"step": {steps}}}')
-    summary = reports.plan(study, store)
+    summary = plan(study, store)
     assert (summary["planned_steps"], summary["distinct_steps"], summary["stages"]) == (96, 44, 14)
     assert summary["pending"] == 7 and summary["estimate_s"] == pytest.approx(2.0 * (44 - 12))
 
@@ -116,7 +116,7 @@ def test_the_plan_costs_what_is_left(write_study: Write, tmp_path: Path) -> None
 def test_reading_a_header_loads_no_torch(trials: list[Trial], tmp_path: Path) -> None:
     save_checkpoint(Store(tmp_path), "abc", '{"step": 6}')
     code = (
-        "import sys; from pathlib import Path; from ablate.store import Store; import ablate.trials\n"
+        "import sys; from pathlib import Path; from ablate.store.folders import Store; import ablate.plan.trials\n"
         f"assert Store(Path({str(tmp_path)!r})).stage('abc').has_ended(6)\n"
         "print({'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules))"
     )

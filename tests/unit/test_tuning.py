@@ -9,8 +9,8 @@ from rich.console import Console
 
 from ablate.adaptive.tuning import known_trials, recall, trials_to_come
 from ablate.analysis.tables.build import build_table
-from ablate.cli import plan as reports_cli_plan
-from ablate.driver import overview as reports
+from ablate.cli.plan import print_plan
+from ablate.driver import overview
 from ablate.driver.sweep import source_of
 from ablate.errors import StudyError
 from ablate.plan.tree import Node
@@ -163,16 +163,16 @@ def test_the_plan_and_the_status_count_tuning_trials(
     tuned: Callable[..., Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study, store = tuned(NUISANCE + "tuning: {trials: 5, seeds: [7, 8]}\n"), Store(tmp_path / "store")
-    plan = reports.plan(study, store)
+    plan = overview.plan(study, store)
     counted = [plan[key] for key in ("treatments", "trials", "pending", "planned_steps", "stages")]
     assert counted == [2, 2 * (5 * 2 + 2), 24, 24 * 6, 24]
-    reports_cli_plan.print_plan(study, plan, Console(width=300))
+    print_plan(study, plan, Console(width=300))
     text = capsys.readouterr().out
     assert "stages.train.lr (0.0001 to 0.1 on a log scale) by tpe for psnr, 5 settings × seeds [7, 8] each" in text
     drive(study, store, stop=9)
-    assert reports.status(recall(study, store), store)["trials"]["done"] == 9
-    assert reports.plan(recall(study, store), store)["pending"] == 24 - 9
-    shown = reports.show(recall(study, store), store, "norm=scn [lr=0.003] s7")
+    assert overview.status(recall(study, store), store)["trials"]["done"] == 9
+    assert overview.plan(recall(study, store), store)["pending"] == 24 - 9
+    shown = overview.show(recall(study, store), store, "norm=scn [lr=0.003] s7")
     assert [(row["role"], row["nuisance"]) for row in shown] == [("tuning", {"stages.train.lr": 3e-3})]
 
 

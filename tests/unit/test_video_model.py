@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ablate.components.shared.layers import RMSNorm
-from ablate.engine import build as run_engine_build
+from ablate.engine.build import build_model
 from ablate.engine.provenance import flops
 from ablate.plan.trials import expand
 from ablate.slots import registry
@@ -129,7 +129,7 @@ def test_full_size_models_have_the_published_numbers_of_parameters(z, width, mil
     channels = [2 * width * multiple for multiple in (1, 2, 4, 4)]
     size = {"channels": channels, "latent_channels": z, "blocks": 2}
     with torch.device("meta"):
-        vae = run_engine_build.build_model(recipe(size, **slots))
+        vae = build_model(recipe(size, **slots))
     count = sum(parameter.numel() for parameter in vae.parameters())
     assert count / 1e6 == pytest.approx(millions, rel=5e-4 if slots.get("context") else 5e-3)
     assert (vae.stride, vae.groups) == (8, 4)
@@ -145,8 +145,7 @@ def test_the_matched_study_compares_models_of_as_many_parameters(scale):
         for name in ("iv_vae_matched", "iv_vae_ablation")
     )
     single, twin, wide = (
-        sum(p.numel() for p in run_engine_build.build_model(trial.treatment.recipe.plain()).parameters())
-        for trial in matched.values()
+        sum(p.numel() for p in build_model(trial.treatment.recipe.plain()).parameters()) for trial in matched.values()
     )
     assert single == pytest.approx(twin, rel=0.02) and wide > 1.2 * single
     _, twin, wide = (trial.signature for trial in matched.values())

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.driver import overview as reports
-from ablate.engine import build as run_engine_build
+from ablate.data.prepare import prepare
+from ablate.driver import overview
 from ablate.engine import checkpoint, measure, run
+from ablate.engine.build import _named, build_model, build_parts
 from ablate.errors import StudyError
 from ablate.plan.trials import Trial, expand
 from ablate.store.folders import Store
@@ -64,7 +65,7 @@ def test_image_stages_are_shared_by_what_they_do_not_differ_in(write: Write, tmp
     assert first["baseline"] == first["temporal_conv=grouped"] != first["branch=ktc"]
     assert first["branch=ktc"] == first["temporal_conv=grouped branch=ktc"]
     assert len({trial.signature for trial in found.values()}) == 4
-    plan = reports.plan(load_study(write()), Store(tmp_path))
+    plan = overview.plan(load_study(write()), Store(tmp_path))
     assert (plan["planned_steps"], plan["distinct_steps"]) == (4 * 7, 2 * 4 + 4 * 3)
 
 
@@ -99,11 +100,11 @@ def test_a_video_model_trains_from_its_image_vae(write: Write, tmp_path: Path) -
     assert checkpoint.load(video, "ema.")["encoder.conv_in.temporal.weight"].shape == (4, 3, 3, 3, 3)
     header = checkpoint.header(image)
     assert header and header["settings"]["model"]["image"], "the image VAE can be built from its own checkpoint"
-    run_engine_build.build_model(header["settings"]).load_state_dict(checkpoint.load(image, "model."))
+    build_model(header["settings"]).load_state_dict(checkpoint.load(image, "model."))
 
     order = trial.order()
-    corpus = run.data.prepare(*run_engine_build._named(order["recipe"]["data"]), store.data)
-    parts = run_engine_build.build_parts(order, corpus, torch.device("cpu"), (header["settings"], image))
+    corpus = prepare(*_named(order["recipe"]["data"]), store.data)
+    parts = build_parts(order, corpus, torch.device("cpu"), (header["settings"], image))
     averaged = checkpoint.load(image, "ema.")["encoder.conv_in.weight"]
     assert torch.equal(parts.vae.state_dict()["encoder.conv_in.spatial.weight"], averaged)
 
@@ -177,6 +178,6 @@ def test_what_does_not_fit_is_named_before_anything_starts(write: Write, old: st
 def test_stages_with_parts_of_their_own_are_measured_as_what_they_are(write: Write, tmp_path: Path) -> None:
     """Two image stages and four video stages, each by a few steps of its own network."""
     study, store, said = load_study(write()), Store(tmp_path / "runs"), list[str]()
-    summary = reports.plan(study, store, lambda kinds: measure.measure(kinds, store, 1, said.append))
+    summary = overview.plan(study, store, lambda kinds: measure.measure(kinds, store, 1, said.append))
     assert [sum(f"'{stage}'" in line for line in said) for stage in ("image", "video")] == [2, 4]
     assert summary["estimate_s"] > 0 and summary["disk_bytes"] > 0

@@ -154,7 +154,7 @@ def test_only_the_first_table_takes_measurements() -> None:
 
 def test_published_tables_load_no_torch() -> None:
     code = (
-        "import sys; from ablate.released.tables import paper_table\n"
+        "import sys; from ablate.probing.paper_tables import paper_table\n"
         "paper_table('vivat', '1', [], [], None, print).markdown(); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
