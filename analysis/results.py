@@ -1,16 +1,16 @@
 """A study with all that its trials have left, as figures and the report need it."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ablate.analysis.records.frame import tidy
+from ablate.analysis.records.frame import frame_of
 from ablate.analysis.statistics.effects import Effect
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
 from ablate.plan.labels import colors
+from ablate.plan.plan import Plan
 from ablate.plan.treatments import Treatment
 from ablate.plan.trials import Trial
 from ablate.slots.settings import Metric
@@ -28,11 +28,21 @@ DRAWN = 40
 class StudyResults:
     """A study, its trials in the order of insight, their tidy frame, and its table."""
 
-    study: Study
-    trials: tuple[Trial, ...]
-    store: Store
+    plan: Plan
     frame: "pd.DataFrame"
     table: Table
+
+    @property
+    def study(self) -> Study:
+        return self.plan.study
+
+    @property
+    def trials(self) -> list[Trial]:
+        return self.plan.trials
+
+    @property
+    def store(self) -> Store:
+        return self.plan.store
 
     @property
     def primary(self) -> Metric:
@@ -73,10 +83,10 @@ class StudyResults:
         return found
 
 
-def gather(study: Study, trials: Sequence[Trial], store: Store, table: Table | None = None) -> StudyResults:
-    """The results of a study as far as its trials have come. `table`: where it is there already."""
-    frame = tidy(trials, store, copy=store.study(study.name, study.scale).records)
-    return StudyResults(study, tuple(trials), store, frame, table or build_table(study, trials, store))
+def gather(plan: Plan) -> StudyResults:
+    """The results of a study as far as its trials have come."""
+    frame = frame_of(plan)
+    return StudyResults(plan, frame, build_table(plan, frame=frame))
 
 
 def _size(effect: Effect) -> float:

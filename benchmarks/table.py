@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.records import compact
 from ablate.analysis.records.frame import tidy
 from ablate.analysis.tables.build import build_table
@@ -75,7 +76,7 @@ def table_seconds(store: Store) -> tuple[float, float]:
     """All that `ablate table` does once it has started, from the study's text to the table's: wall and CPU time."""
     begun, busy = time.perf_counter(), time.process_time()
     found = study()
-    build_table(found, expand(found), store).markdown()
+    build_table(plan_study(found, store)).markdown()
     return time.perf_counter() - begun, time.process_time() - busy
 
 

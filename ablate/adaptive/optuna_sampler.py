@@ -57,7 +57,7 @@ def propose(study: Study, told: list[Evaluation], fits: Callable[[Recipe], bool]
     tried = {canonical(changes(study, one.suggestion.levels)) for one in told}
     repeated = None
     if study.search.sampler == "brute_force":
-        rest = [levels for levels in _cells(study) if canonical(changes(study, levels)) not in tried]
+        rest = [levels for levels in cells(study) if canonical(changes(study, levels)) not in tried]
         return Suggestion(random.Random(derive(study.seeds[0], "search", len(told))).choice(rest))
     told = _failures_as_worst(study.search, told)
     at_random = replace(study, search=replace(study.search, sampler="random"))
@@ -65,7 +65,7 @@ def propose(study: Study, told: list[Evaluation], fits: Callable[[Recipe], bool]
         asking = study if attempt < TRIES // 2 else at_random
         optimiser = _optimiser(asking, told, derive(study.seeds[0], "search", len(told), attempt) % 2**32)
         asked = optimiser.ask({factor.path: _distribution(factor) for factor in study.factors})
-        levels = {factor.path: _level(factor, asked.params[factor.path]) for factor in study.factors}
+        levels = {factor.path: level_of(factor, asked.params[factor.path]) for factor in study.factors}
         if allows(study, levels) and fits(study.recipe(changes(study, levels))):
             notes = optimiser.trials[-1].system_attrs if study.search.sampler == "nsga2" else {}
             repeated = Suggestion(levels, notes)
@@ -169,7 +169,7 @@ def _parameter(factor: Factor, level: Any) -> Any:
     return level if factor.range else canonical(level)
 
 
-def _level(factor: Factor, parameter: Any) -> Any:
+def level_of(factor: Factor, parameter: Any) -> Any:
     """The level that Optuna's parameter stands for."""
     if factor.range is None:
         return next(level for level in factor.choices if canonical(level) == parameter)
@@ -178,9 +178,9 @@ def _level(factor: Factor, parameter: Any) -> Any:
     return min(max(float(f"{parameter:.{DIGITS}g}"), factor.range.low), factor.range.high)
 
 
-def _cells(study: Study) -> list[dict[str, Any]]:
+def cells(study: Study) -> list[dict[str, Any]]:
     """A level for each factor, of all treatments that there are."""
     baseline = {factor.path: factor.levels[0] for factor in study.factors}
     rows = list_rows(replace(study, designs=("grid",))).rows.values()
-    cells = [{**baseline, **first.changed} for first, *_ in rows]
-    return [levels for levels in cells if allows(study, levels)]
+    every = [{**baseline, **first.changed} for first, *_ in rows]
+    return [levels for levels in every if allows(study, levels)]

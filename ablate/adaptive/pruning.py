@@ -5,32 +5,35 @@ fares as before. Otherwise it follows from the curves in the store alone.
 """
 
 from collections.abc import Iterable, Set
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from ablate.identity import canonical
+from ablate.plan.plan import Plan
 from ablate.plan.tree import Node
-from ablate.plan.trials import Trial, expand, logged
+from ablate.plan.trials import Trial, logged
 from ablate.store.files import read_json, write_json
 from ablate.store.folders import Store
 from ablate.study.pruning import Curve, Pruning
 from ablate.study.study import Study
 
 
-def recall_pruned(study: Study, store: Store) -> Study:
-    """The study with the treatments that were stopped, as long as its rule is the one that stopped them."""
+def read_pruned(study: Study, store: Store) -> dict[str, str]:
+    """Signature of a treatment's first trial -> why the treatment was stopped; empty where the rule is another now."""
     if study.pruning is None:
-        return study
+        return {}
     judged = _judged(study, study.pruning, store)
-    return replace(study, pruned={mark: text for mark, rungs in judged.items() for text in rungs.values() if text})
+    return {signature: text for signature, rungs in judged.items() for text in rungs.values() if text}
 
 
 class Pruner:
     """Judges the trials of a study that prunes."""
 
-    def __init__(self, study: Study, pruning: Pruning, store: Store):
-        self.study, self.pruning, self.store = study, pruning, store
-        self.rows = expand(study)
+    def __init__(self, plan: Plan, pruning: Pruning):
+        self.plan = plan
+        self.study = plan.study
+        self.store = plan.store
+        self.pruning = pruning
 
     def waits(self, trial: Trial, under_way: Set[str], trials: Iterable[Trial]) -> bool:
         """Whether it is not known yet that the trial is wanted: the first one of its treatment waits or runs."""
@@ -54,7 +57,7 @@ class Pruner:
             return ""
         kept = _judged(self.study, self.pruning, self.store)
         if str(step) not in kept.get(trial.signature, {}):
-            first = {one.signature: one for one in [*self.rows, *trials] if self._is_first(one)}
+            first = {one.signature: one for one in [*self.plan.trials, *trials] if self._is_first(one)}
             others = [one for one in first.values() if one.signature != trial.signature]
             finished = [self._curve(one) for one in others if self._is_finished(one)]
             text = self.pruning.objection(step, own, [self._curve(one) for one in others], finished)

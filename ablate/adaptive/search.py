@@ -1,6 +1,6 @@
-"""Searches: which treatment to try next, given how those before turned out. This module alone knows Optuna.
+"""Searches: which treatment to try next, given the results of those before.
 
-What has been suggested is kept in the store, in a file of the study, before any of it runs; how it turned out is in the
+What has been suggested is kept in the store, in a file of the study, before any of it runs; its results are in the
 records. A suggestion follows from these two and the study's seed, so a search has no other state: after a kill it goes
 on from what is known, and what was asked for and never ended is run first.
 
@@ -12,11 +12,13 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ablate.adaptive.optuna_sampler import Evaluation, _cells, _level, loss, propose
-from ablate.adaptive.pruning import recall_pruned
+from ablate.adaptive.optuna_sampler import Evaluation, cells, level_of, loss, propose
+from ablate.adaptive.pruning import read_pruned
 from ablate.identity import canonical
+from ablate.plan.known import Known
+from ablate.plan.plan import Plan, make_plan
 from ablate.plan.treatments import allows, changes
 from ablate.plan.trials import Trial, answers, expand
 from ablate.recipe.recipe import Recipe
@@ -26,35 +28,30 @@ from ablate.study.factors import Factor
 from ablate.study.search import Suggestion
 from ablate.study.study import Study
 
-if TYPE_CHECKING:
-    pass
 
-
-def known(study: Study, store: Store) -> Study:
-    """The study with what its search has suggested so far, as far as its factors and constraints still allow it, and
-    with the treatments that were pruned."""
-    study = recall_pruned(study, store)
+def read_suggestions(study: Study, store: Store) -> tuple[Suggestion, ...]:
+    """What a study's search has suggested so far, as far as its factors and constraints still allow it."""
     if study.search is None:
-        return study
+        return ()
     entries = read_json(_ledger(study, store)) or []
     read = [(_levels(study.factors, entry["levels"]), entry["notes"]) for entry in entries]
-    found = [Suggestion(levels, notes) for levels, notes in read if levels and allows(study, levels)]
-    return replace(study, searched=tuple(found))
+    return tuple(Suggestion(levels, notes) for levels, notes in read if levels and allows(study, levels))
 
 
 def _ledger(study: Study, store: Store) -> Path:
-    return store.study(study.name, study.scale).searched(study.tunes)
+    assert study.search is not None
+    return store.study(study.name, study.scale).searched(study.search.tunes)
 
 
-def to_come(study: Study) -> int:
+def to_come(study: Study, known: Known) -> int:
     """How many treatments a search may still suggest; 0 for a study that does not search."""
     if study.search is None:
         return 0
     budget = study.search.trials
     if study.search.sampler == "brute_force":
-        there = len(_cells(study))
+        there = len(cells(study))
         budget = min(budget or there, there)
-    return max(0, (budget or 0) - 1 - len(study.searched))
+    return max(0, (budget or 0) - 1 - len(known.searched))
 
 
 def each_level(study: Study) -> list[Trial]:
@@ -71,44 +68,56 @@ def each_level(study: Study) -> list[Trial]:
 class Explorer:
     """Suggests treatments of a study that searches, and keeps what it has suggested in the store."""
 
-    def __init__(self, study: Study, store: Store, fits: Callable[[Recipe], bool] = lambda recipe: True):
+    def __init__(self, plan: Plan, fits: Callable[[Recipe], bool] = lambda recipe: True):
         """`fits`: whether a recipe, which the study allows, can be built at all."""
-        self.study, self.store, self.fits = known(study, store), store, fits
-        self.left = to_come(self.study)
+        self.plan = plan
+        self.fits = fits
+        self.left = to_come(plan.study, plan.known)
         """How many treatments may still come."""
 
     @property
     def most(self) -> int:
         """How many stages may still come at most."""
-        return self.left * len(self.study.seeds) * len(self.study.baseline.settings)
+        return self.left * len(self.plan.study.seeds) * len(self.plan.study.baseline.settings)
 
     def ask(self, under_way: Collection[str]) -> list[Trial]:
         """The trials of the next treatment, which may be one that was tried before; none when the search is over."""
         if not self.left:
             return []
-        self.study = recall_pruned(self.study, self.store)
-        suggestion = propose(self.study, history(self.study, self.store), self.fits)
-        ledger = _ledger(self.study, self.store)
+        study, store = self.plan.study, self.plan.store
+        self._learn(replace(self.plan.known, pruned=read_pruned(study, store)))
+        suggestion = propose(study, evaluations(self.plan), self.fits)
+
+        # The store has the suggestion before anything of it runs.
+        ledger = _ledger(study, store)
         entry = {"levels": dict(suggestion.levels), "notes": dict(suggestion.notes)}
         write_json(ledger, [*(read_json(ledger) or []), entry])
-        self.study = replace(self.study, searched=(*self.study.searched, suggestion))
+
+        self._learn(replace(self.plan.known, searched=(*self.plan.known.searched, suggestion)))
         self.left -= 1
-        changed = changes(self.study, suggestion.levels)
-        return [trial for trial in expand(self.study) if trial.treatment.changed == changed]
+        changed = changes(study, suggestion.levels)
+        return [trial for trial in self.plan.trials if trial.treatment.changed == changed]
+
+    def _learn(self, known: Known) -> None:
+        """Plan anew if something has been added to what is known."""
+        if known != self.plan.known:
+            self.plan = make_plan(self.plan.study, self.plan.store, known)
 
 
-def history(study: Study, store: Store) -> list[Evaluation]:
-    """How each suggestion turned out, in the order in which they were made; the baseline is the first."""
+def evaluations(plan: Plan) -> list[Evaluation]:
+    """The results of each suggestion of a search, in the order in which they were made; the baseline is the first."""
+    study = plan.study
     trials: dict[str, list[Trial]] = {}
-    for trial in expand(study):
+    for trial in plan.trials:
         trials.setdefault(canonical(trial.treatment.changed), []).append(trial)
     first = Suggestion({f.path: f.levels[0] if f.at_baseline else f.choices[0] for f in study.factors})
     return [
-        _outcome(study, one, trials[canonical(changes(study, one.levels))], store) for one in (first, *study.searched)
+        _evaluate(study, one, trials[canonical(changes(study, one.levels))], plan.store)
+        for one in (first, *plan.known.searched)
     ]
 
 
-def _outcome(study: Study, suggestion: Suggestion, trials: list[Trial], store: Store) -> Evaluation:
+def _evaluate(study: Study, suggestion: Suggestion, trials: list[Trial], store: Store) -> Evaluation:
     assert study.search is not None
     label = trials[0].treatment.label
     if trials[0].pruned:
@@ -137,5 +146,5 @@ def _levels(factors: tuple[Factor, ...], kept: dict[str, Any]) -> dict[str, Any]
         if factor.range and isinstance(value, int | float) and factor.range.low <= value <= factor.range.high:
             found[factor.path] = value
         elif factor.range is None and canonical(value) in map(canonical, factor.choices):
-            found[factor.path] = _level(factor, canonical(value))
+            found[factor.path] = level_of(factor, canonical(value))
     return found if found.keys() == kept.keys() else {}

@@ -31,6 +31,6 @@ def sync(
     from ablate.driver.outputs import resync
 
     place = Store(store)
-    found = find(study, scale, set_, store)
-    for name, link in resync(found, place, tracking or place.mlflow_uri).items():
+    plan = find(study, scale, set_, store)
+    for name, link in resync(plan, tracking or place.mlflow_uri).items():
         print(f"{name:9} {link}")  # noqa: T201

@@ -1,6 +1,5 @@
 """`ablate check` and `ablate plan`."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,11 +13,11 @@ from ablate.driver.overview import gc_paused
 from ablate.driver.progress import duration
 from ablate.errors import StudyError
 from ablate.plan.estimable import contrasts
+from ablate.plan.known import NOTHING
 from ablate.plan.labels import show as show_level
-from ablate.plan.treatments import ends
+from ablate.plan.plan import Plan
 from ablate.schedule.resources import gpu_memory
 from ablate.slots.settings import Metric
-from ablate.store.folders import Store
 from ablate.study.factors import Factor
 from ablate.study.pruning import Pruning
 from ablate.study.search import Search
@@ -47,7 +46,7 @@ def check(study: StudyFile, as_json: Json = False) -> None:
     if as_json:
         emit({"ok": True, "errors": []})
     else:
-        treatments = len({trial.treatment.label for trial in trials}) + to_come(found)
+        treatments = len({trial.treatment.label for trial in trials}) + to_come(found, NOTHING)
         least = f"{treatments * found.seed_bounds[0]} to " if found.seed_bounds else ""
         count = f"{treatments} treatments, {least}{treatments * len(found.seeds)} trials"
         if tuning := found.tuning:
@@ -70,7 +69,7 @@ def plan(
     """List treatments, stages, what is pending and what it costs. Starts nothing."""
 
     found = find(str(study), scale, set_, store)
-    summary = plan_within(found, store, max_hours, max_trials, measure=measure)
+    summary = plan_within(found, max_hours, max_trials, measure=measure)
     emit(summary) if as_json else print_plan(found, summary, page())
 
 
@@ -79,22 +78,23 @@ SHOWN = 30, 5
 
 
 @gc_paused()
-def print_plan(study: Study, summary: dict[str, Any], out: Console) -> None:
-    """The plan for people: treatments, what the design can tell, cost."""
+def print_plan(plan: Plan, summary: dict[str, Any], out: Console) -> None:
+    """The plan for people: treatments, what the design can estimate, cost."""
+    study = plan.study
     out.print(f"{study.name}: {study.question}", soft_wrap=True)
     out.print(
         f"scale {study.scale} ({study.scale_reason}) · design {' + '.join(study.designs)} · "
         f"seeds {list(study.seeds)}{_at_first(study)}\n",
         soft_wrap=True,
     )
-    _print_treatments(study, out)
+    _print_treatments(plan, out)
     if study.search:
-        out.print("\n" + "\n".join(_describe_search(study, study.search)), soft_wrap=True)
+        out.print("\n" + "\n".join(_describe_search(plan, study.search)), soft_wrap=True)
     if study.pruning:
-        out.print("\n" + _describe_pruning(study, study.pruning), soft_wrap=True)
+        out.print("\n" + _describe_pruning(plan, study.pruning), soft_wrap=True)
     if study.tuning:
-        out.print("\n" + _describe_tuning(study, study.tuning), soft_wrap=True)
-    out.print("\ncan estimate: " + ("\n" + " " * 14).join(contrasts(study)), soft_wrap=True)
+        out.print("\n" + _describe_tuning(plan, study.tuning), soft_wrap=True)
+    out.print("\ncan estimate: " + ("\n" + " " * 14).join(contrasts(study, plan.listing)), soft_wrap=True)
     out.print(
         f"{summary['trials']} trials, {summary['pending']} pending · {summary['distinct_steps']} distinct steps of "
         f"{summary['planned_steps']} planned in {summary['stages']} stages"
@@ -113,16 +113,17 @@ def print_plan(study: Study, summary: dict[str, Any], out: Console) -> None:
         out.print(f"{round(1 / share)} at once fit on a GPU: ablate sweep --gpus-per-trial {share:.3g}")
 
 
-def _describe_search(study: Study, search: Search) -> list[str]:
+def _describe_search(plan: Plan, search: Search) -> list[str]:
     """What is searched: the budget, the aims, the space."""
-    tried, more = len(study.searched) + 1, to_come(study)
+    tried = len(plan.known.searched) + 1
+    more = to_come(plan.study, plan.known)
     aims = [f"{goal.name} {_aim(goal)}" for goal in search.objectives]
     limits = f" within {', '.join(map(str, search.limits))}" if search.limits else ""
     lines = [
         f"search: {search.sampler}, {tried} of at most {tried + more} treatments suggested, which depend on results"
     ]
     lines.append(f"  for {', '.join(aims)}{limits}")
-    return [*lines, *(f"  {factor.path}: {_space(factor)}" for factor in study.factors)]
+    return [*lines, *(f"  {factor.path}: {_space(factor)}" for factor in plan.study.factors)]
 
 
 def _space(factor: Factor) -> str:
@@ -136,20 +137,20 @@ def _at_first(study: Study) -> str:
     return f", the first {study.seed_bounds[0]} and more where needed" if study.seed_bounds else ""
 
 
-def _describe_pruning(study: Study, pruning: Pruning) -> str:
+def _describe_pruning(plan: Plan, pruning: Pruning) -> str:
     """By which rule treatments are stopped, and where."""
     return (
-        f"pruned by {pruning.rule} on {pruning.column} with seed {study.seeds[0]} at {pruning.where}; "
-        f"{len(study.pruned)} treatments stopped so far"
+        f"pruned by {pruning.rule} on {pruning.column} with seed {plan.study.seeds[0]} at {pruning.where}; "
+        f"{len(plan.known.pruned)} treatments stopped so far"
     )
 
 
-def _describe_tuning(study: Study, tuning: Tuning) -> str:
+def _describe_tuning(plan: Plan, tuning: Tuning) -> str:
     """What is tuned for each treatment, at which budget."""
     spaces = ", ".join(f"{factor.path} ({_space(factor)})" for factor in tuning.factors)
     return (
-        f"tuned for each treatment: {spaces} by {tuning.sampler} for {study.primary}, {tuning.trials} settings × seeds "
-        f"{list(tuning.seeds)} each; {len(study.tuned)} treatments tuned so far"
+        f"tuned for each treatment: {spaces} by {tuning.sampler} for {plan.study.primary}, "
+        f"{tuning.trials} settings × seeds {list(tuning.seeds)} each; {len(plan.known.tuned)} treatments tuned so far"
     )
 
 
@@ -157,13 +158,15 @@ def _aim(goal: Metric) -> str:
     return {"up": "high", "down": "low"}.get(goal.direction, f"near {goal.target:g}")
 
 
-def _print_treatments(study: Study, out: Console) -> None:
+def _print_treatments(plan: Plan, out: Console) -> None:
     """A row per treatment; of many, the first and the last."""
-    first, last, between = ends(study, *SHOWN)
+    between = max(0, len(plan.treatments) - sum(SHOWN))
+    first = plan.treatments[: SHOWN[0]]
+    last = plan.treatments[SHOWN[0] + between :]
     # Where all is measured against the baseline, a column that says so would only take room.
     several = any(treatment.reference not in {None, "baseline"} for treatment in [*first, *last])
     rows = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("treatment", *(["against"] if several else []), *(factor.path for factor in study.factors)):
+    for heading in ("treatment", *(["against"] if several else []), *(factor.path for factor in plan.study.factors)):
         rows.add_column(heading)
     for treatment in [*first, *last]:
         if between and treatment is last[0]:
@@ -178,28 +181,20 @@ def _print_treatments(study: Study, out: Console) -> None:
 
 
 def plan_within(
-    study: Any,
-    store: Path,
-    hours: float | None,
-    trials: int | None,
-    *,
-    measure: bool,
-    threads: int = 1,
-    redo: bool = False,
+    plan: Plan, hours: float | None, trials: int | None, *, measure: bool, threads: int = 1, redo: bool = False
 ) -> dict[str, Any]:
-    """The plan of a study; with a bound on its hours, measured where no trial tells how long one takes.
+    """The summary of a plan; with a bound on its hours, measured where no trial tells how long one takes.
 
     Raises Exit, having said why, where it is above a bound.
     """
     from ablate.driver import overview
 
-    place = Store(store)
-    summary = overview.plan(study, place, redo=redo)
+    summary = overview.summarise(plan, redo=redo)
     if measure or (hours is not None and summary["estimate_s"] is None):
         from ablate.engine.measure import measure as run
         from ablate.plan.cost import gpu_share
 
-        summary = overview.plan(study, place, lambda kinds: run(kinds, place, threads, screen.print), redo=redo)
+        summary = overview.summarise(plan, lambda kinds: run(kinds, plan.store, threads, screen.print), redo=redo)
         if gpu := gpu_memory():
             summary["gpus_per_trial"] = gpu_share(summary["memory_bytes"], gpu)
     found = (summary["estimate_s"] or 0) / 3600

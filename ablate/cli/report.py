@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from ablate.cli.options import STORE, Scale, Set, StoreOption, StudyName, find
-from ablate.store.folders import Store
 
 KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance, diffusion, convergence or curves."
 
@@ -21,11 +20,10 @@ def report(
     """Write one HTML page that needs no network: answer, table, effects, claims, curves, pictures, cost, failures."""
     from ablate.analysis.report import write_report
     from ablate.analysis.results import gather
-    from ablate.plan.trials import expand
 
-    found, place = find(study, scale, set_, store), Store(store)
-    target = out or place.study(found.name, found.scale).report
-    write_report(gather(found, expand(found), place), target)
+    plan = find(study, scale, set_, store)
+    target = out or plan.store.study(plan.study.name, plan.study.scale).report
+    write_report(gather(plan), target)
     print(target)  # noqa: T201
 
 
@@ -43,12 +41,11 @@ def figure(
     """Draw a figure as wide as a column of a paper, readable in grey print."""
     from ablate.analysis.figures import save_figure
     from ablate.analysis.results import gather
-    from ablate.plan.trials import expand
 
-    found = find(study, scale, set_, store)
-    target = out or Path(f"{found.name}-{kind}.pdf")
+    plan = find(study, scale, set_, store)
+    target = out or Path(f"{plan.study.name}-{kind}.pdf")
     try:
-        save_figure(gather(found, expand(found), Store(store)), kind, metric or [], target)
+        save_figure(gather(plan), kind, metric or [], target)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     print(target)  # noqa: T201

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from ablate.cli.options import STORE, Json, Scale, Set, StoreOption, StudyName, find
 from ablate.cli.output import emit, page
-from ablate.store.folders import Store
 
 
 def status(
@@ -16,8 +15,7 @@ def status(
     """Count trials done, running, pending, failed, diverged and stale (made by other code)."""
     from ablate.driver import overview
 
-    found = find(study, scale, set_, store)
-    counts = overview.status(found, Store(store))
+    counts = overview.count_statuses(find(study, scale, set_, store))
     emit(counts) if as_json else print("  ".join(f"{n} {kind}" for kind, n in counts["trials"].items()))  # noqa: T201
 
 
@@ -32,7 +30,7 @@ def show(
     """Show the trials of a study in full."""
     from ablate.driver import overview
 
-    rows = overview.show(find(study, scale, set_, store), Store(store), trial or "")
+    rows = overview.list_trials(find(study, scale, set_, store), trial or "")
     emit(rows) if as_json else print_trials(rows, page())
 
 

@@ -16,7 +16,6 @@ from ablate.cli.options import (
     StoreOption,
     StudyFile,
     Tracking,
-    find,
     load,
     screen,
 )
@@ -48,6 +47,7 @@ def sweep(
     ] = None,
 ) -> None:
     """Run a study: plan, train, probe, record, mirror; ends with its table. The same command resumes it."""
+    from ablate.adaptive.recall import plan_study
     from ablate.driver.sweep import sweep as run
 
     machine_gpus = gpu_count()
@@ -56,8 +56,8 @@ def sweep(
     resources = Resources(cpus, share, workers, address)
     place = Store(store)
     if max_hours is not None or max_trials is not None:
-        found = find(str(study), scale, set_, store)
-        plan_within(found, store, max_hours, max_trials, measure=False, threads=cpus, redo=rerun == "stale")
+        found = plan_study(checked, place)
+        plan_within(found, max_hours, max_trials, measure=False, threads=cpus, redo=rerun == "stale")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # not via SIGINT: a shell's background jobs ignore that
     try:
         uri, redo = tracking or place.mlflow_uri, rerun == "stale"

@@ -1,6 +1,5 @@
 """The command that makes tables: a study's, or a paper's own with VAEs measured for it."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +8,6 @@ from ablate.cli.options import STORE, Json, Scale, Set, StoreOption, StudyArgume
 from ablate.cli.output import emit
 from ablate.errors import nearest
 from ablate.slots import registry
-from ablate.store.folders import Store
 
 FORMS = ("markdown", "latex", "html", "csv")
 
@@ -49,9 +47,9 @@ def table(
 
             built: Any = paper_table(paper, number, checkpoint or [], images or [], device, screen.print)
         else:
-            found = find(study, scale, set_, store)
-            look = (layout, bold, decimals, caption, label)
-            built = study_table(found, store, metrics, paper, look, raw=raw, unpaired=unpaired)
+            plan = find(study, scale, set_, store)
+            options = (layout, bold, decimals, caption, label)
+            built = study_table(plan, metrics, paper, options, raw=raw, unpaired=unpaired)
             if built.mixed and not mixed:
                 raise ValueError(f"{built.mixed}; to compare them all the same, add --mixed-code")
         used = _packages(packages)
@@ -64,11 +62,10 @@ def table(
 
 
 def study_table(
-    study: Any,
-    store: Path,
+    plan: Any,
     metrics: str | None,
     paper: str | None,
-    look: tuple[str, str, str, str, str],
+    options: tuple[str, str, str, str, str],
     *,
     raw: bool,
     unpaired: bool,
@@ -76,13 +73,12 @@ def study_table(
     """The ablation table of a study. Raises ValueError for what it does not know."""
     from ablate.analysis.tables.build import build_table
     from ablate.analysis.tables.options import read_options
-    from ablate.plan.trials import expand
 
-    names = list(study.metrics) if metrics == "all" else metrics.split(",") if metrics else None
+    names = list(plan.study.metrics) if metrics == "all" else metrics.split(",") if metrics else None
     if paper and paper not in registry.papers():
         raise ValueError(f"unknown paper '{paper}'{nearest(paper, registry.papers())}")
-    asked = read_options(*look, metrics=study.metrics)
-    return build_table(study, expand(study), Store(store), names, paper, raw=raw, unpaired=unpaired, look=asked)
+    asked = read_options(*options, metrics=plan.study.metrics)
+    return build_table(plan, names, paper, raw=raw, unpaired=unpaired, options=asked)
 
 
 def _packages(text: str) -> list[str]:

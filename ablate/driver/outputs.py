@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablate.adaptive.tuning import known_trials
 from ablate.identity import signature
-from ablate.plan.trials import Trial, expand
+from ablate.plan.plan import Plan
 from ablate.store.files import is_remote, read_json, whole, write_json
 from ablate.store.folders import Store
 from ablate.study.study import Study
@@ -20,12 +19,13 @@ TABLES = {"md": "markdown", "tex": "latex", "csv": "csv"}
 UI_URL = "http://127.0.0.1:5000"
 
 
-def write_results(study: Study, trials: list[Trial], store: Store) -> tuple["Table", dict[str, Path]]:
+def write_results(plan: Plan) -> tuple["Table", dict[str, Path]]:
     """Write the study's table in every format, and its report; gives the table, and format -> file."""
     from ablate.analysis.report import write_report
     from ablate.analysis.results import gather
 
-    folder, results = store.study(study.name, study.scale), gather(study, trials, store)
+    folder = plan.store.study(plan.study.name, plan.study.scale)
+    results = gather(plan)
     files = {form: folder.table(suffix) for suffix, form in TABLES.items()}
     for form, path in files.items():
         with whole(path) as temporary:
@@ -34,47 +34,43 @@ def write_results(study: Study, trials: list[Trial], store: Store) -> tuple["Tab
     return results.table, {**files, "report": folder.report}
 
 
-def open_mirror(study: Study, trials: list[Trial], runs: bool, store: Store, uri: str) -> "Mirror | NoMirror":
-    """The MLflow mirror, or its no-op twin where MLflow already shows all there is."""
+def open_mirror(plan: Plan, uri: str, *, runs: bool) -> "Mirror | NoMirror":
+    """The MLflow mirror, or its no-op twin where MLflow already shows all there is. `runs`: whether anything is run."""
     from ablate.track.mirror import Mirror, NoMirror
 
+    study, store = plan.study, plan.store
     card = read_json(store.study(study.name, study.scale).card)
-    shown = not runs and (card.get("mirrored") or {}).get("content") == _content(trials, uri)
+    shown = not runs and (card.get("mirrored") or {}).get("content") == _content(plan, uri)
     if shown or uri == "none":
         return NoMirror()
-    return Mirror(uri, _artifacts(store, uri), study, trials, store)
+    return Mirror(uri, _artifacts(store, uri), study, plan.ready, store)
 
 
 def close_mirror(
-    mirror: "Mirror | NoMirror",
-    study: Study,
-    trials: list[Trial],
-    store: Store,
-    table: "Table",
-    files: dict[str, Path],
-    uri: str,
+    mirror: "Mirror | NoMirror", plan: Plan, table: "Table", files: dict[str, Path], uri: str
 ) -> dict[str, str]:
     """Bring tables and report to MLflow and note in the store what it shows; gives the links."""
-    folder = store.study(study.name, study.scale)
+    folder = plan.store.study(plan.study.name, plan.study.scale)
     card = read_json(folder.card)
-    mirror.finish_study(_texts(files), _note(study, table))
+    mirror.finish_study(_texts(files), _note(plan.study, table))
     if links := mirror.links(UI_URL):
-        write_json(folder.card, {**card, "mirrored": {"content": _content(trials, uri), "links": links}})
+        write_json(folder.card, {**card, "mirrored": {"content": _content(plan, uri), "links": links}})
         return links
     return dict((card.get("mirrored") or {}).get("links", {}))
 
 
-def _content(trials: list[Trial], uri: str) -> str:
+def _content(plan: Plan, uri: str) -> str:
+    trials = plan.ready
     return signature([uri, [trial.signature for trial in trials], [trial.probe_keys for trial in trials[:1]]])
 
 
-def resync(study: Study, store: Store, uri: str) -> dict[str, str]:
+def resync(plan: Plan, uri: str) -> dict[str, str]:
     """Mirror a study's records to MLflow again; gives the links. Raises what MLflow raises."""
     from ablate.track.mirror import sync
 
-    trials = known_trials(study, store)
-    table, files = write_results(study, expand(study), store)
-    mirror = sync(uri, _artifacts(store, uri), study, trials, store, _texts(files), _note(study, table))
+    study, store = plan.study, plan.store
+    table, files = write_results(plan)
+    mirror = sync(uri, _artifacts(store, uri), study, plan.ready, store, _texts(files), _note(study, table))
     return mirror.links(UI_URL)
 
 

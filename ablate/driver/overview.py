@@ -1,4 +1,4 @@
-"""What `plan`, `status`, `show`, `components` and `schema` say, as plain values and as terminal tables."""
+"""What `ablate plan`, `status` and `show` say, as plain values."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from ablate.adaptive.search import to_come
-from ablate.adaptive.tuning import known_trials, trials_to_come
+from ablate.adaptive.tuning import trials_to_come
 from ablate.plan.cost import StepKinds, count, total
 from ablate.plan.footprint import Footprint
+from ablate.plan.plan import Plan
 from ablate.plan.stale import is_stale
-from ablate.plan.tree import Node, trained, tree
+from ablate.plan.tree import Node, tree
 from ablate.plan.trials import Trial, answers
 from ablate.store.folders import Store
-from ablate.study.study import Study
 
 Measure = Callable[[StepKinds], dict[str, Footprint]]
 
@@ -23,7 +23,7 @@ STATUSES = ("done", "running", "pending", "failed", "diverged", "pruned", "stale
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """No search for unreachable objects: a million live ones are looked through in vain."""
+    """No garbage collection meanwhile: scanning a million live objects frees nothing."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -34,32 +34,39 @@ def gc_paused() -> Iterator[None]:
 
 
 @gc_paused()
-def plan(study: Study, store: Store, measure: Measure | None = None, *, redo: bool = False) -> dict[str, Any]:
+def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False) -> dict[str, Any]:
     """The plan as JSON values.
 
     `estimate_s` is one worker's time for what is pending, `memory_bytes` a worker's peak, `disk_bytes` the size of the
     checkpoints, all three by what `measure` finds; without it the time is from the pace of this study's finished
     trials. None for what is not known. `redo`: what other code has made is pending too, all of it.
     """
-    trials, more = known_trials(study, store), trials_to_come(study, store)
-    held = store.held()
-    seen = [trial for trial in trials if not held.isdisjoint(trial.marks)] if held else []
+    study, store = plan.study, plan.store
+    trials = plan.ready
+    more = trials_to_come(plan)
+    nodes = plan.nodes
+
+    # What is pending: of what the store holds anything, all that has no result, or, to redo it, one of other code.
     distinct = {trial.signature: trial for trial in trials if not trial.pruned}
+    records = {trial.signature: store.stage(trial.signature).record() for trial in plan.held}
     stale: set[str] = set()
-    for trial in seen:
-        record = store.stage(trial.signature).record()
+    for trial in plan.held:
+        record = records[trial.signature]
         if redo and record and is_stale(record):
             stale.update(trial.marks)
         elif answers(record, trial):
             distinct.pop(trial.signature, None)
-    todo, nodes = list(distinct.values()), tree(trials)
-    over = trained(seen, store) - stale
+    todo = list(distinct.values())
+    over = plan.trained - stale
     to_run = nodes if todo == trials and not over else tree(todo, over)
+
+    # What it costs: by the pace of finished trials, or measured.
     left = sum(node.steps for node in to_run if node.signature not in over)
-    records = [record for trial in seen if (record := store.stage(trial.signature).record()) and record.steps]
-    pace = sum(record.wall_s for record in records) / sum(record.steps for record in records) if records else None
+    paced = [record for trial in plan.held if (record := records[trial.signature]) and record.steps]
+    pace = sum(record.wall_s for record in paced) / sum(record.steps for record in paced) if paced else None
     more_steps = more * trials[0].steps  # what is not known yet is taken to be as long as the baseline
-    seconds, memory, disk = None if pace is None else pace * (left + more_steps), None, None
+    seconds = None if pace is None else pace * (left + more_steps)
+    memory = disk = None
     if measure:
         found: StepKinds = {}
         count(found, to_run, over)
@@ -68,7 +75,7 @@ def plan(study: Study, store: Store, measure: Measure | None = None, *, redo: bo
         seconds, memory, disk = cost.seconds, cost.memory, cost.disk
     return {
         "study": study.name, "scale": study.scale,
-        "treatments": len({trial.treatment.label for trial in trials}) + to_come(study),
+        "treatments": len({trial.treatment.label for trial in trials}) + to_come(study, plan.known),
         "trials": len(trials) + more, "stages": len(nodes) + more * len(trials[0].signatures),
         "pending": len(todo) + more, "planned_steps": sum(trial.steps for trial in trials) + more_steps,
         "distinct_steps": sum(node.steps for node in nodes) + more_steps,
@@ -88,14 +95,14 @@ def _shared(nodes: list[Node]) -> dict[str, dict[str, int]]:
     return found
 
 
-def status(study: Study, store: Store) -> dict[str, Any]:
+def count_statuses(plan: Plan) -> dict[str, Any]:
     """Counts by status. `stale` counts, besides, the finished trials whose components have changed since."""
-    counts = dict.fromkeys(STATUSES, 0) | {"pending": trials_to_come(study, store)}
-    for trial in known_trials(study, store):
-        record = store.stage(trial.signature).record()
-        counts[status_of(trial, store)] += 1
+    counts = dict.fromkeys(STATUSES, 0) | {"pending": trials_to_come(plan)}
+    for trial in plan.ready:
+        record = plan.store.stage(trial.signature).record()
+        counts[status_of(trial, plan.store)] += 1
         counts["stale"] += record is not None and is_stale(record)
-    return {"study": study.name, "scale": study.scale, "trials": counts}
+    return {"study": plan.study.name, "scale": plan.study.scale, "trials": counts}
 
 
 def status_of(trial: Trial, store: Store) -> str:
@@ -107,13 +114,13 @@ def status_of(trial: Trial, store: Store) -> str:
     return "pending" if found == "done" and not answers(folder.record(), trial) else found
 
 
-def show(study: Study, store: Store, pattern: str) -> list[dict[str, Any]]:
+def list_trials(plan: Plan, pattern: str) -> list[dict[str, Any]]:
     """Every trial whose name or signature contains `pattern`, in full."""
-    trials = [trial for trial in known_trials(study, store) if pattern in trial.name or pattern in trial.signature]
-    return [_show_trial(trial, store) for trial in trials]
+    trials = [trial for trial in plan.ready if pattern in trial.name or pattern in trial.signature]
+    return [_describe_trial(trial, plan.store) for trial in trials]
 
 
-def _show_trial(trial: Trial, store: Store) -> dict[str, Any]:
+def _describe_trial(trial: Trial, store: Store) -> dict[str, Any]:
     folder = store.stage(trial.signature)
     record = None if trial.pruned else folder.record()
     return {

@@ -1,27 +1,19 @@
 """Studies by file or by name in the store."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ablate.adaptive.tuning import recall
 from ablate.errors import Problem, StudyError
-from ablate.plan.trials import Trial
+from ablate.plan.plan import Plan
 from ablate.store.files import read_json, whole, write_json
 from ablate.store.folders import Store
 from ablate.study.document import parse
 from ablate.study.study import Study, load_study, read_study
 
-if TYPE_CHECKING:
-    pass
-
 
 def find_study(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
-    """A study by its file, or by its name in the store as it was last run; with what its search has tried by now.
-
-    Raises StudyError.
-    """
+    """A study by its file, or by its name in the store as it was last run. Raises StudyError."""
     if Path(reference).suffix in {".yaml", ".yml"} or Path(reference).exists():
-        return recall(load_study(Path(reference), scale, overrides, gpu=gpu), store)
+        return load_study(Path(reference), scale, overrides, gpu=gpu)
     studies = store.studies()
     if reference not in studies or (scale and scale not in studies[reference]):
         held = ", ".join(f"{name} ({' '.join(scales)})" for name, scales in studies.items()) or "none"
@@ -31,7 +23,7 @@ def find_study(reference: str, store: Store, scale: str | None, overrides: tuple
     card = read_json(folder.card)
     document = parse(folder.source.read_text(encoding="utf-8"), str(folder.source))
     named = None if card["scale"] == "base" else card["scale"]
-    return recall(read_study(document, named, (*card["overrides"], *overrides), gpu=gpu), store)
+    return read_study(document, named, (*card["overrides"], *overrides), gpu=gpu)
 
 
 def check_name(study: Study, store: Store) -> None:
@@ -46,14 +38,15 @@ def check_name(study: Study, store: Store) -> None:
             raise StudyError([study.document.problem(("study",), message)])
 
 
-def write_card(study: Study, trials: list[Trial], store: Store) -> None:
+def write_card(plan: Plan) -> None:
     """Keep the study as it is run, so that its name alone finds it again."""
-    folder = store.study(study.name, study.scale)
+    study = plan.study
+    folder = plan.store.study(study.name, study.scale)
     before = read_json(folder.card) or {}
     with whole(folder.source) as temporary:
         temporary.write_text(study.document.text, encoding="utf-8")
     card = {
         "name": study.name, "question": study.question, "file": study.document.file, "scale": study.scale,
-        "overrides": list(study.overrides), "trials": [trial.signature for trial in trials],
+        "overrides": list(study.overrides), "trials": [trial.signature for trial in plan.ready],
     }  # fmt: skip
     write_json(folder.card, {**card, "mirrored": before.get("mirrored")})

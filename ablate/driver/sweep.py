@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ablate.adaptive.pruning import Pruner
+from ablate.adaptive.recall import plan_study
 from ablate.adaptive.search import Explorer, each_level
-from ablate.adaptive.tuning import Tuner, known_trials, recall, trials_to_come
+from ablate.adaptive.tuning import Tuner, trials_to_come
 from ablate.driver.outputs import close_mirror, open_mirror, write_results
 from ablate.driver.preflight import fits, preflight, prepare_data, try_models
 from ablate.driver.progress import ProgressDisplay
 from ablate.driver.seeds import more_seeds
 from ablate.driver.studies import check_name, write_card
+from ablate.plan.plan import Plan
 from ablate.plan.stale import set_aside
-from ablate.plan.tree import planned_steps
-from ablate.plan.trials import Trial, expand, pending
+from ablate.plan.trials import pending
 from ablate.schedule.agenda import Event, Source
 from ablate.schedule.inline import run_inline
 from ablate.schedule.ray_tune import run_ray
@@ -52,56 +53,74 @@ def sweep(
 
     `redo`: run again, too, what other code has made.
     """
+    # Plan, and check all that can be checked before anything runs.
     store.check()
-    study = more_seeds(recall(study, store), store)
-    stale = set_aside(known_trials(study, store), store) if redo else []
+    plan = more_seeds(plan_study(study, store))
     if redo:
+        stale = set_aside(plan.ready, store)
         screen.print(f"{len(stale)} trials made by other code, set aside in {store.root / 'stale'}", soft_wrap=True)
-        study = more_seeds(recall(study, store), store)
-    trials, source = known_trials(study, store), source_of(study, store)
-    todo, more = pending(trials, store), trials_to_come(study, store)
+        plan = more_seeds(plan_study(study, store))
+    source = source_of(plan)
+    more = trials_to_come(plan)
     check_name(study, store)
-    samples = todo + (each_level(study) if more else [])
+    samples = plan.pending + (each_level(study) if more else [])
     preflight(study, samples)
     if samples:
         if skipped := prepare_data(study, samples, store):
             screen.print(f"data: {len(skipped)} damaged files left out: {', '.join(skipped[:5])}", soft_wrap=True)
         try_models(study, samples)
-    write_card(study, trials, store)
-    announce(study, trials, todo, more, screen)
-    mirror = open_mirror(study, trials, bool(todo or source), store, uri)
-    seen, ran = {trial.signature for trial in trials} | store.held(), len(todo)
-    with mirror, ProgressDisplay(trials, todo, store, study.metrics[study.primary], screen, more) as progress:
-        run, follow = run_inline if inline else run_ray, follower(mirror, progress)
+    write_card(plan)
+    announce(plan, more, screen)
+
+    # Run, as long as results add trials.
+    mirror = open_mirror(plan, uri, runs=bool(plan.pending or source))
+    seen = {trial.signature for trial in plan.ready} | store.held()
+    ran = len(plan.pending)
+    progress = ProgressDisplay(plan.ready, plan.pending, store, study.metrics[study.primary], screen, more)
+    with mirror, progress:
+        run = run_inline if inline else run_ray
+        notify = follower(mirror, progress)
+        todo = plan.pending
         while todo or source:
-            pruner = Pruner(study, study.pruning, store) if study.pruning else None
-            run(todo, store, resources, follow, source, pruner)
-            study, source = recall(study, store), None
-            tried = {trial.signature for trial in known_trials(study, store)}
-            study = more_seeds(study, store)
-            trials = known_trials(study, store)
-            todo = [trial for trial in pending(trials, store) if trial.signature not in tried]
+            pruner = Pruner(plan, study.pruning) if study.pruning else None
+            run(todo, store, resources, notify, source, pruner)
+            if not study.is_adaptive:
+                break
+            recalled = plan_study(study, store)
+            tried = {trial.signature for trial in recalled.ready}
+            plan = more_seeds(recalled)
+            source = None
+            todo = [trial for trial in pending(plan.ready, store) if trial.signature not in tried]
             for trial in todo:
-                follow(Event("suggested", trial))
-    write_card(study, trials, store)
-    table, files = write_results(study, expand(study), store)
-    failed = {trial.name: store.stage(trial.signature).failure() for trial in pending(trials, store)}
-    links = close_mirror(mirror, study, trials, store, table, files, uri)
-    ran += sum(trial.signature not in seen for trial in trials)
+                notify(Event("suggested", trial))
+
+    # Tables, report and mirror.
+    if study.is_adaptive:
+        write_card(plan)
+    table, files = write_results(plan)
+    failed = {trial.name: store.stage(trial.signature).failure() for trial in pending(plan.ready, store)}
+    links = close_mirror(mirror, plan, table, files, uri)
+    ran += sum(trial.signature not in seen for trial in plan.ready)
     return Sweep(table, files, ran, failed, links)
 
 
-def source_of(study: Study, store: Store) -> Source | None:
+def source_of(plan: Plan) -> Source | None:
     """What tells the rest of the trials as others end; None where all are known."""
-    source = Tuner(study, store) if study.tuning else Explorer(study, store, fits) if study.search else None
+    source: Tuner | Explorer | None = None
+    if plan.study.tuning:
+        source = Tuner(plan)
+    elif plan.study.search:
+        source = Explorer(plan, fits)
     return source if source and source.left else None
 
 
-def announce(study: Study, trials: list[Trial], todo: list[Trial], more: int, screen: Console) -> None:
-    """One line on what is about to happen."""
-    planned, distinct = planned_steps(trials)
+def announce(plan: Plan, more: int, screen: Console) -> None:
+    """One line on what is about to happen. `more`: trials that may still come."""
+    study = plan.study
+    planned = sum(trial.steps for trial in plan.ready)
+    distinct = sum(node.steps for node in plan.nodes)
     steps = f"{planned} steps" if planned == distinct else f"{distinct} distinct steps of {planned} planned"
-    what = f"{len(trials)} trials ({steps}), {len(todo)} to run"
+    what = f"{len(plan.ready)} trials ({steps}), {len(plan.pending)} to run"
     what += f", {more} at most whose settings depend on these" if more else ""
     screen.print(f"{study.name} at scale {study.scale} ({study.scale_reason}): {what}", soft_wrap=True)
 

@@ -86,7 +86,7 @@ def _run(
     folder = store.stage(order["last"])
     vae = build_model(order["recipe"])
     move_to(vae, device)
-    record = folder.record() or describe(order, outcome, store, vae, corpus, device)
+    record = folder.read_record() or describe(order, outcome, store, vae, corpus, device)
     if record.status == "done":
         examine(record, order, vae, corpus, folder, device)
     folder.finish(record)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from ablate.plan.labels import short_names
-from ablate.plan.treatments import Listing, list_rows
+from ablate.plan.treatments import Listing
 from ablate.study.fraction import ROMAN, Fraction
 from ablate.study.optimal import Effect, Optimal
 from ablate.study.study import Study
@@ -17,20 +17,20 @@ SEVERAL = {"ladder", "leave_one_out", "one_at_a_time"}
 """Designs that estimate the effect of a factor alone, each in the presence of other levels."""
 
 
-def contrasts(study: Study) -> list[str]:
-    """A sentence for each effect or interaction that the designs tell, or fail to tell."""
+def contrasts(study: Study, listing: Listing) -> list[str]:
+    """A sentence for each effect or interaction that the designs can estimate, or cannot."""
     factors = len(study.factors)
     found = [text for design in study.designs for text in _estimates(study, design, factors)]
     named = {"ladder", "leave_one_out"}.intersection(study.designs)
     if named and len(SEVERAL.intersection(study.designs)) > 1 and factors > 1:
         found.append("a factor whose effect differs in size between these designs interacts with others")
-    listing = list_rows(study) if study.where or len(study.designs) > 1 else Listing({}, ())
     found += [
         f"'{constraint.text}' leaves out {count}: an effect or interaction that needs them is not estimated"
         for constraint, count in zip(study.where, listing.left_out, strict=True)
         if count
     ]
-    return found + _conditional(study) + _not_compared(listing)
+    found += _conditional(study)
+    return found + _not_compared(listing) if len(study.designs) > 1 else found
 
 
 def _estimates(study: Study, design: str, factors: int) -> list[str]:

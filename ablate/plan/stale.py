@@ -1,6 +1,7 @@
 """Records made by other code than that at hand, and how they are redone."""
 
 import shutil
+from dataclasses import replace
 
 from ablate.plan.trials import Trial
 from ablate.slots import registry
@@ -27,8 +28,8 @@ def set_aside(trials: list[Trial], store: Store) -> list[Trial]:
         record = records[trial.signature]
         if all(path.startswith("probe/") for path in _changed(record)):
             outdated = {path.partition("/")[2] for path in _changed(record)}
-            record.probes = {name: key for name, key in record.probes.items() if name not in outdated}
-            store.stage(trial.signature).finish(record)
+            kept = {name: key for name, key in record.probes.items() if name not in outdated}
+            store.stage(trial.signature).finish(replace(record, probes=kept))
             sound.add(trial.signature)
     for mark in dict.fromkeys(mark for trial in stale if trial.signature not in sound for mark in trial.marks):
         if mark not in sound and (folder := store.stage(mark).root).exists():

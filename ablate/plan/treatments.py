@@ -3,11 +3,11 @@
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from ablate.errors import StudyError
 from ablate.identity import canonical
+from ablate.plan.known import NOTHING, Known
 from ablate.plan.labels import short_names, show
 from ablate.recipe.recipe import Recipe
 from ablate.study.study import Study
@@ -67,37 +67,29 @@ class Listing:
         return self.rows[_key(changed)][0].label
 
 
-def treatments(study: Study) -> list[Treatment]:
-    """The treatments of a study, none twice.
+def treatments(study: Study, known: Known = NOTHING) -> list[Treatment]:
+    """The treatments of a study, none twice. Raises StudyError as `list_rows` and `resolve` do."""
+    return resolve(study, known, list_rows(study, known))
 
-    Raises StudyError when levels contradict each other in a combination, and as `list_rows` does.
+
+def resolve(study: Study, known: Known, listing: Listing) -> list[Treatment]:
+    """The treatments of a listing, each with its recipe.
+
+    Raises StudyError when levels contradict each other in a combination.
     """
-    listing = list_rows(study)
-    return _resolve(study, listing, listing.rows.values())
-
-
-def ends(study: Study, first: int, last: int) -> tuple[list[Treatment], list[Treatment], int]:
-    """The first and the last treatments of a study, none twice, and how many lie between. Raises as `treatments`."""
-    listing = list_rows(study)
-    rows = list(listing.rows.values())
-    between = max(0, len(rows) - first - last)
-    head, tail = rows[:first], rows[first + between :]
-    return _resolve(study, listing, head), _resolve(study, listing, tail), between
-
-
-def _resolve(study: Study, listing: Listing, rows: Iterable[list[Row]]) -> list[Treatment]:
-    complete, found = _completer(study), []
-    for row, *others in rows:
-        nuisance = study.tuned.get(canonical(row.changed)) if study.tuning else {}
-        levels, recipe = complete(row.changed), study.recipe({**row.changed, **(nuisance or {})})
+    complete = _completer(study)
+    found = []
+    for row, *others in listing.rows.values():
+        nuisance = known.tuned.get(canonical(row.changed)) if study.tuning else {}
+        levels = complete(row.changed)
+        recipe = study.recipe({**row.changed, **(nuisance or {})})
         reference = (listing.label(row.against) if row.against else "baseline") if row.changed else None
         aliases = tuple([other.label for other in others if other.design in NAMED])
         found.append(Treatment(levels, row.changed, row.label, recipe, row.design, reference, aliases, nuisance))
     return found
 
 
-@lru_cache(maxsize=1)  # a plan asks for the rows of its study again and again
-def list_rows(study: Study) -> Listing:
+def list_rows(study: Study, known: Known = NOTHING) -> Listing:
     """The rows of all designs, those with equal levels together. A row comes after the one it is measured against.
 
     What the study's constraints forbid is left out. Raises StudyError where a design cannot do without, where nothing
@@ -107,7 +99,7 @@ def list_rows(study: Study) -> Listing:
     found = {_key({}): [Row({}, "baseline", None)]}
     left_out = [0] * len(study.where)
     for design in study.designs:
-        for row in DESIGNS[design](study):
+        for row in _searched(study, known) if design == "search" else DESIGNS[design](study):
             failed = [i for i, one in enumerate(study.where) if not one.holds(complete(row.changed))]
             for i in failed:
                 left_out[i] += 1
@@ -195,10 +187,10 @@ def _list(study: Study) -> Iterator[Row]:
     return _against_baseline(study, map(checked, study.listed), "list")
 
 
-def _search(study: Study) -> Iterator[Row]:
-    """What has been tried so far."""
+def _searched(study: Study, known: Known) -> Iterator[Row]:
+    """The treatments that a search has tried so far."""
     short = short_names(study.factors)
-    for suggestion in study.searched:
+    for suggestion in known.searched:
         changed = changes(study, suggestion.levels)
         label = " ".join(f"{short[path]}={show(level)}" for path, level in changed.items()) or "baseline"
         yield Row(changed, label, "search")
@@ -249,7 +241,6 @@ DESIGNS: Mapping[str, Callable[[Study], Iterator[Row]]] = {
     "leave_one_out": _leave_one_out,
     "fraction": _fraction,
     "list": _list,
-    "search": _search,
 }
 
 

@@ -113,9 +113,3 @@ def trained(trials: Iterable[Trial], store: Store) -> set[str]:
             steps[mark] = stage.settings.steps
             steps |= {fork.signature: fork.step for fork in inner}
     return {mark for mark in steps if store.stage(mark).has_ended(steps[mark])}
-
-
-def planned_steps(trials: Iterable[Trial]) -> tuple[int, int]:
-    """Training steps with nothing shared, and with those of equal stages and forks made once."""
-    trials = list(trials)
-    return sum(trial.steps for trial in trials), sum(node.steps for node in tree(trials))

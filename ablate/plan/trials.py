@@ -3,12 +3,13 @@
 Equal signatures compute the same and are run once, so the chains of a study's trials grow together into a tree.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ablate.identity import canonical, signature
 from ablate.plan.footprint import configuration
+from ablate.plan.known import NOTHING, Known
 from ablate.plan.labels import show
 from ablate.plan.signatures import Fork, chain, forks
 from ablate.plan.treatments import Treatment, treatments
@@ -88,14 +89,19 @@ class Trial:
         }  # fmt: skip
 
 
-def expand(study: Study) -> list[Trial]:
-    """All trials in the order of insight: the baseline with all seeds, every treatment's first seed, then the rest.
+def expand(study: Study, known: Known = NOTHING) -> list[Trial]:
+    """All trials of a study; see `trials_of`. Raises StudyError as `treatments` does."""
+    return trials_of(study, known, treatments(study, known))
 
-    A treatment is pruned with all its seeds, by how its first trial did.
+
+def trials_of(study: Study, known: Known, rows: Sequence[Treatment]) -> list[Trial]:
+    """All trials of these treatments of a study, the baseline first.
+
+    The order is that of insight: the baseline with all seeds, then the first seed of every treatment, then the other
+    seeds. A treatment is pruned with all its seeds, by the results of its first trial.
     """
-    rows = treatments(study)
-    pairs = [(rows[0], seed) for seed in _seeds(study, rows[0])]
-    pairs += [(row, seed) for seed in study.seeds for row in rows[1:] if seed in _seeds(study, row)]
+    pairs = [(rows[0], seed) for seed in _seeds(study, known, rows[0])]
+    pairs += [(row, seed) for seed in study.seeds for row in rows[1:] if seed in _seeds(study, known, row)]
     trials = [
         Trial(row, seed, study.probes, chain(row.recipe, seed, UNTUNED if row.nuisance is None else None))
         for row, seed in pairs
@@ -103,17 +109,17 @@ def expand(study: Study) -> list[Trial]:
     tuned = [trial for trial in trials if trial.treatment.nuisance is not None]
     found = forks((trial.treatment.recipe, trial.seed, trial.signatures) for trial in tuned)
     trials = [_with_forks(trial, found) if found else trial for trial in trials]
-    if not study.pruned:
+    if not known.pruned:
         return trials
-    pruned = {trial.treatment.label: study.pruned.get(trial.signature, "") for trial in reversed(trials)}
+    pruned = {trial.treatment.label: known.pruned.get(trial.signature, "") for trial in reversed(trials)}
     return [replace(trial, pruned=pruned[trial.treatment.label]) for trial in trials]
 
 
-def _seeds(study: Study, row: Treatment) -> tuple[int, ...]:
+def _seeds(study: Study, known: Known, row: Treatment) -> tuple[int, ...]:
     """The seeds that a treatment has by now."""
     if study.seed_bounds is None:
         return study.seeds
-    return study.seeds[: study.replicates.get(canonical(row.changed), study.seed_bounds[0])]
+    return study.seeds[: known.replicates.get(canonical(row.changed), study.seed_bounds[0])]
 
 
 def _with_forks(trial: Trial, found: dict[str, tuple[Fork, ...]]) -> Trial:

@@ -15,7 +15,7 @@ import shutil
 import socket
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,15 +25,20 @@ from ablate.store.record import Record, read_header
 Status = Literal["done", "diverged", "failed", "running", "pending"]
 
 
+Stamp = tuple[int, int]
+"""Time of the last change in ns and size in bytes of a file."""
+
+
 HEARTBEAT_S = 60.0
 """A stage that has not reported for this long, on another machine, counts as dead."""
 
 
 @dataclass(frozen=True)
 class StageFolder:
-    """Everything on disk of one stage of training."""
+    """Everything on disk of one stage of training. `records`: those that this process has read, by signature."""
 
     root: Path
+    records: dict[str, tuple[tuple[int, ...], Record | None]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def settings(self) -> Path:
@@ -69,10 +74,27 @@ class StageFolder:
         return self.root / "error.json"
 
     def record(self) -> Record | None:
+        """The record; None if there is none. Its file is read once and again only after it has changed.
+
+        All who ask get the same object: `read_record` gives one that may be changed.
+        """
+        try:
+            found = self.record_file.stat()
+        except FileNotFoundError:
+            return None
+        stamp = (found.st_mtime_ns, found.st_size, found.st_ino, getattr(found, "st_ctime_ns", 0))
+        kept = self.records.get(self.root.name)
+        if kept is None or kept[0] != stamp:
+            kept = (stamp, self.read_record())
+            self.records[self.root.name] = kept
+        return kept[1]
+
+    def read_record(self) -> Record | None:
+        """The record, read from its file; None if there is none."""
         value = read_json(self.record_file)
         return Record(**value) if value else None
 
-    def record_stamp(self) -> tuple[int, int] | None:
+    def record_stamp(self) -> Stamp | None:
         """Time (ns) and size of the record's file, by which a copy of it is known to be still true; None if none."""
         try:
             found = self.record_file.stat()
@@ -189,9 +211,10 @@ class StudyFolder:
 
 @dataclass(frozen=True)
 class Store:
-    """All results under one folder."""
+    """All results under one folder. `records`: those that were read through this object, by signature."""
 
     root: Path
+    records: dict[str, tuple[tuple[int, ...], Record | None]] = field(default_factory=dict, compare=False, repr=False)
 
     def check(self) -> None:
         """Raise StoreError if nothing can be written here."""
@@ -221,7 +244,8 @@ class Store:
         return self.root / "data"
 
     def stage(self, signature: str) -> StageFolder:
-        return StageFolder(self.root / "stages" / signature)
+        """The folder of a stage or a fork."""
+        return StageFolder(self.root / "stages" / signature, self.records)
 
     def needs(self, configuration: str) -> Path:
         """What a step of a configuration needs, by device."""

@@ -40,12 +40,16 @@ class Limit:
 
 @dataclass(frozen=True)
 class Search:
-    """How a study searches. `trials`: treatments that it may try, the baseline among them; None for all there are."""
+    """How a study searches. `trials`: treatments that it may try, the baseline among them; None for all there are.
+
+    `tunes`: of a search that tunes one treatment of another study, the signature of what that treatment changes.
+    """
 
     sampler: Sampler
     trials: int | None
     objectives: tuple[Metric, ...]
     limits: tuple[Limit, ...]
+    tunes: str = ""
 
     @property
     def metrics(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ablate.study.fraction import Fraction, read_fraction
 from ablate.study.optimal import Optimal
 from ablate.study.pruning import Pruning, read_pruning
 from ablate.study.schema import Replicates, StudyFile, list_seeds, raw_recipe, read_file
-from ablate.study.search import Search, Suggestion, read_search
+from ablate.study.search import Search, read_search
 from ablate.study.tuning import Tuning, read_tuning
 
 SeedBounds = tuple[int, int]
@@ -50,20 +50,15 @@ class Study:
     where: tuple[Constraint, ...] = ()
     fraction: Fraction | Optimal | None = None
     search: Search | None = None
-    searched: tuple[Suggestion, ...] = ()
-    """What the search has suggested so far, the baseline left out; see `suggest.known`."""
     tuning: Tuning | None = None
-    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What a treatment changes, as canonical text -> the nuisance levels that its tuning chose; see `tuning.recall`."""
     pruning: Pruning | None = None
-    pruned: Mapping[str, str] = field(default_factory=dict)
-    """Signature of a treatment's first trial -> why the treatment was stopped; see `pruner.recall_pruned`."""
     seed_bounds: SeedBounds | None = None
     """Fewest and most seeds, where there are more only for treatments that need them; `seeds` are the most."""
-    replicates: Mapping[str, int] = field(default_factory=dict)
-    """What a treatment changes, as canonical text -> how many seeds it has by now, where that is not the fewest."""
-    tunes: str = ""
-    """Of a treatment's tuning, which is a study of its own: the signature of what that treatment changes."""
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether results decide which trials there are."""
+        return any((self.search, self.tuning, self.pruning, self.seed_bounds))
 
     @property
     def metrics(self) -> dict[str, Metric]:

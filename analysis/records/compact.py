@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.store.files import whole
-from ablate.store.folders import Store
+from ablate.store.folders import Stamp, Store
 from ablate.store.record import Record
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ SETTLED_S = 2.0
 
 
 METRIC, RAW = "metrics/", "raw/"
-
-
-Stamp = tuple[int, int]
 
 
 def read_records(marks: Sequence[str], store: Store, copy: Path | None = None) -> "pd.DataFrame":

@@ -11,6 +11,7 @@ import numpy as np
 
 from ablate.analysis.records.compact import METRIC, RAW, read_records
 from ablate.plan.labels import show
+from ablate.plan.plan import Plan
 from ablate.plan.trials import Trial
 from ablate.slots import registry
 from ablate.store.folders import Store
@@ -69,6 +70,12 @@ def tidy(trials: Sequence[Trial], store: Store, *, raw: bool = False, copy: Path
             **{name: np.where(ended, rows[name].to_numpy(float), math.nan) for name in shares},
         }
     )
+
+
+def frame_of(plan: Plan, *, raw: bool = False) -> "pd.DataFrame":
+    """The tidy frame of the trials of a plan, as `tidy`."""
+    copy = plan.store.study(plan.study.name, plan.study.scale).records
+    return tidy(plan.trials, plan.store, raw=raw, copy=copy)
 
 
 class _End(NamedTuple):

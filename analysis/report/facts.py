@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.analysis.results import StudyResults
 from ablate.plan.labels import show
-from ablate.plan.tree import planned_steps
+from ablate.plan.tree import tree
 from ablate.plan.trials import Trial
 from ablate.store.files import read_json
 from ablate.store.record import Record
@@ -38,8 +38,10 @@ def records(results: StudyResults) -> list[Record]:
 
 def plan(results: StudyResults) -> dict[str, str]:
     """What was planned."""
-    study, trials = results.study, results.trials
-    planned, distinct = planned_steps(trials)
+    study = results.study
+    trials = results.trials
+    planned = sum(trial.steps for trial in trials)
+    distinct = sum(node.steps for node in tree(trials))
     stages = [_stage(stage.name, stage.settings.plain()) for stage in study.baseline.stages]
     shared = f", of which {planned - distinct} ({1 - distinct / planned:.0%}) are shared" if planned > distinct else ""
     return {

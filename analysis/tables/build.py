@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ablate.analysis import papers
-from ablate.analysis.records.frame import tidy
+from ablate.analysis.records.frame import frame_of
 from ablate.analysis.statistics.claims import judge
 from ablate.analysis.statistics.dunnett import unpair
 from ablate.analysis.statistics.effects import Analysis, Arms, Change, analyse, by_seed, difference
@@ -23,6 +23,7 @@ from ablate.analysis.tables.rows import Arm, arrange
 from ablate.analysis.tables.searched import SearchResult, find, ranked, withhold
 from ablate.analysis.tables.table import Table
 from ablate.analysis.typeset.cells import Layout, Sentence
+from ablate.plan.plan import Plan
 from ablate.plan.treatments import Treatment
 from ablate.plan.trials import Trial
 from ablate.slots import registry
@@ -37,27 +38,29 @@ DEFAULT_OPTIONS = TableOptions()
 
 
 def build_table(
-    study: Study,
-    trials: Sequence[Trial],
-    store: Store,
+    plan: Plan,
     metrics: Sequence[str] | None = None,
     paper: str | None = None,
     *,
     raw: bool = False,
     unpaired: bool = False,
-    look: TableOptions = DEFAULT_OPTIONS,
+    options: TableOptions = DEFAULT_OPTIONS,
+    frame: "pd.DataFrame | None" = None,
 ) -> Table:
     """Compare each treatment of a study with its reference, as far as the trials have come.
 
     `metrics` are the columns, in order. Without it a reader sees the primary metric and the first of each probe, and
     `csv` and `json` hold all. The claims are those of `paper`, or of the study's own paper if it names one.
-    `raw`: of the weights as the optimiser left them. `unpaired`: by Dunnett's test, as if no seed were shared. Raises
-    ValueError for a metric that no probe reports, an unknown paper, and what this study cannot have.
+    `raw`: of the weights as the optimiser left them. `unpaired`: by Dunnett's test, as if no seed were shared.
+    `frame`: the records of the plan (`frame_of`), where they have been read already. Raises ValueError for a metric
+    that no probe reports, an unknown paper, and what this study cannot have.
     """
+    study = plan.study
     source = papers.load(name) if (name := paper or study.paper) else None
     check_metrics(metrics or (), study.metrics)
-    frame = tidy(trials, store, raw=raw, copy=store.study(study.name, study.scale).records)
-    treatments = {trial.treatment.label: trial.treatment for trial in trials}
+    if frame is None:
+        frame = frame_of(plan, raw=raw)
+    treatments = {row.label: row for row in plan.treatments}
     references = {label: row.reference for label, row in treatments.items() if row.reference}
     analysis = analyse(frame, study.metrics, study.primary, references, study.seed_bounds)
     mixed, old = _code(frame)
@@ -70,18 +73,18 @@ def build_table(
             )
         arms_of = {name: by_seed(frame, name) for name in study.metrics}
         analysis = unpair(analysis, study.metrics, arms_of, study.primary)
-    found = find(study, study.search, store) if study.search else None
+    found = find(plan, study.search) if study.search else None
     if study.search:
         analysis = withhold(analysis)
         treatments = {label: treatments[label] for label in ranked(study.search, analysis.effects, list(treatments))}
     counts = {label: Counter(statuses) for label, statuses in frame.groupby("treatment")["status"]}
     arms = tuple(Arm(treatments[label], counts[label], analysis.effects[label]) for label in treatments)
-    layout = _lay_out(study, arms, analysis, frame, metrics, found, look, raw=raw, unpaired=unpaired)
+    layout = _lay_out(study, arms, analysis, frame, metrics, found, options, raw=raw, unpaired=unpaired)
     table = Table(study, arms, analysis, tuple(metrics or study.metrics), layout, found=found, mixed=mixed)
     if is_factorial(study):
-        table = _with_factors(table, {name: by_seed(frame, name) for name in metrics or [study.primary]}, look)
+        table = _with_factors(table, {name: by_seed(frame, name) for name in metrics or [study.primary]}, options)
     if not study.search:
-        table = _with_asides(table, trials, store, by_seed(frame, study.primary), metrics or ())
+        table = _with_asides(table, plan.trials, plan.store, by_seed(frame, study.primary), metrics or ())
     if source is None:
         return table
     claims = tuple(judge(source.claims, study, list(treatments.values()), frame))

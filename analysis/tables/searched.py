@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ablate.adaptive.optuna_sampler import front, importance
-from ablate.adaptive.search import history, to_come
+from ablate.adaptive.search import evaluations, to_come
 from ablate.analysis.statistics.effects import Analysis, Effect, Noise
 from ablate.analysis.typeset.cells import Sentence
 from ablate.plan.labels import short_names
-from ablate.store.folders import Store
+from ablate.plan.plan import Plan
 from ablate.study.search import Search
-from ablate.study.study import Study
 
 REFUSED = (
     "An adaptive search gives no p-values and no intervals: what it tried depends on the results themselves, and the "
@@ -32,11 +31,14 @@ class SearchResult:
     notes: tuple[Sentence, ...]
 
 
-def find(study: Study, search: Search, store: Store) -> SearchResult:
+def find(plan: Plan, search: Search) -> SearchResult:
     """Judge what a search has tried so far."""
-    told = history(study, store)
-    best, shares = front(study, told), importance(study, told)
-    distinct, more = len({one.label for one in told}), to_come(study)
+    study = plan.study
+    told = evaluations(plan)
+    best = front(study, told)
+    shares = importance(study, told)
+    distinct = len({one.label for one in told})
+    more = to_come(study, plan.known)
     how = f"Search by {search.sampler}: {len(told)} suggestions, {distinct} distinct treatments"
     goals = " and ".join(goal.name for goal in search.objectives)
     limits = f" within {', '.join(map(str, search.limits))}" if search.limits else ""

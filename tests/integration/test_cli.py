@@ -15,6 +15,7 @@ import mlflow
 import psutil
 import pytest
 
+from ablate.adaptive.recall import plan_study
 from ablate.driver import overview
 from ablate.store.folders import Store
 from ablate.store.record import read_header
@@ -73,9 +74,9 @@ def test_planning_loads_no_torch() -> None:
         "import sys; from pathlib import Path; from ablate.driver import overview\n"
         "from ablate.study.study import load_study\n"
         "from ablate.store.folders import Store; from ablate.driver.preflight import preflight\n"
-        "from ablate.plan.trials import expand\n"
+        "from ablate.plan.trials import expand; from ablate.adaptive.recall import plan_study\n"
         f"study = load_study(Path({str(ROOT / 'search_spaces' / 'vivat_losses.yaml')!r}))\n"
-        "preflight(study, expand(study)); overview.plan(study, Store(Path('none')))\n"
+        "preflight(study, expand(study)); overview.summarise(plan_study(study, Store(Path('none'))))\n"
         "print({'torch', 'ray', 'mlflow', 'optuna', 'fsspec'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -334,7 +335,7 @@ def test_a_sweep_killed_in_a_shared_stage_goes_on_from_its_checkpoint(write_stud
     while not (checkpoints := list(cut.glob("stages/*/checkpoint.safetensors"))):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
-    counts = overview.status(load_study(study), Store(cut))["trials"]
+    counts = overview.count_statuses(plan_study(load_study(study), Store(cut)))["trials"]
     kill_tree(process)
     assert (counts["running"], counts["pending"]) == (1, 3)
     (shared,) = {path.parent for path in checkpoints}

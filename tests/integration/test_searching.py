@@ -11,9 +11,8 @@ import mlflow
 import psutil
 import pytest
 
-from ablate.adaptive.search import known
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.tables.build import build_table
-from ablate.plan.trials import expand
 from ablate.store.files import read_json
 from ablate.store.folders import Store
 from ablate.study.study import load_study
@@ -55,8 +54,7 @@ def test_a_killed_search_goes_on_to_its_budget_and_prints_its_front(
     assert read_json(ledger)[: len(asked)] == asked and len(read_json(ledger)) == 5
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in ended.items()), "a finished trial was run again"
     assert len(list(store.glob("stages/*/record.json"))) == 6 and f"{6 - len(ended)} trials run" in resumed.stdout
-    searched = known(load_study(study), Store(store))
-    rows = build_table(searched, expand(searched), Store(store)).json()["rows"]
+    rows = build_table(plan_study(load_study(study), Store(store))).json()["rows"]
     values = {row["label"]: (row["cells"]["psnr"]["mean"], row["cells"]["ssim"]["mean"]) for row in rows}
     front = {
         label

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ablate.adaptive.recall import plan_study
 from ablate.driver import overview
 from ablate.engine import checkpoint, run
 from ablate.plan.trials import Trial, expand, pending
@@ -44,7 +45,7 @@ def test_a_decoder_tuning_study_makes_its_distinct_steps_and_the_results_of_unsh
 ) -> None:
     """Four treatments with three seeds. Every step is logged, so workers report each step that they make."""
     study, store = load_study(write_study(CHAIN, TUNED, ("seeds: 2", "seeds: 3"))), Store(tmp_path / "shared")
-    trials, plan = expand(study), overview.plan(study, store)
+    trials, plan = expand(study), overview.summarise(plan_study(study, store))
     assert (plan["trials"], plan["planned_steps"], plan["distinct_steps"]) == (12, 12 * 10, 3 * 6 + 12 * 4)
     events: list[Event] = []
     run_ray(trials, store, TWO, events.append)
@@ -79,7 +80,7 @@ def test_workers_make_the_steps_of_forks_once(write_study: Write, tmp_path: Path
         )
     )
     trials, store = expand(study), Store(tmp_path / "runs")
-    plan = overview.plan(study, store)
+    plan = overview.summarise(plan_study(study, store))
     assert (plan["planned_steps"], plan["distinct_steps"]) == (6 * 6, 2 * (3 + 3 * 3))
     events: list[Event] = []
     run_ray(trials, store, TWO, events.append)

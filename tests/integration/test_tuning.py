@@ -10,9 +10,8 @@ from pathlib import Path
 import mlflow
 import psutil
 
-from ablate.adaptive.tuning import recall
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.tables.build import build_table
-from ablate.plan.trials import expand
 from ablate.store.files import read_json
 from ablate.store.folders import Store
 from ablate.study.study import load_study
@@ -50,8 +49,8 @@ def test_a_killed_tuning_goes_on_and_confirms_on_other_seeds(write_study: Write,
     assert sorted((record["role"], record["seed"]) for record in records) == sorted(
         [("tuning", 1000)] * 6 + [("trial", 0), ("trial", 1)] * 2
     )
-    checked = recall(load_study(study), Store(store))
-    for trial in expand(checked):
+    checked = plan_study(load_study(study), Store(store))
+    for trial in checked.trials:
         settings = read_json(Store(store).stage(trial.signature).settings)
         lr = settings["recipe"]["stages"][0]["lr"]
         tried = [
@@ -61,7 +60,7 @@ def test_a_killed_tuning_goes_on_and_confirms_on_other_seeds(write_study: Write,
         ]
         mine = [(psnr, recipe) for psnr, recipe in tried if recipe["norm"] == settings["recipe"]["norm"]]
         assert len(mine) == 3 and max(mine, key=lambda one: one[0])[1]["stages"][0]["lr"] == lr
-    rows = build_table(checked, expand(checked), Store(store)).json()["rows"]
+    rows = build_table(checked).json()["rows"]
     assert [row["n"] for row in rows] == [2, 2] and "Each had 3 settings" in resumed.stdout
 
     client = mlflow.MlflowClient(Store(store).mlflow_uri)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.papers import Paper
 from ablate.analysis.papers.vivat import PAPER
 from ablate.analysis.records.frame import tidy
@@ -360,7 +361,7 @@ def test_a_named_level_has_the_settings_of_the_study(write_study: Write, tmp_pat
 def table(study: Study, tmp_path: Path) -> Table:
     store = Store(tmp_path / "store")
     fill(study, store, {**PSNR, "perceptual=1": [25.0, -math.inf, -math.inf]})
-    return build_table(study, expand(study), store, paper="vivat")
+    return build_table(plan_study(study, store), paper="vivat")
 
 
 def test_json_has_a_row_per_claim_and_context(table: Table, write_study: Write, tmp_path: Path) -> None:
@@ -372,16 +373,16 @@ def test_json_has_a_row_per_claim_and_context(table: Table, write_study: Write, 
     assert first["contrast"] == {"A": {"loss.adversarial": 0.01}, "B": {"loss.adversarial": 0.0}}
     assert (first["verdict"], first["estimate"], first["direction"]) == ("not observed", None, "A above B")
     study = grid(write_study, "loss.kl: [1e-4, 1e-3]\n  norm: [group, {level: scn, groups: 2}]")
-    rows = build_table(study, expand(study), Store(tmp_path / "store"), paper="vivat").json()["claims"]
+    rows = build_table(plan_study(study, Store(tmp_path / "store")), paper="vivat").json()["claims"]
     assert [row["given"] for row in rows if row["id"] == "C1c"] == [{}, {"norm": {"level": "scn", "groups": 2}}]
 
 
 def test_a_study_without_a_paper_has_no_claims(study: Study, tmp_path: Path) -> None:
-    table = build_table(study, expand(study), Store(tmp_path / "store"))
+    table = build_table(plan_study(study, Store(tmp_path / "store")))
     assert table.json()["claims"] == []
     assert "Claims" not in table.markdown() + table.latex()
     with pytest.raises(ValueError, match="unknown paper 'none'"):
-        build_table(study, expand(study), Store(tmp_path / "store"), paper="none")
+        build_table(plan_study(study, Store(tmp_path / "store")), paper="none")
 
 
 def sample(study: Study, folder: Path) -> tuple[Paper, list[tuple[Claim, Judgement]]]:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from ablate.adaptive.recall import plan_study
 from ablate.cli.main import app
-from ablate.driver.overview import plan
+from ablate.driver.overview import summarise
 from ablate.engine import measure, run
 from ablate.plan.cost import StepKinds, count, gpu_share, total
 from ablate.plan.footprint import Footprint, configuration, read
@@ -58,7 +59,7 @@ def test_what_is_over_costs_only_its_probes(write_study: Write) -> None:
 def test_a_few_real_steps_are_measured(write_study: Write, tmp_path: Path) -> None:
     study, store = load_study(write_study(("seeds: 2", "seeds: 1"))), Store(tmp_path / "runs")
     said: list[str] = []
-    summary = plan(study, store, lambda kinds: measure.measure(kinds, store, 1, said.append))
+    summary = summarise(plan_study(study, store), lambda kinds: measure.measure(kinds, store, 1, said.append))
     assert len(said) == 1, "both treatments cost the same"
     trial = expand(study)[0]
     key = configuration(trial.treatment.recipe, trial.treatment.recipe.stages[0])

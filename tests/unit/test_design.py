@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ablate.adaptive.recall import plan_study
 from ablate.cli.plan import print_plan
-from ablate.driver.overview import plan
+from ablate.driver.overview import summarise
 from ablate.errors import StudyError
 from ablate.identity import canonical
 from ablate.plan.estimable import contrasts
 from ablate.plan.labels import show
-from ablate.plan.treatments import treatments
-from ablate.plan.tree import planned_steps
+from ablate.plan.treatments import list_rows, treatments
+from ablate.plan.tree import tree
 from ablate.plan.trials import expand
 from ablate.recipe.consistency import resolve
 from ablate.recipe.paths import assign
@@ -96,7 +97,7 @@ def test_a_setting_of_the_baseline_goes_with_its_level(write_study: Write) -> No
     ]  # fmt: skip
     assert rows["norm=group"].levels == {"norm": "group", "norm.interp": None, "loss.kl": 1e-4}
     assert rows["norm=group"].recipe == study.recipe({"norm": "group"})
-    assert any(text.startswith("norm.interp where it exists") for text in contrasts(study))
+    assert any(text.startswith("norm.interp where it exists") for text in contrasts(study, list_rows(study)))
 
 
 def test_a_ladder_may_bring_a_setting_after_its_level(write_study: Write) -> None:
@@ -171,7 +172,8 @@ def test_listings_are_the_golden_ones(name: str, factors: str, design: str, writ
         write_study(("factors:\n  loss.kl: [1, 1e-4]", factors), ("seeds: 2", f"design: {design}\nseeds: 2"))
     )
     text = io.StringIO()
-    print_plan(study, plan(study, Store(tmp_path / "runs")), Console(width=120, file=text))
+    plan = plan_study(study, Store(tmp_path / "runs"))
+    print_plan(plan, summarise(plan), Console(width=120, file=text))
     assert text.getvalue() == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
 
 
@@ -252,7 +254,10 @@ def test_equal_stages_are_counted_once(write_study: Write) -> None:
     trials = expand(load_study(path))
     assert trials[0].signatures[0] == trials[2].signatures[0]
     assert trials[0].signatures[1] != trials[2].signatures[1]
-    assert planned_steps(trials) == (2 * 2 * 8, 2 * 6 + 2 * 2 * 2)
+    assert (sum(trial.steps for trial in trials), sum(node.steps for node in tree(trials))) == (
+        2 * 2 * 8,
+        2 * 6 + 2 * 2 * 2,
+    )
 
 
 @pytest.mark.parametrize(

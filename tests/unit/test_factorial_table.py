@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.statistics.factorial import Decomposition
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.factorial import _uneven
@@ -53,7 +54,7 @@ def fill(study: Study, folder: Path, metrics: list[str] | None = None, lost: tup
         status = "diverged" if trial.treatment.label in lost else "done"
         record = Record(trial.signature, trial.seed, status, "", trial.steps, values, probes=trial.probe_keys)
         store.stage(trial.signature).finish(record)
-    return build_table(study, expand(study), store, metrics)
+    return build_table(plan_study(study, store), metrics)
 
 
 def cells(text: str) -> list[list[str]]:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.figures import KINDS, panels, save_figure
 from ablate.analysis.figures.comparisons import front
 from ablate.analysis.figures.curves import MissingCurve
 from ablate.analysis.figures.style import compose, figure_style
 from ablate.analysis.results import StudyResults, gather
-from ablate.plan.trials import Trial, expand
+from ablate.plan.trials import Trial
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
@@ -56,7 +57,7 @@ def losses(trial: Trial, step: int) -> dict[str, float]:
 
 
 def results(study: Study, store: Store) -> StudyResults:
-    return gather(study, expand(study), store)
+    return gather(plan_study(study, store))
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from ablate.adaptive.recall import plan_study
 from ablate.driver import overview
 from ablate.engine import checkpoint, run
 from ablate.engine.state import State
-from ablate.plan.tree import planned_steps, trained, tree
+from ablate.plan.tree import trained, tree
 from ablate.plan.trials import Trial, expand, pending
 from ablate.schedule.agenda import Agenda, Event
 from ablate.schedule.inline import run_inline
@@ -82,7 +83,10 @@ def history(trial: Trial) -> Iterator[Any]:
 
 def test_the_steps_of_the_tree_are_those_that_differ(trials: list[Trial]) -> None:
     distinct = {past for trial in trials for past in history(trial)}
-    assert planned_steps(trials) == (len(trials) * 12, len(distinct))
+    assert (sum(trial.steps for trial in trials), sum(node.steps for node in tree(trials))) == (
+        len(trials) * 12,
+        len(distinct),
+    )
     alone = sum(node.steps for node in tree([trial for trial in trials if trial.treatment.is_baseline]))
     assert alone == 2 * 12, "no fork where nothing else goes on from it"
 
@@ -97,7 +101,8 @@ def test_stages_before_an_entrance_are_shared_whole(write_study: Write) -> None:
     """A term that enters with the second stage does not keep trials from sharing the first."""
     late = ("kl: 1e-4}", "kl: {weight: 1e-4, start: 8}}")
     trials = expand(load_study(write_study(CHAIN, late, ("  loss.kl: [1, 1e-4]", "  loss.kl: [0, 1, 1e-4]"))))
-    assert planned_steps(trials) == (6 * 12, 2 * 8 + 6 * 4)
+    assert sum(trial.steps for trial in trials) == 6 * 12
+    assert sum(node.steps for node in tree(trials)) == 2 * 8 + 6 * 4
 
 
 def results(trial: Trial, store: Store) -> tuple[Any, ...]:
@@ -115,7 +120,7 @@ def test_results_are_those_of_trials_that_share_nothing(
 ) -> None:
     """To the last bit: weights, averages, optimisers, what is logged; and the steps made are those planned."""
     study, store = load_study(write_study(CHAIN, GAN, LATE, ("seeds: 2", "seeds: 1"))), Store(tmp_path / "shared")
-    trials, plan = expand(study), overview.plan(study, store)
+    trials, plan = expand(study), overview.summarise(plan_study(study, store))
     made = 0
     original = State.update_ema
 
@@ -129,7 +134,7 @@ def test_results_are_those_of_trials_that_share_nothing(
     run_inline(trials, store, Resources(), events.append)
     assert Counter(event.kind for event in events)["done"] == len(trials)
     assert made == plan["distinct_steps"] < plan["planned_steps"] == 12 * len(trials)
-    assert overview.plan(study, store)["pending"] == 0
+    assert overview.summarise(plan_study(study, store))["pending"] == 0
     for trial in trials:
         own = Store(tmp_path / trial.signature)
         assert run.run_trial(trial.order(), own, CPU, 1, lambda progress: None).status == "done"

@@ -11,7 +11,7 @@ import pytest
 
 from ablate.errors import StudyError
 from ablate.plan.estimable import contrasts, describe
-from ablate.plan.treatments import treatments
+from ablate.plan.treatments import list_rows, treatments
 from ablate.study.fraction import Fraction, by_resolution, by_runs
 from ablate.study.study import load_study
 
@@ -180,7 +180,7 @@ def test_a_study_runs_its_fraction(write_study: Write) -> None:
     )
     assert [tuple(int(path in row.changed) for path in row.levels) for row in rows] == by_runs(4, 8).runs
     assert rows[1].label == "padding=zeros l2=2"
-    assert "kl*norm aliased with padding*l2" in contrasts(study)
+    assert "kl*norm aliased with padding*l2" in contrasts(study, list_rows(study))
     runs = load_study(write_study(FACTORS, ("seeds: 2", "design: fraction\nfraction: {runs: 8}\nseeds: 2")))
     assert [row.label for row in treatments(runs)] == [row.label for row in rows]
 

@@ -14,14 +14,15 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.statistics.chance import expected_best, expected_best_change
 from ablate.analysis.statistics.effects import analyse, compare, holm, measure_noise
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
 from ablate.cli.plan import print_plan
-from ablate.driver.overview import plan
+from ablate.driver.overview import summarise
 from ablate.plan.estimable import contrasts
-from ablate.plan.treatments import Treatment, treatments
+from ablate.plan.treatments import Treatment, list_rows, treatments
 from ablate.plan.trials import expand
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
@@ -129,15 +130,19 @@ def test_first_seeds_of_all_references_come_early(designed: Designed) -> None:
     assert names[:6] == ["baseline s0", "baseline s1", "baseline s2", "all s0", "w/o kl=1 s0", "w/o norm=scn s0"]
 
 
+def contrasts_of(study: Study) -> list[str]:
+    return contrasts(study, list_rows(study))
+
+
 def test_contrasts_say_what_cannot_be_told(designed: Designed) -> None:
-    ladder, out, hint, lost = contrasts(designed(BOTH, 3))
+    ladder, out, hint, lost = contrasts_of(designed(BOTH, 3))
     assert ladder.endswith("given those before it; not what another order shows, no interactions")
     assert out == "effect of each removal from the full recipe; not of a factor alone, no interactions"
     assert hint == "a factor whose effect differs in size between these designs interacts with others"
     assert lost == "no comparison of '+ padding=zeros' with 'baseline': its row is held against '+ norm=scn'"
-    assert contrasts(designed("ladder", 3)) == [ladder]
-    assert contrasts(designed("leave_one_out", 3)) == [out]
-    assert contrasts(designed("[leave_one_out, ladder]", 3))[3:] == [
+    assert contrasts_of(designed("ladder", 3)) == [ladder]
+    assert contrasts_of(designed("leave_one_out", 3)) == [out]
+    assert contrasts_of(designed("[leave_one_out, ladder]", 3))[3:] == [
         "no comparison of 'w/o padding=zeros' with '+ kl=1': its row is held against 'all'"
     ]
 
@@ -145,7 +150,8 @@ def test_contrasts_say_what_cannot_be_told(designed: Designed) -> None:
 def test_the_plan_names_references_where_not_all_are_the_baseline(designed: Designed, tmp_path: Path) -> None:
     def shown(design: str) -> list[list[str]]:
         study, text = designed(design, 2), io.StringIO()
-        print_plan(study, plan(study, Store(tmp_path)), Console(width=120, file=text))
+        plan = plan_study(study, Store(tmp_path))
+        print_plan(plan, summarise(plan), Console(width=120, file=text))
         return [re.split(" {2,}", line.strip()) for line in text.getvalue().splitlines()]
 
     both = shown(BOTH)
@@ -288,7 +294,7 @@ def fill(study: Study, store: Store, results: Mapping[str, list[float]]) -> Tabl
             values = {"psnr": results[trial.treatment.label][trial.seed]}
             record = Record(trial.signature, trial.seed, "done", "", trial.steps, values, probes=trial.probe_keys)
             store.stage(trial.signature).finish(record)
-    return build_table(study, expand(study), store)
+    return build_table(plan_study(study, store))
 
 
 def cells(table: Table) -> list[list[str]]:

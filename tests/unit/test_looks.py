@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.records.frame import tidy
 from ablate.analysis.statistics.dunnett import dunnett
 from ablate.analysis.statistics.effects import by_seed, paired
@@ -58,7 +59,7 @@ def built(write_study: Write, tmp_path: Path) -> Built:
         probes = ("probes: [reconstruction]", "probes: [reconstruction, grid, border]")
         study = load_study(write_study(("factors:\n  loss.kl: [1, 1e-4]\nseeds: 2", f"{design}\nseeds: 3"), probes))
         fill(study, Store(tmp_path / "store"), lost)
-        return build_table(study, expand(study), Store(tmp_path / "store"), metrics, look=TableOptions(**look))  # type: ignore[arg-type]
+        return build_table(plan_study(study, Store(tmp_path / "store")), metrics, options=TableOptions(**look))  # type: ignore[arg-type]
 
     return build
 
@@ -162,7 +163,7 @@ def test_the_rule_is_printed(built: Built) -> None:
 def test_unpaired_comparisons_are_dunnetts(built: Built, tmp_path: Path) -> None:
     table = built(GRID)
     study = table.study
-    found = build_table(study, expand(study), Store(tmp_path / "store"), ["psnr"], unpaired=True)
+    found = build_table(plan_study(study, Store(tmp_path / "store")), ["psnr"], unpaired=True)
     assert "are of Dunnett’s test" in found.markdown() and "paired by seed" not in found.markdown().partition("Main")[0]
     values = by_seed(tidy(expand(study), Store(tmp_path / "store")), "psnr")
     for label, change in dunnett(values).items():
@@ -170,7 +171,7 @@ def test_unpaired_comparisons_are_dunnetts(built: Built, tmp_path: Path) -> None
         assert (effect.change, effect.p_holm) == (change, change.p)
     with pytest.raises(ValueError, match="unpaired comparisons are with the baseline"):
         built_ladder = built(LADDER)
-        build_table(built_ladder.study, expand(built_ladder.study), Store(tmp_path / "store"), unpaired=True)
+        build_table(plan_study(built_ladder.study, Store(tmp_path / "store")), unpaired=True)
 
 
 def test_decimals_caption_and_label(built: Built) -> None:
@@ -211,7 +212,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
     study = load_study(ROOT / "search_spaces" / "vivat_artifacts.yaml", "cpu")
     store = Store(tmp_path_factory.mktemp("artifacts"))
     fill(study, store)
-    return lambda metrics=None: build_table(study, expand(study), store, metrics)
+    return lambda metrics=None: build_table(plan_study(study, store), metrics)
 
 
 @pytest.mark.parametrize("paper", [CVPR, ICML], ids=["cvpr", "icml"])

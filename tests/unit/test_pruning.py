@@ -13,13 +13,14 @@ import optuna
 import pytest
 from rich.console import Console
 
-from ablate.adaptive.pruning import Pruner, recall_pruned
-from ablate.adaptive.search import Explorer, history, known
+from ablate.adaptive.pruning import Pruner, read_pruned
+from ablate.adaptive.recall import plan_study
+from ablate.adaptive.search import Explorer, evaluations
 from ablate.analysis.tables.build import build_table
-from ablate.driver.overview import status
+from ablate.driver.overview import count_statuses
 from ablate.driver.sweep import sweep
 from ablate.errors import StudyError
-from ablate.plan.trials import expand, pending
+from ablate.plan.trials import expand
 from ablate.schedule.agenda import Agenda, Event
 from ablate.schedule.inline import run_inline
 from ablate.schedule.ray_tune import run_ray
@@ -137,18 +138,20 @@ def test_which_real_trials_are_stopped_at_which_rung(write_study: Write, tmp_pat
     assert {4, 8} == set(expected.values()) and 0 < len(expected) < 4, expected
 
     told: list[Event] = []
-    run_inline(expand(study), store, Resources(), told.append, pruner=Pruner(study, pruning_of(study), store))
-    done, judged = recall_pruned(study, store), read_json(store.study("tiny", "base").rungs)
+    run_inline(
+        expand(study), store, Resources(), told.append, pruner=Pruner(plan_study(study, store), pruning_of(study))
+    )
+    done, judged = plan_study(study, store), read_json(store.study("tiny", "base").rungs)
     stopped = {
-        t.treatment.label: steps(store, t.signature)[-1]["step"] for t in expand(done) if t.pruned and t.seed == 0
+        t.treatment.label: steps(store, t.signature)[-1]["step"] for t in done.trials if t.pruned and t.seed == 0
     }
     assert stopped == expected
     assert {e.trial.name for e in told if e.kind == "pruned"} == {f"{label} s{s}" for label in expected for s in (0, 1)}
-    for trial in expand(done):
+    for trial in done.trials:
         assert (store.stage(trial.signature).record() is None) == bool(trial.pruned)
         assert trial.seed == 0 or not trial.pruned or not store.stage(trial.signature).root.exists()
         assert not store.stage(trial.signature).running.exists()
-    assert not pending(expand(done), store) and status(done, store)["trials"]["pruned"] == 2 * len(expected)
+    assert not done.pending and count_statuses(done)["trials"]["pruned"] == 2 * len(expected)
 
     again = sweep(study, store, Resources(), store.mlflow_uri, Console(quiet=True), inline=True)
     assert again.ran == 0 and not again.failed and read_json(store.study("tiny", "base").rungs) == judged
@@ -156,7 +159,7 @@ def test_which_real_trials_are_stopped_at_which_rung(write_study: Write, tmp_pat
     assert {run.info.run_name for run in shown} == {f"{label} s{seed}" for label in expected for seed in (0, 1)}
     assert {run.info.status for run in shown} == {"KILLED"}
 
-    table = build_table(done, expand(done), store)
+    table = build_table(done)
     rows = {row["label"]: row for row in table.json()["rows"]}
     assert {label for label, row in rows.items() if row["status"] == {"pruned": 2}} == set(expected)
     for label in expected:
@@ -173,12 +176,18 @@ def test_ray_stops_and_keeps_what_the_rule_says(write_study: Write, tmp_path: Pa
     judged = []
     for name, run in {"inline": run_inline, "ray": run_ray}.items():
         store, told = Store(tmp_path / name), list[Event]()
-        run(expand(study), store, Resources(workers=1), told.append, pruner=Pruner(study, pruning_of(study), store))
+        run(
+            expand(study),
+            store,
+            Resources(workers=1),
+            told.append,
+            pruner=Pruner(plan_study(study, store), pruning_of(study)),
+        )
         judged.append(read_json(store.study("tiny", "base").rungs)["judged"])
-        done = recall_pruned(study, store)
-        assert len([event for event in told if event.kind == "pruned"]) == len(done.pruned) > 0
-        assert not pending(expand(done), store)
-        assert not any(store.stage(trial.signature).running.exists() for trial in expand(done))
+        done = plan_study(study, store)
+        assert len([event for event in told if event.kind == "pruned"]) == len(done.known.pruned) > 0
+        assert not done.pending
+        assert not any(store.stage(trial.signature).running.exists() for trial in done.trials)
     assert judged[0] == judged[1]
 
 
@@ -202,7 +211,7 @@ def test_shared_stages_and_the_baseline_are_never_stopped(write_study: Write, tm
     factors = "  stages.tune.lr: [1e-3, 1e-4, 1e-5]\npruning: {rule: asha, metric: train/loss, first: 2, factor: 2}\n"
     study = load_study(write_study(CHAIN, ("  loss.kl: [1, 1e-4]\n", factors)))
     store, told = Store(tmp_path / "store"), list[Event]()
-    agenda = Agenda(expand(study), store, told.append, pruner=Pruner(study, pruning_of(study), store))
+    agenda = Agenda(expand(study), store, told.append, pruner=Pruner(plan_study(study, store), pruning_of(study)))
     stops = []
     while node := agenda.take():
         trial, folder = node.trial, store.stage(node.signature)
@@ -222,7 +231,7 @@ def test_shared_stages_and_the_baseline_are_never_stopped(write_study: Write, tm
 
 def test_a_judgement_stands_and_ends_with_its_rule(write_study: Write, tmp_path: Path) -> None:
     study, store = load_study(write_study(RATES, LONGER)), Store(tmp_path / "store")
-    pruner = Pruner(study, pruning_of(study), store)
+    pruner = Pruner(plan_study(study, store), pruning_of(study))
     first, second, *_ = (trial for trial in expand(study) if trial.seed == 0 and not trial.treatment.is_baseline)
     agenda = Agenda(expand(study), store, lambda event: None, pruner=pruner)
     nodes = {node.trial.name: node for node in agenda.waiting}
@@ -241,9 +250,9 @@ def test_a_judgement_stands_and_ends_with_its_rule(write_study: Write, tmp_path:
     assert not pruner.judge(nodes[second.name], 4, expand(study))
     store.study("tiny", "base").rungs.unlink()
     assert "2 of 2 at step 4, 1 kept" in pruner.judge(nodes[second.name], 4, expand(study))
-    assert recall_pruned(study, store).pruned.keys() == {second.signature}
+    assert read_pruned(study, store).keys() == {second.signature}
     other = load_study(write_study((RATES[0], RATES[1].replace("factor: 2", "factor: 4")), LONGER))
-    assert recall_pruned(other, store).pruned == {}
+    assert read_pruned(other, store) == {}
 
 
 def test_a_search_counts_what_was_stopped_and_learns_that_it_was_bad(write_study: Write, tmp_path: Path) -> None:
@@ -252,8 +261,9 @@ def test_a_search_counts_what_was_stopped_and_learns_that_it_was_bad(write_study
         "  stages.train.lr: {low: 1e-6, high: 1, log: true}\ndesign: search\nsearch: {trials: 40}\n"
         "pruning: {rule: asha, metric: train/loss, first: 2, factor: 2}\n"
     )
-    study = known(load_study(write_study(("  loss.kl: [1, 1e-4]\n", factors))), store := Store(tmp_path / "store"))
-    pruner, explorer = Pruner(study, pruning_of(study), store), Explorer(study, store)
+    study, store = load_study(write_study(("  loss.kl: [1, 1e-4]\n", factors))), Store(tmp_path / "store")
+    plan = plan_study(study, store)
+    pruner, explorer = Pruner(plan, pruning_of(study)), Explorer(plan)
     agenda, made = Agenda(expand(study), store, lambda event: None, explorer, pruner=pruner), 0
     while node := agenda.take():
         trial, folder = node.trial, store.stage(node.signature)
@@ -266,15 +276,14 @@ def test_a_search_counts_what_was_stopped_and_learns_that_it_was_bad(write_study
             metrics = {"psnr": -((exponent + 3) ** 2), "ssim": 0.0}
             folder.finish(Record(trial.signature, trial.seed, "done", "", 6, metrics, probes=trial.probe_keys))
             agenda.end(node, "done", "")
-    study = known(study, store)
-    told = history(study, store)
+    told = evaluations(plan_study(study, store))
     assert made == len(told) == 40 and {one.status for one in told} == {"done", "pruned"}
     exponents = [math.log10(one.suggestion.levels["stages.train.lr"]) for one in told]
     stopped = [abs(x + 3) for x, one in zip(exponents, told, strict=True) if one.status == "pruned"]
     assert max(abs(x + 3) for x, one in zip(exponents, told, strict=True) if one.status == "done") < max(stopped)
     near = [abs(x + 3) < 1 for x in exponents]
     assert sum(near[20:]) > 2 * 20 / 3, "twice as many as random draws, by what was stopped as well"
-    rows = build_table(study, expand(study), store).json()["rows"]
+    rows = build_table(plan_study(study, store)).json()["rows"]
     assert all(row["cells"]["psnr"]["mean"] is None and not row["pareto"] for row in rows if "pruned" in row["status"])
 
 

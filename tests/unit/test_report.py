@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.report import page, pictures, write_report
 from ablate.analysis.report.answer import answer
 from ablate.analysis.results import StudyResults, gather
@@ -47,7 +48,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def results(study: Study, store: Store) -> StudyResults:
-    return gather(study, expand(study), store)
+    return gather(plan_study(study, store))
 
 
 def planted(effects: dict[str, float], noise: float = 0.1) -> Callable[[Trial], dict[str, float]]:

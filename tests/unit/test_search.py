@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from ablate.adaptive.optuna_sampler import importance
-from ablate.adaptive.search import Explorer, each_level, history, known, to_come
+from ablate.adaptive.recall import plan_study
+from ablate.adaptive.search import Explorer, each_level, evaluations, read_suggestions, to_come
 from ablate.analysis.tables.build import build_table
 from ablate.cli.plan import print_plan
 from ablate.driver import overview
 from ablate.errors import StudyError
-from ablate.plan.treatments import treatments
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial, expand
 from ablate.schedule.agenda import Agenda, Event
@@ -66,9 +66,9 @@ def drive(study: Study, store: Store, result: Result, *, workers: int = 1, stop:
 
     After `stop` trials all is dropped, those under way included, as a kill does.
     """
-    study = known(study, store)
-    first = [trial for trial in expand(study) if store.stage(trial.signature).record() is None]
-    agenda = Agenda(first, store, lambda event: None, Explorer(study, store), workers)
+    plan = plan_study(study, store)
+    first = [trial for trial in plan.trials if store.stage(trial.signature).record() is None]
+    agenda = Agenda(first, store, lambda event: None, Explorer(plan), workers)
     running: list[Node] = []
     ran: list[Trial] = []
     while len(ran) < stop:
@@ -107,16 +107,16 @@ def test_a_cut_search_makes_no_trial_twice_and_as_many(
     study = searching(SEARCH.format(sampler, 16), lists if sampler == "brute_force" else RANGES)
     store = Store(tmp_path / "store")
     before = drive(study, store, parabola, workers=3, stop=6)
-    kept = known(study, store).searched
+    kept = read_suggestions(study, store)
     assert len(kept) == 6 + 2 - 1, "of three workers' suggestions one has ended"
     after = drive(study, store, parabola, workers=3)
     signatures = [trial.signature for trial in before + after]
     assert len(set(signatures)) == len(signatures) == 16
-    assert known(study, store).searched[: len(kept)] == kept
+    assert read_suggestions(study, store)[: len(kept)] == kept
     assert {trial.signature for trial in after[:2]} == {
-        trial.signature for trial in expand(known(study, store))[: len(kept) + 1]
+        trial.signature for trial in plan_study(study, store).trials[: len(kept) + 1]
     } - {trial.signature for trial in before}
-    assert not drive(study, store, parabola, workers=3) and to_come(known(study, store)) == 0
+    assert not drive(study, store, parabola, workers=3) and to_come(study, plan_study(study, store).known) == 0
 
 
 def test_suggestions_follow_from_results_alone(searching: Callable[..., Study], tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_suggestions_follow_from_results_alone(searching: Callable[..., Study], 
     drive(study, whole, parabola)
     for _ in range(20):
         drive(study, cut, parabola, stop=1)
-    assert known(study, whole).searched == known(study, cut).searched
+    assert read_suggestions(study, whole) == read_suggestions(study, cut)
 
 
 CHAIN = (
@@ -142,7 +142,7 @@ def test_suggestions_that_share_a_stage_wait_for_it_or_fail_with_it(
     factors = "  stages.tune.lr: {low: 1e-5, high: 1e-1, log: true}\ndesign: search\n" + SEARCH.format("random", 8)
     study = load_study(write_study(CHAIN, ("  loss.kl: [1, 1e-4]\n", factors), ("seeds: 2", "seeds: 1")))
     store, told = Store(tmp_path / "store"), list[Event]()
-    agenda = Agenda(expand(study), store, told.append, Explorer(study, store), 3)
+    agenda = Agenda(expand(study), store, told.append, Explorer(plan_study(study, store)), 3)
     shared = agenda.take()
     assert shared and shared.stage.name == "train" and agenda.take() is None
     assert sum(event.kind == "suggested" for event in told) == 2, "asked for more than there are workers"
@@ -152,7 +152,7 @@ def test_suggestions_that_share_a_stage_wait_for_it_or_fail_with_it(
     lost = [event.trial.name for event in told if event.kind == "failed"]
     taken = [agenda.take() for _ in range(3)]
     if ends == "failed":
-        assert len(lost) == 3 and {one.status for one in history(known(study, store), store)[:3]} == {"failed"}
+        assert len(lost) == 3 and {one.status for one in evaluations(plan_study(study, store))[:3]} == {"failed"}
     else:
         assert not lost and len({node.signature for node in taken if node}) == 3 and agenda.take() is None
 
@@ -174,14 +174,14 @@ def test_a_signature_is_run_once_however_often_it_is_suggested(searching: Callab
     scn = next(trial for trial in each_level(study) if trial.treatment.changed)
     finish(store, scn, lambda levels: {"psnr": 20.0, "ssim": 0.5})
     told: list[Event] = []
-    agenda = Agenda(expand(study), store, told.append, Explorer(study, store), 4)
+    agenda = Agenda(expand(study), store, told.append, Explorer(plan_study(study, store)), 4)
     node = agenda.take()
     assert node and node.trial.treatment.is_baseline and agenda.take() is None and agenda.is_over
     assert [(event.kind, event.trial.signature) for event in told] == [
         ("suggested", scn.signature),
         ("done", scn.signature),
     ]
-    assert len(known(study, store).searched) == 29
+    assert len(read_suggestions(study, store)) == 29
 
 
 def test_limits_keep_treatments_off_the_front_and_steer_the_search(
@@ -194,8 +194,7 @@ def test_limits_keep_treatments_off_the_front_and_steer_the_search(
     allowed = [trial for trial in ran if parabola(trial.treatment.levels)["ssim"] <= 0.45]
     assert len(allowed) > 20
     best = max(allowed, key=lambda trial: parabola(trial.treatment.levels)["psnr"])
-    study = known(study, store)
-    rows = build_table(study, expand(study), store).json()["rows"]
+    rows = build_table(plan_study(study, store)).json()["rows"]
     assert [row["label"] for row in rows if row["pareto"]] == [best.treatment.label]
 
 
@@ -219,7 +218,7 @@ def test_what_fails_is_asked_for_less(searching: Callable[..., Study], tmp_path:
         "  loss.kl: {low: 1e-8, high: 1, log: true}\n  norm: [group, scn]\n  padding: [reflect, zeros, circular]\n"
     )
     study, store = searching(SEARCH.format("tpe", 40), factors + "design: search\n"), Store(tmp_path / "store")
-    agenda = Agenda(expand(study), store, lambda event: None, Explorer(study, store), 1)
+    agenda = Agenda(expand(study), store, lambda event: None, Explorer(plan_study(study, store)), 1)
     asked = []
     while node := agenda.take():
         fails = node.trial.treatment.levels["padding"] == "circular"
@@ -235,10 +234,11 @@ def test_what_fails_is_asked_for_less(searching: Callable[..., Study], tmp_path:
 
 def test_what_cannot_be_built_is_not_suggested(searching: Callable[..., Study], tmp_path: Path) -> None:
     study, store = searching(SEARCH.format("random", 12)), Store(tmp_path / "store")
-    explorer = Explorer(study, store, lambda recipe: recipe.plain()["norm"]["level"] == "group")
+    explorer = Explorer(plan_study(study, store), lambda recipe: recipe.plain()["norm"]["level"] == "group")
     found = [trial for _ in range(11) for trial in explorer.ask([])]
     assert len(found) == 11 and {trial.treatment.levels["norm"] for trial in found} == {"group"}
-    nothing = Explorer(searching(SEARCH.format("random", 12)), Store(tmp_path / "other"), lambda recipe: False)
+    other = plan_study(searching(SEARCH.format("random", 12)), Store(tmp_path / "other"))
+    nothing = Explorer(other, lambda recipe: False)
     with pytest.raises(StudyError, match="none was a treatment that can be built and is allowed"):
         nothing.ask([])
 
@@ -247,10 +247,9 @@ def test_a_table_of_a_search_has_a_front_and_no_p_values(searching: Callable[...
     two = "search: {sampler: random, trials: 12, objectives: [psnr, ssim]}\n"
     study, store = searching(two, seeds=2), Store(tmp_path / "store")
     ran = drive(study, store, parabola)
-    study = known(study, store)
     lost = next(trial for trial in ran if not trial.treatment.is_baseline)
     finish(store, lost, parabola, "diverged")
-    table = build_table(study, expand(study), store)
+    table = build_table(plan_study(study, store))
     rows = table.json()["rows"]
     points = {row["label"]: parabola(row["treatment"]) for row in rows if row["label"] != lost.treatment.label}
     front = {
@@ -273,22 +272,27 @@ def test_a_table_of_a_search_has_a_front_and_no_p_values(searching: Callable[...
 def test_failed_and_missing_results_are_no_results(searching: Callable[..., Study], tmp_path: Path) -> None:
     study, store = searching(), Store(tmp_path / "store")
     drive(study, store, parabola, stop=5)
-    study = known(study, store)
-    _, diverged, failed, missing, *_ = expand(study)
+    _, diverged, failed, missing, *_ = plan_study(study, store).trials
     finish(store, diverged, parabola, "diverged")
     finish(store, missing, lambda levels: {"psnr": math.nan, "ssim": 0.5})
     store.stage(failed.signature).record_file.unlink()
     store.stage(failed.signature).fail("out of memory", "")
-    assert [one.status for one in history(study, store)] == ["done", "failed", "failed", "failed", "done"]
+    assert [one.status for one in evaluations(plan_study(study, store))] == [
+        "done",
+        "failed",
+        "failed",
+        "failed",
+        "done",
+    ]
     assert len(drive(study, store, parabola)) == 26, "the failed one is run again, then the rest of the budget"
 
 
 def test_the_important_factor_is_said_to_be(searching: Callable[..., Study], tmp_path: Path) -> None:
     study, store = searching(SEARCH.format("random", 40)), Store(tmp_path / "store")
     drive(study, store, parabola, stop=5)
-    assert importance(known(study, store), history(known(study, store), store)) == {}
+    assert importance(study, evaluations(plan_study(study, store))) == {}
     drive(study, store, parabola)
-    shares = importance(known(study, store), history(known(study, store), store))
+    shares = importance(study, evaluations(plan_study(study, store)))
     assert list(shares) == ["loss.kl", "norm"] and shares["loss.kl"] > 0.8 and sum(shares.values()) == pytest.approx(1)
 
 
@@ -298,7 +302,7 @@ def test_settings_that_do_not_exist_are_left_out(searching: Callable[..., Study]
     factors = f"  regularizer: [none, {outlier}]\n  regularizer.r: {{low: 2.0, high: 4.0}}\n" + RANGES
     study, store = searching(SEARCH.format("tpe", 20), factors), Store(tmp_path / "store")
     drive(study, store, parabola)
-    rows = treatments(known(study, store))
+    rows = plan_study(study, store).treatments
     for row in rows:
         assert (row.levels["regularizer.r"] is None) == (row.levels["regularizer"] == "none")
     found = [row.levels["regularizer.r"] for row in rows if row.levels["regularizer"] != "none"]
@@ -309,7 +313,7 @@ def test_whole_numbers_stay_whole_and_others_are_short(searching: Callable[..., 
     factors = "  model.latent_channels: {low: 2, high: 8}\n  loss.kl: {low: 1e-8, high: 1, log: true}\ndesign: search\n"
     study, store = searching(SEARCH.format("random", 12), factors), Store(tmp_path / "store")
     drive(study, store, lambda levels: {"psnr": 20.0, "ssim": 0.5})
-    for row in treatments(known(study, store)):
+    for row in plan_study(study, store).treatments:
         channels, kl = row.levels["model.latent_channels"], row.levels["loss.kl"]
         assert isinstance(channels, int) and 2 <= channels <= 8
         assert 1e-8 <= kl <= 1 and kl == float(f"{kl:.3g}")
@@ -319,7 +323,7 @@ def test_what_no_longer_fits_the_study_is_not_counted(searching: Callable[..., S
     store = Store(tmp_path / "store")
     drive(searching(), store, parabola, stop=10)
     narrow = searching(factors=RANGES.replace("1e-8", "1e-5"))
-    kept = known(narrow, store).searched
+    kept = read_suggestions(narrow, store)
     assert 0 < len(kept) < 9 and all(one.levels["loss.kl"] >= 1e-5 for one in kept)
     assert len(read_json(store.study("tiny", "base").searched())) == 9
 
@@ -330,10 +334,11 @@ def test_the_plan_says_what_will_be_searched(
     from rich.console import Console
 
     study, store = searching(seeds=2), Store(tmp_path / "store")
-    plan = overview.plan(study, store)
-    assert [plan[key] for key in ("treatments", "trials", "pending", "planned_steps")] == [30, 60, 60, 360]
-    assert overview.status(study, store)["trials"]["pending"] == 60
-    print_plan(study, plan, Console(width=200))
+    plan = plan_study(study, store)
+    summary = overview.summarise(plan)
+    assert [summary[key] for key in ("treatments", "trials", "pending", "planned_steps")] == [30, 60, 60, 360]
+    assert overview.count_statuses(plan_study(study, store))["trials"]["pending"] == 60
+    print_plan(plan, summary, Console(width=200))
     text = capsys.readouterr().out
     assert "tpe, 1 of at most 30 treatments" in text and "loss.kl: 1e-08 to 1 on a log scale" in text
     assert {trial.treatment.levels["loss.kl"] for trial in each_level(study)} == {1e-4, 1e-8, 1}

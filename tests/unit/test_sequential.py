@@ -8,18 +8,19 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from ablate.adaptive.tuning import recall
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.statistics.chance import level, sequential_p
 from ablate.analysis.statistics.effects import paired
 from ablate.analysis.tables.build import build_table
 from ablate.driver.seeds import more_seeds
 from ablate.driver.sweep import sweep
 from ablate.errors import StudyError
-from ablate.plan.trials import Trial, expand, pending
+from ablate.plan.plan import Plan
+from ablate.plan.trials import Trial, pending
 from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
 from ablate.store.record import Record
-from ablate.study.study import Study, load_study
+from ablate.study.study import load_study
 
 Write = Callable[..., Path]
 
@@ -70,37 +71,37 @@ def finish(store: Store, trial: Trial) -> None:
     store.stage(trial.signature).finish(record)
 
 
-def seeds_of(study: Study) -> dict[str, int]:
-    trials = expand(study)
-    return {trial.treatment.label: sum(t.treatment.label == trial.treatment.label for t in trials) for trial in trials}
+def seeds_of(plan: Plan) -> dict[str, int]:
+    return {row.label: sum(trial.treatment.label == row.label for trial in plan.trials) for row in plan.treatments}
 
 
 def test_seeds_are_added_where_nothing_is_told_apart_and_up_to_the_cap(write_study: Write, tmp_path: Path) -> None:
     study = load_study(write_study(FACTORS, ("seeds: 2", "seeds: {from: 3, to: 8}")))
     store, history = Store(tmp_path / "store"), []
-    assert seeds_of(study) == {"baseline": 3, "kl=1": 3, "kl=0.01": 3, "kl=1e-06": 3}
-    while lacking := pending(expand(study), store):
-        assert more_seeds(study, store) is study, "judged before all had ended"
-        history.append(seeds_of(study))
+    plan = plan_study(study, store)
+    assert seeds_of(plan) == {"baseline": 3, "kl=1": 3, "kl=0.01": 3, "kl=1e-06": 3}
+    while lacking := pending(plan.trials, store):
+        assert more_seeds(plan) is plan, "judged before all had ended"
+        history.append(seeds_of(plan))
         for trial in lacking:
             finish(store, trial)
-        before, study = study, more_seeds(study, store)
-        assert recall(before, store).replicates == study.replicates, "a kill forgets nothing"
-    assert more_seeds(study, store) is study
-    last = seeds_of(study)
+        plan = more_seeds(plan)
+        assert plan_study(study, store).known == plan.known, "a kill forgets nothing"
+    assert more_seeds(plan) is plan
+    last = seeds_of(plan)
     assert last["kl=0.01"] == last["baseline"] == 8, "no effect: up to the cap"
     assert last["kl=1"] < last["kl=1e-06"] <= 8, "the large effect is told first"
     for earlier, later in zip(history, [*history[1:], last], strict=True):
         grown = {label for label in later if later[label] > earlier[label]}
         assert all(later[label] - earlier[label] <= 1 for label in later) and "baseline" in grown | {"baseline"}
-    table = build_table(study, expand(study), store)
+    table = build_table(plan)
     rows = {row["label"]: row["cells"]["psnr"] for row in table.json()["rows"]}
     assert rows["kl=1"]["verdict"] == "worse" and rows["kl=0.01"]["verdict"] == "within noise"
     text = table.markdown()
     assert "from 3 to at most 8" in text and "up to 6 analyses" in text and f"{1 - level((3, 8)):.1%}" in text
 
-    wider = recall(load_study(write_study(FACTORS, ("seeds: 2", "seeds: {from: 3, to: 9}"))), store)
-    assert seeds_of(wider) == last and seeds_of(more_seeds(wider, store))["kl=0.01"] == 9, "a greater cap goes on"
+    wider = plan_study(load_study(write_study(FACTORS, ("seeds: 2", "seeds: {from: 3, to: 9}"))), store)
+    assert seeds_of(wider) == last and seeds_of(more_seeds(wider))["kl=0.01"] == 9, "a greater cap goes on"
 
 
 def test_a_real_sweep_adds_seeds_until_the_cap(write_study: Write, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.statistics.ranks import front
 from ablate.analysis.statistics.stability import DRAWS, kendall, stability
 from ablate.analysis.tables.build import build_table
@@ -101,7 +102,7 @@ def test_the_table_says_it_of_seeds_and_of_training(write_study: Write, tmp_path
         folder.steps.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         values = {"psnr": 20.0 + 2 * place + 0.1 * trial.seed, "ssim": 1 - 0.1 * place}
         folder.finish(Record(trial.signature, trial.seed, "done", "", 6, values, probes=trial.probe_keys))
-    table = build_table(study, expand(study), store, ["psnr", "ssim"])
+    table = build_table(plan_study(study, store), ["psnr", "ssim"])
     words = (
         "If seeds are drawn again (27 draws), baseline stays the best in psnr in 100%; Kendall’s τ of the ranking with "
         "that by all seeds 1.00; of the ranking during training with the final one −1.00 at step 2, 1.00 at step 4, "

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ablate.adaptive.recall import plan_study
 from ablate.data.prepare import prepare
 from ablate.driver import overview
 from ablate.engine import checkpoint, run, train
@@ -297,7 +298,7 @@ def test_a_regularizer_that_no_stage_has_is_refused(write_study: Write) -> None:
 
 def test_the_study_of_strengths_trains_its_base_once_a_seed(tmp_path: Path) -> None:
     study = load_study(Path(__file__).parents[2] / "search_spaces" / "se_strength.yaml", "cpu")
-    plan = overview.plan(study, Store(tmp_path))
+    plan = overview.summarise(plan_study(study, Store(tmp_path)))
     assert plan["shared"] == {"base": {"runs": 3, "trials": 18}}
     assert (plan["planned_steps"], plan["distinct_steps"]) == (18 * 450, 3 * 300 + 18 * 150)
     without = study.recipe({"regularizer": "none"})

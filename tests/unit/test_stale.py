@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ablate.driver.overview import plan, status
+from ablate.adaptive.recall import plan_study
+from ablate.driver.overview import count_statuses, summarise
 from ablate.plan.stale import is_stale, set_aside
 from ablate.plan.trials import Trial, expand, pending
 from ablate.schedule.inline import run_inline
@@ -54,9 +55,9 @@ def test_what_other_code_has_made_is_redone(write_study: Write, tmp_path: Path) 
     before = {trial.name: recorded(store, trial) for trial in trials}
     assert set_aside(trials, store) == [] and pending(trials, store) == []
     made_by_other_code(store.stage(trials[0].signature), "padding/reflect")
-    planned = plan(study, store, redo=True)
-    assert planned["pending"] == 1 and plan(study, store)["pending"] == 0
-    assert planned["estimate_s"] is not None and status(study, store)["trials"]["stale"] == 1
+    planned = summarise(plan_study(study, store), redo=True)
+    assert planned["pending"] == 1 and summarise(plan_study(study, store))["pending"] == 0
+    assert planned["estimate_s"] is not None and count_statuses(plan_study(study, store))["trials"]["stale"] == 1
     assert set_aside(trials, store) == [trials[0]] and pending(trials, store) == [trials[0]]
     for mark in trials[0].signatures:
         assert not store.stage(mark).root.exists() and (store.set_aside(mark) / "checkpoint.safetensors").exists()

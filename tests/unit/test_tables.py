@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from ablate.adaptive.recall import plan_study
 from ablate.analysis.statistics.ranks import rank
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
@@ -58,7 +59,7 @@ def fill(study: Study, store: Store, results: Values) -> Table:
         record = Record(trial.signature, trial.seed, status, "", trial.steps, values, probes=trial.probe_keys)
         if values:
             store.stage(trial.signature).finish(record)
-    return build_table(study, expand(study), store)
+    return build_table(plan_study(study, store))
 
 
 @pytest.fixture
@@ -180,12 +181,12 @@ def test_a_value_over_fewer_seeds_than_its_row_says_so(study: Study, tmp_path: P
 
 
 def test_metrics_are_chosen_by_name(study: Study, table: Table, tmp_path: Path) -> None:
-    chosen = build_table(study, expand(study), Store(tmp_path / "store"), ["grid/nat_fold", "ssim"])
+    chosen = build_table(plan_study(study, Store(tmp_path / "store")), ["grid/nat_fold", "ssim"])
     assert list(chosen.json()["rows"][0]["cells"]) == ["grid/nat_fold", "ssim"]
     assert "psnr (dB)" not in chosen.markdown()
     assert "ssim ↑" in chosen.markdown()
     with pytest.raises(ValueError, match="unknown metric 'psrn'; did you mean 'psnr'"):
-        build_table(study, expand(study), Store(tmp_path / "store"), ["psrn"])
+        build_table(plan_study(study, Store(tmp_path / "store")), ["psrn"])
 
 
 @pytest.mark.parametrize(("design", "others"), [("grid", 5), ("fraction\nfraction: {runs: 5}", 4), ("list", 2)])
@@ -226,7 +227,7 @@ def test_code_that_differs_is_told(
         made_by = now if fingerprints[trial.seed] == "now" else "0" * 16
         record.code = {"components": {"norm/group": made_by}}
         store.stage(trial.signature).finish(record)
-    table = build_table(study, expand(study), store)
+    table = build_table(plan_study(study, store))
     assert table.mixed == mixed
     assert any(warning in text for text in table.layout.warnings) if warning else "code of" not in table.markdown()
 
@@ -307,7 +308,7 @@ def test_six_metrics_fit_the_page(study: Study, table: Table, tmp_path: Path) ->
     values = {name: [-11.5, -12.25, -13.125] for name in names}
     store = Store(tmp_path / "six")
     fill(study, store, dict.fromkeys(RESULTS, values) | {"norm=scn": {name: [-11.0, -9.25, -12.5] for name in names}})
-    tex = build_table(study, expand(study), store, names).latex()
+    tex = build_table(plan_study(study, store), names).latex()
     lint(tex)
     text, log = compiled(tex, tmp_path)
     assert "Overfull" not in log
@@ -316,7 +317,7 @@ def test_six_metrics_fit_the_page(study: Study, table: Table, tmp_path: Path) ->
 
 
 def test_a_table_that_cannot_fit_says_so(study: Study, table: Table, tmp_path: Path) -> None:
-    tex = build_table(study, expand(study), Store(tmp_path / "store"), list(study.metrics)).latex()
+    tex = build_table(plan_study(study, Store(tmp_path / "store")), list(study.metrics)).latex()
     lint(tex)
     assert "% wider than a page: choose fewer metrics" in tex
 

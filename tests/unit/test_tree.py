@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ablate.driver.overview import plan
-from ablate.plan.tree import planned_steps, trained, tree
+from ablate.adaptive.recall import plan_study
+from ablate.driver.overview import summarise
+from ablate.plan.tree import trained, tree
 from ablate.plan.trials import Trial, expand, pending
 from ablate.schedule.agenda import Agenda, Event
 from ablate.store.folders import Store
@@ -94,10 +95,12 @@ def test_trained_is_read_from_checkpoints(trials: list[Trial], tmp_path: Path) -
 
 
 def test_steps_are_counted_once_a_stage(trials: list[Trial]) -> None:
-    assert planned_steps(trials) == (8 * (6 + 4 + 2), 2 * (6 + 2 * 4 + 4 * 2))
+    distinct = sum(node.steps for node in tree(trials))
+    assert sum(trial.steps for trial in trials) == 8 * (6 + 4 + 2)
+    assert distinct == 2 * (6 + 2 * 4 + 4 * 2)
     prefixes = {(trial.seed, trial.signatures[: i + 1]) for trial in trials for i in range(3)}
     steps = {"train": 6, "tune": 4, "cool": 2}
-    assert planned_steps(trials)[1] == sum(list(steps.values())[len(prefix) - 1] for _, prefix in prefixes)
+    assert distinct == sum(list(steps.values())[len(prefix) - 1] for _, prefix in prefixes)
 
 
 def test_the_plan_costs_what_is_left(write_study: Write, tmp_path: Path) -> None:
@@ -108,7 +111,7 @@ def test_the_plan_costs_what_is_left(write_study: Write, tmp_path: Path) -> None
     store.stage(trials[0].signature).finish(record)
     for mark, steps in zip(trials[0].signatures, (6, 4, 2), strict=True):
         save_checkpoint(store, mark, f'{{"step": {steps}}}')
-    summary = plan(study, store)
+    summary = summarise(plan_study(study, store))
     assert (summary["planned_steps"], summary["distinct_steps"], summary["stages"]) == (96, 44, 14)
     assert summary["pending"] == 7 and summary["estimate_s"] == pytest.approx(2.0 * (44 - 12))
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate.adaptive.tuning import known_trials, recall, trials_to_come
+from ablate.adaptive.recall import plan_study
+from ablate.adaptive.tuning import trials_to_come
 from ablate.analysis.tables.build import build_table
 from ablate.cli.plan import print_plan
 from ablate.driver import overview
 from ablate.driver.sweep import source_of
 from ablate.errors import StudyError
 from ablate.plan.tree import Node
-from ablate.plan.trials import Trial, expand, pending
+from ablate.plan.trials import Trial
 from ablate.schedule.agenda import Agenda, Event
 from ablate.store.folders import Store
 from ablate.store.record import Record
@@ -58,8 +59,8 @@ def drive(
     study: Study, store: Store, result: Result = valley, *, workers: int = 1, stop: int = 1000, status: str = "done"
 ) -> list[Trial]:
     """Take stages as executors do, `workers` at once, and end the oldest; after `stop` of them all is dropped."""
-    study, told = recall(study, store), list[Event]()
-    agenda = Agenda(pending(known_trials(study, store), store), store, told.append, source_of(study, store), workers)
+    plan, told = plan_study(study, store), list[Event]()
+    agenda = Agenda(plan.pending, store, told.append, source_of(plan), workers)
     running: list[Node] = []
     ran: list[Trial] = []
     while len(ran) < stop:
@@ -93,7 +94,7 @@ def test_each_treatment_gets_its_own_best_at_the_same_budget(
         nearest = min(map(rate, tried[norm]), key=lambda lr: abs(math.log10(lr) - exponent))
         assert {rate(trial) for trial in rows if trial.treatment.levels["norm"] == norm} == {nearest}
         assert {trial.seed for trial in rows if trial.treatment.levels["norm"] == norm} == {0, 1}
-    assert not drive(study, store) and trials_to_come(recall(study, store), store) == 0
+    assert not drive(study, store) and trials_to_come(plan_study(study, store)) == 0
 
 
 def test_no_tuning_trial_enters_the_table_and_its_notes_say_what_was_done(
@@ -102,8 +103,7 @@ def test_no_tuning_trial_enters_the_table_and_its_notes_say_what_was_done(
     """In tuning, PSNR is 90 dB higher."""
     study, store = tuned(NUISANCE + "tuning: {trials: 3, sampler: random, seeds: [1000]}\n"), Store(tmp_path / "store")
     drive(study, store)
-    study = recall(study, store)
-    table = build_table(study, expand(study), store)
+    table = build_table(plan_study(study, store))
     rows = {row["label"]: row for row in table.json()["rows"]}
     for label, norm in {"baseline": "group", "norm=scn": "scn"}.items():
         lr = rows[label]["nuisance"]["stages.train.lr"]
@@ -125,7 +125,7 @@ def test_a_cut_study_repeats_nothing_and_ends_alike_however_many_workers(
     while ran := drive(study, cut, workers=3, stop=5):
         signatures += [trial.signature for trial in ran]
     assert len(set(signatures)) == len(signatures) == 2 * 12 + 4 and set(signatures) == first
-    assert recall(study, cut).tuned == recall(study, whole).tuned != {}
+    assert plan_study(study, cut).known.tuned == plan_study(study, whole).known.tuned != {}
 
 
 def test_another_budget_or_range_tunes_what_is_new_alone(tuned: Callable[..., Study], tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_another_budget_or_range_tunes_what_is_new_alone(tuned: Callable[..., St
     few, more = (tuned(NUISANCE + f"tuning: {{trials: {n}, sampler: random}}\n") for n in (4, 6))
     drive(few, store)
     assert sum(trial.role == "tuning" for trial in drive(more, store)) == 2 * 2
-    assert recall(few, store).tuned.keys() == recall(more, store).tuned.keys()
+    assert plan_study(few, store).known.tuned.keys() == plan_study(more, store).known.tuned.keys()
 
 
 def test_where_all_diverges_the_files_own_settings_are_confirmed(tuned: Callable[..., Study], tmp_path: Path) -> None:
@@ -144,7 +144,8 @@ def test_where_all_diverges_the_files_own_settings_are_confirmed(tuned: Callable
 
 def test_what_fails_in_tuning_is_not_confirmed_and_tried_again(tuned: Callable[..., Study], tmp_path: Path) -> None:
     study, store = tuned(NUISANCE + "tuning: {trials: 3}\n"), Store(tmp_path / "store")
-    agenda = Agenda(known_trials(study, store), store, [].append, source_of(study, store))
+    plan = plan_study(study, store)
+    agenda = Agenda(plan.ready, store, [].append, source_of(plan))
     lost = agenda.take()
     assert lost and lost.trial.role == "tuning" and lost.trial.treatment.is_baseline
     store.stage(lost.signature).fail("out of memory", "")
@@ -155,7 +156,7 @@ def test_what_fails_in_tuning_is_not_confirmed_and_tried_again(tuned: Callable[.
         record = Record(trial.signature, trial.seed, "done", "", 6, valley(trial), probes=trial.probe_keys)
         store.stage(trial.signature).finish(record)
         agenda.end(node, "done", "")
-    assert agenda.is_over and len(recall(study, store).tuned) == 1
+    assert agenda.is_over and len(plan_study(study, store).known.tuned) == 1
     assert [trial.role for trial in drive(study, store)] == ["tuning"] * 3 + ["trial"] * 2
 
 
@@ -163,16 +164,17 @@ def test_the_plan_and_the_status_count_tuning_trials(
     tuned: Callable[..., Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study, store = tuned(NUISANCE + "tuning: {trials: 5, seeds: [7, 8]}\n"), Store(tmp_path / "store")
-    plan = overview.plan(study, store)
-    counted = [plan[key] for key in ("treatments", "trials", "pending", "planned_steps", "stages")]
+    plan = plan_study(study, store)
+    summary = overview.summarise(plan)
+    counted = [summary[key] for key in ("treatments", "trials", "pending", "planned_steps", "stages")]
     assert counted == [2, 2 * (5 * 2 + 2), 24, 24 * 6, 24]
-    print_plan(study, plan, Console(width=300))
+    print_plan(plan, summary, Console(width=300))
     text = capsys.readouterr().out
     assert "stages.train.lr (0.0001 to 0.1 on a log scale) by tpe for psnr, 5 settings × seeds [7, 8] each" in text
     drive(study, store, stop=9)
-    assert overview.status(recall(study, store), store)["trials"]["done"] == 9
-    assert overview.plan(recall(study, store), store)["pending"] == 24 - 9
-    shown = overview.show(recall(study, store), store, "norm=scn [lr=0.003] s7")
+    assert overview.count_statuses(plan_study(study, store))["trials"]["done"] == 9
+    assert overview.summarise(plan_study(study, store))["pending"] == 24 - 9
+    shown = overview.list_trials(plan_study(study, store), "norm=scn [lr=0.003] s7")
     assert [(row["role"], row["nuisance"]) for row in shown] == [("tuning", {"stages.train.lr": 3e-3})]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ablate.adaptive.recall import plan_study
 from ablate.data.prepare import prepare
 from ablate.driver import overview
 from ablate.engine import checkpoint, measure, run
@@ -65,7 +66,7 @@ def test_image_stages_are_shared_by_what_they_do_not_differ_in(write: Write, tmp
     assert first["baseline"] == first["temporal_conv=grouped"] != first["branch=ktc"]
     assert first["branch=ktc"] == first["temporal_conv=grouped branch=ktc"]
     assert len({trial.signature for trial in found.values()}) == 4
-    plan = overview.plan(load_study(write()), Store(tmp_path))
+    plan = overview.summarise(plan_study(load_study(write()), Store(tmp_path)))
     assert (plan["planned_steps"], plan["distinct_steps"]) == (4 * 7, 2 * 4 + 4 * 3)
 
 
@@ -178,6 +179,6 @@ def test_what_does_not_fit_is_named_before_anything_starts(write: Write, old: st
 def test_stages_with_parts_of_their_own_are_measured_as_what_they_are(write: Write, tmp_path: Path) -> None:
     """Two image stages and four video stages, each by a few steps of its own network."""
     study, store, said = load_study(write()), Store(tmp_path / "runs"), list[str]()
-    summary = overview.plan(study, store, lambda kinds: measure.measure(kinds, store, 1, said.append))
+    summary = overview.summarise(plan_study(study, store), lambda kinds: measure.measure(kinds, store, 1, said.append))
     assert [sum(f"'{stage}'" in line for line in said) for stage in ("image", "video")] == [2, 4]
     assert summary["estimate_s"] > 0 and summary["disk_bytes"] > 0
