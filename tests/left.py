@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ablate.plan.trials import Trial, expand
+from ablate.adaptive.recall import plan_study
+from ablate.plan.trials import Trial
 from ablate.store.files import write_json
 from ablate.store.folders import Store
 from ablate.store.record import Record
@@ -24,7 +25,7 @@ def leave(
     losses: Callable[[Trial, int], Mapping[str, float]] = lambda trial, step: {"train/loss": 1 / step},
 ) -> list[Trial]:
     """Finish all trials that `metrics` gives any numbers for; a trial that has none is pending."""
-    trials = expand(study)
+    trials = plan_study(study, store).trials
     for trial in trials:
         values = dict(metrics(trial))
         if not values:

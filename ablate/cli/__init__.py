@@ -1,1 +1,1 @@
-"""The command."""
+"""The `ablate` command."""

@@ -11,7 +11,7 @@ from ablate.slots import registry
 
 
 def components(
-    slot: Annotated[str | None, typer.Argument(help="Only this slot.")] = None, as_json: Json = False
+    slot: Annotated[str | None, typer.Argument(help="Show only this slot.")] = None, as_json: Json = False
 ) -> None:
     """List the levels of every slot with their settings."""
     from ablate.driver import catalogue
@@ -30,7 +30,7 @@ def schema() -> None:
 
 
 def print_catalogue(found: dict[str, Any], out: Console) -> None:
-    """The catalogue for people."""
+    """Print the catalogue as text."""
     for slot, names in found.items():
         out.print(f"[bold]{slot}[/bold]  {registry.SLOTS[slot]}")
         for name, level in names.items():

@@ -1,4 +1,7 @@
-"""The commands. Results on stdout, progress on stderr; exit codes 0, 1 failed, 2 usage or bad study, 130 stopped."""
+"""The commands.
+
+Results go to stdout, progress to stderr. Exit codes: 0, 1 a trial failed, 2 wrong usage or invalid study, 130 stopped.
+"""
 
 import os
 import sys

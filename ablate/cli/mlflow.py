@@ -11,9 +11,9 @@ from ablate.store.folders import Store
 def ui(
     store: StoreOption = STORE,
     tracking: Tracking = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the next free one if it is taken.")] = 5000,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; another free port if it is in use.")] = 5000,
 ) -> None:
-    """Start MLflow's pages on 127.0.0.1 over the store and print links that open on the right view."""
+    """Serve MLflow on 127.0.0.1 over the store and print links that open on the right view."""
     from ablate.track.server import ServerError, serve
 
     place = Store(store)
@@ -27,7 +27,7 @@ def ui(
 def sync(
     study: StudyName, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, tracking: Tracking = None
 ) -> None:
-    """Mirror a study's records to MLflow again; nothing is doubled."""
+    """Mirror a study's records to MLflow again. Nothing is sent twice."""
     from ablate.driver.outputs import resync
 
     place = Store(store)

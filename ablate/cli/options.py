@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and the study that they speak of."""
+"""Arguments and options that several commands share, and how they load a study."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ screen = Console(stderr=True, highlight=False)
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file.")]
 
 
-StudyArgument = typer.Argument(metavar="STUDY", help="A study's name in the store, or its file.")
+StudyArgument = typer.Argument(metavar="STUDY", help="Name of a study in the store, or its file.")
 
 
 StudyName = Annotated[str, StudyArgument]
@@ -24,14 +24,14 @@ StudyName = Annotated[str, StudyArgument]
 
 StoreOption = Annotated[
     Path,
-    typer.Option("--store", envvar="ABLATE_STORE", help="Where results live: a folder or s3://….", parser=parse_store),
+    typer.Option("--store", envvar="ABLATE_STORE", help="Store of results: a folder or s3://…", parser=parse_store),
 ]
 
 
-Scale = Annotated[str | None, typer.Option("--scale", help="A scale of the study (default: gpu or cpu, by machine).")]
+Scale = Annotated[str | None, typer.Option("--scale", help="Scale of the study (default: gpu or cpu, by machine).")]
 
 
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override one setting; repeatable.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a setting; repeatable.")]
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -39,31 +39,35 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 Tracking = Annotated[
     str | None,
-    typer.Option("--tracking", envvar="MLFLOW_TRACKING_URI", help="MLflow URI, or none (default: in the store)."),
+    typer.Option("--tracking", envvar="MLFLOW_TRACKING_URI", help="URI of MLflow, or none (default: in the store)."),
 ]
 
 
 MaxHours = Annotated[
-    float | None, typer.Option(help="Refuse if what is pending takes longer, in hours of one worker.", min=0)
+    float | None, typer.Option(help="Refuse if the pending work takes longer, in hours of one worker.", min=0)
 ]
 
 
-MaxTrials = Annotated[int | None, typer.Option(help="Refuse if more trials are pending.", min=0)]
+MaxTrials = Annotated[int | None, typer.Option(help="Refuse if more trials than this are pending.", min=0)]
 
 
 STORE = Path("runs")
 
 
 def load(path: Path, scale: str | None, overrides: list[str] | None, *, gpu: bool) -> Any:
-    """A study from its file."""
+    """Load a study from its file."""
     from ablate.study.study import load_study
 
     return load_study(path, scale, overrides or (), gpu=gpu)
 
 
 def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
+<<<<<<< HEAD
     """The plan of a study from its file or from the store, with what the store knows of it."""
     from ablate.adaptive.recall import plan_study
+=======
+    """Load a study from its file or from the store."""
+>>>>>>> docs
     from ablate.driver.studies import find_study
 
     study = find_study(reference, Store(store), scale, tuple(overrides or ()), gpu=gpu_count() > 0)

@@ -9,17 +9,17 @@ from rich.console import Console
 
 
 def page() -> Console:
-    """Stdout; wide where it is not a terminal, so that a table in a file keeps its columns."""
+    """A console on stdout. If stdout is not a terminal it is wide, so that tables keep their columns."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def emit(value: Any) -> None:
-    """Print one strict JSON document; numbers that JSON lacks become null."""
+    """Print one strict JSON document. NaN and infinities become null."""
     print(json.dumps(finite(value), indent=1))  # noqa: T201
 
 
 def finite(value: Any) -> Any:
-    """The value with NaN and infinities as null."""
+    """Replace NaN and infinities in a JSON value by None."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -27,34 +27,34 @@ WIDE = 160
 
 def probe(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Our checkpoint, a folder of a diffusers VAE, or a single file of LTX-2 or LDM.")
+        Path, typer.Argument(help="A checkpoint of ablate, a diffusers folder, or a single file of LTX-2 or LDM.")
     ],
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Pictures to probe with (default: photographs that we hold out).")
+        Path | None, typer.Option(metavar="DIR", help="Pictures to probe with (default: our held-out photographs).")
     ] = None,
     probes: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Which probes (default: those of artifacts).")
+        str | None, typer.Option(metavar="A,B", help="Probes to run (default: those for artifacts).")
     ] = None,
     fail_if: Annotated[
         list[str] | None,
-        typer.Option(metavar="COND", help="Exit with 1 if this holds, e.g. 'grid/const_fold8>0.25'; repeatable."),
+        typer.Option(metavar="COND", help="Exit with 1 if this holds, e.g. 'grid/const_fold8>0.25'. Repeatable."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a sheet of pictures, probe.png, here.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a sheet of pictures, DIR/probe.png.")] = None,
     padding_mode: Annotated[
-        str | None, typer.Option(help="Pad by zeros, reflect, replicate or circular, whatever the model does.")
+        str | None, typer.Option(help="Pad by zeros, reflect, replicate or circular instead of the model's way.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16, for weights and activations.")] = "fp32",
+    dtype: Annotated[str, typer.Option(help="Type of weights and activations: fp32, bf16 or fp16.")] = "fp32",
     size: Annotated[
         int | None,
-        typer.Option(help="Side of the pictures, px (default: 256, or the next multiple of the stride).", min=1),
+        typer.Option(help="Side of the pictures in px (default: 256, or the next multiple of the stride).", min=1),
     ] = None,
     frames: Annotated[
         int,
-        typer.Option(help="Of the clip that a picture is to a video VAE: 1 + a multiple of its time stride.", min=1),
+        typer.Option(help="Frames per picture, for a video VAE: 1 + a multiple of its time stride.", min=1),
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Probe any VAE checkpoint for artifacts, without training; with --fail-if it is a test."""
+    """Probe any VAE checkpoint for artifacts, without training. With --fail-if it is a test."""
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "critical")  # its log would bury our one line
     from ablate.probing.examine import DTYPES, PROBES, Request, declared, examine
     from ablate.released.padding import MODES
@@ -98,7 +98,7 @@ def one_of(option: str, value: str, valid: list[str]) -> None:
 
 
 def print_answer(answer: "ProbeReport", known: dict[str, Metric], out: Console) -> None:
-    """The findings for people, a metric per line; those that failed are marked."""
+    """Print the results as text, one metric per line; failed ones are marked."""
     about: dict[str, Any] = answer.about
     padding = f", padding {about['padding_mode']}" if about["padding_mode"] else ""
     clips = f" in clips of {about['frames']} frames" if about["frames"] > 1 else ""

@@ -1,4 +1,4 @@
-"""The commands that make something to look at: a study's report, and figures for a paper."""
+"""`ablate report` and `ablate figure`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance,
 
 def report(
     study: StudyName,
-    out: Annotated[Path | None, typer.Option(help="The HTML file to write (default: in the store).")] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file to write (default: in the store).")] = None,
     scale: Scale = None,
     set_: Set = None,
     store: StoreOption = STORE,
@@ -31,14 +31,14 @@ def figure(
     study: StudyName,
     kind: Annotated[str, typer.Option(help=KINDS)],
     metric: Annotated[
-        list[str] | None, typer.Option(help="Of this metric (default: the primary); two for pareto.")
+        list[str] | None, typer.Option(help="Metric to draw (default: the primary one). Give two for pareto.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="A .pdf or .svg file (default: STUDY-KIND.pdf).")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write, .pdf or .svg (default: STUDY-KIND.pdf).")] = None,
     scale: Scale = None,
     set_: Set = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Draw a figure as wide as a column of a paper, readable in grey print."""
+    """Draw a figure one column of a paper wide, readable when printed in grey."""
     from ablate.analysis.figures import save_figure
     from ablate.analysis.results import gather
 

@@ -24,10 +24,10 @@ def show(
     scale: Scale = None,
     set_: Set = None,
     store: StoreOption = STORE,
-    trial: Annotated[str | None, typer.Option(help="Only trials whose name or signature contains this.")] = None,
+    trial: Annotated[str | None, typer.Option(help="Show only trials whose name or signature contains this.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the trials of a study in full."""
+    """Show every trial of a study in full: metrics, gradient shares, time, folder."""
     from ablate.driver import overview
 
     rows = overview.list_trials(find(study, scale, set_, store), trial or "")
@@ -35,7 +35,7 @@ def show(
 
 
 def print_trials(rows: list[dict[str, Any]], out: Console) -> None:
-    """Trials for people, one block each."""
+    """Print trials as text, one block each."""
     for row in rows:
         out.print(f"{row['name']}  {row['status']}  {row['reason']}", style="bold", soft_wrap=True)
         out.print(

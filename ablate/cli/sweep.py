@@ -32,21 +32,21 @@ def sweep(
     store: StoreOption = STORE,
     tracking: Tracking = None,
     inline: Annotated[
-        bool, typer.Option("--inline", help="One trial after the other in this process, no Ray.")
+        bool, typer.Option("--inline", help="Run one trial after the other in this process, without Ray.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(help="Trials at once at most.", min=1)] = None,
-    cpus: Annotated[int, typer.Option("--cpus-per-trial", help="CPU cores (and threads) of a trial.", min=1)] = 1,
+    workers: Annotated[int | None, typer.Option(help="Largest number of trials at once.", min=1)] = None,
+    cpus: Annotated[int, typer.Option("--cpus-per-trial", help="CPU cores (and threads) per trial.", min=1)] = 1,
     gpus: Annotated[
-        float | None, typer.Option("--gpus-per-trial", help="GPU share of a trial, e.g. 0.25.", min=0)
+        float | None, typer.Option("--gpus-per-trial", help="GPUs or share of one per trial, e.g. 0.25.", min=0)
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster, e.g. auto.")] = None,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster, HOST:PORT or auto.")] = None,
     max_hours: MaxHours = None,
     max_trials: MaxTrials = None,
     rerun: Annotated[
-        Literal["stale"] | None, typer.Option(help="Run again what code other than this has made; failed trials are.")
+        Literal["stale"] | None, typer.Option(help="Repeat trials made by other code. Failed trials always are.")
     ] = None,
 ) -> None:
-    """Run a study: plan, train, probe, record, mirror; ends with its table. The same command resumes it."""
+    """Run a study: plan, train, probe, record, mirror. Ends with the table; the same command resumes it."""
     from ablate.adaptive.recall import plan_study
     from ablate.driver.sweep import sweep as run
 
@@ -79,7 +79,7 @@ def sweep(
 
 
 def print_ending(files: dict[str, Path], links: dict[str, str], ran: int, store: str) -> None:
-    """Where to go from here."""
+    """Print which files were written, and how to open MLflow."""
     lines = [f"{ran} trials run" if ran else "nothing to run: every trial was finished", ""]
     lines += [f"{form:9} {path}" for form, path in files.items()]
     lines += ["", f"MLflow: ablate ui{'' if store == 'runs' else f' --store {store}'}, then"]

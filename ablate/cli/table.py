@@ -1,4 +1,4 @@
-"""The command that makes tables: a study's, or a paper's own with VAEs measured for it."""
+"""`ablate table`: the table of a study, or a paper's own table with VAEs measured for it."""
 
 from typing import Annotated, Any
 
@@ -14,29 +14,29 @@ FORMS = ("markdown", "latex", "html", "csv")
 
 def table(
     study: Annotated[str | None, StudyArgument] = None,
-    form: Annotated[str, typer.Option("--format", help="markdown, latex, html or csv.")] = "markdown",
+    form: Annotated[str, typer.Option("--format", help="Format: markdown, latex, html or csv.")] = "markdown",
     metrics: Annotated[str | None, typer.Option(help="Comma-separated metrics, or 'all'.")] = None,
     layout: Annotated[str, typer.Option(help="rows, components (check marks) or matrix (two factors).")] = "rows",
-    bold: Annotated[str, typer.Option(help="best, or indistinct: all that a test does not tell from it.")] = "best",
-    decimals: Annotated[str, typer.Option(metavar="N | METRIC=N,…", help="Digits after the point.")] = "",
-    caption: Annotated[str, typer.Option(help="Instead of our own, which becomes a comment in LaTeX.")] = "",
-    label: Annotated[str, typer.Option(help="LaTeX: tab:LABEL instead of tab:STUDY.")] = "",
-    columns: Annotated[int, typer.Option(help="LaTeX: columns of the paper, 1 or 2.", min=1, max=2)] = 1,
-    packages: Annotated[str, typer.Option(help="LaTeX: use multirow, siunitx or both, with a comma.")] = "",
-    mixed: Annotated[bool, typer.Option("--mixed-code", help="Compare trials that different code made.")] = False,
-    unpaired: Annotated[bool, typer.Option("--unpaired", help="Dunnett's test, as if no seed were shared.")] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="Of the raw weights, not of their average.")] = False,
-    paper: Annotated[str | None, typer.Option(help="Judge this paper's claims (default: the study's paper).")] = None,
+    bold: Annotated[str, typer.Option(help="best, or indistinct: also all that a test cannot tell from it.")] = "best",
+    decimals: Annotated[str, typer.Option(metavar="N | METRIC=N,…", help="Digits after the decimal point.")] = "",
+    caption: Annotated[str, typer.Option(help="Caption to use; in LaTeX the generated one becomes a comment.")] = "",
+    label: Annotated[str, typer.Option(help="LaTeX: label tab:LABEL instead of tab:STUDY.")] = "",
+    columns: Annotated[int, typer.Option(help="LaTeX: number of columns of the paper, 1 or 2.", min=1, max=2)] = 1,
+    packages: Annotated[str, typer.Option(help="LaTeX: multirow, siunitx, or both with a comma.")] = "",
+    mixed: Annotated[bool, typer.Option("--mixed-code", help="Allow trials that different code made.")] = False,
+    unpaired: Annotated[bool, typer.Option("--unpaired", help="Dunnett's test, as if no seeds were shared.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Metrics of the raw weights, not of their average.")] = False,
+    paper: Annotated[str | None, typer.Option(help="Paper whose claims are judged (default: the study's).")] = None,
     number: Annotated[str | None, typer.Option("--table", help="Instead of STUDY: this table of --paper.")] = None,
     checkpoint: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="A VAE to measure for it.")] = None,
     images: Annotated[list[str] | None, typer.Option(metavar="NAME=DIR[@SIZE]", help="Pictures to measure on.")] = None,
-    device: Annotated[str | None, typer.Option(help="Where VAEs run (default: cuda if there is one).")] = None,
+    device: Annotated[str | None, typer.Option(help="Device for VAEs (default: cuda if there is one).")] = None,
     scale: Scale = None,
     set_: Set = None,
     store: StoreOption = STORE,
     as_json: Json = False,
 ) -> None:
-    """Print the ablation table and what it says of a paper's claims; or a paper's own table, with VAEs measured."""
+    """Print a study's table and verdicts on a paper's claims, or a paper's own table with VAEs measured."""
     if form not in FORMS:
         raise typer.BadParameter(f"'{form}'; valid: {', '.join(FORMS)}")
     if study is not None and (number or checkpoint or images):
@@ -70,7 +70,7 @@ def study_table(
     raw: bool,
     unpaired: bool,
 ) -> Any:
-    """The ablation table of a study. Raises ValueError for what it does not know."""
+    """Build the table of a study. Raises ValueError for an unknown paper, metric or option."""
     from ablate.analysis.tables.build import build_table
     from ablate.analysis.tables.options import read_options
 

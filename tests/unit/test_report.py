@@ -19,6 +19,7 @@ from ablate.analysis.report.answer import answer
 from ablate.analysis.results import StudyResults, gather
 from ablate.plan.trials import Trial, expand
 from ablate.store.files import write_json
+from ablate.store.files import write_json
 from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.search import Suggestion
@@ -199,7 +200,8 @@ def test_sources_that_differ_are_each_kept(study: Study, store: Store) -> None:
 def test_a_search_names_its_best_and_tests_nothing(write_study: Write, store: Store) -> None:
     search = "primary: psnr\ndesign: search\nsearch: {sampler: brute_force}"
     study = load_study(write_study(LEVELS, ("primary: psnr", search)))
-    study = replace(study, searched=(Suggestion({"loss.kl": 1.0}), Suggestion({"loss.kl": 0.01})))
+    suggestions = [{"levels": {"loss.kl": level}, "notes": {}} for level in (1.0, 0.01)]
+    write_json(store.study(study.name, study.scale).searched(), suggestions)
     leave(study, store, planted({}))
     text = page(results(study, store))
     assert "nothing of a search is tested" in text and "no intervals" in text

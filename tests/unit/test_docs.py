@@ -1,0 +1,54 @@
+"""The documents: relative links resolve, and the files and calls that they name exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("docs", "search_spaces", "benchmarks", "analysis", ".github")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"`((?:ablate|analysis|components|docs|search_spaces)/[\w/.-]+\.(?:py|md|yaml))`")
+"""A file in backticks; one named `my_…` is an example."""
+
+
+def test_there_are_documents() -> None:
+    assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= {path.name for path in DOCUMENTS}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_resolve(document: Path) -> None:
+    broken = []
+    for link in LINK.findall(CODE.sub("", document.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken, f"{document.relative_to(ROOT)} links to what is not there: {', '.join(broken)}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_named_files_exist(document: Path) -> None:
+    named = [name for name in FILE.findall(document.read_text(encoding="utf-8")) if "/my_" not in name]
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert not missing, f"{document.relative_to(ROOT)} names files that do not exist: {', '.join(missing)}"
+
+
+def test_calls_of_the_architecture_page_are_in_the_files_beside_them() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d \| (.+?) \| (.+?) \|", text, re.MULTILINE)
+    assert len(rows) == 8
+    for calls, files in rows:
+        sources = "".join((ROOT / name).read_text(encoding="utf-8") for name in re.findall(r"`([^`]+)`", files))
+        for call in re.findall(r"`([^`(]+)\(", calls):
+            assert f"def {call.rpartition('.')[2]}(" in sources, f"{call} is not in {files}"
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", CODE.sub("", document.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
