@@ -31,7 +31,8 @@ class Twin(Branch):
     halves = 2
 
     def __init__(self, temporal_conv: TemporalConv, padding: Padding) -> None:
-        self.temporal_conv, self.padding = temporal_conv, padding
+        self.temporal_conv = temporal_conv
+        self.padding = padding
 
     @property
     def half(self) -> Branch:
@@ -67,7 +68,8 @@ class TwinTime(nn.Module):
 
     def __init__(self, spatial: nn.Module, temporal: nn.Module) -> None:
         super().__init__()
-        self.spatial, self.temporal = spatial, temporal
+        self.spatial = spatial
+        self.temporal = temporal
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         half, other = x.chunk(2, dim=1)

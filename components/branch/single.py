@@ -22,7 +22,8 @@ class Single(Branch):
     halves = 1
 
     def __init__(self, temporal_conv: TemporalConv, padding: Padding) -> None:
-        self.temporal_conv, self.padding = temporal_conv, padding
+        self.temporal_conv = temporal_conv
+        self.padding = padding
 
     @property
     def half(self) -> Branch:

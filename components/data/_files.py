@@ -27,7 +27,8 @@ class Source:
         else:
             heldout = Path(heldout_path).expanduser()
             if split == "heldout":
-                root, names = heldout, self._names(heldout)
+                root = heldout
+                names = self._names(heldout)
             else:
                 inside = heldout.resolve()
                 names = [name for name in self._names(root) if not (root / name).resolve().is_relative_to(inside)]

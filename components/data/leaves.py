@@ -26,7 +26,8 @@ COVERAGE = 3.0  # mean number of leaves over a point; exp(-3) = 5 % of the backd
 TEXTURED_FROM = 2.0  # radius in px
 
 
-GRATED_FROM, GRATED_SHARE = 6.0, 0.05
+GRATED_FROM = 6.0
+GRATED_SHARE = 0.05
 
 
 GRATING_PERIODS = (2.5, 8.0)  # px
@@ -71,7 +72,8 @@ def render(key: tuple[int, ...], size: int, smallest_radius: float) -> Pixels:
     colours = colours.astype(np.float32)
     offsets = rng.integers(size, size=(len(discs), 2))
     for (row, column, radius), colour, offset in zip(discs, colours, offsets, strict=True):
-        rows, columns = _box(row, radius, size), _box(column, radius, size)
+        rows = _box(row, radius, size)
+        columns = _box(column, radius, size)
         y = (np.arange(rows.start, rows.stop, dtype=np.float32) - row)[:, None]
         x = np.arange(columns.start, columns.stop, dtype=np.float32) - column
         cover = unseen[rows, columns] * np.clip(radius + 0.5 - np.sqrt(y * y + x * x), 0, 1)
@@ -92,7 +94,8 @@ def _discs(size: int, smallest_radius: float, rng: np.random.Generator) -> Float
 
     Radii have density r^-3 up to half the picture; centres are uniform, up to half a picture outside of it.
     """
-    low, high = smallest_radius, size / 2
+    low = smallest_radius
+    high = size / 2
     mean_area = 2 * np.pi * np.log(high / low) / (low**-2 - high**-2)
     count = rng.poisson(COVERAGE * (2 * size) ** 2 / mean_area)
     radii = low / np.sqrt(1 - rng.random(count) * (1 - (low / high) ** 2))

@@ -29,10 +29,12 @@ HARDNESS = 3.0  # of edges: slope of their logistic profile, 1/px
 ALONE = 0.99  # cover from which on a surface counts as the only one in a pixel
 
 
-LEAVES, LEAF_WAVES = 12, 32
+LEAVES = 12
+LEAF_WAVES = 32
 
 
-FLAT_DISCS, FIELD_WAVES = 2, 6
+FLAT_DISCS = 2
+FIELD_WAVES = 6
 
 
 class Config(ClipSettings):
@@ -79,7 +81,8 @@ class Surface:
 
     def shade(self, frame: int, y: Floats, x: Floats) -> Floats:
         """The colour `3 h w` at rows `y` and columns `x` of a frame."""
-        down, across = y - self.path[frame, 0], x - self.path[frame, 1]
+        down = y - self.path[frame, 0]
+        across = x - self.path[frame, 1]
         rows = np.exp(1j * np.outer(down, self.wave[:, 0])) * self.amplitude.T[:, None]
         columns = np.exp(1j * np.outer(self.wave[:, 1], across))
         shade: Floats = self.colour[:, None, None] + (rows @ columns).real
@@ -112,10 +115,12 @@ def scene(key: tuple[int, ...], config: Config, frames: int) -> list[Surface]:
     """The surfaces of a clip, front to back; the last is the background."""
     rng = np.random.default_rng(key)
     size = config.size
-    times, speed = _times(frames, config.still, rng), config.speed * rng.random()
+    times = _times(frames, config.still, rng)
+    speed = config.speed * rng.random()
     surfaces = []
     for _ in range(LEAVES if config.texture == "leaves" else FLAT_DISCS):
-        start, velocity = rng.uniform(0, size, 2), _heading(rng) * speed * rng.uniform(0.5, 1)
+        start = rng.uniform(0, size, 2)
+        velocity = _heading(rng) * speed * rng.uniform(0.5, 1)
         path = size - np.abs((start + velocity * times[:, None]) % (2 * size) - size)  # bounces off the borders
         if config.texture == "leaves":
             radius = _cube_law(size / 12, size / 3, rng)
@@ -156,7 +161,8 @@ def motion(surfaces: list[Surface], size: int) -> Motion:
             path = surfaces[number].path
             down, across = path[frame - 1] - path[frame]
             flow[:, frame - 1, mine] = np.array([[across], [down]])
-            y, x = grid + down, grid + across
+            y = grid + down
+            x = grid + across
             inside = ((y >= 0) & (y <= size - 1))[:, None] & (x >= 0) & (x <= size - 1)
             before = _weights(surfaces, frame - 1, y, x)[number] > ALONE
             visible[frame - 1, mine] = (seen & before & inside)[mine]
@@ -173,7 +179,8 @@ def _move_scene(draw: "partial[list[Surface]]", size: int) -> Motion:
 
 def _weights(surfaces: list[Surface], frame: int, y: Floats, x: Floats) -> Floats:
     """The part of each pixel that each surface has in it, given those in front: `surfaces h w`; they add up to 1."""
-    weights, unseen = np.empty((len(surfaces), len(y), len(x))), np.ones((len(y), len(x)))
+    weights = np.empty((len(surfaces), len(y), len(x)))
+    unseen = np.ones((len(y), len(x)))
     for weight, surface in zip(weights, surfaces, strict=True):
         weight[:] = unseen * surface.cover(frame, y, x)
         unseen -= weight
@@ -205,7 +212,8 @@ def _cube_law(low: float, high: float, rng: np.random.Generator) -> float:
 def _texture(size: int, rng: np.random.Generator) -> tuple[Floats, NDArray[np.complex128]]:
     """Waves of periods from 3 px to the side, as many in every octave; mostly of lightness, little of hue."""
     period = 3 * (size / 3) ** rng.random(LEAF_WAVES)
-    lightness, hue = rng.standard_normal((LEAF_WAVES, 1)), rng.standard_normal((LEAF_WAVES, 3))
+    lightness = rng.standard_normal((LEAF_WAVES, 1))
+    hue = rng.standard_normal((LEAF_WAVES, 3))
     return _waves(period, 0.1 * lightness + 0.02 * hue, rng)
 
 

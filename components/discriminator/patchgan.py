@@ -63,7 +63,8 @@ class PatchGAN(Discriminator):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        width, layers = config.width, config.layers
+        width = config.width
+        layers = config.layers
         widths = [width * min(2**i, MAX_MULTIPLE) for i in range(layers + 1)]
 
         def conv(before: int, after: int, stride: int, *, bias: bool = True) -> nn.Module:

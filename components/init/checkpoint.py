@@ -63,7 +63,8 @@ class Config(Settings):
 
     def mismatch(self, recipe: dict[str, Any]) -> str:
         """What of a recipe, as plain settings of its slots, is not as in the checkpoint; empty if nothing is."""
-        released, wrong = self.released(), []
+        released = self.released()
+        wrong = []
         expected = {
             "model.level": "image_kl",
             "model.channels": list(released["block_out_channels"]),

@@ -48,7 +48,8 @@ class Config(Settings):
 
     def misfit(self, image: dict[str, Any], video: dict[str, Any]) -> str:
         """Why the image model's parts do not fill the video model's; empty if they do."""
-        before, after = image["model"].settings, video["model"].settings
+        before = image["model"].settings
+        after = video["model"].settings
         if not getattr(before, "image", False) or getattr(after, "image", True):
             return "it knows 'video_kl' alone, with model.image true in the stage before and false after it"
         if image["context"].level != "none" or 1 not in getattr(video["context"].settings, "rates", (1,)):
@@ -84,7 +85,8 @@ class Inflation:
     @torch.no_grad()
     def inherit(self, vae: Any, image: Autoencoder) -> None:
         """Weights of `image` into those of `vae`; see `Config.misfit` for what fits."""
-        halves, known = vae.branch.halves, dict(image.named_modules())
+        halves = vae.branch.halves
+        known = dict(image.named_modules())
         time_steps = iter(self._time_steps(sum(isinstance(module, HalveTime) for module in vae.modules())))
         for name, module in vae.named_modules():
             stem, _, last = name.rpartition(".")

@@ -50,7 +50,8 @@ def canonical_factor(reduction: str, latent_shape: tuple[int, ...], image_shape:
     Shapes with the batch first: latents `b z h w` and images `b 3 h w`, or both with frames, `b z t h w`. Raises
     KeyError for an unknown reduction.
     """
-    values, pixels = prod(latent_shape[1:]), prod(image_shape[1:])
+    values = prod(latent_shape[1:])
+    pixels = prod(image_shape[1:])
     return {
         "mean": 1.0,
         "sum": float(values),
@@ -68,6 +69,7 @@ class KL(Term):
 
     def forward(self, step: Step) -> Tensor:
         """In fp32 whatever the model computes in; expm1 keeps digits that exp(logvar) - 1 loses near unit variance."""
-        mean, logvar = step.posterior.mean.float(), step.posterior.logvar.float()
+        mean = step.posterior.mean.float()
+        logvar = step.posterior.logvar.float()
         canonical = 0.5 * (mean.square() + logvar.expm1() - logvar).mean()
         return canonical * canonical_factor(self.reduction, mean.shape, step.x.shape)

@@ -121,8 +121,10 @@ class RandomFeatures(nn.Module):
         distances = []
         for stage, conv in enumerate(self.convs):
             if stage:
-                x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-            x, y = F.relu(conv(x)), F.relu(conv(y))
+                x = F.avg_pool2d(x, 2)
+                y = F.avg_pool2d(y, 2)
+            x = F.relu(conv(x))
+            y = F.relu(conv(y))
             first, second = (F.normalize(h.float(), dim=1, eps=self.floor) for h in (x, y))
             distances.append((first - second).square().sum(1).mean((1, 2)))
         return torch.stack(distances).mean(0)

@@ -100,7 +100,9 @@ class VideoKL(Autoencoder):
     def __init__(self, config: Config, encoder: VideoLayers, decoder: VideoLayers) -> None:
         super().__init__()
         z = config.latent_channels
-        self.stride, self.groups, self.latent_channels = config.stride, config.groups, z
+        self.stride = config.stride
+        self.groups = config.groups
+        self.latent_channels = z
         self.branch = encoder.branch
         self.encoder = Encoder(config, encoder)
         self.quant_conv = FrameConv(2 * z, 2 * z, 1, pad_zeros)
@@ -178,7 +180,8 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Config, parts: VideoLayers) -> None:
         super().__init__()
-        channels, halves = config.channels, parts.branch.halves
+        channels = config.channels
+        halves = parts.branch.halves
         everywhere = parts.context.attend_everywhere
         self.conv_in = parts.branch.conv(3, channels[0], config.groups)
         self.levels = nn.ModuleList()
@@ -212,10 +215,12 @@ class Decoder(nn.Module):
 
     def __init__(self, config: Config, parts: VideoLayers) -> None:
         super().__init__()
-        channels, halves = config.channels[::-1], parts.branch.halves
+        channels = config.channels[::-1]
+        halves = parts.branch.halves
         self.conv_in = FrameConv(config.latent_channels, channels[0], 3, parts.padding)
         self.middle = Middle(channels[0], parts)
-        self.levels, self.ups = nn.ModuleList(), nn.ModuleList()
+        self.levels = nn.ModuleList()
+        self.ups = nn.ModuleList()
         before = channels[0]
         levels = config.levels[::-1]
         for i, (width, group) in enumerate(zip(channels, levels, strict=True)):

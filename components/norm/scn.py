@@ -52,7 +52,9 @@ class SpatialNorm(nn.Module):
     def forward(self, h: Tensor, z: Tensor) -> Tensor:
         """Features `b c h w` and latent `b z h' w'`, whose size divides that of the features, to `b c h w`."""
         # A 1 x 1 convolution commutes with a resize whose weights sum to 1, so the convolutions run at latent size.
-        normed, scale, shift = self.norm_layer(h), self.conv_y(z), self.conv_b(z)
+        normed = self.norm_layer(h)
+        scale = self.conv_y(z)
+        shift = self.conv_b(z)
         if self.bilinear:
             blended: Tensor = normed * resize_bilinear(scale, *h.shape[2:]) + resize_bilinear(shift, *h.shape[2:])
             return blended

@@ -12,7 +12,9 @@ from ablate.components.shared.measure import Picture
 STYLES = (("#0b5394", "-"), ("#cc4125", "--"), ("#555555", ":"), ("#38761d", "-."))
 
 
-HEIGHT, WIDTH, DPI = 384, 512, 128
+HEIGHT = 384
+WIDTH = 512
+DPI = 128
 
 
 class Line(NamedTuple):

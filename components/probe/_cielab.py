@@ -31,16 +31,22 @@ def ciede2000(lab1: Tensor, lab2: Tensor) -> Tensor:
     l1, a1, b1 = lab1.unbind(-3)
     l2, a2, b2 = lab2.unbind(-3)
     stretch = 0.5 * (1 - _saturation((torch.hypot(a1, b1) + torch.hypot(a2, b2)) / 2))
-    a1, a2 = a1 * (1 + stretch), a2 * (1 + stretch)
-    c1, c2 = torch.hypot(a1, b1), torch.hypot(a2, b2)
-    h1, h2 = _hue(a1, b1), _hue(a2, b2)
+    a1 = a1 * (1 + stretch)
+    a2 = a2 * (1 + stretch)
+    c1 = torch.hypot(a1, b1)
+    c2 = torch.hypot(a2, b2)
+    h1 = _hue(a1, b1)
+    h2 = _hue(a2, b2)
 
     far = h2 - h1  # the shorter way round; a grey has any hue, which its zero chroma keeps out of the result
     turn = far - 360 * far.gt(180) + 360 * far.lt(-180)
     hue = (h1 + h2) / 2 + torch.where(far.abs() > 180, torch.where(h1 + h2 < 360, 180.0, -180.0), 0.0)
 
-    light, chroma = (l1 + l2) / 2, (c1 + c2) / 2
-    dl, dc, dh = l2 - l1, c2 - c1, 2 * (c1 * c2).sqrt() * _sin(turn / 2)
+    light = (l1 + l2) / 2
+    chroma = (c1 + c2) / 2
+    dl = l2 - l1
+    dc = c2 - c1
+    dh = 2 * (c1 * c2).sqrt() * _sin(turn / 2)
     t = 1 - 0.17 * _cos(hue - 30) + 0.24 * _cos(2 * hue) + 0.32 * _cos(3 * hue + 6) - 0.20 * _cos(4 * hue - 63)
     sl = 1 + 0.015 * (light - 50).square() / (20 + (light - 50).square()).sqrt()
     sc = 1 + 0.045 * chroma

@@ -39,7 +39,8 @@ class RandomFeatures(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        h, means = x * 2 - 1, []
+        h = x * 2 - 1
+        means = []
         for conv in self.convs:
             h = F.relu(conv(h))
             means.append(h.mean((2, 3)))
@@ -54,8 +55,10 @@ def frechet(a: Tensor, b: Tensor) -> float:
     """
     if not (a.isfinite().all() and b.isfinite().all()):
         return math.nan
-    a, b = a.cpu().double(), b.cpu().double()
-    first, second = torch.cov(a.T), torch.cov(b.T)
+    a = a.cpu().double()
+    b = b.cpu().double()
+    first = torch.cov(a.T)
+    second = torch.cov(b.T)
     values, vectors = torch.linalg.eigh(first)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     shared = torch.linalg.eigvalsh(root @ second @ root).clamp(min=0).sqrt().sum()
@@ -73,7 +76,8 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 
     Of features `n d`. Its mean is 0 for two sets of one distribution, at any number of pictures.
     """
-    a, b = a.cpu().double(), b.cpu().double()
+    a = a.cpu().double()
+    b = b.cpu().double()
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         return (x @ y.T / x.shape[1] + 1) ** 3

@@ -65,7 +65,8 @@ class DiT(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """`b c s s` at times `b` in [0, 1] to velocities `b c s s`."""
         tokens = F.pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2)
-        h, time = self.embed(tokens) + self.place, self.time(embedding(t))
+        h = self.embed(tokens) + self.place
+        time = self.time(embedding(t))
         for block in self.blocks:
             h = block(h, time)
         shift, scale = self.modulation(time).unsqueeze(1).chunk(2, -1)
@@ -82,7 +83,8 @@ class Block(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.qkv, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
         self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.modulation = zeroed(nn.Linear(width, 6 * width))
 

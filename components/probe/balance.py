@@ -62,7 +62,8 @@ def build(config: Config) -> Probe:
 
 def examine(subject: Subject) -> ProbeResult:
     """Reports nothing without clips of 4g frames or more, g >= 2 to a group; single positions only for g = 4."""
-    group, clips = subject.vae.groups, subject.clips
+    group = subject.vae.groups
+    clips = subject.clips
     count = 0 if clips is None or group < 2 else clips.shape[2] // group - 1  # groups of a window
     if clips is None or count < 3:
         return ProbeResult({})

@@ -58,7 +58,8 @@ def examine(subject: Subject) -> ProbeResult:
     if side < Config().smallest(subject.vae.stride):
         return ProbeResult({})
     spectra = radial_spectra(x, subject.reconstruction)
-    low, high = spectra.band(1 / 8, 1 / 4), spectra.band(1 / 4, 1 / 2)
+    low = spectra.band(1 / 8, 1 / 4)
+    high = spectra.band(1 / 4, 1 / 2)
     middle = spectra.band(3 / 16, 5 / 16)
     edges = slanted_edges(side)
     redrawn = luma(subject.reconstruct(edges[:, None].expand(-1, 3, -1, -1).to(x)))
@@ -96,7 +97,9 @@ def _slope(spectra: Spectra) -> float:
     rounding = spectra.white / 12 / GREY_LEVELS**2
     ratio = ((spectra.reconstruction + rounding) / (spectra.source + rounding)).log()
     band = spectra.band(1 / 32, 1 / 4)
-    ratio, log_frequency, weight = ratio[band], spectra.frequency[band].log(), 1 / spectra.frequency[band]
+    ratio = ratio[band]
+    log_frequency = spectra.frequency[band].log()
+    weight = 1 / spectra.frequency[band]
     centred = log_frequency - (weight * log_frequency).sum() / weight.sum()
     return ((weight * centred * ratio).sum() / (weight * centred.square()).sum()).item()
 
@@ -121,14 +124,18 @@ def rise(edges: Tensor) -> float:
     side = edge.shape[-1]
     reach = 3 * side // 8
     middle = slice(side // 4, side - side // 4)
-    distance, values = _distance(side)[middle], edge[middle]
+    distance = _distance(side)[middle]
+    values = edge[middle]
     inside = distance.abs() < reach
-    distance, values = distance[inside], values[inside]
+    distance = distance[inside]
+    values = values[inside]
     sample = ((distance + reach) * PER_PIXEL).long()
     count = torch.bincount(sample)
-    place, profile = torch.bincount(sample, distance) / count, torch.bincount(sample, values) / count
+    place = torch.bincount(sample, distance) / count
+    profile = torch.bincount(sample, values) / count
 
-    dark, bright = profile[place < -reach / 2].mean(), profile[place > reach / 2].mean()
+    dark = profile[place < -reach / 2].mean()
+    bright = profile[place > reach / 2].mean()
     if not bright - dark >= CONTRAST / 10 or not profile.isfinite().all():
         return math.nan
     profile = (profile - dark) / (bright - dark)

@@ -50,13 +50,15 @@ def build(config: Config) -> Probe:
 
 def examine(subject: Subject) -> ProbeResult:
     """Reports nothing for images under four strides: their crops have no neighbourhood to pad from."""
-    stride, side = subject.vae.stride, subject.images.shape[-1]
+    stride = subject.vae.stride
+    side = subject.images.shape[-1]
     size = side // 2 // stride * stride
     if size < 2 * stride:
         return ProbeResult({})
     start = (side - size) // 2 // stride * stride  # in whole strides, so that both see the same phase
     window = (..., slice(start, start + size), slice(start, start + size))
-    source, inside = subject.images[window], subject.reconstruction[window]
+    source = subject.images[window]
+    inside = subject.reconstruction[window]
     alone = subject.reconstruct(source)
 
     excess = GREY_LEVELS * ((alone - source).abs() - (inside - source).abs()).mean(1).cpu()  # n h h
@@ -99,7 +101,8 @@ def _detail_ratio(alone: Tensor, inside: Tensor, distance: Tensor, reach: int) -
     The outermost pixels, which lack a neighbour, are left out. The source is the same, so it falls out of the ratio.
     """
     inner = distance[1:-1, 1:-1]
-    band, middle = inner < reach, inner >= 3 * len(distance) / 8
+    band = inner < reach
+    middle = inner >= 3 * len(distance) / 8
     cropped, whole = (_laplacian(GREY_LEVELS * y.mean(1).cpu()) for y in (alone, inside))
     kept, kept_in_middle = ((_variance(cropped, at) + FLOOR) / (_variance(whole, at) + FLOOR) for at in (band, middle))
     return (kept / kept_in_middle).item()

@@ -38,8 +38,10 @@ def examine(subject: Subject) -> ProbeResult:
     vae = subject.vae
     if not isinstance(vae, Chunked) or subject.clips is None or subject.frames < 1 + 2 * vae.groups:
         return ProbeResult({})
-    x, whole = subject.whole_clips, subject.clip_reconstruction
-    first, groups = x[:, :, :1], x[:, :, 1:].split(vae.groups, dim=2)
+    x = subject.whole_clips
+    whole = subject.clip_reconstruction
+    first = x[:, :, :1]
+    groups = x[:, :, 1:].split(vae.groups, dim=2)
     fronts = [first, *(group[:, :, -1:] for group in groups[:-1])]
     overlapping = [
         subject.reconstruct(torch.cat([front, group], 2))[:, :, 1:] for front, group in zip(fronts, groups, strict=True)

@@ -24,7 +24,8 @@ METRICS = (
 )
 
 
-STRIP_FRAMES, STRIP_CLIPS = 9, 2
+STRIP_FRAMES = 9
+STRIP_CLIPS = 2
 
 
 STRIP_SIDE = 64
@@ -53,8 +54,10 @@ def examine(subject: Subject) -> ProbeResult:
     """Reports nothing without clips of two groups. Picture: `strip`, the first frames of two clips, see there."""
     if subject.clips is None or subject.frames == 1:
         return ProbeResult({})
-    x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
-    frames, similar = per_frame(psnr, x, y), per_frame(ssim, x, y)
+    x = subject.whole_clips
+    y = displayed(subject.clip_reconstruction)
+    frames = per_frame(psnr, x, y)
+    similar = per_frame(ssim, x, y)
     values = {
         "clip/psnr_rest": frames[:, 1:].mean(1),
         "clip/psnr_first": frames[:, 0],

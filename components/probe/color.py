@@ -58,7 +58,8 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    x, raw = subject.images, subject.reconstruction
+    x = subject.images
+    raw = subject.reconstruction
     biases = GREY_LEVELS * (raw - x).mean((2, 3))
     bias = biases.mean(0)
     lengths = biases.norm(dim=1)
@@ -96,7 +97,8 @@ def _line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     NaN where all pixels of the sources are equal.
     """
     x, y = (image.double().transpose(0, 1).flatten(1) for image in (x, y))
-    mean_x, mean_y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
+    mean_x = x.mean(1, keepdim=True)
+    mean_y = y.mean(1, keepdim=True)
     centred = x - mean_x
     gain = (centred * (y - mean_y)).sum(1) / centred.square().sum(1)
     return gain, GREY_LEVELS * (mean_y[:, 0] - gain * mean_x[:, 0])

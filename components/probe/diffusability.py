@@ -134,7 +134,8 @@ def build(config: Config) -> Probe:
 
 
 def _examine(subject: Subject, config: Config) -> ProbeResult:
-    budget, count = BUDGETS[config.budget], config.samples
+    budget = BUDGETS[config.budget]
+    count = config.samples
     assert subject.draw is not None
     learnt, real, other = (
         subject.draw(count * factor, SEEDS[name]) for name, factor in (("learnt", LEARNT), ("real", 1), ("other", 1))
@@ -197,9 +198,11 @@ class Features:
     """Features of pictures, scaled so that each varies by 1 among the real ones."""
 
     def __init__(self, network: nn.Module, real: Tensor, batch: int) -> None:
-        self.network, self.batch = network, batch
+        self.network = network
+        self.batch = batch
         raw = described(network, real, batch)
-        self.mean, self.scale = raw.mean(0), raw.std(0) + TINY
+        self.mean = raw.mean(0)
+        self.scale = raw.std(0) + TINY
         self.real = (raw - self.mean) / self.scale
 
     def __call__(self, pictures: Tensor) -> Tensor:
@@ -221,7 +224,8 @@ def _apart(a: Tensor | None, b: Tensor | None) -> float | None:
 
 def _log_mean(steps: list[float], values: list[float]) -> float:
     """Mean of log value over log step, by trapezia."""
-    x, y = torch.tensor(steps).double().log(), torch.tensor(values).double().log()
+    x = torch.tensor(steps).double().log()
+    y = torch.tensor(values).double().log()
     return (torch.trapezoid(y, x) / (x[-1] - x[0])).item()
 
 

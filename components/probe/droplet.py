@@ -107,7 +107,8 @@ def examine(subject: Subject) -> ProbeResult:
 @torch.inference_mode()
 def _norms(subject: Subject) -> tuple[Tensor, Tensor, Tensor]:
     """Norms of the latents `n h w`; for each block of the decoder max over median, `blocks n`, and largest values."""
-    latents, blocks = subject.posterior.mean, subject.vae.decoder_blocks
+    latents = subject.posterior.mean
+    blocks = subject.vae.decoder_blocks
     peaks: list[list[Tensor]] = [[] for _ in blocks]
     largest: list[Tensor] = []
 

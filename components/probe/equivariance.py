@@ -76,7 +76,9 @@ def examine(subject: Subject) -> ProbeResult:
         pairs[f"equi/enc_{name}"] = subject.encode(transform(x)).mean, transform(z)
 
     step = factor(subject)
-    moved_x, moved_z, moved_y = x[..., step:, step:], z[..., 1:, 1:], y[..., step:, step:]
+    moved_x = x[..., step:, step:]
+    moved_z = z[..., 1:, 1:]
+    moved_y = y[..., step:, step:]
     pairs["equi/dec_shift"] = _middle(moved_y), _middle(subject.decode(moved_z))
     pairs["equi/enc_shift"] = _middle(subject.encode(moved_x).mean), _middle(moved_z)
     return ProbeResult(
@@ -87,7 +89,8 @@ def examine(subject: Subject) -> ProbeResult:
 
 def error(expected: Tensor, found: Tensor) -> float:
     """Squared difference of `n c h w` over the variance of what is expected within channels, both summed."""
-    expected, found = expected.cpu().double(), found.cpu().double()
+    expected = expected.cpu().double()
+    found = found.cpu().double()
     spread = expected - expected.mean((0, 2, 3), keepdim=True)
     return ((found - expected).square().sum() / (spread.square().sum() + TINY)).item()
 

@@ -59,11 +59,13 @@ def examine(subject: Subject) -> ProbeResult:
     if subject.posterior.mean.shape[-1] < BLOCK:
         return ProbeResult({})
     x, z, y = some(subject, BLOCK)
-    full, pixels = displayed(y), BLOCK * factor(subject)
+    full = displayed(y)
+    pixels = BLOCK * factor(subject)
     columns = [torch.stack([x[0], full[0]])]
     curves: dict[str, list[Tensor]] = {"latent": [], "rgb": [], "match": []}
     for share in SHARES:
-        less, decoded = displayed(chop(x, pixels, share)), displayed(subject.decode(chop(z, BLOCK, share)))
+        less = displayed(chop(x, pixels, share))
+        decoded = displayed(subject.decode(chop(z, BLOCK, share)))
         curves["latent"].append(psnr(x, decoded))
         curves["rgb"].append(psnr(x, less))
         curves["match"].append(psnr(less, decoded))

@@ -84,7 +84,8 @@ def examine(subject: Subject) -> ProbeResult:
     if side < Config().smallest(1):
         return ProbeResult({})
     raw = subject.constants
-    source, green = subject.colours[GREEN].expand(3, side, side), displayed(raw[GREEN])
+    source = subject.colours[GREEN].expand(3, side, side)
+    green = displayed(raw[GREEN])
     error = (green - source).abs()
     residual = raw - subject.colours
     per_colour = {**_periods(residual), **_levels(residual)}

@@ -50,7 +50,8 @@ def examine(subject: Subject) -> ProbeResult:
         "flicker/static_first": _grey(steps[:, :, 0].mean((1, 2, 3))),
     }
     if subject.flow is not None and subject.visible is not None:
-        x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
+        x = subject.whole_clips
+        y = displayed(subject.clip_reconstruction)
         values["flicker/warp"] = _grey(change_along(y - x, subject.flow, subject.visible))
         values["flicker/warp_plain"] = _grey(change_along(y, subject.flow, subject.visible))
     return ProbeResult(
@@ -61,7 +62,8 @@ def examine(subject: Subject) -> ProbeResult:
 
 def change_along(clips: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
     """Mean squared change of `n c t h w` along the motion, from the second frame on, where it is visible: `n`."""
-    total, count = clips.new_zeros(len(clips)), clips.new_zeros(len(clips))
+    total = clips.new_zeros(len(clips))
+    count = clips.new_zeros(len(clips))
     for frame in range(2, clips.shape[2]):
         change = clips[:, :, frame] - warp(clips[:, :, frame - 1], flow[:, :, frame - 1])
         seen = visible[:, frame - 1]

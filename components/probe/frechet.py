@@ -26,10 +26,12 @@ METRICS = (
 )
 
 
-CHANNELS, STRIDES = (3, 16, 32, 32), ((1, 2, 2), (2, 2, 2), (1, 1, 1))
+CHANNELS = (3, 16, 32, 32)
+STRIDES = ((1, 2, 2), (2, 2, 2), (1, 1, 1))
 
 
-I3D_SIDE, I3D_FRAMES = 224, 10
+I3D_SIDE = 224
+I3D_FRAMES = 10
 
 
 BATCH = 8
@@ -59,7 +61,8 @@ def build(config: Config) -> Probe:
         """Reports nothing without clips of two groups, and no FVD of less than 10 frames."""
         if subject.clips is None or subject.frames == 1:
             return ProbeResult({})
-        x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
+        x = subject.whole_clips
+        y = displayed(subject.clip_reconstruction)
         metrics = {"frechet/random3d": 1000 * frechet_distance(random_features(x), random_features(y))}
         if config.i3d is not None and subject.frames >= I3D_FRAMES:
             i3d = torch.jit.load(str(Path(config.i3d).expanduser()), map_location=x.device).eval()
@@ -93,7 +96,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     if not (a.isfinite().all() and b.isfinite().all()):
         return torch.nan
     shift = (a.mean(0) - b.mean(0)).square().sum()
-    first, second = a.T.cov(), b.T.cov()
+    first = a.T.cov()
+    second = b.T.cov()
     root = _root(first)
     cross = torch.linalg.eigvalsh(root @ second @ root).clamp(min=0).sqrt().sum()  # has the eigenvalues of AB
     distance: Tensor = shift + first.trace() + second.trace() - 2 * cross

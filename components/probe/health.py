@@ -41,7 +41,8 @@ def examine(subject: Subject) -> ProbeResult:
     """Of clips where there are any, whose latent frames share their channels."""
     posterior = subject.posterior if subject.clips is None else subject.clip_posterior
     reconstruction = subject.reconstruction if subject.clips is None else subject.clip_reconstruction
-    mean, logvar = posterior.mean.cpu().double(), posterior.logvar.cpu().double()
+    mean = posterior.mean.cpu().double()
+    logvar = posterior.logvar.cpu().double()
     nats = (mean.square() + logvar.exp() - 1 - logvar) / 2
     per_channel = nats.transpose(0, 1).flatten(1).mean(1)
     per_image = nats.flatten(1).sum(1)

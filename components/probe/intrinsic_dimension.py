@@ -138,7 +138,8 @@ def irreducible_variance(windows: Tensor) -> float:
 def kronecker(windows: Tensor) -> tuple[Tensor, Tensor]:
     """Covariances of positions `p p` and of channels `c c` of centred `m c p`; their product has its variance."""
     count, channels, positions = windows.shape
-    rows, columns = windows.flatten(0, 1), windows.transpose(1, 2).flatten(0, 1)
+    rows = windows.flatten(0, 1)
+    columns = windows.transpose(1, 2).flatten(0, 1)
     of_positions = rows.T @ rows / (count * channels)
     of_channels = columns.T @ columns / (count * positions)
     variance = of_positions.diagonal().mean().clamp(min=torch.finfo(windows.dtype).tiny)

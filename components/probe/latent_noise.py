@@ -50,7 +50,8 @@ def examine(subject: Subject) -> ProbeResult:
     clean = displayed(y)
     noise = fixed_noise(z) * subject.posterior.mean.std((0, 2, 3), correction=0, keepdim=True)
     per_image: dict[str, list[float]] = {}
-    columns, losses = [x, clean], []
+    columns = [x, clean]
+    losses = []
     whole = psnr(x, clean).mean()
     for share in SHARES:
         noisy = displayed(subject.decode(z + share * noise))
@@ -73,10 +74,12 @@ def bearable(shares: tuple[float, ...], losses: list[float]) -> float:
     if any(math.isnan(loss) for loss in losses):
         return math.nan
     limit = 10 ** (LOSS_DB / 10)
-    power, growth = 0.0, 1.0
+    power = 0.0
+    growth = 1.0
     for share, loss in zip(shares, losses, strict=True):
         grown = 10 ** (loss / 10)
         if grown >= limit:
             return math.sqrt(power + (share**2 - power) * (limit - growth) / (grown - growth))
-        power, growth = share**2, grown
+        power = share**2
+        growth = grown
     return shares[-1]

@@ -40,7 +40,8 @@ def examine(subject: Subject) -> ProbeResult:
     if subject.clips is None or subject.frames == 1 or subject.flow is None or len(subject.clips) < 3:
         return ProbeResult({})
     speed = subject.flow[:, :, : subject.frames - 1].norm(dim=1).mean((1, 2, 3)).double().cpu()
-    x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
+    x = subject.whole_clips
+    y = displayed(subject.clip_reconstruction)
     values = per_frame(psnr, x, y)[:, 1:].mean(1).double().cpu()
     by_speed = values[speed.argsort()]
     third = len(values) // 3

@@ -41,10 +41,12 @@ def examine(subject: Subject) -> ProbeResult:
     Of clips, these are of their middle frames.
     """
     if subject.clips is None:
-        x, y = subject.images, measure.displayed(subject.reconstruction)
+        x = subject.images
+        y = measure.displayed(subject.reconstruction)
         values = {name: of_images(x, y) for name, of_images in MEASURES.items()}
     else:
-        clips, decoded = subject.whole_clips, measure.displayed(subject.clip_reconstruction)
+        clips = subject.whole_clips
+        decoded = measure.displayed(subject.clip_reconstruction)
         values = {name: measure.per_frame(of_images, clips, decoded).mean(1) for name, of_images in MEASURES.items()}
         x, y = (frames[:, :, subject.frames // 2] for frames in (clips, decoded))
     return ProbeResult(

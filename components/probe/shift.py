@@ -37,11 +37,13 @@ def examine(subject: Subject) -> ProbeResult:
 
     Reconstructions are not clamped.
     """
-    stride, side = subject.vae.stride, subject.images.shape[-1]
+    stride = subject.vae.stride
+    side = subject.images.shape[-1]
     if side < 4 * stride:
         return ProbeResult({})
     size = side - stride
-    first, last = size // 4 + stride, size - size // 4  # seen by all crops, a quarter of their size from the border
+    first = size // 4 + stride
+    last = size - size // 4  # seen by all crops, a quarter of their size from the border
 
     def moved(by: int) -> Tensor:
         crops = subject.images[..., by : by + size, by : by + size]

@@ -78,10 +78,12 @@ def examine(subject: Subject) -> ProbeResult:
         return ProbeResult({})
     raw = posterior.mean.cpu().double()
     raw_rgb = F.avg_pool2d(subject.images.cpu().double() * 2 - 1, factor(subject))
-    mean, rgb = _centred(raw), _centred(raw_rgb)
+    mean = _centred(raw)
+    rgb = _centred(raw_rgb)
     draw = _centred(posterior.sample(fixed_noise(posterior.mean)).cpu().double())
     profile, drawn, pictures = (log_profile(x) for x in (mean, draw, rgb))
-    authors, authors_rgb = log_profile(raw), log_profile(raw_rgb)
+    authors = log_profile(raw)
+    authors_rgb = log_profile(raw_rgb)
     gap = (profile.mean(0) - pictures.mean(0))[1:]  # all begin at 0
     energy = _energy(mean)
     metrics = {

@@ -34,10 +34,13 @@ class Config(Settings):
 def build(config: Config) -> Regularizer:
     def penalty(vae: Autoencoder, step: Step) -> Tensor:
         """The weighted loss, a scalar, in fp32."""
-        side, stride = step.x.shape[-1], step.x.shape[-1] // step.z.shape[-1]
+        side = step.x.shape[-1]
+        stride = step.x.shape[-1] // step.z.shape[-1]
         reach = int(config.reach * side)
         down, across = np.random.default_rng(step.seed_of("shift")).integers(-reach, reach, 2, endpoint=True).tolist()
-        mean, z, y = step.posterior.mean.detach().float(), step.z.detach().float(), step.y.detach()
+        mean = step.posterior.mean.detach().float()
+        z = step.z.detach().float()
+        y = step.y.detach()
         with step.precision():
             encoded = vae.encode(torch.roll(step.x, (down, across), (-2, -1))).mean.float()
             decoded = vae.decode(shift(z, down / stride, across / stride)).float()

@@ -55,7 +55,8 @@ class Equivariance(Alteration):
         """Pictures `b 3 h w`, reduced in the steps of the prior branch."""
         side = x.shape[-1] // vae.stride
         drawn = Transformation.draw(side, self.config.least, seed_of)
-        transformed, small = drawn.chances[0] < self.config.strength, drawn.chances[1] < self.config.prior
+        transformed = drawn.chances[0] < self.config.strength
+        small = drawn.chances[1] < self.config.prior
         return rescale(x, drawn.side, side, self.config.resample) if small and not transformed else x
 
     def before_decoding(self, vae: Autoencoder, x: Tensor, z: Tensor, seed_of: SeedOf) -> tuple[Tensor, Tensor]:

@@ -42,8 +42,10 @@ def local_correlation(z: Tensor) -> Tensor:
     if min(z.shape[1:]) < 2:
         raise ValueError(f"lcr needs two channels and windows of 2 x 2, got latents of {tuple(z.shape[1:])} (c, h, w)")
     units = F.normalize(z - z.mean(1, keepdim=True), dim=1)
-    h, w = z.shape[-2] // 2, z.shape[-1] // 2
+    h = z.shape[-2] // 2
+    w = z.shape[-1] // 2
     windows = units[..., : 2 * h, : 2 * w].unflatten(-2, (h, 2)).unflatten(-1, (w, 2))  # b c h 2 w 2
-    together, alone = windows.sum((3, 5)).square().sum(1), windows.square().sum((1, 3, 5))
+    together = windows.sum((3, 5)).square().sum(1)
+    alone = windows.square().sum((1, 3, 5))
     correlation: Tensor = ((together - alone) / 12).mean()  # 12 ordered pairs
     return correlation

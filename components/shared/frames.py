@@ -44,7 +44,8 @@ class TwinConv(nn.Module):
 
     def __init__(self, spatial: nn.Module, temporal: nn.Module) -> None:
         super().__init__()
-        self.spatial, self.temporal = spatial, temporal
+        self.spatial = spatial
+        self.temporal = temporal
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         return torch.cat([self.spatial(x, past), self.temporal(x, past)], 1)

@@ -40,7 +40,8 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     """
     if min(x.shape[-2:]) < 11:
         raise ValueError(f"ssim needs images of at least 11 px, got {tuple(x.shape[-2:])}")
-    c1, c2 = 0.01**2, 0.03**2
+    c1 = 0.01**2
+    c2 = 0.03**2
     mx, my, xx, yy, xy = (gaussian_blur(m, sigma=1.5, radius=5) for m in (x, y, x * x, y * y, x * y))
     luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
     structure = (2 * (xy - mx * my) + c2) / (xx - mx * mx + yy - my * my + c2)

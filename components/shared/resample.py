@@ -31,7 +31,8 @@ def half_band() -> Taps:
     coarse grid, and a transition from f_h = (sqrt 2 - 1) s / 2 below the cutoff s / 2 to as much above it, where s is
     the rate of the coarse grid. The window's shape follows from both by Kaiser's rule: 41 dB, beta 3.47.
     """
-    count, transition = 12, math.sqrt(2) - 1  # 2 f_h as a share of s, the band of the fine grid
+    count = 12
+    transition = math.sqrt(2) - 1  # 2 f_h as a share of s, the band of the fine grid
     attenuation = 2.285 * (count - 1) * math.pi * transition + 7.95
     beta = 0.5842 * (attenuation - 21) ** 0.4 + 0.07886 * (attenuation - 21)  # between 21 and 50 dB
     taps = np.sinc((np.arange(count) - (count - 1) / 2) / 2) * np.kaiser(count, beta)
@@ -44,7 +45,8 @@ def halve(x: Tensor, taps: Taps, padding: Padding) -> Tensor:
     Output i is centred on pixel 2i for an odd number of taps, between 2i and 2i + 1 for an even one, which for even
     sizes keeps both grids concentric.
     """
-    before, after = (len(taps) - 1) // 2, len(taps) // 2
+    before = (len(taps) - 1) // 2
+    after = len(taps) // 2
     x = padding(x, (before, after, before, after))
     for dim in (3, 2):
         size = (x.shape[dim] - len(taps)) // 2 + 1
@@ -86,7 +88,8 @@ def pad_replicate(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
 
 
 def _hold(x: Tensor, dim: int, before: int, after: int) -> Tensor:
-    first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
+    first = x.narrow(dim, 0, 1)
+    last = x.narrow(dim, x.shape[dim] - 1, 1)
     return torch.cat([first] * before + [x] + [last] * after, dim)
 
 
