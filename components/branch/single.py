@@ -19,6 +19,8 @@ def build(config: Config, temporal_conv: TemporalConv, padding: Padding) -> Bran
 
 
 class Single(Branch):
+    """One half that holds all channels."""
+
     halves = 1
 
     def __init__(self, temporal_conv: TemporalConv, padding: Padding) -> None:
