@@ -120,14 +120,15 @@ class Inflation:
         """Copy the source's kernel into the halves `sides`, each reading only itself. Other channels stay fresh."""
         assert isinstance(source, nn.Conv2d) and source.bias is not None
         kernel = self._in_time(source.weight, conv) if isinstance(conv, nn.Conv3d) else source.weight
-        alone = name.rpartition(".")[2] in SIDES
+        one_half = name.rpartition(".")[2] in SIDES  # its output channels are those of one half
+        # all halves read the same inputs, or the weights of a grouped convolution hold the inputs of one half only
+        shared = conv.in_channels == source.in_channels or conv.groups > 1
         for side in sides:
             rows = _channel_indices(
-                source.out_channels, conv.out_channels, 0 if alone else side, 1 if alone else halves, name
+                source.out_channels, conv.out_channels, 0 if one_half else side, 1 if one_half else halves, name
             )
-            shared = conv.in_channels == source.in_channels or conv.groups > 1
-            of = conv.weight.shape[1]
-            columns = _channel_indices(source.in_channels, of, 0 if shared else side, 1 if shared else halves, name)
+            inputs = conv.weight.shape[1]
+            columns = _channel_indices(source.in_channels, inputs, 0 if shared else side, 1 if shared else halves, name)
             conv.weight[rows] = 0.0
             conv.weight[rows[:, None], columns] = kernel
             conv.bias[rows] = source.bias

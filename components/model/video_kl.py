@@ -191,6 +191,7 @@ class Encoder(nn.Module):
         attend_everywhere = parts.context.attend_everywhere
         self.conv_in = parts.branch.conv(3, channels[0], config.groups)
         self.levels = nn.ModuleList()
+        # time halves where a group has fewer frames at the next level
         self.downs = nn.ModuleList(
             Down(width, parts, time=fine > coarse)
             for width, (fine, coarse) in zip(channels[:-1], pairwise(config.levels), strict=True)

@@ -32,7 +32,7 @@ def pad(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
     if max(left, right) >= width or max(top, bottom) >= height:
         raise ValueError(
             f"padding: reflect by {pads} (left, right, top, bottom) does not fit {height} x {width} (h x w): "
-            "each pad must be less than the size; take larger pictures, a smaller stride or `padding: replicate`"
+            "each pad must be less than the size; use larger pictures, a smaller stride or `padding: replicate`"
         )
     return _mirror(_mirror(x, 3, left, right), 2, top, bottom)
 

@@ -68,16 +68,21 @@ def examine(subject: Subject) -> ProbeResult:
     size = side // 2 // stride * stride
     if size < 2 * stride:
         return ProbeResult({})
+
+    # the centre, reconstructed alone and as part of the whole image
     start = (side - size) // 2 // stride * stride  # in whole strides, so that both have the same phase
     window = (..., slice(start, start + size), slice(start, start + size))
     source = subject.images[window]
     inside = subject.reconstruction[window]
     alone = subject.reconstruct(source)
 
+    # error that cropping adds, and change that it makes
     excess = GREY_LEVELS * ((alone - source).abs() - (inside - source).abs()).mean(1).cpu()  # n h h
     change = GREY_LEVELS * (alone - inside).abs().mean((0, 1)).cpu()  # h h
     distance = _distance(size)
     middle = change[distance >= 3 * size / 8].mean() + FLOOR
+
+    # near the border, against the middle
     bands = {f"border/excess_b{b}": excess[:, distance < b].mean(1) for b in (4, 16) if b <= 3 * size / 8}
     reach = min(16, size // 4)
     if reach > 1:

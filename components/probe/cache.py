@@ -41,6 +41,8 @@ def examine(subject: Subject) -> ProbeResult:
         return ProbeResult({})
     x = subject.whole_clips
     whole = subject.clip_reconstruction
+
+    # chunks that overlap by a frame
     first = x[:, :, :1]
     groups = x[:, :, 1:].split(vae.groups, dim=2)
     fronts = [first, *(group[:, :, -1:] for group in groups[:-1])]
@@ -49,6 +51,8 @@ def examine(subject: Subject) -> ProbeResult:
     ]
     difference = torch.cat(overlapping, 2) - whole[:, :, 1:]
     metrics = {"cache/overlap": difference.square().mean().sqrt().item() * 255}
+
+    # chunks with cached frames, unless the model refuses
     try:
         error = (_reconstruct_cached(vae, [first, *groups]) - whole).abs().max()
     except ValueError:

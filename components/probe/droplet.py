@@ -73,12 +73,16 @@ def examine(subject: Subject) -> ProbeResult:
     blobs in the images, as a histogram of 8 x 8 bins, the fullest of which is white.
     """
     latents, peaks, largest = _norms(subject)
+
+    # the largest spot of each image's low-pass residual
     low_pass = _low_pass(subject)
     size = low_pass.abs().flatten(1)
     highest, index = size.max(1)
     position = torch.stack([index // low_pass.shape[-1], index % low_pass.shape[-1]], 1)
     over_median = (highest + FLOOR) / (size.median(1).values + FLOOR)
     has_droplet = (highest > ALARM) & (over_median > ALARM)
+
+    # metrics per image, then those of all images
     per_image = {
         "droplet/z_maxmed": max_over_median(latents),
         "droplet/blob": highest,

@@ -42,8 +42,9 @@ def examine(subject: Subject) -> ProbeResult:
     if side < 4 * stride:
         return ProbeResult({})
     size = side - stride
+    # the pixels that all crops show, at least a quarter of their size from the border
     first = size // 4 + stride
-    last = size - size // 4  # seen by all crops, a quarter of their size from the border
+    last = size - size // 4
 
     def shifted(by: int) -> Tensor:
         """The part of the reconstruction that all crops show, from crops shifted by `by` px."""

@@ -84,6 +84,8 @@ def examine(subject: Subject) -> ProbeResult:
     posterior = subject.posterior
     if posterior.mean.shape[-1] < BLOCK:
         return ProbeResult({})
+
+    # profiles, without and with the means of the channels
     raw = posterior.mean.cpu().double()
     raw_rgb = F.avg_pool2d(subject.images.cpu().double() * 2 - 1, pixels_per_position(subject))
     mean = _centred(raw)
@@ -92,6 +94,8 @@ def examine(subject: Subject) -> ProbeResult:
     profile, drawn, pictures = (log_profile(x) for x in (mean, draw, rgb))
     authors = log_profile(raw)
     authors_rgb = log_profile(raw_rgb)
+
+    # metrics and curves
     gap = (profile.mean(0) - pictures.mean(0))[1:]  # the first value is always 0
     energy = _energy(mean)
     metrics = {

@@ -39,13 +39,14 @@ def build(config: Config) -> Regularizer:
         reach = int(config.reach * side)
         # shift by whole pixels, at most `reach` of the side in either direction
         down, across = np.random.default_rng(step.seed_of("shift")).integers(-reach, reach, 2, endpoint=True).tolist()
-        # compare the shifted picture's code and reconstruction with the shifted code and reconstruction
+        # encode the shifted picture and decode the shifted latents
         mean = step.posterior.mean.detach().float()
         z = step.z.detach().float()
         y = step.y.detach()
         with step.precision():
             encoded = vae.encode(torch.roll(step.x, (down, across), (-2, -1))).mean.float()
             decoded = vae.decode(shift(z, down / stride, across / stride)).float()
+        # compare with the latents and the reconstruction, shifted likewise
         of_encoder = inside_error(encoded, shift(mean, down / stride, across / stride), down / stride, across / stride)
         of_decoder = inside_error(decoded, torch.roll(y, (down, across), (-2, -1)), down, across)
         return config.strength * (of_encoder + of_decoder)
