@@ -13,9 +13,9 @@ of 3 f^2 h w values):
     mean         sum over z, mean over h w, no half      (2)        channel_sum     2 z
 
 (1) Latent diffusion and diffusers' training example: their weight of 1e-6 at f = 8 is canonically 2.1e-8 with z = 4
-and 8.3e-8 with z = 16. (2) stable-audio-tools. On video, both sums also run over all frames of a clip. Where
-the KL is summed over a clip but the pixel loss over a single frame (Open-Sora-Plan), multiply the weight for
-`sum_as_pixels` by the number of frames: with t latent frames the factor is then t z / (3 f^2).
+and 8.3e-8 with z = 16. (2) stable-audio-tools. On video, both sums also run over all frames of a clip. If the KL
+is summed over a clip but the pixel loss over a single frame (Open-Sora-Plan), multiply the weight for `sum_as_pixels`
+by the number of frames: with t latent frames the factor is then t z / (3 f^2).
 """
 
 from math import prod

@@ -12,8 +12,8 @@ one colour gives equal latents, so a grid on it cannot come from the position en
 Having no strides does not prevent a grid: a linear un-patch is a sub-pixel convolution by the whole patch, each pixel
 of which has its own weights. Beyond the sizes trained on, attention also meets distances that it has not seen.
 
-The slots `norm` and `downsample` have no effect here, whatever their level; with a linear un-patch neither have
-`padding` and `upsample`. They count in a trial's signature all the same, so do not vary them in a study of this model.
+The slots `norm` and `downsample` have no effect here, whatever their level; nor do `padding` and `upsample` if the
+un-patch is linear. They count in a trial's signature all the same, so do not vary them in a study of this model.
 """
 
 from typing import Literal, Self

@@ -14,8 +14,7 @@ Frames of clips are reduced one by one. `temporal_factors` also reduces their nu
 except the first frame, which a causal model encodes by itself. At a time stride of 4, 17 frames have 5 latent frames;
 r = 2 reduces them to 9 frames and 3 latent frames.
 
-The strengths that the paper tries are not known to us. An independent implementation, LatentWaveletDiffusion, uses
-0.25.
+We do not know the strengths that the paper tries. An independent implementation, LatentWaveletDiffusion, uses 0.25.
 """
 
 import math
