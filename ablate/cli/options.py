@@ -62,12 +62,8 @@ def load(path: Path, scale: str | None, overrides: list[str] | None, *, gpu: boo
 
 
 def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
-<<<<<<< HEAD
-    """The plan of a study from its file or from the store, with what the store knows of it."""
-    from ablate.adaptive.recall import plan_study
-=======
     """Load a study from its file or from the store."""
->>>>>>> docs
+    from ablate.adaptive.recall import plan_study
     from ablate.driver.studies import find_study
 
     study = find_study(reference, Store(store), scale, tuple(overrides or ()), gpu=gpu_count() > 0)

@@ -78,14 +78,9 @@ SHOWN = 30, 5
 
 
 @gc_paused()
-<<<<<<< HEAD
 def print_plan(plan: Plan, summary: dict[str, Any], out: Console) -> None:
-    """The plan for people: treatments, what the design can estimate, cost."""
-    study = plan.study
-=======
-def print_plan(study: Study, summary: dict[str, Any], out: Console) -> None:
     """Print the plan as text: treatments, what the design can estimate, cost."""
->>>>>>> docs
+    study = plan.study
     out.print(f"{study.name}: {study.question}", soft_wrap=True)
     out.print(
         f"scale {study.scale} ({study.scale_reason}) · design {' + '.join(study.designs)} · "
@@ -118,16 +113,10 @@ def print_plan(study: Study, summary: dict[str, Any], out: Console) -> None:
         out.print(f"{round(1 / share)} at once fit on a GPU: ablate sweep --gpus-per-trial {share:.3g}")
 
 
-<<<<<<< HEAD
 def _describe_search(plan: Plan, search: Search) -> list[str]:
-    """What is searched: the budget, the aims, the space."""
+    """Lines on a search: its budget, its objectives, its space."""
     tried = len(plan.known.searched) + 1
     more = to_come(plan.study, plan.known)
-=======
-def _describe_search(study: Study, search: Search) -> list[str]:
-    """Lines on a search: its budget, its objectives, its space."""
-    tried, more = len(study.searched) + 1, to_come(study)
->>>>>>> docs
     aims = [f"{goal.name} {_aim(goal)}" for goal in search.objectives]
     limits = f" within {', '.join(map(str, search.limits))}" if search.limits else ""
     lines = [
@@ -148,26 +137,16 @@ def _at_first(study: Study) -> str:
     return f", the first {study.seed_bounds[0]} and more where needed" if study.seed_bounds else ""
 
 
-<<<<<<< HEAD
 def _describe_pruning(plan: Plan, pruning: Pruning) -> str:
-    """By which rule treatments are stopped, and where."""
-=======
-def _describe_pruning(study: Study, pruning: Pruning) -> str:
     """A line on pruning: by which rule and at which steps treatments are stopped."""
->>>>>>> docs
     return (
         f"pruned by {pruning.rule} on {pruning.column} with seed {plan.study.seeds[0]} at {pruning.where}; "
         f"{len(plan.known.pruned)} treatments stopped so far"
     )
 
 
-<<<<<<< HEAD
 def _describe_tuning(plan: Plan, tuning: Tuning) -> str:
-    """What is tuned for each treatment, at which budget."""
-=======
-def _describe_tuning(study: Study, tuning: Tuning) -> str:
     """A line on tuning: what is tuned for each treatment, and with which budget."""
->>>>>>> docs
     spaces = ", ".join(f"{factor.path} ({_space(factor)})" for factor in tuning.factors)
     return (
         f"tuned for each treatment: {spaces} by {tuning.sampler} for {plan.study.primary}, "
@@ -179,19 +158,12 @@ def _aim(goal: Metric) -> str:
     return {"up": "high", "down": "low"}.get(goal.direction, f"near {goal.target:g}")
 
 
-<<<<<<< HEAD
 def _print_treatments(plan: Plan, out: Console) -> None:
-    """A row per treatment; of many, the first and the last."""
+    """Print a row for each treatment; if there are many, only the first and the last."""
     between = max(0, len(plan.treatments) - sum(SHOWN))
     first = plan.treatments[: SHOWN[0]]
     last = plan.treatments[SHOWN[0] + between :]
-    # Where all is measured against the baseline, a column that says so would only take room.
-=======
-def _print_treatments(study: Study, out: Console) -> None:
-    """Print a row for each treatment; if there are many, only the first and the last."""
-    first, last, between = ends(study, *SHOWN)
     # If every treatment is compared with the baseline, a column that says so is not needed.
->>>>>>> docs
     several = any(treatment.reference not in {None, "baseline"} for treatment in [*first, *last])
     rows = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("treatment", *(["against"] if several else []), *(factor.path for factor in plan.study.factors)):

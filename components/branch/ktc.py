@@ -1,10 +1,11 @@
 """Keyframe-based temporal compression (KTC): a 2D half for the first frame of each group, a 3D half for the others.
 
 Wu et al., "Improved Video VAE for Latent Video Diffusion Model", 2025 (IV-VAE, arXiv 2411.06449, section 3; figures 2b
-and 2d). Convolutions of both halves read all channels; the 2D half's look at one frame. Norms, attention and resampling
-keep the halves apart. In time the 2D half keeps the first of two frames and repeats one, where the 3D half convolves.
-Half of the latent's channels are of the 2D half, and either half draws three channels of each frame, of which that of
-its duty is taken. Both halves can thus start as an image VAE of half the width and half the latent channels.
+and 2d). The convolutions of both halves read all channels; those of the 2D half look at one frame. Norms, attention and
+resampling keep the halves apart. To resample in time, the 2D half keeps the first of two frames, or repeats a frame;
+the 3D half convolves. Half of the latent's channels belong to the 2D half. Each half decodes three channels of every
+frame, and for each frame the output of the half in charge of it is used. Both halves can therefore start as an image
+VAE of half the width and half the latent channels.
 """
 
 from typing import ClassVar
@@ -28,10 +29,13 @@ def build(config: Config, temporal_conv: TemporalConv, padding: Padding) -> Bran
 
 
 class Twin(Branch):
+    """Two halves of the channels: 2D first, 3D second."""
+
     halves = 2
 
     def __init__(self, temporal_conv: TemporalConv, padding: Padding) -> None:
-        self.temporal_conv, self.padding = temporal_conv, padding
+        self.temporal_conv = temporal_conv
+        self.padding = padding
 
     @property
     def half(self) -> Branch:
@@ -50,12 +54,12 @@ class Twin(Branch):
         return TwinTime(Repeat(), DoubleTime(channels // 2))
 
     def moments(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Of `b 2z t h w` in the order mean and log-variance of the 2D half, then of the 3D half."""
+        """Mean and log-variance from `b 2z t h w`: mean and log-variance of the 2D half, then those of the 3D half."""
         mean_2d, logvar_2d, mean_3d, logvar_3d = h.chunk(4, dim=1)
         return torch.cat([mean_2d, mean_3d], 1), torch.cat([logvar_2d, logvar_3d], 1)
 
     def frames(self, y: Tensor, group: int, past: Past | None) -> Tensor:
-        """The clip's first frame and the first of each group by the 2D half, the others by the 3D half."""
+        """The clip's first frame and the first of each group come from the 2D half, the others from the 3D half."""
         first, rest = split_first(y, past)
         is_key = torch.arange(rest.shape[2], device=y.device) % group == 0
         key, others = rest.chunk(2, dim=1)
@@ -63,11 +67,12 @@ class Twin(Branch):
 
 
 class TwinTime(nn.Module):
-    """A change of the number of frames, each half by itself."""
+    """Changes the number of frames of each half of the channels by a module of its own."""
 
     def __init__(self, spatial: nn.Module, temporal: nn.Module) -> None:
         super().__init__()
-        self.spatial, self.temporal = spatial, temporal
+        self.spatial = spatial
+        self.temporal = temporal
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         half, other = x.chunk(2, dim=1)
@@ -75,7 +80,7 @@ class TwinTime(nn.Module):
 
 
 class KeepFirst(nn.Module):
-    """The first of every two frames; the clip's first frame is kept besides."""
+    """Keeps the first of every two frames, and the clip's first frame."""
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         first, rest = split_first(x, past)
@@ -83,7 +88,7 @@ class KeepFirst(nn.Module):
 
 
 class Repeat(nn.Module):
-    """Every frame twice, but the clip's first frame once."""
+    """Doubles every frame except the clip's first."""
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         first, rest = split_first(x, past)

@@ -19,10 +19,13 @@ def build(config: Config, temporal_conv: TemporalConv, padding: Padding) -> Bran
 
 
 class Single(Branch):
+    """One half that holds all channels."""
+
     halves = 1
 
     def __init__(self, temporal_conv: TemporalConv, padding: Padding) -> None:
-        self.temporal_conv, self.padding = temporal_conv, padding
+        self.temporal_conv = temporal_conv
+        self.padding = padding
 
     @property
     def half(self) -> Branch:

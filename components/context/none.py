@@ -1,4 +1,4 @@
-"""A 3 x 3 convolution ends the encoder, and self-attention stands in the middle alone, as in latent diffusion."""
+"""No extra context: the encoder ends in a 3 x 3 convolution and attends in the middle only, as in latent diffusion."""
 
 from torch import nn
 

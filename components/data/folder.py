@@ -1,7 +1,7 @@
 """Any folder of pictures, searched recursively: png, jpg, jpeg, webp, bmp, tif, tiff.
 
-Held out are the pictures of a folder of their own, or the given share of all, those whose names hash lowest: so few
-pictures change sides when others come or go.
+The held-out pictures come from a separate folder, or are the given share of all pictures whose names have the lowest
+hashes, so that few pictures change splits when others are added or removed.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 class Config(DataSettings):
     """`path`: the folder. `heldout_fraction`: the share of it that is held out, unless `heldout_path` names a folder.
 
-    `heldout_path` may lie inside `path`; its pictures are not trained on.
+    `heldout_path` may lie inside `path`; its pictures are not used for training.
     """
 
     path: str
@@ -27,12 +27,15 @@ class Config(DataSettings):
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
     def preflight(self) -> None:
-        """Raise ValueError if a folder is missing or empty; names and counts unreadable and too small pictures."""
+        """Raise ValueError if a folder is missing or empty, or naming the pictures that are unreadable or too small."""
         check_pictures("folder", self)
 
 
 def build(config: Config, split: Split) -> list[Picture]:
-    """The pictures of a split, by relative name. Raises ValueError if a folder is missing or holds too few pictures."""
+    """The pictures of a split, sorted by relative name.
+
+    Raises ValueError if a folder is missing or holds too few pictures.
+    """
     files = Source("folder", "picture", SUFFIXES).files(
         config.path, config.heldout_path, config.heldout_fraction, split
     )

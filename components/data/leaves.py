@@ -1,9 +1,9 @@
-"""Textured dead leaves: pictures of overlapping discs, drawn from a seed, with the statistics of photographs.
+"""Textured dead leaves: generated pictures of overlapping discs with the statistics of photographs.
 
-Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001: discs with radii distributed as r^-3 that hide
-one another have the power-law spectrum and the heavy-tailed gradients of natural images; noise has the spectrum alone.
-Texture inside the leaves as in VibrantLeaves (Achddou, Gousseau and Ladjal, arXiv 2504.10201); a few leaves carry fine
-gratings, which autoencoders find hard.
+Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001: discs that occlude one another, with radii
+distributed as r^-3, have the power-law spectrum and the heavy-tailed gradients of natural images; noise has only the
+spectrum. The leaves are textured as in VibrantLeaves (Achddou, Gousseau and Ladjal, arXiv 2504.10201). A few leaves
+carry fine gratings, which are hard for autoencoders.
 """
 
 from collections.abc import Iterator
@@ -26,16 +26,17 @@ COVERAGE = 3.0  # mean number of leaves over a point; exp(-3) = 5 % of the backd
 TEXTURED_FROM = 2.0  # radius in px
 
 
-GRATED_FROM, GRATED_SHARE = 6.0, 0.05
+GRATED_FROM = 6.0  # radius in px
+GRATED_SHARE = 0.05
 
 
 GRATING_PERIODS = (2.5, 8.0)  # px
 
 
 class Config(DataSettings):
-    """`count`: training pictures. `size`: their side in px. `smallest_radius` in px: larger ones steepen the spectrum.
+    """`count`: training pictures. `size`: their side in px. `smallest_radius`: in px; larger ones steepen the spectrum.
 
-    Held out are `heldout_count` pictures of another draw from the same `seed`.
+    The held-out pictures are `heldout_count` others drawn from the same `seed`.
     """
 
     count: PositiveInt = 64
@@ -53,14 +54,15 @@ class Config(DataSettings):
 
 
 def build(config: Config, split: Split) -> Iterator[Picture]:
-    """The pictures of a split; each depends on the seed, the split, its number, `size` and `smallest_radius` only."""
+    """The pictures of a split; each depends only on the seed, the split, its index, `size` and `smallest_radius`."""
     for index in range(config.count if split == "train" else config.heldout_count):
         key = (config.seed, int(split == "heldout"), index)
         yield Picture(f"{split}_{index:05d}", partial(render, key, config.size, config.smallest_radius))
 
 
 def render(key: tuple[int, ...], size: int, smallest_radius: float) -> Pixels:
-    """One picture `size size 3`: leaves from front to back, each adding what shows between those before it."""
+    """Render one picture `size size 3`, leaf by leaf from front to back."""
+    # draw the scene; the order of the draws is part of every picture
     rng = np.random.default_rng(key)
     palette = _palette(rng)
     texture = _texture(2 * size, rng)
@@ -70,8 +72,10 @@ def render(key: tuple[int, ...], size: int, smallest_radius: float) -> Pixels:
     colours = palette[rng.integers(len(palette), size=len(discs))] + rng.normal(0, 0.03, (len(discs), 3))
     colours = colours.astype(np.float32)
     offsets = rng.integers(size, size=(len(discs), 2))
+    # add what each leaf shows between the leaves in front of it
     for (row, column, radius), colour, offset in zip(discs, colours, offsets, strict=True):
-        rows, columns = _box(row, radius, size), _box(column, radius, size)
+        rows = _box(row, radius, size)
+        columns = _box(column, radius, size)
         y = (np.arange(rows.start, rows.stop, dtype=np.float32) - row)[:, None]
         x = np.arange(columns.start, columns.stop, dtype=np.float32) - column
         cover = unseen[rows, columns] * np.clip(radius + 0.5 - np.sqrt(y * y + x * x), 0, 1)
@@ -82,6 +86,7 @@ def render(key: tuple[int, ...], size: int, smallest_radius: float) -> Pixels:
         if radius > GRATED_FROM and rng.random() < GRATED_SHARE:
             shade = shade + _grating(y, x, rng)
         image[:, rows, columns] += cover * shade
+    # fill what is left with the backdrop
     backdrop = palette[0][:, None, None] + 0.04 * texture[:size, :size]
     pixels: Pixels = (255 * np.clip(image + unseen * backdrop, 0, 1)).round().astype(np.uint8)
     return pixels.transpose(1, 2, 0)
@@ -90,9 +95,10 @@ def render(key: tuple[int, ...], size: int, smallest_radius: float) -> Pixels:
 def _discs(size: int, smallest_radius: float, rng: np.random.Generator) -> Floats:
     """Rows, columns and radii `n 3` in px of the discs that touch the picture, front to back.
 
-    Radii have density r^-3 up to half the picture; centres are uniform, up to half a picture outside of it.
+    Radii have density r^-3 up to half the picture's side; centres are uniform, up to half a side outside the picture.
     """
-    low, high = smallest_radius, size / 2
+    low = smallest_radius
+    high = size / 2
     mean_area = 2 * np.pi * np.log(high / low) / (low**-2 - high**-2)
     count = rng.poisson(COVERAGE * (2 * size) ** 2 / mean_area)
     radii = low / np.sqrt(1 - rng.random(count) * (1 - (low / high) ** 2))
@@ -103,12 +109,12 @@ def _discs(size: int, smallest_radius: float, rng: np.random.Generator) -> Float
 
 
 def _box(centre: float, radius: float, size: int) -> slice:
-    """The pixels that a disc can touch along one axis."""
+    """The range of pixels that a disc can touch along one axis."""
     return slice(max(0, int(np.ceil(centre - radius - 0.5))), min(size, int(centre + radius + 0.5) + 1))
 
 
 def _palette(rng: np.random.Generator) -> Floats:
-    """Six colours `6 3` around one: they differ in lightness more than in hue, as in photographs."""
+    """Six colours `6 3` around a common one, differing more in lightness than in hue, as in photographs."""
     centre = rng.uniform(0.2, 0.8) + rng.normal(0, 0.1, 3)
     lightness = rng.laplace(0, 0.15, (6, 1))
     colours: Floats = (centre + lightness + rng.normal(0, 0.08, (6, 3))).clip(0.02, 0.98).astype(np.float32)
@@ -125,13 +131,13 @@ def _texture(size: int, rng: np.random.Generator) -> Floats:
 
 
 def _window(texture: Floats, offset: NDArray[np.int64], rows: slice, columns: slice) -> Floats:
-    """The texture behind a leaf, shifted so that neighbours do not continue one another."""
+    """The texture of a leaf, shifted by `offset` so that neighbouring leaves do not continue one another."""
     down, across = offset
     return texture[down + rows.start : down + rows.stop, across + columns.start : across + columns.stop]
 
 
 def _grating(y: Floats, x: Floats, rng: np.random.Generator) -> Floats:
-    """A sinusoid over the outer sum of `y` and `x`, of random direction, period and contrast."""
+    """A sinusoid at rows `y` and columns `x`, of random direction, phase, period and contrast."""
     angle, phase = rng.uniform(0, 2 * np.pi, 2)
     wave = 2 * np.pi / rng.uniform(*GRATING_PERIODS)
     contrast = rng.uniform(0.08, 0.25)

@@ -1,11 +1,11 @@
-"""Moving dead leaves: procedural clips of discs that hide one another before a background that pans, with exact flow.
+"""Moving dead leaves: generated clips of discs that occlude one another over a panning background, with exact flow.
 
-Every surface is a texture of plane waves, known between pixels too, that moves as a whole: so the flow is exact, and
-what is hidden is known. `texture: leaves` has fine detail of equal power in every octave, as photographs have. `smooth`
-has little to encode, two flat discs on a field of slowly varying colour, for models that are too small or too shortly
-trained to draw texture: on textured clips they would show blur and nothing else.
+Every surface moves as a whole, and its texture of plane waves is defined between pixels too, so the flow and the
+occlusions are known exactly. `texture: leaves` has fine detail of equal power in every octave, like photographs.
+`smooth` has little to encode: two flat discs on a field of slowly varying colour. It is for models that are too small
+or too briefly trained to reproduce texture, which would show only blur on textured clips.
 
-Speeds of clips are uniform, as those of MotionHD (IV-VAE, arXiv 2411.06449), since natural videos mostly hold little
+Speeds of clips are uniform, like those of MotionHD (IV-VAE, arXiv 2411.06449), since natural videos mostly hold little
 motion. Some clips stand still for a while.
 """
 
@@ -23,24 +23,26 @@ from ablate.slots import ClipSettings, Motion, Picture, Pixels, Split
 Floats = NDArray[np.float64]
 
 
-HARDNESS = 3.0  # of edges: slope of their logistic profile, 1/px
+HARDNESS = 3.0  # slope of the logistic profile of edges, 1/px
 
 
-ALONE = 0.99  # cover from which on a surface counts as the only one in a pixel
+ALONE = 0.99  # a surface that covers more of a pixel than this counts as the only one in it
 
 
-LEAVES, LEAF_WAVES = 12, 32
+LEAVES = 12
+LEAF_WAVES = 32  # plane waves of a textured surface
 
 
-FLAT_DISCS, FIELD_WAVES = 2, 6
+FLAT_DISCS = 2
+FIELD_WAVES = 6  # plane waves of the smooth background
 
 
 class Config(ClipSettings):
-    """`count`: training clips, of `length` frames, `size` px high and wide, which held-out clips are too.
+    """`count`: training clips of `length` frames. `size`: height and width in px, of held-out clips too.
 
-    `speed`: px a frame of the fastest surface in the fastest clip; a clip's own speed is uniform from 0 up to it, and
-    its surfaces move at half of that or more, the background at less than half. `still`: the share of clips that stand
-    still for a while, half of their length at most. Held out are `heldout_count` clips of another draw from `seed`.
+    `speed`: px per frame of the fastest surface in the fastest clip. A clip's own speed is uniform between 0 and this;
+    its discs move at half of it or more, the background at less than half. `still`: the share of clips that stand still
+    for a while, at most half of their length. The held-out clips are `heldout_count` others drawn from the same `seed`.
     """
 
     count: PositiveInt = 64
@@ -65,10 +67,10 @@ class Config(ClipSettings):
 
 @dataclass(frozen=True)
 class Surface:
-    """A disc of `radius` px, or with inf a plane, whose middle is at `path` `t 2` (down, across) in each frame, px.
+    """A disc of `radius` px (a plane if infinite), whose centre in each frame is `path` `t 2` (down, across), in px.
 
-    Its colour at a place p from the middle is `colour` plus the real part of the sum of `amplitude` exp(i `wave` p),
-    with `wave` `k 2` in radians a px and `amplitude` `k 3`.
+    Its colour at an offset p from the centre is `colour` plus the real part of the sum of `amplitude` exp(i `wave` p),
+    with `wave` `k 2` in radians per px and `amplitude` `k 3`.
     """
 
     path: Floats
@@ -79,14 +81,15 @@ class Surface:
 
     def shade(self, frame: int, y: Floats, x: Floats) -> Floats:
         """The colour `3 h w` at rows `y` and columns `x` of a frame."""
-        down, across = y - self.path[frame, 0], x - self.path[frame, 1]
+        down = y - self.path[frame, 0]
+        across = x - self.path[frame, 1]
         rows = np.exp(1j * np.outer(down, self.wave[:, 0])) * self.amplitude.T[:, None]
         columns = np.exp(1j * np.outer(self.wave[:, 1], across))
         shade: Floats = self.colour[:, None, None] + (rows @ columns).real
         return shade
 
     def cover(self, frame: int, y: Floats, x: Floats) -> Floats:
-        """The part of each pixel `h w` that it would cover if nothing were in front of it."""
+        """The share of each pixel `h w` that the surface would cover if nothing were in front of it."""
         if np.isinf(self.radius):
             return np.ones((len(y), len(x)))
         distance = np.hypot((y - self.path[frame, 0])[:, None], x - self.path[frame, 1])
@@ -95,7 +98,7 @@ class Surface:
 
 
 def build(config: Config, split: Split) -> Iterator[Picture]:
-    """The clips of a split; each depends on the seed, the split, its number and the settings of its scene only."""
+    """The clips of a split; each depends only on the seed, the split, its index and the settings of its scene."""
     heldout = split == "heldout"
     for index in range(config.heldout_count if heldout else config.count):
         draw = partial(
@@ -109,13 +112,16 @@ def build(config: Config, split: Split) -> Iterator[Picture]:
 
 
 def scene(key: tuple[int, ...], config: Config, frames: int) -> list[Surface]:
-    """The surfaces of a clip, front to back; the last is the background."""
+    """The surfaces of a clip, front to back; the last is the background. `key` seeds all random draws."""
     rng = np.random.default_rng(key)
     size = config.size
-    times, speed = _times(frames, config.still, rng), config.speed * rng.random()
+    times = _times(frames, config.still, rng)
+    speed = config.speed * rng.random()
+    # discs, front to back
     surfaces = []
     for _ in range(LEAVES if config.texture == "leaves" else FLAT_DISCS):
-        start, velocity = rng.uniform(0, size, 2), _heading(rng) * speed * rng.uniform(0.5, 1)
+        start = rng.uniform(0, size, 2)
+        velocity = _heading(rng) * speed * rng.uniform(0.5, 1)
         path = size - np.abs((start + velocity * times[:, None]) % (2 * size) - size)  # bounces off the borders
         if config.texture == "leaves":
             radius = _cube_law(size / 12, size / 3, rng)
@@ -123,13 +129,14 @@ def scene(key: tuple[int, ...], config: Config, frames: int) -> list[Surface]:
         else:
             nothing = np.zeros((0, 2)), np.zeros((0, 3), np.complex128)
             surfaces.append(Surface(path, size * rng.uniform(0.12, 0.25), rng.random(3), *nothing))
+    # background
     pan = rng.uniform(0, size, 2) + _heading(rng) * speed * rng.uniform(0, 0.5) * times[:, None]
     waves = _texture(size, rng) if config.texture == "leaves" else _field(size, rng)
     return [*surfaces, Surface(pan, np.inf, rng.uniform(0.3, 0.7, 3), *waves)]
 
 
 def render(surfaces: list[Surface], size: int) -> Pixels:
-    """A clip `t size size 3`."""
+    """Render a clip `t size size 3`."""
     grid = np.arange(size, dtype=np.float64)
     clip = np.empty((len(surfaces[0].path), size, size, 3), np.uint8)
     for frame, target in enumerate(clip):
@@ -142,7 +149,7 @@ def render(surfaces: list[Surface], size: int) -> Pixels:
 
 
 def motion(surfaces: list[Surface], size: int) -> Motion:
-    """The motion of a clip of `size` px, that of the surface which covers most of a pixel."""
+    """Flow and visibility of a clip of `size` px; each pixel moves with the surface that covers most of it."""
     grid = np.arange(size, dtype=np.float64)
     frames = len(surfaces[0].path)
     flow = np.empty((2, frames - 1, size, size), np.float32)
@@ -152,11 +159,13 @@ def motion(surfaces: list[Surface], size: int) -> Motion:
         front = weights.argmax(0)
         seen = weights.max(0) > ALONE
         for number in np.unique(front):
+            # the pixels of one surface: where they were in the frame before, and whether it was in front there too
             mine = front == number
             path = surfaces[number].path
             down, across = path[frame - 1] - path[frame]
             flow[:, frame - 1, mine] = np.array([[across], [down]])
-            y, x = grid + down, grid + across
+            y = grid + down
+            x = grid + across
             inside = ((y >= 0) & (y <= size - 1))[:, None] & (x >= 0) & (x <= size - 1)
             before = _weights(surfaces, frame - 1, y, x)[number] > ALONE
             visible[frame - 1, mine] = (seen & before & inside)[mine]
@@ -172,8 +181,9 @@ def _move_scene(draw: "partial[list[Surface]]", size: int) -> Motion:
 
 
 def _weights(surfaces: list[Surface], frame: int, y: Floats, x: Floats) -> Floats:
-    """The part of each pixel that each surface has in it, given those in front: `surfaces h w`; they add up to 1."""
-    weights, unseen = np.empty((len(surfaces), len(y), len(x))), np.ones((len(y), len(x)))
+    """The visible share of each surface in each pixel, `surfaces h w`; the shares of a pixel add up to 1."""
+    weights = np.empty((len(surfaces), len(y), len(x)))
+    unseen = np.ones((len(y), len(x)))
     for weight, surface in zip(weights, surfaces, strict=True):
         weight[:] = unseen * surface.cover(frame, y, x)
         unseen -= weight
@@ -181,7 +191,7 @@ def _weights(surfaces: list[Surface], frame: int, y: Floats, x: Floats) -> Float
 
 
 def _times(frames: int, still: float, rng: np.random.Generator) -> Floats:
-    """The time of each frame, which stops for a while in the share `still` of clips."""
+    """The time of each frame; in the share `still` of clips time stops for a while."""
     steps = np.ones(frames - 1)
     stops, where, how_long = rng.random(3)
     if stops < still:
@@ -198,24 +208,25 @@ def _heading(rng: np.random.Generator) -> Floats:
 
 
 def _cube_law(low: float, high: float, rng: np.random.Generator) -> float:
-    """A radius of density r^-3 between the bounds: Lee, Mumford and Huang, IJCV 2001."""
+    """Draw a radius with density r^-3 between the bounds: Lee, Mumford and Huang, IJCV 2001."""
     return float(low / np.sqrt(1 - rng.random() * (1 - (low / high) ** 2)))
 
 
 def _texture(size: int, rng: np.random.Generator) -> tuple[Floats, NDArray[np.complex128]]:
-    """Waves of periods from 3 px to the side, as many in every octave; mostly of lightness, little of hue."""
+    """Waves with periods from 3 px to `size`, equally many per octave, that vary mostly lightness and little hue."""
     period = 3 * (size / 3) ** rng.random(LEAF_WAVES)
-    lightness, hue = rng.standard_normal((LEAF_WAVES, 1)), rng.standard_normal((LEAF_WAVES, 3))
+    lightness = rng.standard_normal((LEAF_WAVES, 1))
+    hue = rng.standard_normal((LEAF_WAVES, 3))
     return _waves(period, 0.1 * lightness + 0.02 * hue, rng)
 
 
 def _field(size: int, rng: np.random.Generator) -> tuple[Floats, NDArray[np.complex128]]:
-    """Waves that are longer than the side, each of its own colour."""
+    """Waves with periods longer than `size`, each in its own colour."""
     return _waves(size * rng.uniform(1.3, 4, FIELD_WAVES), 0.25 * rng.standard_normal((FIELD_WAVES, 3)), rng)
 
 
 def _waves(period: Floats, amplitude: Floats, rng: np.random.Generator) -> tuple[Floats, NDArray[np.complex128]]:
-    """Waves of random direction and phase whose sum has the rms of the amplitudes, not more for more waves."""
+    """Waves of random direction and phase; their sum has the rms of the amplitudes, however many there are."""
     heading = np.stack([_heading(rng) for _ in period])
     phase = np.exp(2j * np.pi * rng.random((len(period), 1)))
     return 2 * np.pi / period[:, None] * heading, amplitude * phase * np.sqrt(2 / len(period))

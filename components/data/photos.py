@@ -1,11 +1,11 @@
-"""Real colour photographs that come with scikit-image, scikit-learn and matplotlib: no download, nothing copied.
+"""Colour photographs that come with scikit-image, scikit-learn and matplotlib: nothing is downloaded or copied.
 
 Twelve pictures of eleven scenes, about 5.6 megapixels: enough to see artifacts in short runs, too few for a good VAE.
 They are found through the packages' folders, without importing the packages.
 
-The split is by scene. Held out are a face and saturated cloth (astronaut, PNG), wood grain beside smooth gradients
-(coffee, PNG), fine architecture under a plain sky (china, JPEG) and saturated petals on a dark blur (flower, JPEG).
-Training sees the other eight; the two of the motorcycle are a stereo pair.
+The split is by scene. The held-out pictures show a face and saturated cloth (astronaut, PNG), wood grain beside smooth
+gradients (coffee, PNG), fine architecture under a plain sky (china, JPEG) and saturated petals on a dark blur (flower,
+JPEG). Training uses the other eight; the two of the motorcycle are a stereo pair.
 """
 
 from functools import partial

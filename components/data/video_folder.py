@@ -1,8 +1,8 @@
 """Any folder of videos, searched recursively: mp4, mov, mkv, webm, avi, m4v, gif.
 
-Read by PyAV from the start of each video, its first stream of pictures, all frames as they are stored: a rotation that
-a player would make is not made, and frames of a variable rate count alike. Held out are the videos of a folder of their
-own, or the given share of all, as in `folder`.
+PyAV reads the first video stream of each file from its start, all frames as they are stored: rotation flags are
+ignored, and frames of a variable rate count alike. The held-out videos come from a separate folder, or are the given
+share of all, as in `folder`.
 """
 
 from functools import partial
@@ -24,9 +24,9 @@ SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
 class Config(ClipSettings):
     """`path`: the folder. `heldout_fraction`: the share of it that is held out, unless `heldout_path` names a folder.
 
-    `length`: frames of a training video that are read; clips are drawn from them. `damaged_share`: up to this share of
-    the files of a split may be undecodable; they are skipped and counted. Videos that are too short or too small, or
-    whose frames differ in size, are errors.
+    `length`: the number of frames that are read of a training video; clips are drawn from them. `damaged_share`: up to
+    this share of the files of a split may be undecodable; they are skipped and counted. Videos that are too short or
+    too small, or whose frames differ in size, are errors.
     """
 
     path: str
@@ -46,7 +46,7 @@ class Config(ClipSettings):
         return self
 
     def preflight(self) -> None:
-        """Raise ValueError if PyAV or a folder is missing; names and counts what is unreadable, too small or short."""
+        """Raise ValueError if PyAV or a folder is missing, or naming the videos that are unreadable or do not fit."""
         try:
             import av  # noqa: F401
         except ModuleNotFoundError:
@@ -54,7 +54,7 @@ class Config(ClipSettings):
         check_pictures("video_folder", self, self.frame_size)
 
     def frame_size(self, path: Path, split: Split) -> tuple[int, int]:
-        """Height and width of a video's frames by its header. Raises Misfit where that says that it is too short."""
+        """Height and width of a video's frames by its header. Raises Misfit if the header says it is too short."""
         import av
 
         with av.open(str(path)) as container:
@@ -68,7 +68,10 @@ class Config(ClipSettings):
 
 
 def build(config: Config, split: Split) -> list[Picture]:
-    """The videos of a split, by relative name. Raises ValueError if a folder is missing or holds too few videos."""
+    """The videos of a split, sorted by relative name.
+
+    Raises ValueError if a folder is missing or holds too few videos.
+    """
     files = Source("video_folder", "video", SUFFIXES).files(
         config.path, config.heldout_path, config.heldout_fraction, split
     )
@@ -80,9 +83,9 @@ def build(config: Config, split: Split) -> list[Picture]:
 
 
 def read_clip(path: Path, frames: int, short_side: int, method: Resize) -> Pixels:
-    """The first frames of a video, `t h w 3` with t <= `frames`, each resized as it comes, which bounds the memory.
+    """The first frames of a video, `t h w 3` with t <= `frames`; each is resized as it is read, to bound the memory.
 
-    Raises what PyAV raises for a damaged file, Misfit for one without pictures and where frames differ in size.
+    Raises what PyAV raises for a damaged file, and Misfit for one without pictures or whose frames differ in size.
     """
     import av
 

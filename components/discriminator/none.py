@@ -1,4 +1,4 @@
-"""No discriminator; goes with an adversarial weight of 0."""
+"""No discriminator, for an adversarial weight of 0."""
 
 from ablate.slots import Discriminator, Settings
 

@@ -1,10 +1,10 @@
 """PatchGAN: a convolutional critic with one logit for each overlapping patch.
 
 Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017 (arXiv 1611.07004, section 3.2.2
-and appendix 6.1); in autoencoders since Esser et al., 2021 (arXiv 2012.09841). Pads with zeros always.
+and appendix 6.1); used in autoencoders since Esser et al., 2021 (arXiv 2012.09841). It always pads with zeros.
 
 With `clips` its convolutions see three frames, as in the 3D PatchGANs of video autoencoders: the first looks at each
-frame and its neighbours, those after it halve the number of frames where they halve the size.
+frame and its neighbours, and the later ones halve the number of frames wherever they halve the size.
 """
 
 from typing import Literal
@@ -17,23 +17,24 @@ from torch.nn import functional as F
 from ablate.slots import Discriminator, Settings, added
 
 MAX_MULTIPLE = 8
+"""Layers are at most this many times as wide as the first."""
 
 
 DECAY = 0.99
-"""Of LeCam's moving averages, as its authors set it."""
+"""Decay of LeCam's moving averages, as its authors set it."""
 
 
 class Config(Settings):
-    """`width`: channels of the first layer, doubled by each later one up to eightfold.
+    """`width`: channels of the first layer; each later layer doubles them, up to eightfold.
 
     `layers`: how often the size halves.
-    `loss`: both sides of the game, D for logits, x real, y reconstructed. The critic minimises, for `hinge`,
-    (E relu(1 - D(x)) + E relu(1 + D(y))) / 2 (Lim and Ye, 2017, arXiv 1705.02894), otherwise
-    (E softplus(-D(x)) + E softplus(D(y))) / 2; the autoencoder minimises -E D(y), for `non_saturating`
-    E softplus(-D(y)) (Goodfellow et al., 2014, arXiv 1406.2661, section 3). `vanilla` is as in latent diffusion.
-    `lecam`: the weight of LeCam regularisation, see `LeCam`; 0 is off, Open-MAGVIT2 (arXiv 2409.04410) has 0.05.
+    `loss`: the loss of both sides, with logits D, real x, reconstructed y. The critic minimises
+    (E relu(1 - D(x)) + E relu(1 + D(y))) / 2 for `hinge` (Lim and Ye, 2017, arXiv 1705.02894), otherwise
+    (E softplus(-D(x)) + E softplus(D(y))) / 2. The autoencoder minimises E softplus(-D(y)) for `non_saturating`
+    (Goodfellow et al., 2014, arXiv 1406.2661, section 3), otherwise -E D(y). `vanilla` is as in latent diffusion.
+    `lecam`: the weight of LeCam regularisation, see `LeCam`; 0 turns it off, Open-MAGVIT2 (arXiv 2409.04410) uses 0.05.
     `start`: the step of the trial, counted over all stages, after which the discriminator trains.
-    `clips`: judge clips, by 3 x 4 x 4 convolutions in place of 4 x 4 ones.
+    `clips`: judge clips, with 3 x 4 x 4 convolutions instead of 4 x 4.
     """
 
     width: PositiveInt = 64
@@ -45,12 +46,12 @@ class Config(Settings):
 
     @property
     def shortest(self) -> int:
-        """Frames of the shortest clip; 1 where it judges pictures."""
+        """Frames of the shortest clip that it accepts; 1 if it judges pictures."""
         return 2 if self.clips else 1
 
     @property
     def smallest(self) -> int:
-        """Side in px of the smallest picture that leaves a logit."""
+        """Side in px of the smallest picture that gives a logit."""
         return 3 << self.layers
 
 
@@ -63,7 +64,8 @@ class PatchGAN(Discriminator):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        width, layers = config.width, config.layers
+        width = config.width
+        layers = config.layers
         widths = [width * min(2**i, MAX_MULTIPLE) for i in range(layers + 1)]
 
         def conv(before: int, after: int, stride: int, *, bias: bool = True) -> nn.Module:
@@ -83,11 +85,10 @@ class PatchGAN(Discriminator):
         self.lecam = LeCam(config.lecam) if config.lecam else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images `b 3 h w` in [-1, 1] to logits `b 1 h/2^layers - 2 w/2^layers - 2` (rounded down).
+        """Logits of images or clips in [-1, 1].
 
-        Clips `b 3 t h w` to logits `b 1 t/2^(layers - 1) ...` (rounded up).
-
-        Raises ValueError when h or w is too small to leave a logit.
+        Images `b 3 h w` give `b 1 h/2^layers - 2 w/2^layers - 2` (rounded down), clips `b 3 t h w` give
+        `b 1 t/2^(layers - 1) ...` (rounded up). Raises ValueError when h or w is too small to give a logit.
         """
         height, width = x.shape[-2:]
         if min(height, width) < self.smallest:
@@ -99,7 +100,10 @@ class PatchGAN(Discriminator):
         return logits
 
     def loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """1 for a hinge critic that cannot tell them apart, log 2 otherwise. Moves LeCam's averages in training."""
+        """The critic's loss; updates LeCam's averages in training.
+
+        A critic that cannot tell real from fake has a loss of 1 for `hinge`, of log 2 otherwise.
+        """
         if self.game == "hinge":
             loss = 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
         else:
@@ -113,9 +117,9 @@ class PatchGAN(Discriminator):
 class LeCam(nn.Module):
     """weight * (E relu(D(x) - a_fake)^2 + E relu(a_real - D(y))^2), with moving averages a of the mean logits.
 
-    Keeps a critic of few pictures from growing ever surer. Tseng et al., "Regularizing Generative Adversarial Networks
-    under Limited Data", 2021 (arXiv 2104.03310, equation 4). The equation has no relu; the authors' code has, so that
-    nothing pulls while the fakes still score higher than the real ones.
+    Keeps a critic trained on few pictures from growing ever more certain. Tseng et al., "Regularizing Generative
+    Adversarial Networks under Limited Data", 2021 (arXiv 2104.03310, equation 4). The equation has no relu; the
+    authors' code has, so that the term is 0 while fakes still score higher than real pictures.
     """
 
     averages: Tensor
@@ -123,11 +127,11 @@ class LeCam(nn.Module):
     def __init__(self, weight: float) -> None:
         super().__init__()
         self.weight = weight
-        # of the real logits, of the fake ones, and of 1: divided by the last, the averages forget that they began at 0
+        # averages of the real logits, of the fake ones, and of 1; dividing by the last corrects for their start at 0
         self.register_buffer("averages", torch.zeros(3))
 
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Takes this batch into the averages first, but in training only. Logits in, of any shape; a scalar out."""
+        """The weighted term, a scalar, for logits of any shape. In training, first adds the batch to the averages."""
         if self.training:
             with torch.no_grad():
                 batch = torch.stack([real.mean(), fake.mean(), real.new_ones(())])
@@ -153,7 +157,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class Conv3d(nn.Conv3d):
-    """As `Conv2d`."""
+    """Weights from N(0, 0.02), as in `Conv2d`."""
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
@@ -161,7 +165,7 @@ class Conv3d(nn.Conv3d):
 
 
 class BatchNorm3d(nn.BatchNorm3d):
-    """As `BatchNorm2d`."""
+    """Weights from N(1, 0.02), as in `BatchNorm2d`."""
 
     def reset_parameters(self) -> None:
         super().reset_parameters()

@@ -1,8 +1,8 @@
-"""A 3 x 3 convolution, then a windowed sinc as every other pixel is dropped.
+"""A 3 x 3 convolution, then a windowed-sinc low-pass filter before every other pixel is dropped.
 
 The down-sampling of StyleGAN3 (Karras et al., "Alias-Free Generative Adversarial Networks", 2021, arXiv 2106.12423):
-hardly any of the detail that the coarser grid cannot hold is left to show as something else. Its filtering around each
-non-linearity is not part of this slot.
+hardly any detail that the coarser grid cannot hold is left to alias. StyleGAN3's filtering around each non-linearity is
+not part of this slot.
 """
 
 from torch import Tensor, nn

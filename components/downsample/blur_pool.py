@@ -1,7 +1,7 @@
-"""A 3 x 3 convolution, then a fixed blur as every other pixel is dropped.
+"""A 3 x 3 convolution, then a fixed blur before every other pixel is dropped (BlurPool).
 
 Zhang, "Making Convolutional Networks Shift-Invariant Again", 2019 (arXiv 1904.11486, section 3). The blur removes part
-of the detail that the coarser grid cannot hold and would show as something else.
+of the detail that would alias because the coarser grid cannot hold it.
 """
 
 from typing import Literal
@@ -14,10 +14,10 @@ from ablate.slots import Padding, Settings
 
 
 class Config(Settings):
-    """`taps` of the binomial filter along each axis, in the paper "triangle" for 3 and "binomial" for 5.
+    """`taps`: length of the binomial filter along each axis; 3 is the paper's "triangle", 5 its "binomial".
 
-    With 4 the coarser grid stays concentric with the finer; with 3 and 5 it moves by half a pixel of the finer, towards
-    the first, where `strided_conv` moves it as far towards the last.
+    With 4 taps the coarser grid stays concentric with the finer one. With 3 and 5 it moves by half a pixel of the finer
+    grid towards the first pixel; `strided_conv` moves it as far towards the last.
     """
 
     taps: Literal[3, 4, 5] = 3

@@ -1,9 +1,9 @@
-"""The four pixels of each square as channels, then a 3 x 3 convolution, added to the squares' means.
+"""Space-to-depth: a 3 x 3 convolution of the pixels of each 2 x 2 square as channels, plus the mean of the square.
 
 The skip is that of Chen et al., "Deep Compression Autoencoder for Efficient High-Resolution Diffusion Models", 2024
-(arXiv 2410.10733), and of LTX-Video (arXiv 2501.00103): means over groups of the rearranged channels, which from c
-channels to c are the squares. They convolve first, to a quarter of the channels, and rearrange then. Here it is the
-other way round, so that any number of channels will do.
+(arXiv 2410.10733), and of LTX-Video (arXiv 2501.00103): the mean over groups of the rearranged channels. From c
+channels to c, each group is one square. The papers convolve to a quarter of the channels first and then rearrange; here
+it is the other way round, so that any number of channels works.
 """
 
 from torch import Tensor, nn

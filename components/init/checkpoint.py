@@ -1,10 +1,10 @@
-"""The weights of a released autoencoder: a folder of diffusers' `AutoencoderKL` (those of Stable Diffusion, SD3, Flux).
+"""Weights of a released autoencoder, from a folder of diffusers' `AutoencoderKL` (Stable Diffusion, SD3, Flux).
 
-Fine-tuning starts from a published model that way, as "Improving the Diffusability of Autoencoders" does (arXiv
-2502.14831), without its scaling of latents. The model is `image_kl` with the settings of the folder's `config.json`,
-and the weights are read from safetensors; nothing is downloaded. Flux and SD3 have no convolution of 1 x 1 at the
-latent, `image_kl` has: it starts as the identity, and is trained from there. A discriminator starts afresh, see
-`scratch`.
+Fine-tuning then starts from a published model, as in "Improving the Diffusability of Autoencoders" (arXiv 2502.14831),
+but without that paper's scaling of latents. The model is `image_kl` with the settings of the folder's `config.json`,
+and the weights are read from safetensors; nothing is downloaded. Flux and SD3 have no 1 x 1 convolutions at the latent,
+but `image_kl` has: they start as the identity and are trained from there. A discriminator starts from fresh weights,
+see `scratch`.
 """
 
 from pathlib import Path
@@ -18,33 +18,33 @@ from ablate.components.init import scratch
 from ablate.slots import Autoencoder, Initializer, SeedOf, Settings
 
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""Layers of attention, as diffusers called them up to 0.16; as checkpoints of Stable Diffusion still do."""
+"""Names of attention layers in diffusers up to 0.16, still found in checkpoints of Stable Diffusion."""
 
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 class Config(Settings):
-    """`path`: the folder with `config.json` and the weights, or that of a pipeline with both in `vae`."""
+    """`path`: the folder with `config.json` and the weights, or a pipeline's folder with both in `vae`."""
 
     path: str
 
     def folder(self) -> Path:
-        """Where the autoencoder is. Raises ValueError where there is none."""
+        """The folder of the autoencoder. Raises ValueError if there is none."""
         path = Path(self.path).expanduser()
-        found = next((folder for folder in (path, path / "vae") if (folder / "config.json").is_file()), None)
-        if found is None:
+        folder = next((each for each in (path, path / "vae") if (each / "config.json").is_file()), None)
+        if folder is None:
             what = "holds no config.json, nor does its vae/" if path.is_dir() else "does not exist"
             raise ValueError(
                 f"init.checkpoint: {path} {what}; nothing is downloaded: fetch a released model first, for instance "
                 "with `hf download OWNER/NAME --local-dir FOLDER`"
             )
-        if not (found / "diffusion_pytorch_model.safetensors").is_file():
-            raise ValueError(f"init.checkpoint: {found} holds no diffusion_pytorch_model.safetensors")
-        return found
+        if not (folder / "diffusion_pytorch_model.safetensors").is_file():
+            raise ValueError(f"init.checkpoint: {folder} holds no diffusion_pytorch_model.safetensors")
+        return folder
 
     def released(self) -> dict[str, Any]:
-        """The settings beside the weights. Raises ValueError for those of anything but an `AutoencoderKL`."""
+        """The settings stored beside the weights. Raises ValueError unless they are those of an `AutoencoderKL`."""
         import json
 
         file = self.folder() / "config.json"
@@ -62,8 +62,9 @@ class Config(Settings):
         self.released()
 
     def mismatch(self, recipe: dict[str, Any]) -> str:
-        """What of a recipe, as plain settings of its slots, is not as in the checkpoint; empty if nothing is."""
-        released, wrong = self.released(), []
+        """How a recipe, given as plain settings of its slots, differs from the checkpoint; empty if it does not."""
+        released = self.released()
+        wrong = []
         expected = {
             "model.level": "image_kl",
             "model.channels": list(released["block_out_channels"]),
@@ -84,19 +85,19 @@ class Config(Settings):
 
 
 def build(config: Config, seed_of: SeedOf) -> Initializer:
-    """Raises ValueError as `Config.preflight` does."""
+    """An initialiser that loads the weights. Raises ValueError as `Config.preflight` does."""
     config.preflight()
     fresh = scratch.build(scratch.Config(), seed_of)
 
     def initialize(net: nn.Module) -> None:
-        """Load the weights, all of them, in place. Raises ValueError where they are not those of the model."""
+        """Load all the weights in place. Raises ValueError if they do not fit the model."""
         if not isinstance(net, Autoencoder):
             fresh(net)
             return
         file = config.folder() / WEIGHTS
         try:
             net.load_state_dict(with_identities(current_names(load_file(file)), net))
-        except RuntimeError as error:  # a line for each tensor, after a heading
+        except RuntimeError as error:  # its message has a heading, then a line for each tensor
             reason = str(error).splitlines()[:2][-1].strip()
             raise ValueError(f"init.checkpoint: {file} does not fit the model: {reason}") from None
 
@@ -104,7 +105,7 @@ def build(config: Config, seed_of: SeedOf) -> Initializer:
 
 
 def current_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors in fp32 by the names of today's diffusers."""
+    """Convert tensors to fp32 and to the names that today's diffusers uses."""
     renamed = {}
     for name, tensor in weights.items():
         parts = name.split(".")
@@ -115,7 +116,7 @@ def current_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def with_identities(weights: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-    """Convolutions of 1 x 1 at the latent that the released model has not, as identities."""
+    """Add, as identities, the 1 x 1 convolutions at the latent that the released model lacks."""
     added = {}
     for name, own in net.state_dict().items():
         layer, _, kind = name.partition(".")

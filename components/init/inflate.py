@@ -1,18 +1,18 @@
-"""Weights of a video model from an image VAE trained in the stage before; fresh ones where there is no such stage.
+"""Weights of a video model inflated from the image VAE of the previous stage; fresh weights if there is none.
 
-Wu et al., "Improved Video VAE for Latent Video Diffusion Model", 2025 (IV-VAE, arXiv 2411.06449, section 3): with two
-halves an image VAE of half the width and half the latent channels fills both, and the new video model starts as an
-image VAE of two frames of every group. Every convolution of a half reads its own half alone; across the halves weights
-are 0. In a 3 x 3 x 3 convolution one tap holds the image's kernel, in time the 3D half keeps one frame of the group and
-repeats it.
+Wu et al., "Improved Video VAE for Latent Video Diffusion Model", 2025 (IV-VAE, arXiv 2411.06449, section 3): in a model
+of two halves, an image VAE of half the width and half the latent channels fills both, and the new video model starts as
+an image VAE of two frames of every group. Every convolution of a half reads only its own half; weights across the
+halves are 0. In a 3 x 3 x 3 convolution one tap holds the image VAE's kernel. To resample in time, the 3D half keeps
+one frame of the group and repeats it.
 
-At step 0 then, in exact arithmetic, the 2D half draws the image VAE's reconstruction of each group's first frame for
-all of its frames, and the 3D half that of the `key_frame`; a single branch draws the `key_frame` alone. This holds for
-norm `rms`, and for the kernel `own`: elsewhere a frame sees others, which blurs it (Open-Sora-Plan's report on its
+At step 0, in exact arithmetic, the 2D half therefore decodes the image VAE's reconstruction of each group's first frame
+for all of its frames, and the 3D half that of the `key_frame`; a single branch decodes the `key_frame` only. This holds
+for norm `rms` and kernel `own`: with others a frame sees other frames, which blurs it (Open-Sora-Plan's report on its
 causal video VAE prefers `tail` for that reason).
 
-A single branch of more latent channels than the image VAE has takes over those there are. The decoder does not see the
-others at first, whose weights in it are 0, and the encoder's are fresh.
+A single branch with more latent channels than the image VAE inherits those that the image VAE has. For the other
+channels the decoder's weights start at 0, so it does not see them at first, and the encoder's weights are fresh.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ from ablate.components.shared.layers import GroupNorm, RMSNorm
 from ablate.slots import Autoencoder, Settings
 
 SIDES = {"spatial": (0,), "temporal": (1,)}
-"""Convolutions of one half, by the last word of their names."""
+"""The half that a convolution of one half belongs to, by the last part of its name."""
 
 
 MOMENTS = {"encoder.conv_out", "quant_conv"}
@@ -35,10 +35,10 @@ MOMENTS = {"encoder.conv_out", "quant_conv"}
 
 
 class Config(Settings):
-    """`kernel`: the tap of 3 x 3 x 3 convolutions that holds the image's kernel, by what it sees. `own`: the frame
+    """`kernel`: the tap of 3 x 3 x 3 convolutions that holds the image VAE's kernel. `own`: the tap that sees the frame
     itself, which is the `centre` in grouped convolutions and the `tail` in causal ones. `average`: all, a third each.
 
-    `key_frame`: of the frames of a group, which one the temporal resampling keeps, or the mean of their features.
+    `key_frame`: the frame of a group that the temporal resampling keeps, or the mean of their features.
     """
 
     inherits: ClassVar = True
@@ -47,10 +47,11 @@ class Config(Settings):
     key_frame: Literal["F1", "F2", "F3", "F4", "average"] = "F3"
 
     def misfit(self, image: dict[str, Any], video: dict[str, Any]) -> str:
-        """Why the image model's parts do not fill the video model's; empty if they do."""
-        before, after = image["model"].settings, video["model"].settings
+        """Why the image VAE's weights cannot fill the video model's; empty if they can."""
+        before = image["model"].settings
+        after = video["model"].settings
         if not getattr(before, "image", False) or getattr(after, "image", True):
-            return "it knows 'video_kl' alone, with model.image true in the stage before and false after it"
+            return "it supports only 'video_kl', with model.image true in the stage before and false after it"
         if image["context"].level != "none" or 1 not in getattr(video["context"].settings, "rates", (1,)):
             return "it needs context 'none' in the image VAE, and rate 1 among those of 'tmpe'"
         for slot in ("branch", "norm"):
@@ -72,7 +73,7 @@ def build(config: Config, seed_of: Callable[[str], int]) -> "Inflation":
 
 
 class Inflation:
-    """Fresh weights as `scratch` draws them; `inherit` then fills a video model in place."""
+    """Draws fresh weights as `scratch` does; `inherit` then fills a video model in place."""
 
     def __init__(self, config: Config, seed_of: Callable[[str], int]) -> None:
         self.config = config
@@ -83,12 +84,14 @@ class Inflation:
 
     @torch.no_grad()
     def inherit(self, vae: Any, image: Autoencoder) -> None:
-        """Weights of `image` into those of `vae`; see `Config.misfit` for what fits."""
-        halves, known = vae.branch.halves, dict(image.named_modules())
+        """Copy the weights of `image` into `vae`; `Config.misfit` says which models fit."""
+        halves = vae.branch.halves
+        sources = dict(image.named_modules())
         time_steps = iter(self._time_steps(sum(isinstance(module, HalveTime) for module in vae.modules())))
         for name, module in vae.named_modules():
             stem, _, last = name.rpartition(".")
-            source = known.get(stem if last in SIDES else name)
+            source = sources.get(stem if last in SIDES else name)
+            # layers that the image VAE lacks start as the identity, or pass one of their inputs through
             if isinstance(module, HalveTime):
                 _identity(module, next(time_steps))
             elif isinstance(module, DoubleTime):
@@ -97,54 +100,61 @@ class Inflation:
                 plain = 1 + module.rates.index(1)
                 self._fill(module.convs[plain], name, source, range(halves), halves)
                 _route(module.join, plain)
+            # layers that it has are copied into each half
             elif isinstance(module, nn.Conv2d | nn.Conv3d) and isinstance(source, nn.Conv2d):
                 self._fill(module, name, source, SIDES.get(last, range(halves)), halves)
             elif source is None and ".attention" in name and last == "out":
-                _clear(module)  # attention that the image VAE has not: its skip alone is left
+                _clear(module)  # attention that the image VAE lacks: only its skip is left
             elif isinstance(module, GroupNorm | RMSNorm) and isinstance(source, GroupNorm | RMSNorm):
                 for own, given in zip(module.parameters(), source.parameters(), strict=True):
                     own.copy_(given.repeat(len(own) // len(given)))
 
     def _time_steps(self, count: int) -> list[tuple[float, float]]:
-        """The two taps of each halving of time, finest first: which of two frames is kept."""
+        """The two taps of each halving of time, finest first; they select which of two frames is kept."""
         if self.config.key_frame == "average":
             return [(0.5, 0.5)] * count
         index = int(self.config.key_frame[1]) - 1
         return [(0.0, 1.0) if index >> level & 1 else (1.0, 0.0) for level in range(count)]
 
     def _fill(self, conv: Any, name: str, source: nn.Module | None, sides: Iterable[int], halves: int) -> None:
-        """The source's kernel for each of these halves, reading that half alone. Channels that it lacks stay fresh."""
+        """Copy the source's kernel into the halves `sides`, each reading only itself. Other channels stay fresh."""
         assert isinstance(source, nn.Conv2d) and source.bias is not None
         kernel = self._in_time(source.weight, conv) if isinstance(conv, nn.Conv3d) else source.weight
-        alone = name.rpartition(".")[2] in SIDES
+        one_half = name.rpartition(".")[2] in SIDES  # its output channels are those of one half
+        # all halves read the same inputs, or the weights of a grouped convolution hold the inputs of one half only
+        shared = conv.in_channels == source.in_channels or conv.groups > 1
         for side in sides:
-            rows = _place(source.out_channels, conv.out_channels, 0 if alone else side, 1 if alone else halves, name)
-            shared = conv.in_channels == source.in_channels or conv.groups > 1
-            of = conv.weight.shape[1]
-            columns = _place(source.in_channels, of, 0 if shared else side, 1 if shared else halves, name)
+            rows = _channel_indices(
+                source.out_channels, conv.out_channels, 0 if one_half else side, 1 if one_half else halves, name
+            )
+            inputs = conv.weight.shape[1]
+            columns = _channel_indices(source.in_channels, inputs, 0 if shared else side, 1 if shared else halves, name)
             conv.weight[rows] = 0.0
             conv.weight[rows[:, None], columns] = kernel
             conv.bias[rows] = source.bias
 
     def _in_time(self, kernel: Tensor, conv: Any) -> Tensor:
-        """A kernel `o i k k` in the taps of one in time as well, `o i 3 k k`."""
+        """Extend a kernel `o i k k` in time to `o i 3 k k`."""
         if self.config.kernel == "average":
             return kernel[:, :, None].expand(-1, -1, 3, -1, -1) / 3
         tap = {"own": conv.inherits_at, "centre": 1, "tail": 2}[self.config.kernel]
         return torch.stack([kernel if t == tap else torch.zeros_like(kernel) for t in range(3)], 2)
 
 
-def _place(count: int, of: int, side: int, halves: int, name: str) -> Tensor:
-    """Where `count` channels come to lie among a half's, of `of` in all. Means come first, then as many variances."""
+def _channel_indices(count: int, of: int, side: int, halves: int, name: str) -> Tensor:
+    """Indices of `count` channels within half `side` of `of` channels.
+
+    In the convolutions of `MOMENTS` a half holds means first, then as many log-variances.
+    """
     each = of // halves
-    found = torch.arange(count)
+    indices = torch.arange(count)
     if count < each and name in MOMENTS:
-        found[count // 2 :] += (each - count) // 2
-    return found + side * each
+        indices[count // 2 :] += (each - count) // 2
+    return indices + side * each
 
 
 def _identity(conv: nn.Conv3d, taps: tuple[float, ...]) -> None:
-    """Each channel from its own alone, by these taps in time; what comes out twice as many channels is a copy."""
+    """Make each channel depend only on itself, by these taps in time; twice as many output channels repeat them."""
     channels = conv.in_channels
     _clear(conv)
     for t, tap in enumerate(taps):
@@ -152,7 +162,7 @@ def _identity(conv: nn.Conv3d, taps: tuple[float, ...]) -> None:
 
 
 def _route(join: nn.Conv2d, index: int) -> None:
-    """Let one of the convolutions side by side through, as it is."""
+    """Pass one of the parallel convolutions through unchanged."""
     channels = join.out_channels
     _clear(join)
     join.weight[:, index * channels : (index + 1) * channels, 0, 0] = torch.eye(channels)

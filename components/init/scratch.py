@@ -1,8 +1,8 @@
-"""Fresh random weights, drawn for each layer from a seed of its own.
+"""Fresh random weights; each layer is drawn from a seed of its own.
 
-What a layer starts from then depends on the trial's seed and the layer's name alone. Layers of the same name and shape
-start equal in every treatment of one seed, whatever else the architectures hold, so that differences between treatments
-are paired.
+The initial weights of a layer then depend only on the trial's seed and the layer's name. Layers of the same name and
+shape start equal in every treatment of one seed, whatever else the architectures hold, so that differences between
+treatments are paired.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def build(config: Config, seed_of: Callable[[str], int]) -> Initializer:
     """`seed_of` gives a seed for a layer's name."""
 
     def initialize(net: nn.Module) -> None:
-        """Draw every layer again, in place, on the CPU; torch's global generators are left as they were.
+        """Redraw every layer in place, on the CPU; torch's global generators are left as they were.
 
         Raises ValueError for parameters that are not on the CPU or that no `reset_parameters` draws.
         """

@@ -1,4 +1,4 @@
-"""The autoencoder's side of the adversarial game: the discriminator's `generator_loss` of the reconstruction.
+"""Adversarial term of the autoencoder: the discriminator's `generator_loss` of the reconstruction.
 
 Esser et al., "Taming Transformers for High-Resolution Image Synthesis", 2021 (arXiv 2012.09841, section 3.1).
 """
@@ -17,9 +17,9 @@ class Config(Settings):
     `mode`: `constant` uses the weight as it is; `adaptive` multiplies it at every step by
     clamp(|grad R| / (|grad G| + 1e-4), 0, `clamp`), the gradients of the reconstruction terms R and of this term G with
     respect to the decoder's last weight (Esser et al., equation 7).
-    `start`: the step of the trial, counted over all stages, after which the term enters. Later than the discriminator's
-    own start, it gives the discriminator time to learn alone.
-    `ramp`: over how many further steps the weight rises linearly from 0.
+    `start`: the step of the trial, counted over all stages, after which the term enters. A start later than the
+    discriminator's own gives the discriminator time to learn alone.
+    `ramp`: the number of further steps over which the weight rises linearly from 0.
     """
 
     weight: float = Field(ge=0)

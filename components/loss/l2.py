@@ -1,4 +1,4 @@
-"""Mean squared error over b, c, h and w, of images in [-1, 1]."""
+"""Mean squared error of the reconstruction over b, c, h and w, on images in [-1, 1]."""
 
 from pydantic import Field
 from torch import Tensor

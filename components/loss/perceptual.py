@@ -1,7 +1,7 @@
-"""Distance of deep features: LPIPS, or a stand-in with random features for machines without LPIPS's weights.
+"""Perceptual distance in deep features: LPIPS, or random features on machines without LPIPS's weights.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018 (arXiv 1801.03924). The
-heads ship with the `lpips` package; the trunk (VGG-16 or AlexNet trained on ImageNet) does not, and nothing is
+heads come with the `lpips` package, but the trunk (VGG-16 or AlexNet trained on ImageNet) does not, and nothing is
 downloaded here.
 """
 
@@ -20,10 +20,10 @@ from ablate.slots import Settings, Step, Term
 
 
 class Config(Settings):
-    """`weight`: the term's factor in the training loss. `backbone`: `random_features` is not LPIPS.
+    """`weight`: the term's factor in the training loss. `backbone`: the features; `random_features` is not LPIPS.
 
-    `trunk` and `weights` concern `lpips` alone. `weights`: file of torchvision's state dict of the trunk; by default
-    the one that torchvision leaves in $TORCH_HOME/hub/checkpoints.
+    `trunk` and `weights` apply to `lpips` only. `weights`: file with torchvision's state dict of the trunk; by default
+    the one that torchvision stores in $TORCH_HOME/hub/checkpoints.
     """
 
     weight: float = Field(ge=0)
@@ -32,7 +32,7 @@ class Config(Settings):
     weights: str | None = None
 
     def trunk_file(self) -> Path:
-        """Where the trunk's weights are looked for."""
+        """The file that the trunk's weights are read from."""
         import os
 
         if self.weights is not None:
@@ -43,18 +43,18 @@ class Config(Settings):
         return home / "hub" / "checkpoints" / name
 
     def preflight(self) -> None:
-        """Raise ValueError if LPIPS is wanted and its trunk's weights are not there."""
+        """Raise ValueError if LPIPS is asked for and the weights of its trunk are missing."""
         file = self.trunk_file()
         if self.backbone == "lpips" and self.weight > 0 and not file.is_file():
             raise ValueError(
                 f"loss.perceptual: LPIPS needs ImageNet weights of its trunk `{self.trunk}`, and {file} is missing. "
-                f"Put torchvision's {file.name} there, name another place with loss.perceptual.weights, "
+                f"Put torchvision's {file.name} there, name another file with loss.perceptual.weights, "
                 "or set loss.perceptual.backbone to random_features (which is not LPIPS)"
             )
 
 
 def build(config: Config) -> Term:
-    """Raises ValueError as `Config.preflight` does, or when the file holds other weights than the trunk's."""
+    """Raises ValueError as `Config.preflight` does, or if the file does not hold the trunk's weights."""
     if config.backbone == "random_features":
         return Perceptual(RandomFeatures())
     config.preflight()
@@ -62,7 +62,7 @@ def build(config: Config) -> Term:
 
 
 class Perceptual(Term):
-    """Mean over b, of clips over frames too, of a frozen network's distance between target and reconstruction."""
+    """A frozen network's distance between target and reconstruction, mean over b and the frames of clips."""
 
     of = "reconstruction"
     smallest = 32  # VGG-16 halves the size four times
@@ -86,7 +86,9 @@ def lpips_network(trunk: Literal["vgg", "alex"], file: Path) -> nn.Module:
     import lpips
 
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # lpips uses an old spelling
+        warnings.filterwarnings(
+            "ignore", category=UserWarning, module="torchvision"
+        )  # lpips passes torchvision a deprecated argument
         network: nn.Module = lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
     given = torch.load(file, map_location="cpu", weights_only=True)
     features = network.get_submodule("net")
@@ -103,11 +105,11 @@ class RandomFeatures(nn.Module):
     It keeps LPIPS's form (features at several sizes, each position's vector of length 1, squared differences summed
     over channels and averaged over positions) without learnt features or heads, so that a study with a perceptual term
     runs anywhere and cheaply. Sizes are halved by averaging: strided convolutions weigh neighbouring pixels unevenly,
-    which could draw the very grid that a study looks for. The weights are those of a fixed seed in every trial.
+    which could draw the very grid that a study looks for. The weights come from one fixed seed in every trial.
     """
 
     widths = (8, 16, 32)
-    floor = 0.1  # shorter vectors, where hardly any channel is active, are not blown up to length 1
+    floor = 0.1  # vectors shorter than this, with hardly any active channel, are not scaled up to length 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,12 +119,14 @@ class RandomFeatures(nn.Module):
             self.convs = nn.ModuleList(nn.Conv2d(before, after, 3, padding=1) for before, after in pairs)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Two batches `b 3 h w` in [-1, 1] to distances `b`, from 0 (the same) to 4."""
+        """Distances `b` between two batches `b 3 h w` in [-1, 1], from 0 (equal) to 4."""
         distances = []
         for stage, conv in enumerate(self.convs):
             if stage:
-                x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-            x, y = F.relu(conv(x)), F.relu(conv(y))
+                x = F.avg_pool2d(x, 2)
+                y = F.avg_pool2d(y, 2)
+            x = F.relu(conv(x))
+            y = F.relu(conv(y))
             first, second = (F.normalize(h.float(), dim=1, eps=self.floor) for h in (x, y))
             distances.append((first - second).square().sum(1).mean((1, 2)))
         return torch.stack(distances).mean(0)

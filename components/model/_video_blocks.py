@@ -1,4 +1,4 @@
-"""The blocks of video autoencoders. Features are `b c t h w`, `group`: frames of a group at the block's level."""
+"""Blocks of video autoencoders. Features are `b c t h w`; `group` is the frames per group at the block's level."""
 
 from itertools import pairwise
 
@@ -30,7 +30,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels of each frame, with a skip; a head for each half, which keeps them apart."""
+    """Self-attention over the pixels of each frame, with a skip; one head per half keeps the halves apart."""
 
     def __init__(self, channels: int, parts: VideoLayers) -> None:
         super().__init__()
@@ -51,10 +51,10 @@ class Attention(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks of one size, each followed by attention where wanted."""
+    """Residual blocks of one size, each followed by attention if `attend`."""
 
     def __init__(self, widths: list[int], group: int, parts: VideoLayers, *, attend: bool) -> None:
-        """`widths`: of what comes in and of what each block gives."""
+        """`widths`: channels of the input, then of each block's output."""
         super().__init__()
         self.resnets = nn.ModuleList(ResBlock(before, after, group, parts) for before, after in pairwise(widths))
         self.attentions = nn.ModuleList(Attention(width, parts) for width in widths[1:]) if attend else None
@@ -81,7 +81,7 @@ class Middle(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the size of frames by a 3 x 3 convolution padded on the right and the bottom; then half their number."""
+    """Halves the size of frames by a 3 x 3 convolution padded right and below; if `time`, then halves their number."""
 
     def __init__(self, channels: int, parts: VideoLayers, *, time: bool) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the number of frames; then twice their size, each pixel repeated before a 3 x 3 convolution."""
+    """Doubles the number of frames if `time`; then their size, by repeated pixels and a 3 x 3 convolution."""
 
     def __init__(self, before: int, after: int, parts: VideoLayers, *, time: bool) -> None:
         super().__init__()

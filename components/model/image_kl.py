@@ -2,11 +2,11 @@
 
 Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022 (arXiv 2112.10752, appendix G.1).
 Parameter names and arithmetic are those of diffusers' `AutoencoderKL`, so its checkpoints load as they are; with
-`norm: scn` the decoder is MoVQ's (arXiv 2209.09002), which looks at the latent in each of its norms.
+`norm: scn` the decoder is MoVQ's (arXiv 2209.09002), each of whose norms is conditioned on the latent.
 
-With `patch`, pixels are rearranged into channels first and back last, as in LTX-Video (HaCohen et al., 2024, arXiv
-2501.00103, squares of 4 px), in place of the finest levels. That makes the decoder's last layer a sub-pixel
-convolution, which draws a grid even on constants, whatever the up-sampling level.
+`patch` replaces the finest levels: pixels are rearranged into channels first and back at the end, as in LTX-Video
+(HaCohen et al., 2024, arXiv 2501.00103, squares of 4 px). That makes the decoder's last layer a sub-pixel convolution,
+which draws a grid even on constants, whatever the up-sampling level.
 """
 
 from dataclasses import replace
@@ -27,9 +27,10 @@ class Config(Settings):
     """`channels`: width of each level, finest first; the size halves between levels.
 
     `blocks`: residual blocks at each level of the encoder; the decoder has one more. `mid_attention`: self-attention at
-    the coarsest size, between two residual blocks, in both. `patch`: side in px of the squares whose pixels are the
-    channels of the first convolution's input and of the last one's output. The stride is patch * 2^(levels - 1).
-    `activation`: `filtered_silu` is taken on a grid twice as fine, as in StyleGAN3, at about five times the cost.
+    the coarsest size, between two residual blocks, in encoder and decoder. `patch`: side in px of the squares whose
+    pixels become the channels of the first convolution's input and of the last one's output. The stride is
+    patch * 2^(levels - 1). `activation`: `filtered_silu` is computed on a grid twice as fine, as in StyleGAN3, at about
+    five times the cost.
     """
 
     channels: tuple[PositiveInt, ...] = Field(min_length=1, max_length=6)
@@ -76,7 +77,7 @@ class ImageKL(Autoencoder):
         return self.decoder.conv_out.weight
 
     def encode(self, x: Tensor) -> Posterior:
-        """Images `b 3 h w` in [-1, 1] to the posterior over latents `b z h/f w/f`.
+        """Encode images `b 3 h w` in [-1, 1] to the posterior over latents `b z h/f w/f`.
 
         Raises ValueError when h or w is not a multiple of the stride f.
         """
@@ -87,13 +88,13 @@ class ImageKL(Autoencoder):
         return Posterior(mean, logvar.clamp(*LOGVAR_RANGE))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents `b z h/f w/f` to images `b 3 h w` in about [-1, 1]; not clamped."""
+        """Decode latents `b z h/f w/f` to images `b 3 h w` in about [-1, 1]; not clamped."""
         y: Tensor = self.decoder(self.post_quant_conv(z), z)
         return y
 
 
 class Encoder(nn.Module):
-    """`b 3 h w` to mean and log-variance, `b 2z h/f w/f`, before the last 1 x 1 convolution."""
+    """`b 3 h w` to mean and log-variance, `b 2z h/f w/f`, all but the last 1 x 1 convolution."""
 
     def __init__(self, config: Config, parts: Layers) -> None:
         super().__init__()
@@ -119,7 +120,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """`b z h/f w/f` to `b 3 h w`. The norms are given the latent as it was before the first 1 x 1 convolution."""
+    """`b z h/f w/f` to `b 3 h w`. The norms are given the latent `z` before the first 1 x 1 convolution."""
 
     def __init__(self, config: Config, parts: Layers) -> None:
         super().__init__()
@@ -145,7 +146,7 @@ class Decoder(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """One level of the encoder: residual blocks, then half the size unless it is the last level."""
+    """One level of the encoder: residual blocks, then the size is halved unless this is the last level."""
 
     def __init__(self, before: int, after: int, blocks: int, parts: Layers, *, last: bool) -> None:
         super().__init__()
@@ -161,7 +162,7 @@ class DownBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One level of the decoder: residual blocks, then double the size unless it is the last level."""
+    """One level of the decoder: residual blocks, then the size is doubled unless this is the last level."""
 
     def __init__(self, before: int, after: int, blocks: int, z: int, parts: Layers, *, last: bool) -> None:
         super().__init__()
@@ -177,7 +178,7 @@ class UpBlock(nn.Module):
 
 
 class MidBlock(nn.Module):
-    """The coarsest size: a residual block, attention where wanted, a residual block."""
+    """The coarsest size: a residual block, attention if asked for, a residual block."""
 
     def __init__(self, channels: int, z: int | None, attention: bool, parts: Layers) -> None:
         super().__init__()
@@ -221,10 +222,10 @@ class Attention(nn.Module):
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
         self.to_v = nn.Linear(channels, channels)
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])  # a list for the sake of its name in checkpoints
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])  # a list, so that checkpoints call it `to_out.0`
 
     def forward(self, h: Tensor, z: Tensor | None) -> Tensor:
-        # b 1 (h w) c, with an axis for the one head: the fast kernels want it.
+        # b 1 (h w) c: the fast attention kernels need the axis of the one head.
         tokens = self.group_norm(h, z).flatten(2).transpose(1, 2).unsqueeze(1)
         mixed = F.scaled_dot_product_attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
         out: Tensor = self.to_out[0](mixed)

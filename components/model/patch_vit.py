@@ -1,19 +1,19 @@
-"""Vision transformers over square patches: an autoencoder that changes size at its two ends alone, without strides.
+"""Autoencoder of two vision transformers over square patches: it resizes at its two ends only, without strides.
 
-Yu et al., "Vector-quantized Image Modeling with Improved VQGAN", 2021 (arXiv 2110.04627, section 3.1), have such an
-encoder and decoder; here with the Gaussian posterior of `image_kl`. Blocks are those of Dosovitskiy et al., "An Image
-is Worth 16x16 Words", 2020 (arXiv 2010.11929): the norm comes first.
+The encoder and decoder are those of Yu et al., "Vector-quantized Image Modeling with Improved VQGAN", 2021 (arXiv
+2110.04627, section 3.1), here with the Gaussian posterior of `image_kl`. The blocks are those of Dosovitskiy et al.,
+"An Image is Worth 16x16 Words", 2020 (arXiv 2010.11929), with the norm first.
 
-Positions enter by rotation of queries and keys (Su et al., "RoFormer", 2021, arXiv 2104.09864), half of each head by
+Positions are encoded by rotating queries and keys (Su et al., "RoFormer", 2021, arXiv 2104.09864), half of each head by
 row and half by column (Heo et al., "Rotary Position Embedding for Vision Transformer", 2024, arXiv 2403.13298). Only
-distances between patches count then, so any size will do, sizes other than those trained on included. And a picture of
-one colour gives equal latents, so that a grid on it is none of the position code's.
+distances between patches then count, so the model accepts any size, including sizes it was not trained on. A picture of
+one colour gives equal latents, so a grid on it cannot come from the position encoding.
 
-To be without strides is not to be without a grid: a linear un-patch is a sub-pixel convolution by the whole patch, each
-pixel of which has weights of its own. Beyond the sizes trained on, attention also meets distances that it has not seen.
+Having no strides does not prevent a grid: a linear un-patch is a sub-pixel convolution by the whole patch, each pixel
+of which has its own weights. Beyond the sizes trained on, attention also meets distances that it has not seen.
 
-The slots `norm` and `downsample` are idle here, whatever their level, and with a linear un-patch so are `padding` and
-`upsample`. They count in a trial's signature all the same: a study that varies them varies nothing of this model.
+The slots `norm` and `downsample` have no effect here, whatever their level; nor do `padding` and `upsample` if the
+un-patch is linear. They count in a trial's signature all the same, so do not vary them in a study of this model.
 """
 
 from typing import Literal, Self
@@ -27,7 +27,7 @@ from ablate.components.shared.layers import Conv2d
 from ablate.slots import LOGVAR_RANGE, Autoencoder, Layers, Posterior, Settings
 
 SLOWEST = 100
-"""How many times slower than the fastest pair of channels the slowest turns, about (Heo et al. again)."""
+"""The slowest pair of channels rotates about this many times slower than the fastest (as in Heo et al.)."""
 
 
 Rotation = tuple[Tensor, Tensor]
@@ -35,13 +35,13 @@ Rotation = tuple[Tensor, Tensor]
 
 
 class Config(Settings):
-    """`patch`: its side in px, which is the model's stride. `width`, `depth`, `heads`: of each of the two transformers.
+    """`patch`: side of a patch in px, which is the stride. `width`, `depth`, `heads`: of each of the two transformers.
 
-    By default 0.27 million parameters, as many as `image_kl` has at the small scale of the studies.
+    The defaults give 0.27 million parameters, as many as `image_kl` has at the small scale of the studies.
 
-    `unpatch`: how the decoder comes back to pixels. "linear" makes all pixels of a patch at once from its token; "conv"
-    goes to a quarter of the width, doubles the size by the up-sampling level until it is the picture's, each time
-    followed by SiLU, and ends in a 3 x 3 convolution.
+    `unpatch`: how the decoder returns to pixels. "linear" makes all pixels of a patch at once from its token; "conv"
+    reduces to a quarter of the width, doubles the size by the up-sampling level, each time followed by SiLU, until it
+    is the picture's, and ends in a 3 x 3 convolution.
     """
 
     patch: Literal[2, 4, 8, 16, 32] = 4
@@ -87,7 +87,7 @@ class PatchViT(Autoencoder):
         return self.decoder.unpatch.conv.weight
 
     def encode(self, x: Tensor) -> Posterior:
-        """Images `b 3 h w` in [-1, 1] to the posterior over latents `b z h/p w/p`, p the side of a patch.
+        """Encode images `b 3 h w` in [-1, 1] to the posterior over latents `b z h/p w/p`, p the side of a patch.
 
         Raises ValueError when h or w is not a multiple of p.
         """
@@ -98,7 +98,7 @@ class PatchViT(Autoencoder):
         return Posterior(mean, logvar.clamp(*LOGVAR_RANGE))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents `b z h/p w/p` to images `b 3 h w` in about [-1, 1]; not clamped."""
+        """Decode latents `b z h/p w/p` to images `b 3 h w` in about [-1, 1]; not clamped."""
         y: Tensor = self.decoder(z)
         return y
 
@@ -133,7 +133,7 @@ class Decoder(nn.Module):
 
 
 class LinearUnpatch(nn.Module):
-    """`b c h w -> b 3 ph pw`, every token by itself."""
+    """`b c h w -> b 3 ph pw`, each token by itself."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class LinearUnpatch(nn.Module):
 
 
 class ConvUnpatch(nn.Module):
-    """`b c h w -> b 3 ph pw` by doublings. Where the up-sampling level resizes, constants stay free of a grid."""
+    """`b c h w -> b 3 ph pw` by doublings. With an up-sampling level that resizes, constants get no grid."""
 
     def __init__(self, config: Config, parts: Layers) -> None:
         super().__init__()
@@ -174,8 +174,8 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, h: Tensor) -> Tensor:
-        turns = angles(h.shape[2], h.shape[3], self.pairs, h.device)
-        rotation = turns.cos(), turns.sin()
+        radians = angles(h.shape[2], h.shape[3], self.pairs, h.device)
+        rotation = radians.cos(), radians.sin()
         for block in self.blocks:
             h = block(h, rotation)
         out: Tensor = self.norm(h.movedim(1, -1))
@@ -217,9 +217,9 @@ class Attention(nn.Module):
 
 
 def angles(height: int, width: int, pairs: int, device: torch.device) -> Tensor:
-    """By how many radians each pair of a head's channels turns at each position, `(h w) pairs`.
+    """Rotation in radians of each pair of a head's channels at each position, `(h w) pairs`.
 
-    One half of the pairs turns with the row, the other with the column: from 1 radian a patch to about 1 / SLOWEST.
+    Half of the pairs rotate with the row, the others with the column: by 1 radian per patch down to about 1 / SLOWEST.
     """
     speeds = SLOWEST ** (torch.arange(pairs // 2, device=device) / (-pairs / 2))
     rows, columns = (torch.arange(size, device=device)[:, None] * speeds for size in (height, width))
@@ -228,7 +228,7 @@ def angles(height: int, width: int, pairs: int, device: torch.device) -> Tensor:
 
 
 def rotated(x: Tensor, rotation: Rotation) -> Tensor:
-    """Queries or keys `... (h w) c`, each pair of channels (i, i + c/2) turned by its angle."""
+    """Rotate queries or keys `... (h w) c`: each pair of channels (i, i + c/2) by its angle."""
     first, second = x.chunk(2, -1)
     cos, sin = rotation
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)

@@ -1,16 +1,16 @@
-"""A convolutional video autoencoder with a Gaussian posterior: causal video VAEs and IV-VAE from one set of parts.
+"""Convolutional video autoencoder with a Gaussian posterior; its slots make it a causal video VAE or IV-VAE.
 
-Wu et al., "Improved Video VAE for Latent Video Diffusion Model", 2025 (IV-VAE, arXiv 2411.06449), after the authors'
+Wu et al., "Improved Video VAE for Latent Video Diffusion Model", 2025 (IV-VAE, arXiv 2411.06449), as in the authors'
 released model. `temporal_conv: causal`, `branch: single`, `context: none` is a causal video VAE; `grouped`, `ktc` and
-`tmpe` are the paper's three changes. Resampling is the same in all of them, and never looks across a group's border:
+`tmpe` are the paper's three changes. Resampling is the same in all of them and never looks across a group's border:
 frames are reduced in space, then in time, and enlarged in the opposite order. Levels whose groups are a single frame,
-the latent's among them, are 2D, whatever the slots hold. The authors' baseline, said to have 127 million parameters,
-may have had 3D convolutions there.
+including the latent's level, are 2D, whatever the slots hold. The authors' baseline, reported to have 127 million
+parameters, may have had 3D convolutions there.
 
 With channels 128-256-512-512, 4 latent channels, two blocks and all three changes it has the 107.2 million parameters
-of IV-VAE. The slots `upsample` and `downsample` are idle here, whatever their level.
+of IV-VAE. The slots `upsample` and `downsample` have no effect here, whatever their level.
 
-A stage of training may be that of the `image` VAE which `init: inflate` fills each half with. All is 2D in it.
+An earlier stage may train the `image` VAE that `init: inflate` fills each half with; everything in it is 2D.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,12 +31,13 @@ from ablate.slots import LOGVAR_RANGE, Autoencoder, Past, Posterior, Settings, V
 class Config(Settings):
     """`channels`: width of each level, both halves together, finest first; the size halves between levels.
 
-    `halve_time`: at how many of these halvings, the coarsest, the number of frames halves too; a group is 2^it frames.
-    `latent_channels`: of both halves together. `blocks`: residual blocks at each level of the encoder; the decoder has
-    one more. `up_reduce`: where the decoder halves its channels, in the convolution of an up-sampling (IV-VAE, which
-    saves memory) or in the residual block after it (latent diffusion). `image`: the image VAE that can fill each half
-    of this model, with a half's share of all channels and no reduction in time. `width`: what all `channels` are
-    multiplied by, rounded to what the halves need: for arms of as many parameters.
+    `halve_time`: at how many of these halvings, counted from the coarsest, the number of frames halves too; a group is
+    2^halve_time frames. `latent_channels`: of both halves together. `blocks`: residual blocks at each level of the
+    encoder; the decoder has one more. `up_reduce`: where the decoder halves its channels, in the convolution of an
+    up-sampling (IV-VAE, which saves memory) or in the residual block after it (latent diffusion). `image`: build the
+    image VAE that can fill each half of this model, with one half's share of all channels and no reduction in time.
+    `width`: factor on all `channels`, rounded to the multiples that the halves need, for treatments with equal numbers
+    of parameters.
     """
 
     temporal: ClassVar = True
@@ -62,18 +63,19 @@ class Config(Settings):
 
     @property
     def groups(self) -> int:
-        """Frames of a group. Clips have 1 + groups * k frames."""
+        """Frames per group. Clips have 1 + groups * k frames."""
         return 1 if self.image else 1 << self.halve_time
 
     @property
     def levels(self) -> list[int]:
-        """Frames that are left of a group at each level, finest first."""
+        """Frames per group at each level, finest first."""
         return [min(self.groups, 1 << level) for level in range(len(self.channels))][::-1]
 
 
 def build(config: Config, encoder: VideoLayers, decoder: VideoLayers) -> Autoencoder:
-    """Raises ValueError where channels do not divide into the halves of the branch."""
+    """Raises ValueError if channels do not divide into the halves of the branch."""
     halves = encoder.branch.halves
+    # apply `width`, then check that everything divides into the halves
     config = config.model_copy(
         update={"channels": tuple(_scaled(one, config.width, 2 * halves) for one in config.channels)}
     )
@@ -83,7 +85,7 @@ def build(config: Config, encoder: VideoLayers, decoder: VideoLayers) -> Autoenc
     ):
         if number % multiple:
             raise ValueError(f"model.{name}: {number} is not a multiple of {multiple}, which {halves} halves need")
-    if config.image:
+    if config.image:  # one half by itself
         share = {"channels": tuple(width // halves for width in config.channels)}
         config = config.model_copy(update={**share, "latent_channels": config.latent_channels // halves})
         encoder, decoder = (replace(parts, branch=parts.branch.half) for parts in (encoder, decoder))
@@ -100,7 +102,9 @@ class VideoKL(Autoencoder):
     def __init__(self, config: Config, encoder: VideoLayers, decoder: VideoLayers) -> None:
         super().__init__()
         z = config.latent_channels
-        self.stride, self.groups, self.latent_channels = config.stride, config.groups, z
+        self.stride = config.stride
+        self.groups = config.groups
+        self.latent_channels = z
         self.branch = encoder.branch
         self.encoder = Encoder(config, encoder)
         self.quant_conv = FrameConv(2 * z, 2 * z, 1, pad_zeros)
@@ -120,10 +124,10 @@ class VideoKL(Autoencoder):
         return next(parameter for parameter in self.decoder.conv_out.parameters() if parameter.dim() > 1)
 
     def encode(self, x: Tensor) -> Posterior:
-        """Clips `b 3 t h w` in [-1, 1] to the posterior over latents `b z 1+(t-1)/g h/f w/f`, g being `groups`.
+        """Encode clips `b 3 t h w` in [-1, 1] to the posterior over latents `b z 1+(t-1)/g h/f w/f`, g being `groups`.
 
-        Pictures `b 3 h w` are clips of one frame, and their latents `b z h/f w/f`. Raises ValueError when h or w is not
-        a multiple of the stride f, or t not 1 + g k.
+        Pictures `b 3 h w` are taken as clips of one frame; their latents are `b z h/f w/f`. Raises ValueError when h or
+        w is not a multiple of the stride f, or t is not 1 + g k.
         """
         height, width = x.shape[-2:]
         if height % self.stride or width % self.stride:
@@ -135,14 +139,17 @@ class VideoKL(Autoencoder):
         return self._encode(x, None)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents `b z t h w` to clips `b 3 1+(t-1)g hf wf` in about [-1, 1], not clamped; `b z h w` to pictures."""
+        """Decode latents `b z t h w` to clips `b 3 1+(t-1)g hf wf` in about [-1, 1], or `b z h w` to pictures.
+
+        The result is not clamped.
+        """
         return self._decode(z[:, :, None], None).squeeze(2) if z.dim() == 4 else self._decode(z, None)
 
     def encode_chunks(self, chunks: Iterable[Tensor]) -> Iterator[Posterior]:
-        """The posterior of each chunk of a clip, equal to those parts of the whole clip's, in memory for one chunk.
+        """The posterior of each chunk of a clip, equal to that part of the whole clip's, in the memory of one chunk.
 
-        The first chunk, `b 3 t h w`, is the clip's first frame and whole groups, or none; each other one is whole
-        groups. Raises ValueError where a norm looks at all frames, since a chunk does not know the others'.
+        The first chunk, `b 3 t h w`, is the clip's first frame and any number of whole groups; every other chunk is
+        whole groups. Raises ValueError if a norm takes statistics over all frames, which no chunk holds.
         """
         past = self._chunked()
         for x in chunks:
@@ -151,17 +158,18 @@ class VideoKL(Autoencoder):
             past.begun = True
 
     def decode_chunks(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The frames of each chunk of latents, one or more of them; otherwise as `encode_chunks`."""
+        """The frames of each chunk of one or more latent frames. Raises as `encode_chunks` does."""
         past = self._chunked()
         for z in latents:
             yield self._decode(z, past)
             past.begun = True
 
     def _chunked(self) -> Past:
+        """The state that is carried from chunk to chunk, empty. Raises ValueError as `encode_chunks` does."""
         if any(isinstance(module, GroupNorm) for module in self.modules()):
             raise ValueError(
                 "model: clips cannot be cut into chunks with norm 'group', whose statistics are over all frames of a "
-                "clip: a chunk would be normalised by its own, and come out otherwise; take norm 'rms'"
+                "clip: a chunk would be normalised by its own statistics, with another result; use norm 'rms'"
             )
         return Past()
 
@@ -174,24 +182,26 @@ class VideoKL(Autoencoder):
 
 
 class Encoder(nn.Module):
-    """`b 3 t h w` to `b 2z t' h/f w/f`, before the last 1 x 1 convolution."""
+    """`b 3 t h w` to `b 2z t' h/f w/f`, all but the last 1 x 1 convolution."""
 
     def __init__(self, config: Config, parts: VideoLayers) -> None:
         super().__init__()
-        channels, halves = config.channels, parts.branch.halves
-        everywhere = parts.context.attend_everywhere
+        channels = config.channels
+        halves = parts.branch.halves
+        attend_everywhere = parts.context.attend_everywhere
         self.conv_in = parts.branch.conv(3, channels[0], config.groups)
         self.levels = nn.ModuleList()
+        # time halves where a group has fewer frames at the next level
         self.downs = nn.ModuleList(
             Down(width, parts, time=fine > coarse)
             for width, (fine, coarse) in zip(channels[:-1], pairwise(config.levels), strict=True)
         )
         before = channels[0]
         for i, (width, group) in enumerate(zip(channels, config.levels, strict=True)):
-            attend = everywhere and i == len(channels) - 1
+            attend = attend_everywhere and i == len(channels) - 1
             self.levels.append(Level([before] + [width] * config.blocks, group, parts, attend=attend))
             before = width
-        self.attention = Attention(channels[-2], parts) if everywhere and len(channels) > 1 else None
+        self.attention = Attention(channels[-2], parts) if attend_everywhere and len(channels) > 1 else None
         self.middle = Middle(channels[-1], parts)
         self.norm_out = parts.norm(channels[-1], halves)
         self.conv_out = parts.context.head(channels[-1], 2 * config.latent_channels)
@@ -212,10 +222,12 @@ class Decoder(nn.Module):
 
     def __init__(self, config: Config, parts: VideoLayers) -> None:
         super().__init__()
-        channels, halves = config.channels[::-1], parts.branch.halves
+        channels = config.channels[::-1]
+        halves = parts.branch.halves
         self.conv_in = FrameConv(config.latent_channels, channels[0], 3, parts.padding)
         self.middle = Middle(channels[0], parts)
-        self.levels, self.ups = nn.ModuleList(), nn.ModuleList()
+        self.levels = nn.ModuleList()
+        self.ups = nn.ModuleList()
         before = channels[0]
         levels = config.levels[::-1]
         for i, (width, group) in enumerate(zip(channels, levels, strict=True)):

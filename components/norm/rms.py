@@ -1,8 +1,8 @@
-"""Each pixel's vector of channels scaled to unit mean square (Zhang and Sennrich, 2019, arXiv 1910.07467).
+"""RMS normalisation: each pixel's channel vector scaled to unit mean square (Zhang, Sennrich, 2019, arXiv 1910.07467).
 
-Blind to other pixels and to other frames, so that a clip may be cut into chunks anywhere. In models of two halves each
-half is scaled by itself, as in IV-VAE (arXiv 2411.06449): one that starts as a copy of an image VAE then computes what
-that does, whatever the other half holds.
+It does not look at other pixels or frames, so a clip may be cut into chunks anywhere. In models of two halves each half
+is scaled by itself, as in IV-VAE (arXiv 2411.06449): a half that starts as a copy of an image VAE then computes the
+same as that VAE, whatever the other half holds.
 """
 
 from torch import nn

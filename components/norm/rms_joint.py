@@ -1,4 +1,4 @@
-"""As `rms`, but over all channels of a pixel at once, whatever halves they belong to."""
+"""RMS normalisation as in `rms`, but over all channels of a pixel together, across the halves of the model."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""Spatially conditional normalisation: the decoder's norms take scale and shift from the latent at the same place.
+"""Spatially conditional normalisation: the decoder's norms take scale and shift from the latent at the same position.
 
 Zheng et al., "MoVQ: Modulating Quantized Vectors for High-Fidelity Image Generation", 2022 (arXiv 2209.09002).
 VIVAT (arXiv 2506.07863, section 5.2) proposes it against droplets. Parameter names as in diffusers' `SpatialNorm`.
@@ -15,12 +15,12 @@ from ablate.slots import Settings, added
 
 
 class Config(Settings):
-    """`groups`: how many groups the channels are split into; must divide the channels of every level of the model.
+    """`groups`: number of groups that the channels are split into; must divide the channels of every model level.
 
-    `interp`: how scale and shift are brought from the latent's size to that of the features. MoVQ's is `nearest`: they
-    are then constant over the cell of each latent pixel, so that the norm can draw the cells' edges itself.
+    `interp`: how scale and shift are resized from the latent to the features. MoVQ uses `nearest`: scale and shift are
+    then constant over the cell of each latent pixel, so the norm itself can draw the edges of the cells.
     `init`: `identity` starts as plain group normalisation (scale 1, shift 0, whatever the latent); `default` draws both
-    convolutions as torch draws any: at the start the scale is then around 0 and as large as the latent makes it.
+    convolutions by torch's default rule, so that the initial scale is around 0 and proportional to the latent.
     """
 
     groups: PositiveInt = 32
@@ -29,7 +29,7 @@ class Config(Settings):
 
 
 def build(config: Config, channels: int, latent_channels: int | None) -> nn.Module:
-    """Module `forward(h, z)`; plain group normalisation where there is no latent to look at (the encoder).
+    """Module `forward(h, z)`; plain group normalisation where there is no latent (in the encoder).
 
     Raises ValueError when the channels do not divide into the groups.
     """
@@ -39,7 +39,7 @@ def build(config: Config, channels: int, latent_channels: int | None) -> nn.Modu
 
 
 class SpatialNorm(nn.Module):
-    """GroupNorm(h) * S(z) + B(z), S and B being 1 x 1 convolutions of the latent, resized to the features."""
+    """GroupNorm(h) * S(z) + B(z), where S and B are 1 x 1 convolutions of the latent, resized to the features."""
 
     def __init__(self, config: Config, channels: int, latent_channels: int) -> None:
         super().__init__()
@@ -50,9 +50,11 @@ class SpatialNorm(nn.Module):
         self.conv_b = Modulation(latent_channels, channels, starts_at=0.0 if identity else None)
 
     def forward(self, h: Tensor, z: Tensor) -> Tensor:
-        """Features `b c h w` and latent `b z h' w'`, whose size divides that of the features, to `b c h w`."""
+        """Normalise features `b c h w` given the latent `b z h' w'`, where h' divides h and w' divides w."""
         # A 1 x 1 convolution commutes with a resize whose weights sum to 1, so the convolutions run at latent size.
-        normed, scale, shift = self.norm_layer(h), self.conv_y(z), self.conv_b(z)
+        normed = self.norm_layer(h)
+        scale = self.conv_y(z)
+        shift = self.conv_b(z)
         if self.bilinear:
             blended: Tensor = normed * resize_bilinear(scale, *h.shape[2:]) + resize_bilinear(shift, *h.shape[2:])
             return blended
@@ -64,7 +66,7 @@ class SpatialNorm(nn.Module):
 
 
 class Modulation(nn.Conv2d):
-    """1 x 1 convolution `b z h w -> b c h w`, drawn by torch's rule or, given `starts_at`, that number everywhere."""
+    """1 x 1 convolution `b z h w -> b c h w`, initialised by torch's rule or, given `starts_at`, to that constant."""
 
     def __init__(self, latent_channels: int, channels: int, *, starts_at: float | None) -> None:
         self.starts_at = starts_at  # before the base class, which draws the weights
@@ -80,16 +82,16 @@ class Modulation(nn.Conv2d):
 
 
 def resize_bilinear(x: Tensor, height: int, width: int) -> Tensor:
-    """`b c h w` to `b c height width` as `F.interpolate` does without `align_corners`.
+    """Resize `b c h w` to `b c height width` as `F.interpolate` does without `align_corners`.
 
-    By a small matrix for each axis, not by `F.interpolate`: the CUDA backward of the latter adds in no fixed order and
+    A small matrix for each axis is used instead of `F.interpolate`, whose CUDA backward adds in no fixed order and
     refuses to run under `torch.use_deterministic_algorithms`.
     """
     return linear_weights(height, x.shape[2], like=x) @ x @ linear_weights(width, x.shape[3], like=x).T
 
 
 def linear_weights(after: int, before: int, *, like: Tensor) -> Tensor:
-    """Matrix `after before` of linear interpolation between the centres of pixels; beyond the outer ones it holds."""
+    """Matrix `after before` of linear interpolation between pixel centres, constant beyond the outermost centres."""
     centres = (torch.arange(after, device=like.device) + 0.5) * (before / after) - 0.5
     distance = centres.clamp(0, before - 1)[:, None] - torch.arange(before, device=like.device)
     return (1 - distance.abs()).clamp(min=0).to(like.dtype)

@@ -1,7 +1,7 @@
-"""The opposite border wrapped around, as on a torus.
+"""Circular padding: the picture continues with its opposite border, as on a torus.
 
-No border is left for the network to find, so a model of convolutions and norms alone commutes with shifts by its
-stride: a control for what the other paddings do.
+The network has no border to detect, so a model of convolutions and norms alone commutes with shifts by its stride: a
+control for the effects of the other paddings.
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ from ablate.slots import Padding, Settings, added
 
 
 class Config(Settings):
-    """`where`: which half of the model pads so; the other pads with zeros."""
+    """`where`: the half of the model that uses this padding; the other half pads with zeros."""
 
     where: Literal["both", "encoder", "decoder"] = added("both", absent_means="both")
 
@@ -25,7 +25,7 @@ def build(config: Config) -> Padding:
 def pad(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
     """Pad `b c h w` by (left, right, top, bottom) pixels, each at most the size.
 
-    By slices, not by `F.pad`, which would turn channels_last tensors into contiguous ones.
+    Slices are used instead of `F.pad`, which would turn channels_last tensors into contiguous ones.
     """
     left, right, top, bottom = pads
     return _wrap(_wrap(x, 3, left, right), 2, top, bottom)

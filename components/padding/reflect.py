@@ -1,4 +1,4 @@
-"""The picture mirrored at its border pixel, which is not repeated (`dcb|abcd`).
+"""Reflection padding: the picture is mirrored at its border pixel, which is not repeated (`dcb|abcd`).
 
 VIVAT's cure for the "corner artifact" (arXiv 2506.07863, section 5.2).
 """
@@ -12,7 +12,7 @@ from ablate.slots import Padding, Settings, added
 
 
 class Config(Settings):
-    """`where`: which half of the model pads so; the other pads with zeros."""
+    """`where`: the half of the model that uses this padding; the other half pads with zeros."""
 
     where: Literal["both", "encoder", "decoder"] = added("both", absent_means="both")
 
@@ -24,7 +24,7 @@ def build(config: Config) -> Padding:
 def pad(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
     """Pad `b c h w` by (left, right, top, bottom) pixels, each less than the size.
 
-    By slices, not by `F.pad`: the CUDA backward of the latter adds in no fixed order and refuses to run under
+    Slices are used instead of `F.pad`, whose CUDA backward adds in no fixed order and refuses to run under
     `torch.use_deterministic_algorithms`. Raises ValueError when a pad does not fit.
     """
     left, right, top, bottom = pads
@@ -32,7 +32,7 @@ def pad(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
     if max(left, right) >= width or max(top, bottom) >= height:
         raise ValueError(
             f"padding: reflect by {pads} (left, right, top, bottom) does not fit {height} x {width} (h x w): "
-            "each pad must be less than the size; take larger pictures, a smaller stride or `padding: replicate`"
+            "each pad must be less than the size; use larger pictures, a smaller stride or `padding: replicate`"
         )
     return _mirror(_mirror(x, 3, left, right), 2, top, bottom)
 

@@ -1,6 +1,6 @@
-"""The border pixel repeated outward (`cba|abc` reads `aaa|abc`).
+"""Replication padding: the border pixel is repeated outward (`aaa|abc`).
 
-Used by the later autoencoder of VIVAT's laboratory, KVAE-2D-1.0, in its residual blocks. Fits any size, 1 x 1 included.
+KVAE-2D-1.0, a later autoencoder from VIVAT's laboratory, uses it in its residual blocks. It fits any size, even 1 x 1.
 """
 
 from typing import Literal
@@ -12,7 +12,7 @@ from ablate.slots import Padding, Settings, added
 
 
 class Config(Settings):
-    """`where`: which half of the model pads so; the other pads with zeros."""
+    """`where`: the half of the model that uses this padding; the other half pads with zeros."""
 
     where: Literal["both", "encoder", "decoder"] = added("both", absent_means="both")
 

@@ -1,4 +1,4 @@
-"""Zeros beyond the border: the default of most autoencoders.
+"""Zero padding, the default of most autoencoders.
 
 VIVAT (arXiv 2506.07863, section 4) names it as the cause of its "corner artifact", a blurred frame around the picture.
 """

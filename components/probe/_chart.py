@@ -1,4 +1,4 @@
-"""Line charts as pictures, in colours and dashes that also tell the lines apart in grey print."""
+"""Line charts as pictures, whose colours and dashes stay distinct in grey print."""
 
 import io
 from collections.abc import Sequence
@@ -12,11 +12,13 @@ from ablate.components.shared.measure import Picture
 STYLES = (("#0b5394", "-"), ("#cc4125", "--"), ("#555555", ":"), ("#38761d", "-."))
 
 
-HEIGHT, WIDTH, DPI = 384, 512, 128
+HEIGHT = 384
+WIDTH = 512
+DPI = 128
 
 
 class Line(NamedTuple):
-    """`x`, `y` and the half-width of the band around it, `n` each; no band where `spread` is None."""
+    """`x`, `y` and `spread`, the half-width of a band around `y`, `n` each; no band if `spread` is None."""
 
     label: str
     x: Tensor
@@ -25,7 +27,7 @@ class Line(NamedTuple):
 
 
 def chart(lines: Sequence[Line], x_label: str, y_label: str, *, log: bool = False) -> Picture:
-    """Up to four lines with a legend, `384 512 3`; both axes are linear or `log`. What is not finite is left out."""
+    """Draw up to four lines with a legend, `384 512 3`, on linear or `log` axes, without values that are not finite."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -43,7 +45,7 @@ def chart(lines: Sequence[Line], x_label: str, y_label: str, *, log: bool = Fals
             axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", fontsize="small", ncols=2)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="rgba", dpi=DPI)
-    pixels: Picture = np.frombuffer(drawn.getvalue(), np.uint8).reshape(HEIGHT, WIDTH, 4)[..., :3].copy()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="rgba", dpi=DPI)
+    pixels: Picture = np.frombuffer(buffer.getvalue(), np.uint8).reshape(HEIGHT, WIDTH, 4)[..., :3].copy()
     return pixels

@@ -9,15 +9,15 @@ import math
 import torch
 from torch import Tensor
 
-# Linear sRGB (IEC 61966-2-1) to XYZ, and the white point D65 seen at 2 degrees.
+# matrix from linear sRGB (IEC 61966-2-1) to XYZ
 XYZ_OF_RGB = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 
 
-WHITE = (0.95047, 1.0, 1.08883)
+WHITE = (0.95047, 1.0, 1.08883)  # D65, 2 degree observer
 
 
 def srgb_to_lab(rgb: Tensor) -> Tensor:
-    """sRGB in [0, 1], `... 3 h w`, to CIELAB, `... 3 h w` (L in 0-100)."""
+    """Convert sRGB in [0, 1], `... 3 h w`, to CIELAB, `... 3 h w` (L in 0-100)."""
     linear = torch.where(rgb > 0.04045, ((rgb.clamp(min=0) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     matrix = rgb.new_tensor(XYZ_OF_RGB) / rgb.new_tensor(WHITE)[:, None]
     xyz = (matrix[:, :, None, None] * linear.unsqueeze(-4)).sum(-3)  # not a matmul, which may run in TF32
@@ -28,19 +28,28 @@ def srgb_to_lab(rgb: Tensor) -> Tensor:
 
 def ciede2000(lab1: Tensor, lab2: Tensor) -> Tensor:
     """CIEDE2000 between CIELAB colours `... 3 h w`, with all three weights 1: `... h w`. About 1 is just noticeable."""
+    # chroma and hue, with a* stretched
     l1, a1, b1 = lab1.unbind(-3)
     l2, a2, b2 = lab2.unbind(-3)
     stretch = 0.5 * (1 - _saturation((torch.hypot(a1, b1) + torch.hypot(a2, b2)) / 2))
-    a1, a2 = a1 * (1 + stretch), a2 * (1 + stretch)
-    c1, c2 = torch.hypot(a1, b1), torch.hypot(a2, b2)
-    h1, h2 = _hue(a1, b1), _hue(a2, b2)
+    a1 = a1 * (1 + stretch)
+    a2 = a2 * (1 + stretch)
+    c1 = torch.hypot(a1, b1)
+    c2 = torch.hypot(a2, b2)
+    h1 = _hue(a1, b1)
+    h2 = _hue(a2, b2)
 
-    far = h2 - h1  # the shorter way round; a grey has any hue, which its zero chroma keeps out of the result
+    # difference and mean of hue, the shorter way round; the hue of a grey is arbitrary, but its chroma is 0
+    far = h2 - h1
     turn = far - 360 * far.gt(180) + 360 * far.lt(-180)
     hue = (h1 + h2) / 2 + torch.where(far.abs() > 180, torch.where(h1 + h2 < 360, 180.0, -180.0), 0.0)
 
-    light, chroma = (l1 + l2) / 2, (c1 + c2) / 2
-    dl, dc, dh = l2 - l1, c2 - c1, 2 * (c1 * c2).sqrt() * _sin(turn / 2)
+    # weighted differences
+    light = (l1 + l2) / 2
+    chroma = (c1 + c2) / 2
+    dl = l2 - l1
+    dc = c2 - c1
+    dh = 2 * (c1 * c2).sqrt() * _sin(turn / 2)
     t = 1 - 0.17 * _cos(hue - 30) + 0.24 * _cos(2 * hue) + 0.32 * _cos(3 * hue + 6) - 0.20 * _cos(4 * hue - 63)
     sl = 1 + 0.015 * (light - 50).square() / (20 + (light - 50).square()).sqrt()
     sc = 1 + 0.045 * chroma

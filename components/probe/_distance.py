@@ -1,7 +1,7 @@
 """Distances between two sets of pictures, in features of a network.
 
-All are between as many pictures as the caller gives; the Fréchet distance depends on how many: that of two sets of N
-draws from one Gaussian in d dimensions of unit variance is about d (d + 1) / (2 N) + 2 d / N, not 0: `null_frechet`.
+The Fréchet distance depends on the number of pictures: for two sets of N draws from one Gaussian of unit variance in d
+dimensions it is not 0 but about d (d + 1) / (2 N) + 2 d / N, see `null_frechet`.
 """
 
 import math
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DIRECTIONS = 256
+DIRECTIONS = 256  # of `sliced_wasserstein`
 
 
 class RandomFeatures(nn.Module):
     """64 features of a random convolutional network: pictures `n 3 h w` in [0, 1] to `n 64`.
 
-    Responses of three layers, averaged over the picture and mixed by a random rotation. The weights are those of a
-    fixed seed, so numbers of all studies on one set of pictures compare. They see colour and texture, not what is
-    shown: good for ranking treatments on one set of pictures, not as an absolute score (no FID).
+    The responses of three layers, averaged over the picture and mixed by a random rotation. The weights come from a
+    fixed seed, so the numbers of all studies on one set of pictures are comparable. The features respond to colour and
+    texture, not to content: use them to rank treatments on one set of pictures, not as an absolute score (no FID).
     """
 
     size = 64
@@ -39,7 +39,8 @@ class RandomFeatures(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        h, means = x * 2 - 1, []
+        h = x * 2 - 1
+        means = []
         for conv in self.convs:
             h = F.relu(conv(h))
             means.append(h.mean((2, 3)))
@@ -54,8 +55,10 @@ def frechet(a: Tensor, b: Tensor) -> float:
     """
     if not (a.isfinite().all() and b.isfinite().all()):
         return math.nan
-    a, b = a.cpu().double(), b.cpu().double()
-    first, second = torch.cov(a.T), torch.cov(b.T)
+    a = a.cpu().double()
+    b = b.cpu().double()
+    first = torch.cov(a.T)
+    second = torch.cov(b.T)
     values, vectors = torch.linalg.eigh(first)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     shared = torch.linalg.eigvalsh(root @ second @ root).clamp(min=0).sqrt().sum()
@@ -64,30 +67,31 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
 
 def null_frechet(dimensions: int, count: int) -> float:
-    """What `frechet` is on average of two sets of `count` draws from one standard normal distribution."""
+    """The expected `frechet` of two sets of `count` draws from one standard normal distribution, approximately."""
     return dimensions * (dimensions + 1) / (2 * count) + 2 * dimensions / count
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """Squared maximum mean discrepancy, unbiased, with the kernel (a·b/d + 1)^3 of KID (Bińkowski et al., 2018).
+    """Unbiased squared maximum mean discrepancy with the kernel (a·b/d + 1)^3 of KID (Bińkowski et al., 2018).
 
-    Of features `n d`. Its mean is 0 for two sets of one distribution, at any number of pictures.
+    For features `n d`. Its mean is 0 for two sets from one distribution, whatever the number of pictures.
     """
-    a, b = a.cpu().double(), b.cpu().double()
+    a = a.cpu().double()
+    b = b.cpu().double()
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         return (x @ y.T / x.shape[1] + 1) ** 3
 
-    def apart(x: Tensor) -> Tensor:
+    def mean_off_diagonal(x: Tensor) -> Tensor:
         values = kernel(x, x)
         return (values.sum() - values.trace()) / (len(x) * (len(x) - 1))
 
-    distance: Tensor = apart(a) + apart(b) - 2 * kernel(a, b).mean()
+    distance: Tensor = mean_off_diagonal(a) + mean_off_diagonal(b) - 2 * kernel(a, b).mean()
     return distance.item()
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor) -> float:
-    """Squared 2-Wasserstein distance along a direction, mean of 256 fixed random ones; of features `n d`, equal n."""
+    """Squared 2-Wasserstein distance, averaged over 256 fixed random directions; features `n d` with equal n."""
     directions = torch.randn(a.shape[1], DIRECTIONS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     directions = directions / directions.norm(dim=0)
     first, second = ((x.cpu().double() @ directions).sort(0).values for x in (a, b))

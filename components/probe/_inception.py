@@ -1,8 +1,8 @@
-"""The Inception network that FID is defined by, with weights from a file.
+"""The Inception network that defines FID, with weights from a file.
 
 Heusel et al., 2017 (arXiv 1706.08500), as ported by pytorch-fid (`pt_inception-2015-12-05-6726825d.pth`, a state
-dict). It is torchvision's Inception v3 but for the pooled branch of nine blocks: means leave the padding out, and the
-last block takes maxima.
+dict). It differs from torchvision's Inception v3 in the pooled branch of nine blocks: means exclude the padding, and
+the last block takes maxima.
 """
 
 from collections.abc import Callable
@@ -14,18 +14,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MEANS = ("5b", "5c", "5d", "6b", "6c", "6d", "6e", "7b")
+"""Blocks whose pooled branch takes means."""
 
 
-SIDE = 299
+SIDE = 299  # px
 
 
 class Inception(nn.Module):
-    """Pictures `n 3 h w` in [0, 1] to `n 2048`."""
+    """Features `n 2048` of pictures `n 3 h w` in [0, 1]."""
 
     size = 2048
 
     def __init__(self, file: Path) -> None:
-        """Raises ValueError where the file does not hold the weights."""
+        """Raises ValueError if the file does not hold the weights."""
         super().__init__()
         import torchvision
 
@@ -39,7 +40,7 @@ class Inception(nn.Module):
         try:
             weights = torch.load(file, map_location="cpu", weights_only=True)
             self.network.load_state_dict(weights)
-        except Exception as error:  # whatever unpickling and loading stumble over
+        except Exception as error:  # unpickling and loading raise many types
             reason = str(error).splitlines()[:2][-1].strip()
             raise ValueError(f"diffusability.fid: {file} does not hold pytorch-fid's Inception: {reason}") from error
         self.network.fc = nn.Identity()
@@ -52,7 +53,7 @@ class Inception(nn.Module):
 
 
 def replace_pool(block: nn.Module, pool: Callable[[Tensor], Tensor]) -> None:
-    """Let the convolution behind a block's pooling see the block's input pooled otherwise."""
-    seen: list[Tensor] = []
-    block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    block.branch_pool.register_forward_pre_hook(lambda _, inputs: (pool(seen.pop()),))  # type: ignore[union-attr]
+    """Give the convolution after a block's pooling the block's input pooled by `pool` instead."""
+    block_inputs: list[Tensor] = []
+    block.register_forward_pre_hook(lambda _, inputs: block_inputs.append(inputs[0]))
+    block.branch_pool.register_forward_pre_hook(lambda _, inputs: (pool(block_inputs.pop()),))  # type: ignore[union-attr]

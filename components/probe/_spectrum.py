@@ -1,7 +1,7 @@
 """Radial spectra of images and of their reconstructions.
 
-Power and cross power are summed over images and over rings of equal radial frequency. The cross power tells detail
-that was kept from detail that was made up: noise that a decoder adds is not in phase with its source.
+Power and cross power are summed over images and over rings of equal radial frequency. The cross power separates detail
+that was kept from detail that was made up, because noise that a decoder adds is not in phase with the source.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-TINY = torch.finfo(torch.float64).tiny
+TINY = torch.finfo(torch.float64).tiny  # avoids 0/0
 
 
 @dataclass(frozen=True)
 class Spectra:
     """Sums over rings, one entry per ring, float64 on the CPU; images in [0, 1].
 
-    `frequency` in cycles/px: 1/side, 2/side ... up to 1/2. `white`: what white noise of variance 1 would sum to.
+    `frequency` in cycles/px: 1/side, 2/side ... up to 1/2. `white`: the sums that white noise of variance 1 would give.
     """
 
     frequency: Tensor
@@ -29,11 +29,11 @@ class Spectra:
     white: Tensor
 
     def band(self, low: float, high: float) -> Tensor:
-        """Which rings lie in (low, high], a mask."""
+        """Mask of the rings in (low, high]."""
         return (self.frequency > low) & (self.frequency <= high)
 
     def transfer(self) -> Tensor:
-        """|sum conj(X) Y| / sum |X|^2 of each ring: the modulation transfer function, blind to added noise.
+        """|sum conj(X) Y| / sum |X|^2 of each ring: the modulation transfer function, unaffected by added noise.
 
         Detail that has moved counts as lost.
         """
@@ -46,7 +46,7 @@ class Spectra:
 
 
 def luma(images: Tensor) -> Tensor:
-    """`n 3 h w` to `n h w`, float64 on the CPU."""
+    """Luma `n h w` of images `n 3 h w`, float64 on the CPU."""
     return torch.einsum("nchw,c->nhw", images.cpu().double(), torch.tensor(LUMA, dtype=torch.float64))
 
 
@@ -64,6 +64,7 @@ def radial_spectra(x: Tensor, y: Tensor) -> Spectra:
         spectrum: Tensor = torch.fft.fft2((values - values.mean((-2, -1), keepdim=True)) * window)
         return spectrum
 
+    # sum over images
     source, reconstruction, cross = torch.zeros(3, side, side, dtype=torch.float64)
     for pair in zip(x.split(8), y.split(8), strict=True):
         fx, fy = map(transform, pair)
@@ -71,6 +72,7 @@ def radial_spectra(x: Tensor, y: Tensor) -> Spectra:
         reconstruction += fy.abs().square().sum(0)
         cross += (fx.conj() * fy).real.sum(0)  # the imaginary parts of opposite bins of a ring cancel
 
+    # sum over rings
     steps = torch.fft.fftfreq(side, dtype=torch.float64) * side
     ring = torch.hypot(steps, steps[:, None]).round().long().flatten()
     rings = slice(1, side // 2 + 1)

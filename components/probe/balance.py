@@ -1,16 +1,16 @@
-"""Balance: are the frames of a group, which share a latent frame, reconstructed equally well? If not, videos flicker.
+"""Balance: how evenly the frames of a group, which share a latent frame, are reconstructed; imbalance flickers.
 
-IV-VAE (Wu et al., arXiv 2411.06449, figure 1b) shows it as SSIM by position in the group: a causal convolution shows
-later frames of a group more of it than earlier ones. To compare positions on one clip confounds them with the content,
-its motion and its cadence. Here each clip is reconstructed once for each position that its first frame can have: in
-windows shifted by one frame each, so that every frame that counts is seen once at every position. The first frame of a
-window and its first group, which have nothing like the others' past, do not count.
+IV-VAE (Wu et al., arXiv 2411.06449, figure 1b) shows it as SSIM by position in the group: with a causal convolution,
+later frames of a group see more of the group than earlier ones. Comparing positions within one clip would confound them
+with the content, its motion and its cadence. Here each clip is therefore reconstructed once per position, in windows
+that are shifted by one frame each, so that every frame that counts appears once at every position. The first frame of
+a window and its first group do not count, because they have less past than the others.
 
-With e the squared error of a clip at a position, a clip's errors are held relative to their mean over positions, so
-that clips count alike. Errors below those of rounding to 8 bits are not told apart. The gap is a maximum over positions
-and thus never below 0, so look at `balance/p` too: positions are permuted within clips, all frames of a clip alike,
-since their errors are not independent. A blurry model has smaller gaps: compare at similar PSNR. Where the first frame
-of a group is drawn by other layers, as by IV-VAE's keyframe branch, a gap is no fault of the convolution.
+The squared errors of a clip at its positions are divided by their mean, so that all clips weigh the same. Errors below
+those of rounding to 8 bits are not distinguished. The gap compares the worst with the best position and is thus never
+below 0, so look at `balance/p` too: a permutation test over positions within clips, all frames of a clip alike, since
+their errors are not independent. A blurry model has smaller gaps: compare at similar PSNR. If other layers decode the
+first frame of a group, as in IV-VAE's keyframe branch, a gap is not due to the convolution.
 """
 
 import torch
@@ -22,14 +22,16 @@ from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("balance/gap", "dB", "down", "squared error at the worst position of a group over that at the best"),
-    Metric("balance/p", "1", "none", "chance of so uneven positions if clips did not agree on them", decimals=3),
-    Metric("balance/eta2", "1", "down", "share of position in errors' variance within clips, 1/clips by chance"),
+    Metric("balance/p", "1", "none", "probability of positions this uneven if clips did not agree on them", decimals=3),
+    Metric(
+        "balance/eta2", "1", "down", "share of the errors' variance within clips due to position; 1/clips by chance"
+    ),
     Metric("balance/skew", "dB", "target", "squared error at position 2 over that at position 4"),
-    Metric("balance/beat", "1", "down", "power of PSNR over time at once or twice a group, over the median power"),
-    Metric("balance/seam", "1", "target", "error of changes between groups over that of changes inside", target=1.0),
-    Metric("balance/luma", "gl", "down", "sd over positions of how far the mean brightness is off", decimals=3),
+    Metric("balance/beat", "1", "down", "power of PSNR over time at 1 or 2 cycles a group, over the median power"),
+    Metric("balance/seam", "1", "target", "error of frame changes between groups over that inside groups", target=1.0),
+    Metric("balance/luma", "gl", "down", "sd over positions of the error of the mean brightness", decimals=3),
     *(
-        Metric(f"balance/psnr_{p}", "dB", "up", f"PSNR at position {p} of a group, of the same frames at each")
+        Metric(f"balance/psnr_{p}", "dB", "up", f"PSNR at position {p} of a group, for the same frames at each")
         for p in (1, 2, 3, 4)
     ),
 )
@@ -38,21 +40,21 @@ METRICS = (
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-ROUNDING = 1 / 12 / GREY_LEVELS**2
+ROUNDING = 1 / 12 / GREY_LEVELS**2  # squared error of rounding to 8 bits
 
 
-DRAWS = 999
+DRAWS = 999  # permutations behind `balance/p`
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return stride
 
     def shortest(self) -> int:
-        """Frames of a held-out clip from which on the first metric is reported, for groups of 4."""
+        """Fewest frames of a held-out clip at which the first metric is reported, for groups of 4."""
         return 16
 
 
@@ -61,14 +63,17 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Reports nothing without clips of 4g frames or more, g >= 2 to a group; single positions only for g = 4."""
-    group, clips = subject.vae.groups, subject.clips
+    """Reports nothing without clips of 4g frames or more, with g >= 2 per group; single positions only for g = 4."""
+    group = subject.vae.groups
+    clips = subject.clips
     count = 0 if clips is None or group < 2 else clips.shape[2] // group - 1  # groups of a window
     if clips is None or count < 3:
         return ProbeResult({})
+    # reconstruct every shifted window
     windows = [clips[:, :, shift : shift + 1 + count * group] for shift in range(group)]
     pairs = [(x, displayed(subject.reconstruct(x))) for x in windows]
 
+    # errors by position in the group
     errors = [per_frame(_squared_error, x, y).double().cpu() + ROUNDING for x, y in pairs]
     profile = by_position(errors, group).mean(1)  # n p
     relative = (profile / profile.mean(1, keepdim=True)).mean(0)
@@ -91,10 +96,10 @@ def examine(subject: Subject) -> ProbeResult:
 
 
 def by_position(values: list[Tensor], group: int) -> Tensor:
-    """Values `n t` of the frames of each shifted window, as `n f p`: of the same f frames at each position.
+    """Rearrange values `n t` of the frames of each shifted window to `n f p`: the same f frames at each position.
 
     Those are the frames of a clip that are past the first group in every window. Frame f of the clip is frame f - s of
-    the window with shift s, hence there at position f - s - 1, modulo the group.
+    the window with shift s, and so has position f - s - 1 there, modulo the group.
     """
     frames = range(2 * group, values[0].shape[1])
     shifts = [[(f - 1 - p) % group for p in range(group)] for f in frames]
@@ -104,10 +109,10 @@ def by_position(values: list[Tensor], group: int) -> Tensor:
 
 
 def position_share(values: Tensor) -> tuple[float, float]:
-    """Share of the variance within clips, of values `n p`, that is between positions; and how likely by chance.
+    """The share of the variance of values `n p` within clips that is between positions, and its p-value.
 
-    The chance is a share of permutations of each clip's positions, this one among them. NaN for values that are not
-    finite.
+    The p-value is the share of permutations of each clip's positions with at least this share, the observed one
+    included. NaN for values that are not finite.
     """
     if not values.isfinite().all():
         return torch.nan, torch.nan
@@ -122,7 +127,10 @@ def position_share(values: Tensor) -> tuple[float, float]:
 
 
 def beat(series: Tensor, group: int) -> float:
-    """Of series over time `m t`, t whole groups, the larger power at 1 or 2 cycles a group over the others' median."""
+    """The larger of the powers at 1 and 2 cycles per group over the median of the others.
+
+    For time series `m t`, t a whole number of groups.
+    """
     length = series.shape[1]
     power = torch.fft.rfft(series - series.mean(1, keepdim=True)).abs().square().mean(0)
     beats = [k for k in (length // group, 2 * length // group) if k < len(power)]
@@ -140,7 +148,7 @@ def _brightness_error(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _seam(pairs: list[tuple[Tensor, Tensor]], group: int) -> float:
-    """Squared error of the change from frame to frame: steps from group to group over those inside, as a mean."""
+    """Mean squared error of the change from frame to frame: between groups over inside groups."""
     residual = torch.cat([(y - x)[:, :, group + 1 :] for x, y in pairs])  # without the first frame and group
     steps = residual.diff(dim=2).square().mean((0, 1, 3, 4)).double().cpu() + ROUNDING
     border = torch.arange(1, len(steps) + 1) % group == 0

@@ -1,11 +1,11 @@
-"""Blur: how much of the detail of the sources survives, and how much detail is made up.
+"""Blur: how much detail of the sources survives, and how much detail is made up.
 
-The modulation transfer function (MTF) is taken from the cross spectrum of source and reconstruction, so that noise or
-invented texture does not pass as sharpness, as it does in a comparison of powers. A Gaussian blur of sigma px has its
-MTF50 at sqrt(ln 2 / 2) / (pi sigma) = 0.1874 / sigma. The artifact is one of those in VIVAT (arXiv 2506.07863).
+The modulation transfer function (MTF) is computed from the cross spectrum of source and reconstruction, so that noise
+or invented texture does not pass for sharpness, as it does in a comparison of powers. A Gaussian blur of sigma px has
+its MTF50 at sqrt(ln 2 / 2) / (pi sigma) = 0.1874 / sigma. The artifact is one of those in VIVAT (arXiv 2506.07863).
 
-All on the luma of raw reconstructions. The edge is read as in ISO 12233: a slanted edge passes the pixels at many
-distances, which together sample its profile more finely than a pixel.
+Everything is measured on the luma of reconstructions that are not clamped. The edge is measured as in ISO 12233: a
+slanted edge passes the pixels at many distances, which together sample its profile more finely than a pixel.
 """
 
 import math
@@ -19,31 +19,35 @@ from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
     Metric("blur/mtf50", "cycles/px", "up", "frequency at which half the modulation is left; 0.5 at most", decimals=3),
-    Metric("blur/coherence", "1", "up", "share of the detail about 1/4 cycles/px that is the source's", decimals=3),
+    Metric(
+        "blur/coherence", "1", "up", "share of the detail about 1/4 cycles/px that comes from the source", decimals=3
+    ),
     Metric("blur/hf_lo", "1", "target", "power in 1/8 to 1/4 cycles/px over the source's", target=1.0),
     Metric("blur/hf_hi", "1", "target", "the same in 1/4 to 1/2 cycles/px", target=1.0),
-    Metric("blur/slope", "1", "target", "slope of the log-log spectrum, less the source's; negative: blur"),
-    Metric("blur/edge_px", "px", "target", "10-90 % rise of a slanted edge, less its own; images of 32 px or more"),
+    Metric("blur/slope", "1", "target", "slope of the log-log spectrum minus the source's; negative: blur"),
+    Metric(
+        "blur/edge_px", "px", "target", "10-90 % rise of a slanted edge minus the source's; images of 32 px or more"
+    ),
 )
 
 
-SLANT = math.radians(5)
+SLANT = math.radians(5)  # of the edge, off the vertical
 
 
 EDGE_SIGMA = 0.5  # px
 
 
-CONTRAST = 0.5
+CONTRAST = 0.5  # of the edge, which goes from 1/4 to 3/4
 
 
 PER_PIXEL = 4  # samples of the edge's profile
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return -(-32 // stride) * stride  # a smaller image has too few rings, and too short an edge
 
 
@@ -58,10 +62,11 @@ def examine(subject: Subject) -> ProbeResult:
     if side < Config().smallest(subject.vae.stride):
         return ProbeResult({})
     spectra = radial_spectra(x, subject.reconstruction)
-    low, high = spectra.band(1 / 8, 1 / 4), spectra.band(1 / 4, 1 / 2)
+    low = spectra.band(1 / 8, 1 / 4)
+    high = spectra.band(1 / 4, 1 / 2)
     middle = spectra.band(3 / 16, 5 / 16)
     edges = slanted_edges(side)
-    redrawn = luma(subject.reconstruct(edges[:, None].expand(-1, 3, -1, -1).to(x)))
+    reconstructed_edges = luma(subject.reconstruct(edges[:, None].expand(-1, 3, -1, -1).to(x)))
     return ProbeResult(
         {
             "blur/mtf50": mtf50(spectra),
@@ -69,7 +74,7 @@ def examine(subject: Subject) -> ProbeResult:
             "blur/hf_lo": (spectra.reconstruction[low].sum() / spectra.source[low].sum()).item(),
             "blur/hf_hi": (spectra.reconstruction[high].sum() / spectra.source[high].sum()).item(),
             "blur/slope": _slope(spectra),
-            "blur/edge_px": rise(redrawn) - rise(edges),
+            "blur/edge_px": rise(reconstructed_edges) - rise(edges),
         }
     )
 
@@ -89,20 +94,23 @@ def mtf50(spectra: Spectra) -> float:
 
 
 def _slope(spectra: Spectra) -> float:
-    """Least squares over log frequency, every octave from 1/32 to 1/4 cycles/px of equal weight.
+    """Slope of the log ratio of the spectra by least squares over log frequency, from 1/32 to 1/4 cycles/px.
 
-    Both spectra are raised by the noise of rounding to 8 bits: what is below it is not there to be seen.
+    Every octave has equal weight. The noise of rounding to 8 bits is added to both spectra, because detail below it is
+    invisible.
     """
     rounding = spectra.white / 12 / GREY_LEVELS**2
     ratio = ((spectra.reconstruction + rounding) / (spectra.source + rounding)).log()
     band = spectra.band(1 / 32, 1 / 4)
-    ratio, log_frequency, weight = ratio[band], spectra.frequency[band].log(), 1 / spectra.frequency[band]
+    ratio = ratio[band]
+    log_frequency = spectra.frequency[band].log()
+    weight = 1 / spectra.frequency[band]
     centred = log_frequency - (weight * log_frequency).sum() / weight.sum()
     return ((weight * centred * ratio).sum() / (weight * centred.square()).sum()).item()
 
 
 def slanted_edges(side: int) -> Tensor:
-    """The same edge dark to bright, bright to dark, and both transposed: `4 s s` in [1/4, 3/4], float64.
+    """An edge from dark to bright, from bright to dark, and both transposed: `4 s s` in [1/4, 3/4], float64.
 
     It runs through the centre, 5 degrees off the vertical; its profile is a Gaussian step of sigma 0.5 px.
     """
@@ -111,24 +119,31 @@ def slanted_edges(side: int) -> Tensor:
 
 
 def rise(edges: Tensor) -> float:
-    """10-90 % rise in px, across the edge, of images like `slanted_edges`; NaN where the edge is lost.
+    """10-90 % rise in px, across the edge, of images like `slanted_edges`; NaN if the edge is lost.
 
-    Read in the middle half of its length, a quarter of a pixel at a time. Dark and bright are the means of the outer
-    quarters of the profile, which ends at 3/8 of the side; with less than a tenth of the contrast the edge is lost.
+    The profile is sampled every quarter of a pixel in the middle half of the edge's length, up to 3/8 of the side away
+    from it. Dark and bright are the means of its outer quarters; with less than a tenth of the contrast the edge counts
+    as lost.
     """
+    # average the four edges, sample the profile
     up, down, up_across, down_across = edges
     edge = (up + (1 - down) + up_across.T + (1 - down_across).T) / 4
     side = edge.shape[-1]
     reach = 3 * side // 8
     middle = slice(side // 4, side - side // 4)
-    distance, values = _distance(side)[middle], edge[middle]
+    distance = _distance(side)[middle]
+    values = edge[middle]
     inside = distance.abs() < reach
-    distance, values = distance[inside], values[inside]
+    distance = distance[inside]
+    values = values[inside]
     sample = ((distance + reach) * PER_PIXEL).long()
     count = torch.bincount(sample)
-    place, profile = torch.bincount(sample, distance) / count, torch.bincount(sample, values) / count
+    position = torch.bincount(sample, distance) / count
+    profile = torch.bincount(sample, values) / count
 
-    dark, bright = profile[place < -reach / 2].mean(), profile[place > reach / 2].mean()
+    # normalise it to 0 and 1, find where it crosses 0.1 and 0.9
+    dark = profile[position < -reach / 2].mean()
+    bright = profile[position > reach / 2].mean()
     if not bright - dark >= CONTRAST / 10 or not profile.isfinite().all():
         return math.nan
     profile = (profile - dark) / (bright - dark)
@@ -136,13 +151,14 @@ def rise(edges: Tensor) -> float:
     below = (profile[: int(above[0])] <= 0.1).nonzero().flatten() if len(above) else above
     if len(below) == 0:
         return math.nan
-    return _crossing(place, profile, int(above[0]), 0.9) - _crossing(place, profile, int(below[-1]) + 1, 0.1)
+    return _crossing(position, profile, int(above[0]), 0.9) - _crossing(position, profile, int(below[-1]) + 1, 0.1)
 
 
-def _crossing(place: Tensor, profile: Tensor, after: int, height: float) -> float:
+def _crossing(position: Tensor, profile: Tensor, after: int, height: float) -> float:
     """Where a profile passes a height between samples `after - 1` and `after`, interpolated."""
-    (before_place, after_place), (before, behind) = place[after - 1 : after + 1], profile[after - 1 : after + 1]
-    return torch.lerp(before_place, after_place, (height - before) / (behind - before)).item()
+    first_position, second_position = position[after - 1 : after + 1]
+    first, second = profile[after - 1 : after + 1]
+    return torch.lerp(first_position, second_position, (height - first) / (second - first)).item()
 
 
 def _distance(side: int) -> Tensor:

@@ -1,14 +1,15 @@
-"""Border: what padding costs, from the same pixels once as a border and once as an interior.
+"""Border: what padding costs, measured on the same pixels at a border and in an interior.
 
 The centre of each held-out image is reconstructed alone and compared with the same place in the reconstruction of
-the whole image. Content is thus controlled for, which the error near the border of whole images is not. The middle
-of the crop is the control for the change of context that normalisation and attention feel. The artifact is one of
+the whole image. This controls for the content, which the error near the border of whole images does not. The middle
+of the crop is the control for the change of context that normalisation and attention see. The artifact is one of
 those in VIVAT (arXiv 2506.07863).
 
 Crops are half as large as the images, in whole strides. With d the distance in px to the crop's border and h its
-size, the middle is d >= 3h/8; a band that would reach it is not reported. The corner squares are of 16 px, at most a
-quarter of the crop. What they have in excess is compared with the edges between them at the same d, so that a frame of
-even depth reads 0. The frame that VIVAT shows is a blur: detail is the variance of the Laplacian.
+size, the middle is d >= 3h/8; a band that would reach it is not reported. The corner squares have a side of 16 px, but
+at most a quarter of the crop's. Their excess error is compared with that of the edges between them at the same d, so
+that a frame of even depth gives 0. The frame that VIVAT shows is a blur; detail is measured as the variance of the
+Laplacian.
 """
 
 import torch
@@ -23,25 +24,37 @@ METRICS = (
     Metric(
         "border/cc_ratio", "1", "down", "change by cropping within 16 px (at most a quarter) over that in the middle"
     ),
-    Metric("border/extent_px", "px", "down", "distance at which that change first falls below twice the middle's"),
     Metric(
-        "border/corner_excess", "gl", "target", "excess in corner squares over that of edges as far from the border"
+        "border/extent_px",
+        "px",
+        "down",
+        "distance from the border at which that change first is below twice the middle's",
     ),
     Metric(
-        "border/hf_ratio", "1", "target", "detail left in the band when it is a border, over the middle's", target=1.0
+        "border/corner_excess",
+        "gl",
+        "target",
+        "extra absolute error in corner squares minus that of edges as far from the border",
+    ),
+    Metric(
+        "border/hf_ratio",
+        "1",
+        "target",
+        "detail kept in the band when it is a border, over that kept in the middle",
+        target=1.0,
     ),
 )
 
 
-FLOOR = 0.01  # gl added to both sides of a ratio: where cropping changes nothing, it reads 1
+FLOOR = 0.01  # gl added to both sides of a ratio, so that it is 1 where cropping changes nothing
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
-        return 2 * max(2 * stride, -(-11 // stride) * stride)  # a band of 4 px within 3/8 of the crop
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
+        return 2 * max(2 * stride, -(-11 // stride) * stride)  # a band of 4 px fits within 3/8 of the crop
 
 
 def build(config: Config) -> Probe:
@@ -50,19 +63,26 @@ def build(config: Config) -> Probe:
 
 def examine(subject: Subject) -> ProbeResult:
     """Reports nothing for images under four strides: their crops have no neighbourhood to pad from."""
-    stride, side = subject.vae.stride, subject.images.shape[-1]
+    stride = subject.vae.stride
+    side = subject.images.shape[-1]
     size = side // 2 // stride * stride
     if size < 2 * stride:
         return ProbeResult({})
-    start = (side - size) // 2 // stride * stride  # in whole strides, so that both see the same phase
+
+    # the centre, reconstructed alone and as part of the whole image
+    start = (side - size) // 2 // stride * stride  # in whole strides, so that both have the same phase
     window = (..., slice(start, start + size), slice(start, start + size))
-    source, inside = subject.images[window], subject.reconstruction[window]
+    source = subject.images[window]
+    inside = subject.reconstruction[window]
     alone = subject.reconstruct(source)
 
+    # error that cropping adds, and change that it makes
     excess = GREY_LEVELS * ((alone - source).abs() - (inside - source).abs()).mean(1).cpu()  # n h h
     change = GREY_LEVELS * (alone - inside).abs().mean((0, 1)).cpu()  # h h
     distance = _distance(size)
     middle = change[distance >= 3 * size / 8].mean() + FLOOR
+
+    # near the border, against the middle
     bands = {f"border/excess_b{b}": excess[:, distance < b].mean(1) for b in (4, 16) if b <= 3 * size / 8}
     reach = min(16, size // 4)
     if reach > 1:
@@ -86,8 +106,8 @@ def _distance(size: int) -> Tensor:
 
 
 def _corner_excess(excess: Tensor, distance: Tensor, reach: int) -> Tensor:
-    """Of each image: mean over the corner squares, each pixel less the edges' mean at its distance; `n h h` to `n`."""
-    near = distance.diagonal() < reach  # `h`: rows, or columns, of the band
+    """Mean over the corner squares of each pixel's excess minus that of the edges at its distance; `n h h` to `n`."""
+    near = distance.diagonal() < reach  # rows (or columns) of the band, `h`
     corners = near[:, None] & near
     edges = [excess[:, (distance == d) & ~corners].mean(1) for d in range(reach)]
     return excess[:, corners].mean(1) - torch.stack(edges, 1)[:, distance[corners]].mean(1)
@@ -96,27 +116,29 @@ def _corner_excess(excess: Tensor, distance: Tensor, reach: int) -> Tensor:
 def _detail_ratio(alone: Tensor, inside: Tensor, distance: Tensor, reach: int) -> float:
     """Variance of the Laplacian when cropped over that when not, in the band, over the same ratio in the middle.
 
-    The outermost pixels, which lack a neighbour, are left out. The source is the same, so it falls out of the ratio.
+    The outermost pixels, which lack a neighbour, are left out. The source is the same, so it cancels.
     """
     inner = distance[1:-1, 1:-1]
-    band, middle = inner < reach, inner >= 3 * len(distance) / 8
+    band = inner < reach
+    middle = inner >= 3 * len(distance) / 8
     cropped, whole = (_laplacian(GREY_LEVELS * y.mean(1).cpu()) for y in (alone, inside))
     kept, kept_in_middle = ((_variance(cropped, at) + FLOOR) / (_variance(whole, at) + FLOOR) for at in (band, middle))
     return (kept / kept_in_middle).item()
 
 
 def _laplacian(grey: Tensor) -> Tensor:
-    """`n h h` to `n h-2 h-2`."""
+    """Laplacian of `n h h`: `n h-2 h-2`."""
     centre = grey[:, 1:-1, 1:-1]
     return grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * centre
 
 
 def _variance(values: Tensor, at: Tensor) -> Tensor:
-    """Of each image over the places of a mask, then the mean."""
+    """Variance over the positions of a mask in each image, averaged over images."""
     return values[:, at].var(1, correction=0).mean()
 
 
 def _extent(change: Tensor, distance: Tensor, middle: Tensor) -> float:
+    """Distance in px at which the mean change first is below twice that of the middle; NaN if not finite."""
     if not change.isfinite().all():
         return torch.nan
     rings = torch.stack([change[distance == d].mean() for d in range(int(distance.max()) + 1)]) + FLOOR

@@ -1,9 +1,10 @@
-"""Long clips in chunks: what comes out otherwise than of the whole clip.
+"""Chunked clips: how far clips that are processed in chunks differ from the same clips processed whole.
 
-A model that remembers the last frames of each temporal convolution gives every chunk what it would be within the clip,
-if all else looks at single frames or stays within a group; IV-VAE (Wu et al., arXiv 2411.06449) holds that against
-chunks that overlap. Here those share one frame: the last of the group before takes the place of a clip's first frame,
-and is dropped. The chunk is decoded by itself, so that nothing else of the past is seen.
+A model that caches the last frames of each temporal convolution gives every chunk the result that it has within the
+whole clip, if everything else looks at single frames or stays within a group. IV-VAE (Wu et al., arXiv 2411.06449)
+compares that with overlapping chunks. Here those overlap by one frame: the last frame of the previous group takes the
+place of a clip's first frame and is dropped afterwards. Each chunk is decoded by itself, so it sees nothing else of the
+past.
 """
 
 import torch
@@ -12,20 +13,20 @@ from torch import Tensor
 from ablate.slots import Chunked, Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
-    Metric("cache/error", "gl", "down", "largest difference from the whole clip, with remembered frames", decimals=4),
-    Metric("cache/overlap", "gl", "down", "rms difference from the whole clip, of chunks that overlap by a frame"),
+    Metric("cache/error", "gl", "down", "largest difference from the whole clip, with cached frames", decimals=4),
+    Metric("cache/overlap", "gl", "down", "rms difference from the whole clip, with chunks that overlap by a frame"),
 )
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return stride
 
     def shortest(self) -> int:
-        """Frames of a held-out clip from which on the first metric is reported, for groups of 4."""
+        """Fewest frames of a held-out clip at which the first metric is reported, for groups of 4."""
         return 9
 
 
@@ -34,27 +35,33 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Reports nothing of models that know no chunks, and no `cache/error` where they refuse to remember."""
+    """Reports nothing for models that cannot work in chunks, and no `cache/error` for those that refuse to cache."""
     vae = subject.vae
     if not isinstance(vae, Chunked) or subject.clips is None or subject.frames < 1 + 2 * vae.groups:
         return ProbeResult({})
-    x, whole = subject.whole_clips, subject.clip_reconstruction
-    first, groups = x[:, :, :1], x[:, :, 1:].split(vae.groups, dim=2)
+    x = subject.whole_clips
+    whole = subject.clip_reconstruction
+
+    # chunks that overlap by a frame
+    first = x[:, :, :1]
+    groups = x[:, :, 1:].split(vae.groups, dim=2)
     fronts = [first, *(group[:, :, -1:] for group in groups[:-1])]
     overlapping = [
         subject.reconstruct(torch.cat([front, group], 2))[:, :, 1:] for front, group in zip(fronts, groups, strict=True)
     ]
-    off = torch.cat(overlapping, 2) - whole[:, :, 1:]
-    metrics = {"cache/overlap": off.square().mean().sqrt().item() * 255}
+    difference = torch.cat(overlapping, 2) - whole[:, :, 1:]
+    metrics = {"cache/overlap": difference.square().mean().sqrt().item() * 255}
+
+    # chunks with cached frames, unless the model refuses
     try:
-        error = (_remembering(vae, [first, *groups]) - whole).abs().max()
+        error = (_reconstruct_cached(vae, [first, *groups]) - whole).abs().max()
     except ValueError:
         return ProbeResult(metrics)
     return ProbeResult({"cache/error": error.item() * 255, **metrics})
 
 
 @torch.inference_mode()
-def _remembering(vae: Chunked, chunks: list[Tensor]) -> Tensor:
-    """The round trip of clips in [0, 1], given in chunks. Raises ValueError where the model refuses."""
+def _reconstruct_cached(vae: Chunked, chunks: list[Tensor]) -> Tensor:
+    """Reconstruct clips in [0, 1] that are given in chunks. Raises ValueError if the model refuses."""
     latents = (posterior.mean for posterior in vae.encode_chunks(x * 2 - 1 for x in chunks))
     return torch.cat(list(vae.decode_chunks(latents)), 2) / 2 + 0.5

@@ -1,11 +1,11 @@
-"""Clips: the first frame and those after it, and a strip of frames to look at.
+"""Clips: PSNR and SSIM of the first frame and of the later ones, and a strip of frames to look at.
 
-A video autoencoder gives the first frame a latent frame of its own, so that it has the rate of a still picture, several
-times that of the others. A mean over all frames hides how the others fare, the more the shorter the clip. Users see it
-as a first frame that is crisp while what follows is not.
+A video autoencoder gives the first frame a latent frame of its own, so the first frame has the bit rate of a still
+picture, several times that of the others. A mean over all frames hides the quality of the others, the more so the
+shorter the clip. Users see a first frame that is crisp while the following ones are not.
 
-PSNR of a clip as a whole is of the squared error of all its frames; the mean of its frames' PSNR is larger, the more so
-the more the frames differ (Jensen).
+The PSNR of a clip as a whole is that of the squared error over all its frames. The mean of its frames' PSNR is larger,
+the more so the more the frames differ (Jensen).
 """
 
 import torch
@@ -17,31 +17,32 @@ from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 METRICS = (
     Metric("clip/psnr_rest", "dB", "up", "PSNR of the frames after the first, mean of their values"),
     Metric("clip/psnr_first", "dB", "up", "the same of the first frame"),
-    Metric("clip/first_gain", "dB", "target", "PSNR of the first frame less that of those after it"),
+    Metric("clip/first_gain", "dB", "target", "PSNR of the first frame minus that of the frames after it"),
     Metric("clip/psnr_pooled", "dB", "up", "PSNR of the squared error of a whole clip, mean of the clips' values"),
     Metric("clip/ssim_rest", "1", "up", "structural similarity of the frames after the first", decimals=4),
     Metric("clip/ssim_first", "1", "up", "the same of the first frame", decimals=4),
 )
 
 
-STRIP_FRAMES, STRIP_CLIPS = 9, 2
+STRIP_FRAMES = 9
+STRIP_CLIPS = 2
 
 
-STRIP_SIDE = 64
+STRIP_SIDE = 64  # px
 
 
-ERROR_GAIN = 8
+ERROR_GAIN = 8  # amplification of differences in the strip
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return -(-11 // stride) * stride  # the window of SSIM
 
     def shortest(self) -> int:
-        """Frames of a held-out clip from which on the first metric is reported."""
+        """Fewest frames of a held-out clip at which the first metric is reported."""
         return 5
 
 
@@ -50,11 +51,13 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Reports nothing without clips of two groups. Picture: `strip`, the first frames of two clips, see there."""
+    """Reports nothing without clips of two groups. Picture: the `strip` of two clips."""
     if subject.clips is None or subject.frames == 1:
         return ProbeResult({})
-    x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
-    frames, similar = per_frame(psnr, x, y), per_frame(ssim, x, y)
+    x = subject.whole_clips
+    y = displayed(subject.clip_reconstruction)
+    frames = per_frame(psnr, x, y)
+    similar = per_frame(ssim, x, y)
     values = {
         "clip/psnr_rest": frames[:, 1:].mean(1),
         "clip/psnr_first": frames[:, 0],
@@ -71,9 +74,9 @@ def examine(subject: Subject) -> ProbeResult:
 
 
 def strip(x: Tensor, y: Tensor) -> Picture:
-    """For each of the first clips a row of source frames, of reconstructed ones and of differences, 8 times.
+    """Rows of source frames, reconstructed frames and differences (amplified 8 times) of each of the first clips.
 
-    Frames are cropped to 64 px about their centre, smaller ones enlarged by a whole factor.
+    Frames are cropped to 64 px around their centre; smaller ones are enlarged by a whole factor.
     """
     side = min(x.shape[-1], STRIP_SIDE)
     first = (x.shape[-1] - side) // 2

@@ -1,8 +1,9 @@
-"""Colour shift: is there a tint, do the images share it, and would one see it?
+"""Colour shift: the size of a tint, whether the images share it, and whether a viewer would see it.
 
 VIVAT (arXiv 2506.07863) shows the artifact as a yellow tint. Colour differences are CIEDE2000 (Sharma, Wu & Dalal,
-2005), where about 1 is just noticeable. Biases, gains and offsets are of the raw reconstruction, colour differences of
-what is displayed. A shift may depend on the colour: constant pictures show those that photographs seldom hold.
+2005), where about 1 is just noticeable. Biases, gains and offsets are measured on the unclamped reconstruction, colour
+differences on what is displayed. A shift may depend on the colour: constant pictures add colours that are rare in
+photographs.
 """
 
 import torch
@@ -18,10 +19,20 @@ METRICS = (
     Metric("color/bias_r", "gl", "target", "mean of reconstruction minus source, red"),
     Metric("color/bias_g", "gl", "target", "the same, green"),
     Metric("color/bias_b", "gl", "target", "the same, blue"),
-    Metric("color/bias_norm", "gl", "down", "length of the three"),
-    Metric("color/coherence", "1", "none", "1: all images share one tint, n^-1/2: each has its own; idle below 0.2 gl"),
+    Metric("color/bias_norm", "gl", "down", "length of the vector of the three biases"),
+    Metric(
+        "color/coherence",
+        "1",
+        "none",
+        "1: all images share one tint, n^-1/2: each has its own; no meaning below 0.2 gl",
+    ),
     Metric("color/db", "b*", "target", "change of the mean colour towards yellow (+) or blue (-)"),
-    Metric("color/dE00_low_p95", "dE00", "down", "95th percentile over pixels after a blur of 8 px: local casts"),
+    Metric(
+        "color/dE00_low_p95",
+        "dE00",
+        "down",
+        "colour difference after a blur of 8 px, 95th percentile over pixels: local casts",
+    ),
     Metric(
         "color/gain_r",
         "1",
@@ -42,14 +53,14 @@ METRICS = (
 CHEAP = True
 
 
-LOW_SIGMA = 8.0
+LOW_SIGMA = 8.0  # px, of the blur before local casts are measured
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return stride
 
 
@@ -58,11 +69,15 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    x, raw = subject.images, subject.reconstruction
+    """Reports all metrics for every model. Values per image: the two colour differences of held-out images."""
+    # bias of each image, in grey levels
+    x = subject.images
+    raw = subject.reconstruction
     biases = GREY_LEVELS * (raw - x).mean((2, 3))
     bias = biases.mean(0)
     lengths = biases.norm(dim=1)
 
+    # visible colour differences: of mean colours, of local colours, of constant pictures
     y = displayed(raw)
     mean_x, mean_y = (srgb_to_lab(image.mean((2, 3), keepdim=True)) for image in (x, y))
     shift = ciede2000(mean_x, mean_y).flatten()
@@ -91,18 +106,19 @@ def examine(subject: Subject) -> ProbeResult:
 
 
 def _line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Least squares y = gain x + offset over all pixels of all images: gain, and offset in gl, per channel.
+    """Gain, and offset in gl, of each channel: least squares y = gain x + offset over all pixels of all images.
 
-    NaN where all pixels of the sources are equal.
+    NaN if all pixels of the sources are equal.
     """
     x, y = (image.double().transpose(0, 1).flatten(1) for image in (x, y))
-    mean_x, mean_y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
+    mean_x = x.mean(1, keepdim=True)
+    mean_y = y.mean(1, keepdim=True)
     centred = x - mean_x
     gain = (centred * (y - mean_y)).sum(1) / centred.square().sum(1)
     return gain, GREY_LEVELS * (mean_y[:, 0] - gain * mean_x[:, 0])
 
 
 def _low_pass(x: Tensor) -> Tensor:
-    """Blurred, and sampled every 4 px: after this blur nothing lies between."""
+    """Blur and keep every 4th pixel, which loses nothing after this blur."""
     radius = min(round(3 * LOW_SIGMA), x.shape[-1] - 1)
     return gaussian_blur(F.pad(x, [radius] * 4, mode="reflect"), LOW_SIGMA, radius)[..., ::4, ::4]

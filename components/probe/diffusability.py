@@ -1,20 +1,20 @@
-"""Diffusability: how well does a small diffusion transformer learn the latents, within a fixed budget?
+"""Diffusability: how well a small diffusion transformer learns the latents within a fixed budget.
 
-The downstream test of "Improving the Diffusability of Autoencoders" (arXiv 2502.14831, figure 1: FID over training
-steps) on a budget of minutes. The autoencoder is frozen; random crops of the training pictures are encoded (posterior
-means) and each channel brought to mean 0 and variance 1; a diffusion transformer of one size, with as many tokens for
-every latent, learns them by flow matching; its samples are decoded and held against further crops of the same
-pictures. Start, batches, times, noise and crops are the same for all treatments and all seeds of the autoencoder
-(`components/flow.py`).
+This is the downstream test of "Improving the Diffusability of Autoencoders" (arXiv 2502.14831, figure 1: FID over
+training steps) on a budget of minutes. The autoencoder is frozen. Random crops of the training pictures are encoded to
+posterior means, and each channel is scaled to mean 0 and variance 1. A diffusion transformer of fixed size, with the
+same number of tokens for every latent, learns them by flow matching. Its samples are decoded and compared with further
+crops of the same pictures. Initial weights, batches, times, noise and crops are the same for all treatments and all
+seeds of the autoencoder (`components/probe/_flow.py`).
 
-The Fréchet distance is in features of a random network, on the same number of pictures everywhere: it is no FID,
-ranks treatments on one set of pictures, and does not fall to 0 but to `diff/fd_floor`, the distance of two sets of
-real crops. `diff/fd_recon`, that of reconstructions, is as far as a perfect generator gets. `diff/fd_auc` is the mean
-of its logarithm over the logarithm of the steps, the whole curve in one number. Losses of flow matching are not
-reported: they say nothing across latents.
+The Fréchet distance is in features of a random network, on the same number of pictures everywhere. It is no FID: it
+ranks treatments on one set of pictures, and falls not to 0 but to `diff/fd_floor`, the distance between two sets of
+real crops. A perfect generator would reach `diff/fd_recon`, the distance of the reconstructions. `diff/fd_auc`
+summarises the whole curve: the mean logarithm of the distance over the logarithm of the steps. Losses of flow matching
+are not reported, because they are not comparable across latents.
 
-What the numbers do not tell: what a generator a thousand times as large, trained a thousand times as long, makes of the
-latents. And a small set of pictures may be learnt by heart. FID compares with published ones at 50,000 pictures only.
+The numbers do not show what a generator a thousand times as large, trained a thousand times as long, makes of the
+latents; and a small set of pictures may be memorised. FID is comparable with published values at 50,000 pictures only.
 """
 
 from pathlib import Path
@@ -33,20 +33,29 @@ from ablate.components.shared.measure import Picture, displayed, sheet
 from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject, added
 
 METRICS = (
-    Metric("diff/fd", "1", "down", "Fréchet distance of generated from real pictures, random features; no FID"),
-    Metric("diff/fd_auc", "ln", "down", "its logarithm, mean over the logarithm of the training steps", decimals=3),
+    Metric("diff/fd", "1", "down", "Fréchet distance of generated from real pictures in random features; no FID"),
+    Metric("diff/fd_auc", "ln", "down", "its logarithm, averaged over the logarithm of the training steps", decimals=3),
     Metric(
         "diff/kid", "1", "down", "kernel distance (cubic, unbiased) in the same features; 0 for real ones", decimals=3
     ),
     Metric("diff/sw2", "1", "down", "sliced Wasserstein distance, squared, in the same features", decimals=4),
     Metric("diff/spec_rgb", "1", "down", "mean distance of the log DCT profiles of generated and real pictures"),
     Metric("diff/spec_latent", "1", "down", "the same of generated and encoded latents"),
-    Metric("diff/fid", "1", "down", "FID of generated pictures, where `fid` names the weights of its network"),
-    Metric("diff/fd_gap", "1", "down", "that of generated from reconstructed pictures: the generator's own share"),
-    Metric("diff/fd_recon", "1", "down", "that of reconstructed from real pictures: a perfect generator's"),
-    Metric("diff/fd_floor", "1", "none", "that of two sets of real pictures; depends on their number alone"),
+    Metric("diff/fid", "1", "down", "FID of generated pictures, if `fid` names the weights of its network"),
     Metric(
-        "diff/tokens", "1", "none", "tokens of the transformer, to be equal where treatments are compared", decimals=0
+        "diff/fd_gap",
+        "1",
+        "down",
+        "Fréchet distance of generated from reconstructed pictures: the generator's own share",
+    ),
+    Metric("diff/fd_recon", "1", "down", "Fréchet distance of reconstructed from real pictures: a perfect generator's"),
+    Metric("diff/fd_floor", "1", "none", "Fréchet distance of two sets of real pictures; depends only on their number"),
+    Metric(
+        "diff/tokens",
+        "1",
+        "none",
+        "tokens of the transformer, which must be equal in treatments that are compared",
+        decimals=0,
     ),
 )
 
@@ -66,10 +75,10 @@ BUDGETS = {
 
 
 LEARNT = 4
-"""Crops to learn from, over pictures in a set that is compared."""
+"""Number of crops to learn from, as a multiple of `samples`."""
 
 
-SEEDS = {"learnt": 1, "real": 2, "other": 3}
+SEEDS = {"learnt": 1, "real": 2, "other": 3}  # of the three draws of crops
 
 
 TINY = 1e-12
@@ -78,9 +87,9 @@ TINY = 1e-12
 class Config(Settings):
     """`budget`: `cpu` is about a minute of one core, `gpu` about five of one GPU (not measured yet).
 
-    `grid`: tokens along a side of every latent, which it is to divide. `samples`: pictures in each set that is
-    compared; four times as many crops are learnt from. `fid`: file of the weights of FID's Inception network as
-    pytorch-fid has them; without it there is no FID.
+    `grid`: tokens along a side of every latent; it must divide the side. `samples`: pictures in each set that is
+    compared; the generator learns from four times as many crops. `fid`: file with the weights of FID's Inception
+    network, as published with pytorch-fid; without it no FID is reported.
     """
 
     budget: Literal["cpu", "gpu"] = "cpu"
@@ -91,14 +100,14 @@ class Config(Settings):
     @model_validator(mode="after")
     def _enough_samples(self) -> "Config":
         features = 2048 if self.fid else 64
-        needed = 4 * features  # fewer, and the covariances mean little
+        needed = 4 * features  # with fewer, the covariances are unreliable
         if self.samples < needed:
             what = f"a Fréchet distance in {features} features{' (FID)' if self.fid else ''}"
             raise ValueError(f"{what} needs {needed} samples or more, found {self.samples}")
         return self
 
     def preflight(self) -> None:
-        """Raise ValueError if FID is wanted and the weights of its network are not there."""
+        """Raise ValueError if FID is asked for and the weights of its network are missing."""
         if self.fid is not None and not Path(self.fid).expanduser().is_file():
             raise ValueError(
                 f"diffusability.fid: {self.fid} does not exist; put pytorch-fid's pt_inception-2015-12-05-6726825d.pth "
@@ -106,11 +115,11 @@ class Config(Settings):
             )
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return stride
 
     def unfit(self, stride: int, crop: int) -> str:
-        """What is wrong with latents of training crops of that side in px; empty if nothing is."""
+        """Why latents of training crops of side `crop` px do not fit the grid; empty if they do."""
         side = crop // stride
         if side % self.grid == 0:
             return ""
@@ -120,11 +129,11 @@ class Config(Settings):
 
 def build(config: Config) -> Probe:
     def examine(subject: Subject) -> ProbeResult:
-        """Reports nothing where the training pictures are not known.
+        """Reports nothing if the training pictures are not known.
 
-        Values per image besides: the steps at which the generator was looked at with the Fréchet and kernel distances
-        then, and the log DCT profiles of generated and real pictures, 64 numbers. Pictures: the convergence; generated
-        pictures beside reconstructions and real ones.
+        Instead of values per image: the steps at which the generator was evaluated, the Fréchet and kernel distances at
+        those steps, and the log DCT profiles of generated and real pictures, 64 numbers each. Pictures: the
+        convergence; generated pictures beside reconstructions and real ones.
         """
         if subject.draw is None:
             return ProbeResult({})
@@ -134,8 +143,11 @@ def build(config: Config) -> Probe:
 
 
 def _examine(subject: Subject, config: Config) -> ProbeResult:
-    budget, count = BUDGETS[config.budget], config.samples
+    budget = BUDGETS[config.budget]
+    count = config.samples
     assert subject.draw is not None
+
+    # crops, their latents, and features of the real and reconstructed pictures
     learnt, real, other = (
         subject.draw(count * factor, SEEDS[name]) for name, factor in (("learnt", LEARNT), ("real", 1), ("other", 1))
     )
@@ -144,31 +156,34 @@ def _examine(subject: Subject, config: Config) -> ProbeResult:
     scale = latents.std((0, 2, 3), correction=0, keepdim=True) + TINY
     features = Features(RandomFeatures().to(real.device), real, subject.batch)
     reconstructed = displayed(subject.decode(encoded))
-    seen_recon = features(reconstructed)
+    features_recon = features(reconstructed)
     noise = torch.randn(encoded.shape, generator=torch.Generator().manual_seed(4)).to(encoded)
 
+    # train the generator and evaluate it along the way
     curves: dict[str, list[float]] = {"steps": [], "fd": [], "kid": []}
     for step, model in learn((latents - mean) / scale, config.grid, budget):
-        made = sample(model, noise, budget.euler) * scale + mean
-        pictures = displayed(subject.decode(made))
-        seen = features(pictures)
+        generated = sample(model, noise, budget.euler) * scale + mean
+        pictures = displayed(subject.decode(generated))
+        features_generated = features(pictures)
         curves["steps"].append(step)
-        curves["fd"].append(frechet(seen, features.real))
-        curves["kid"].append(kernel_distance(seen, features.real))
+        curves["fd"].append(frechet(features_generated, features.real))
+        curves["kid"].append(kernel_distance(features_generated, features.real))
+
+    # compare the last samples with real pictures, reconstructions and latents
     profiles = {"generated": _profile(pictures), "real": _profile(real)}
     limits = {
-        "recon": frechet(seen_recon, features.real),
+        "recon": frechet(features_recon, features.real),
         "floor": frechet(features(other), features.real),
     }
     metrics = {
         "diff/fd": curves["fd"][-1],
         "diff/fd_auc": _log_mean(curves["steps"], curves["fd"]),
         "diff/kid": curves["kid"][-1],
-        "diff/sw2": sliced_wasserstein(seen, features.real),
-        "diff/spec_rgb": _apart(profiles["generated"], profiles["real"]),
-        "diff/spec_latent": _apart(_profile(made), _profile(encoded)),
+        "diff/sw2": sliced_wasserstein(features_generated, features.real),
+        "diff/spec_rgb": _profile_distance(profiles["generated"], profiles["real"]),
+        "diff/spec_latent": _profile_distance(_profile(generated), _profile(encoded)),
         "diff/fid": _fid(config, real, pictures, subject.batch),
-        "diff/fd_gap": frechet(seen, seen_recon),
+        "diff/fd_gap": frechet(features_generated, features_recon),
         "diff/fd_recon": limits["recon"],
         "diff/fd_floor": limits["floor"],
         "diff/tokens": float(config.grid**2),
@@ -185,43 +200,47 @@ def _fid(config: Config, real: Tensor, pictures: Tensor, batch: int) -> float | 
     if config.fid is None:
         return None
     network = Inception(Path(config.fid).expanduser()).to(real.device)
-    return frechet(described(network, pictures, batch), described(network, real, batch))
+    return frechet(features_of(network, pictures, batch), features_of(network, real, batch))
 
 
-def described(network: nn.Module, pictures: Tensor, batch: int) -> Tensor:
+def features_of(network: nn.Module, pictures: Tensor, batch: int) -> Tensor:
     """Features `n d` of pictures `n 3 s s` in [0, 1], float64 on the CPU."""
     return torch.cat([network(x) for x in pictures.split(batch)]).cpu().double()
 
 
 class Features:
-    """Features of pictures, scaled so that each varies by 1 among the real ones."""
+    """Features of pictures, each scaled to mean 0 and variance 1 over the real pictures."""
 
     def __init__(self, network: nn.Module, real: Tensor, batch: int) -> None:
-        self.network, self.batch = network, batch
-        raw = described(network, real, batch)
-        self.mean, self.scale = raw.mean(0), raw.std(0) + TINY
+        self.network = network
+        self.batch = batch
+        raw = features_of(network, real, batch)
+        self.mean = raw.mean(0)
+        self.scale = raw.std(0) + TINY
         self.real = (raw - self.mean) / self.scale
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """`n 3 s s` in [0, 1] to `n 64`, float64 on the CPU."""
-        return (described(self.network, pictures, self.batch) - self.mean) / self.scale
+        return (features_of(self.network, pictures, self.batch) - self.mean) / self.scale
 
 
 def _profile(x: Tensor) -> Tensor | None:
-    """Log DCT profile of `n c s s` without its mean, mean of the channels, 64 numbers; None if there is no block."""
+    """Log DCT profile of `n c s s` without its mean, averaged over channels, `64`; None if smaller than a block."""
     if x.shape[-1] < BLOCK:
         return None
     x = x.cpu().double()
     return log_profile(x - x.mean((0, 2, 3), keepdim=True)).mean(0)
 
 
-def _apart(a: Tensor | None, b: Tensor | None) -> float | None:
-    return None if a is None or b is None else (a - b)[1:].abs().mean().item()  # all begin at 0
+def _profile_distance(a: Tensor | None, b: Tensor | None) -> float | None:
+    """Mean absolute difference of two profiles without their first value, which is always 0; None without profiles."""
+    return None if a is None or b is None else (a - b)[1:].abs().mean().item()
 
 
 def _log_mean(steps: list[float], values: list[float]) -> float:
-    """Mean of log value over log step, by trapezia."""
-    x, y = torch.tensor(steps).double().log(), torch.tensor(values).double().log()
+    """Mean of the log values over the log steps, by the trapezoidal rule."""
+    x = torch.tensor(steps).double().log()
+    y = torch.tensor(values).double().log()
     return (torch.trapezoid(y, x) / (x[-1] - x[0])).item()
 
 

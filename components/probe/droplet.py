@@ -1,18 +1,18 @@
-"""Droplet: spots of huge activation, from the latent through the decoder to the picture.
+"""Droplets: spots of huge activation in the latent, in the decoder and in the picture.
 
 VIVAT (arXiv 2506.07863, figure 3) finds norms of activations that grow from one decoder layer to the next around a
 spot. StyleGAN2 (arXiv 1912.04958, section 2) explains such spots: one spike sets the statistics of a normalisation
-layer and thereby the size of everything else. A norm is Euclidean, over the channels at one position; "max over
+layer and thereby the magnitude of everything else. A norm is Euclidean, over the channels at one position; "max over
 median" compares the positions of one image.
 
-In the picture, a droplet is a low-pass residual (Gaussian, sigma half a stride; reconstruction less source, mean of
-the channels, less the image's median, which is a matter of colour). Strong blur raises that too, but everywhere: it
-leaves the ratio to the residual's median. An image with both above 25 counts as one with a droplet; the line is ours,
-and no other defect of the calibration test crosses it.
+In the picture, a droplet shows in the low-pass residual: reconstruction minus source, averaged over channels, blurred
+(Gaussian, sigma half a stride), minus the image's median, which is a matter of colour. Strong blur raises the residual
+too, but everywhere, and so leaves its ratio to the residual's median unchanged. An image counts as having a droplet if
+both exceed 25; that threshold is ours, and no other defect of the calibration test crosses it.
 
-Its place is given as distance to the nearest border over half the side: 1/3 on average if it lies anywhere, as
-a part (1 - t)^2 of a square is further than t from its border. VIVAT's droplets sat in corners until the padding
-was mended. Where there is no droplet, the place is that of the detail that was reconstructed worst.
+Its position is given as the distance to the nearest border over half the side: 1/3 on average for random positions,
+since a share (1 - t)^2 of a square is further than t from its border. VIVAT's droplets sat in corners until the padding
+was fixed. In an image without a droplet, the position is that of the worst reconstructed detail.
 """
 
 from contextlib import ExitStack
@@ -29,36 +29,36 @@ METRICS = (
     Metric("droplet/growth", "1", "down", "the same in the last block over that in the first"),
     Metric("droplet/z_maxmed", "1", "down", "largest norm over the median norm in the latent"),
     Metric("droplet/z_p999_med", "1", "down", "99.9th percentile over the median of all images' latent norms"),
-    Metric("droplet/blob", "gl", "down", "highest or lowest point of the low-pass residual"),
-    Metric("droplet/blob_over_median", "1", "down", "the same over the residual's median size"),
+    Metric("droplet/blob", "gl", "down", "largest absolute value of the low-pass residual"),
+    Metric("droplet/blob_over_median", "1", "down", "the same over the residual's median absolute value"),
     Metric("droplet/act_absmax", "1", "down", "largest activation between blocks of the decoder; fp16 ends at 65504"),
     Metric(
-        "droplet/blob_border", "1", "none", "where that point lies: 0 at the border, 1 at the centre, 1/3 by chance"
+        "droplet/blob_border", "1", "none", "position of that value: 0 at the border, 1 at the centre, 1/3 by chance"
     ),
     Metric("droplet/incidence", "1", "down", "share of images with a droplet: blob and blob_over_median above 25"),
 )
 
 
-ALARM = 25  # gl, and the ratio
+ALARM = 25  # threshold on the residual in gl, and on its ratio to the median
 
 
-RESIDUAL_GAIN = 8
+RESIDUAL_GAIN = 8  # amplification of the residual in the picture
 
 
-BINS = 8
+BINS = 8  # along each side of the histogram of positions
 
 
-FLOOR = 0.01  # gl added to both sides of a ratio: where nothing differs, it reads 1
+FLOOR = 0.01  # gl added to both sides of a ratio, so that it is 1 where nothing differs
 
 
 TINY = torch.finfo(torch.float32).tiny  # makes 0/0 one, and changes no other ratio
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride that names its blocks."""
+        """Smallest side in px at which a model of this stride that names its blocks gets the first metric."""
         return stride
 
 
@@ -67,24 +67,28 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Activations are reported of models that name their decoder's blocks, growth where there are two or more.
+    """Reports activations for models that name their decoder's blocks, and growth if there are two or more blocks.
 
-    Pictures: the low-pass residual of the worst image, 8 times amplified around mid-grey; and where in the images the
-    blobs are, a histogram of 8 x 8 bins whose fullest is white.
+    Pictures: the low-pass residual of the worst image, amplified 8 times around mid-grey; and the positions of the
+    blobs in the images, as a histogram of 8 x 8 bins, the fullest of which is white.
     """
     latents, peaks, largest = _norms(subject)
+
+    # the largest spot of each image's low-pass residual
     low_pass = _low_pass(subject)
     size = low_pass.abs().flatten(1)
-    highest, place = size.max(1)
-    place = torch.stack([place // low_pass.shape[-1], place % low_pass.shape[-1]], 1)
+    highest, index = size.max(1)
+    position = torch.stack([index // low_pass.shape[-1], index % low_pass.shape[-1]], 1)
     over_median = (highest + FLOOR) / (size.median(1).values + FLOOR)
-    found = (highest > ALARM) & (over_median > ALARM)
+    has_droplet = (highest > ALARM) & (over_median > ALARM)
+
+    # metrics per image, then those of all images
     per_image = {
         "droplet/z_maxmed": max_over_median(latents),
         "droplet/blob": highest,
         "droplet/blob_over_median": over_median,
-        "droplet/blob_border": _inwards(place, low_pass.shape[-1]).where(highest.isfinite(), torch.nan),
-        "droplet/incidence": found.float().where(highest.isfinite(), torch.nan),
+        "droplet/blob_border": _inwards(position, low_pass.shape[-1]).where(highest.isfinite(), torch.nan),
+        "droplet/incidence": has_droplet.float().where(highest.isfinite(), torch.nan),
     }
     if len(peaks):
         per_image["droplet/act_maxmed"] = peaks.amax(0)
@@ -99,24 +103,25 @@ def examine(subject: Subject) -> ProbeResult:
         per_image={name: values.tolist() for name, values in per_image.items()},
         pictures={
             f"droplet_worst_x{RESIDUAL_GAIN}": _picture(low_pass[highest.argmax()]),
-            "droplet_positions": _histogram(place * BINS // low_pass.shape[-1]),
+            "droplet_positions": _histogram(position * BINS // low_pass.shape[-1]),
         },
     )
 
 
 @torch.inference_mode()
 def _norms(subject: Subject) -> tuple[Tensor, Tensor, Tensor]:
-    """Norms of the latents `n h w`; for each block of the decoder max over median, `blocks n`, and largest values."""
-    latents, blocks = subject.posterior.mean, subject.vae.decoder_blocks
+    """Norms of the latents `n h w`, and of each decoder block's output max over median `blocks n` and largest value."""
+    latents = subject.posterior.mean
+    blocks = subject.vae.decoder_blocks
     peaks: list[list[Tensor]] = [[] for _ in blocks]
     largest: list[Tensor] = []
 
     def watch(block: nn.Module, seen: list[Tensor]) -> torch.utils.hooks.RemovableHandle:
-        def look(_: nn.Module, __: tuple[Tensor, ...], h: Tensor) -> None:
+        def record(_: nn.Module, __: tuple[Tensor, ...], h: Tensor) -> None:
             seen.append(max_over_median(h.norm(dim=1)).cpu())
             largest.append(h.abs().max().cpu())
 
-        return block.register_forward_hook(look)
+        return block.register_forward_hook(record)
 
     with ExitStack() as hooks:
         for block, seen in zip(blocks, peaks, strict=True):
@@ -130,7 +135,7 @@ def _norms(subject: Subject) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def max_over_median(norms: Tensor) -> Tensor:
-    """Of each image, over its positions: `n ...` to `n`."""
+    """The largest over the median norm of each image's positions: `n ...` to `n`."""
     flat = norms.flatten(1)
     return (flat.amax(1) + TINY) / (flat.median(1).values + TINY)
 
@@ -144,7 +149,7 @@ def _p999_over_median(norms: Tensor) -> float:
 
 
 def _low_pass(subject: Subject) -> Tensor:
-    """In grey levels, `n s s` on the CPU. Up to the border, by reflection: droplets like corners."""
+    """The low-pass residual in grey levels, `n s s` on the CPU; padded by reflection, since droplets sit in corners."""
     residual = GREY_LEVELS * (subject.reconstruction - subject.images).mean(1, keepdim=True).cpu()
     sigma = subject.vae.stride / 2
     radius = min(round(3 * sigma), residual.shape[-1] - 1)
@@ -152,13 +157,13 @@ def _low_pass(subject: Subject) -> Tensor:
     return low - low.flatten(1).median(1).values[:, None, None]
 
 
-def _inwards(place: Tensor, side: int) -> Tensor:
+def _inwards(position: Tensor, side: int) -> Tensor:
     """Distance of pixels `n 2` to the nearest border over half the side, `n`."""
-    return (torch.minimum(place, side - 1 - place).amin(1) + 0.5) / (side / 2)
+    return (torch.minimum(position, side - 1 - position).amin(1) + 0.5) / (side / 2)
 
 
 def _histogram(bins: Tensor) -> Picture:
-    """How many of `n 2` rows and columns fall into each bin, as a picture."""
+    """A picture of how many of the `n 2` rows and columns of bins fall into each bin."""
     counts = torch.bincount(bins[:, 0] * BINS + bins[:, 1], minlength=BINS * BINS).view(1, BINS, BINS)
     return enlarged((counts / counts.max()).expand(3, -1, -1), PICTURE_SIDE // BINS)
 

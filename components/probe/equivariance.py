@@ -1,16 +1,17 @@
-"""Equivariance: do encoder and decoder commute with scaling, rotation and moves of the picture?
+"""Equivariance: how well encoder and decoder commute with scaling, rotation and shifts of the picture.
 
-Error of E(T x) against T E(x), and of D(T z) against T D(z), z the posterior mean: squares summed over all pictures,
-over the variance of E(T x) and of T D(z) within channels, also summed. 0: commutes. EQ-VAE (arXiv 2502.09509, appendix
-C) defines the former and divides by the power of E(T x) with its offset; without a normalisation the error would follow
-the latent's scale, and with an offset in it, the offset. So these numbers do not compare with published ones.
+The error compares E(T x) with T E(x), and D(T z) with T D(z), z being the posterior mean: the squared difference summed
+over all pictures, divided by the likewise summed variance of E(T x), or of T D(z), within channels. 0 means that they
+commute. EQ-VAE (arXiv 2502.09509, appendix C) defines the encoder's error and divides by the power of E(T x) with its
+offset. Without normalisation the error would depend on the latent's scale, and with the offset included on the offset.
+These numbers are therefore not comparable with published ones.
 
-Scaling is the mean of squares of 2 x 2 or 4 x 4, as in "Improving the Diffusability of Autoencoders" (arXiv
-2502.14831), whose regulariser asks of the decoder what `equi/dec_scale*` measure. Rotation is by 90 degrees. The move,
-by one stride, is compared in the middle, a quarter of the side from the border: a convolutional model commutes with it
-but for what normalisation and attention see of the context, so it is the control.
+Scaling averages squares of 2 x 2 or 4 x 4, as in "Improving the Diffusability of Autoencoders" (arXiv 2502.14831),
+whose regulariser trains the decoder for what `equi/dec_scale*` measures. Rotation is by 90 degrees. The shift is by one
+stride and is compared in the middle, a quarter of the side from the border. A convolutional model commutes with it
+except for what normalisation and attention see of the context, so it is the control.
 
-What the numbers do not tell: a latent without detail commutes with everything. An explicit penalty on such an error
+A latent without detail commutes with everything, so low errors alone are no merit: an explicit penalty on such an error
 gives the lowest errors and ruins the model (EQ-VAE, table 7).
 """
 
@@ -21,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.components.probe._latents import factor, some
+from ablate.components.probe._latents import pixels_per_position, subset
 from ablate.components.shared.measure import sheet
 from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
@@ -29,29 +30,29 @@ METRICS = (
     Metric("equi/dec_scale2", "1", "down", "decoder: error of decoding the latent at half its size", decimals=3),
     Metric("equi/dec_scale4", "1", "down", "the same at a quarter; latents of 16 x 16 or more", decimals=3),
     Metric("equi/dec_rot90", "1", "down", "the same for a rotation by 90 degrees", decimals=3),
-    Metric("equi/dec_shift", "1", "down", "the same for a move by one stride, as a control", decimals=3),
+    Metric("equi/dec_shift", "1", "down", "the same for a shift by one stride, as a control", decimals=3),
     Metric("equi/enc_scale2", "1", "down", "encoder: error of encoding the picture at half its size", decimals=3),
     Metric("equi/enc_scale4", "1", "down", "the same at a quarter; latents of 16 x 16 or more", decimals=3),
     Metric("equi/enc_rot90", "1", "down", "the same for a rotation by 90 degrees", decimals=3),
-    Metric("equi/enc_shift", "1", "down", "the same for a move by one stride, as a control", decimals=3),
+    Metric("equi/enc_shift", "1", "down", "the same for a shift by one stride, as a control", decimals=3),
 )
 
 
 LEAST = 4
-"""Positions along the side of a scaled latent: fewer, and models see little but their padding."""
+"""Smallest side of a scaled latent in positions: with fewer, models see little but their padding."""
 
 
-TINY = torch.finfo(torch.float64).tiny
+TINY = torch.finfo(torch.float64).tiny  # avoids 0/0
 
 
 Transform = Callable[[Tensor], Tensor]
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return 8 * stride
 
 
@@ -60,14 +61,16 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Of up to 16 pictures, cropped to what can be scaled. Reports nothing for latents under 8 x 8.
+    """Uses up to 16 pictures, cropped to what can be scaled. Reports nothing for latents under 8 x 8.
 
-    Picture: pictures at half the size | their reconstruction, made smaller | what the smaller latent decodes to.
+    Picture: pictures at half the size | their reconstructions at half the size | decodings of the halved latents.
     """
     scales = [s for s in (2, 4) if subject.posterior.mean.shape[-1] // s >= LEAST]
     if not scales:
         return ProbeResult({})
-    x, z, y = some(subject, scales[-1])
+    x, z, y = subset(subject, scales[-1])
+
+    # scaling and rotation
     transforms: dict[str, Transform] = {f"scale{s}": partial(F.avg_pool2d, kernel_size=s) for s in scales}
     transforms["rot90"] = partial(torch.rot90, dims=(2, 3))
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
@@ -75,8 +78,11 @@ def examine(subject: Subject) -> ProbeResult:
         pairs[f"equi/dec_{name}"] = transform(y), subject.decode(transform(z))
         pairs[f"equi/enc_{name}"] = subject.encode(transform(x)).mean, transform(z)
 
-    step = factor(subject)
-    moved_x, moved_z, moved_y = x[..., step:, step:], z[..., 1:, 1:], y[..., step:, step:]
+    # shift by one stride
+    step = pixels_per_position(subject)
+    moved_x = x[..., step:, step:]
+    moved_z = z[..., 1:, 1:]
+    moved_y = y[..., step:, step:]
     pairs["equi/dec_shift"] = _middle(moved_y), _middle(subject.decode(moved_z))
     pairs["equi/enc_shift"] = _middle(subject.encode(moved_x).mean), _middle(moved_z)
     return ProbeResult(
@@ -85,11 +91,12 @@ def examine(subject: Subject) -> ProbeResult:
     )
 
 
-def error(expected: Tensor, found: Tensor) -> float:
-    """Squared difference of `n c h w` over the variance of what is expected within channels, both summed."""
-    expected, found = expected.cpu().double(), found.cpu().double()
+def error(expected: Tensor, actual: Tensor) -> float:
+    """Sum of squared differences of `n c h w` over the summed variance of the expected values within channels."""
+    expected = expected.cpu().double()
+    actual = actual.cpu().double()
     spread = expected - expected.mean((0, 2, 3), keepdim=True)
-    return ((found - expected).square().sum() / (spread.square().sum() + TINY)).item()
+    return ((actual - expected).square().sum() / (spread.square().sum() + TINY)).item()
 
 
 def _middle(x: Tensor) -> Tensor:

@@ -1,21 +1,21 @@
-"""Erasure: what is left of the reconstruction when the latent loses its highest frequencies?
+"""Erasure: how much PSNR is lost when the highest frequencies of the latent are erased.
 
-Figure 5 of "Improving the Diffusability of Autoencoders" (arXiv 2502.14831): pictures hardly suffer, the
-reconstructions from a latent that hides detail in its high frequencies do. The last share of the coefficients, in
-zigzag order, is erased from each 8 x 8 block of the latent; for comparison from each block of the pictures that covers
-the same place, so that there are as many blocks and they lose the same share.
+Figure 5 of "Improving the Diffusability of Autoencoders" (arXiv 2502.14831): pictures hardly suffer from the loss of
+their own high frequencies, but reconstructions suffer if the latent hides detail in its high frequencies. The last
+share of the coefficients, in zigzag order, is erased from each 8 x 8 block of the latent; for comparison, also from
+each block of the pictures that covers the same area, so that there are as many blocks and they lose the same share.
 
-PSNR against the untouched pictures, as displayed, with 10, 25, 50, 75 and 90 % erased; AUC is the area under that curve
-over its width, a mean in dB. The level of the latent's curve is bounded by the reconstruction with nothing erased, so
-compare models by the loss `erase/drop`. The latent's curve is not meant to reach that of the pictures, which have
-more coefficients. A model that blurs has little to lose: read the numbers with PSNR.
+PSNR is against the untouched pictures, as displayed, with 10, 25, 50, 75 and 90 % erased. AUC is the area under that
+curve over its width, a mean in dB. The reconstruction with nothing erased bounds the latent's curve, so compare models
+by the loss `erase/drop`. The latent's curve is not expected to reach that of the pictures, which have more
+coefficients. A model that blurs has little to lose: read the numbers together with PSNR.
 """
 
 import torch
 from torch import Tensor
 
 from ablate.components.probe._chart import Line, chart
-from ablate.components.probe._latents import factor, some
+from ablate.components.probe._latents import pixels_per_position, subset
 from ablate.components.shared.dct import chop
 from ablate.components.shared.measure import Picture, displayed, psnr, sheet
 from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
@@ -25,24 +25,29 @@ METRICS = (
     Metric("erase/drop50", "dB", "down", "the same with half of them erased"),
     Metric("erase/auc", "dB", "up", "PSNR with 10 to 90 % of the latent's frequencies erased, mean"),
     Metric("erase/auc_rgb", "dB", "none", "the same of pictures that lose their own frequencies"),
-    Metric("erase/match", "dB", "up", "PSNR of the former against the latter: does erasing one erase the other?"),
+    Metric(
+        "erase/match",
+        "dB",
+        "up",
+        "PSNR between the two: does erasing frequencies of the latent erase those of pictures?",
+    ),
 )
 
 
 BLOCK = 8
 
 
-SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
+SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the coefficients that are erased
 
 
-SHOWN = (0.5, 0.75, 0.9)
+SHOWN = (0.5, 0.75, 0.9)  # shares in the picture
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return 8 * stride  # a block
 
 
@@ -51,24 +56,30 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Of up to 16 pictures, cropped to whole blocks. Reports nothing for latents under 8 x 8.
+    """Uses up to 16 pictures, cropped to whole blocks. Reports nothing for latents under 8 x 8.
 
-    Values per image besides: `erase/shares` and the mean curves over them, `erase/curve` and `erase/curve_rgb`.
+    The values per image also hold `erase/shares` and the mean curves over them, `erase/curve` and `erase/curve_rgb`.
     Pictures: the curves; the first picture above its reconstruction, with 0, 50, 75 and 90 % erased.
     """
     if subject.posterior.mean.shape[-1] < BLOCK:
         return ProbeResult({})
-    x, z, y = some(subject, BLOCK)
-    full, pixels = displayed(y), BLOCK * factor(subject)
+    x, z, y = subset(subject, BLOCK)
+    full = displayed(y)
+    pixels = BLOCK * pixels_per_position(subject)
+
+    # erase each share from the pictures and from the latent
     columns = [torch.stack([x[0], full[0]])]
     curves: dict[str, list[Tensor]] = {"latent": [], "rgb": [], "match": []}
     for share in SHARES:
-        less, decoded = displayed(chop(x, pixels, share)), displayed(subject.decode(chop(z, BLOCK, share)))
+        chopped = displayed(chop(x, pixels, share))
+        decoded = displayed(subject.decode(chop(z, BLOCK, share)))
         curves["latent"].append(psnr(x, decoded))
-        curves["rgb"].append(psnr(x, less))
-        curves["match"].append(psnr(less, decoded))
+        curves["rgb"].append(psnr(x, chopped))
+        curves["match"].append(psnr(chopped, decoded))
         if share in SHOWN:
-            columns.append(torch.stack([less[0], decoded[0]]))
+            columns.append(torch.stack([chopped[0], decoded[0]]))
+
+    # average over the shares
     latent, rgb, match = (torch.stack(values).cpu() for values in curves.values())  # shares n
     whole = psnr(x, full).cpu()
     values = {
@@ -87,7 +98,7 @@ def examine(subject: Subject) -> ProbeResult:
 
 
 def _area(curve: Tensor) -> Tensor:
-    """Under `shares n`, over its width: `n`."""
+    """Area under the curve `shares n` over its width: `n`."""
     return torch.trapezoid(curve, torch.tensor(SHARES), dim=0) / (SHARES[-1] - SHARES[0])
 
 

@@ -1,23 +1,24 @@
-"""Flat fields: what a VAE makes of pictures of one colour; the number of the LTX-2 grid report beside honest ones.
+"""Flat fields: patterns that a VAE draws on pictures of one colour, in grey levels and as in the LTX-2 grid report.
 
 A report on the VAE of LTX-2.3 (github.com/Lightricks/LTX-2, issue 202) decodes a constant (0, 128, 0) clip at 256 px
-and takes the green channel in [-1, 1]: the share of the sum of |F|, F its Fourier transform, that is outside a box of
-5 x 5 bins about 0. It found 0.98 and proposed the number as a regression test. `flatfield/legacy_*` are that test to
-the letter: green channel, clamped, full frame. For a video VAE the picture is a clip of one frame.
+and, in the green channel in [-1, 1], measures the share of the sum of |F|, F its Fourier transform, that lies outside a
+box of 5 x 5 bins about 0. It found 0.98 and proposed the number as a regression test. `flatfield/legacy_*` are exactly
+that test: green channel, clamped, full frame. For a video VAE the picture is a clip of one frame.
 
 The share alone misleads, whatever its value, as the tests of this file show:
 
-- It depends on the colour far more than on the defect. In [-1, 1] the green 128 is 0.004, next to nothing, so that
-  almost anything outweighs it. White noise of standard deviation s on a mean m gives 1 / (1 + 2 |m| / (sqrt(pi) s N))
+- It depends on the colour far more than on the defect. In [-1, 1] the green 128 is 0.004, so small that almost anything
+  outweighs it. White noise of standard deviation s on a mean m gives 1 / (1 + 2 |m| / (sqrt(pi) s N))
   in N x N px: 0.978 for a tenth of a grey level on 128, 0.26 for the same on 192.
-- It sums magnitudes, not energies, hence rewards breadth: noise fills all bins, a grid few. Lines of 1 gl every 4 px,
-  plain to see, give 0.50 on 128 and 0.011 on 192: less than that tenth of a grey level of noise.
-- It takes in the border. A frame of 8 px that is 10 gl too bright gives 0.92 without any grid.
+- It sums magnitudes, not energies, so broad spectra count more: noise fills all bins, a grid only few. Clearly visible
+  lines of 1 gl every 4 px give 0.50 on 128 and 0.011 on 192: less than that tenth of a grey level of noise.
+- It includes the border. A frame of 8 px that is 10 gl too bright gives 0.92 without any grid.
 
-So look at sizes in grey levels. `flatfield/period4` is the amplitude of what repeats every 4 px but not every 2, thus
-the periods add up in squares; the folds of `grid/const_fold*` are nested instead, and end at the model's stride.
-Both are taken away from the border, over 28 colours; the border is measured on its own. A decoder that resizes and then
-convolves draws no grid on a constant, with any weights, so a 0 here says nothing of natural images: see `grid/nat_*`.
+So look at amplitudes in grey levels. `flatfield/period4` is the amplitude of what repeats every 4 px but not every 2,
+so the squares of all periods add up. The folds of `grid/const_fold*` are nested instead, and end at the model's stride.
+Both are measured away from the border, over 28 colours; the border is measured by itself. A decoder that resizes and
+then convolves draws no grid on a constant, whatever its weights, so a 0 here says nothing about natural images: see
+`grid/nat_*`.
 """
 
 from itertools import pairwise
@@ -47,26 +48,34 @@ METRICS = (
         )
         for p in (2, 4, 8, 16, 32)
     ),
-    Metric("flatfield/rms_max", "gl", "down", "any structure away from the border, worst of 28 colours", decimals=3),
-    Metric("flatfield/dc", "gl", "down", "how far the mean is off, rms over channels, mean of 28 colours", decimals=3),
-    Metric("flatfield/border", "gl", "down", "rms in the outer eighth, of the rest's mean, mean of 28", decimals=3),
+    Metric(
+        "flatfield/rms_max", "gl", "down", "rms of any structure away from the border, worst of 28 colours", decimals=3
+    ),
+    Metric("flatfield/dc", "gl", "down", "error of the mean, rms over channels, mean of 28 colours", decimals=3),
+    Metric(
+        "flatfield/border",
+        "gl",
+        "down",
+        "rms deviation of the outer eighth from the interior's mean, mean of 28",
+        decimals=3,
+    ),
 )
 
 
-BOX = 5
+BOX = 5  # bins along each side of the box about frequency 0
 
 
 GREEN = COLOURS.index((0, 128, 0))
 
 
-DIFFERENCE_GAIN = 50
+DIFFERENCE_GAIN = 50  # amplification of the difference in the picture
 
 
 class Config(Settings):
-    """No settings: numbers of all checkpoints are comparable."""
+    """No settings, so that the numbers of all checkpoints are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return -(-8 // stride) * stride  # more than the box of 5 x 5 bins
 
 
@@ -75,16 +84,17 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Reports nothing for images under 8 px, and only periods of which one fits away from the border.
+    """Reports nothing for images under 8 px, and only periods that fit at least once away from the border.
 
-    The values per image are those of the 28 `COLOURS`. Picture: the green field as in the report, centre crops of
+    The values per image are those of the 28 `COLOURS`. Picture: the green field as in the report, as centre crops of
     source | reconstruction | absolute difference times 50.
     """
     side = subject.images.shape[-1]
     if side < Config().smallest(1):
         return ProbeResult({})
     raw = subject.constants
-    source, green = subject.colours[GREEN].expand(3, side, side), displayed(raw[GREEN])
+    source = subject.colours[GREEN].expand(3, side, side)
+    green = displayed(raw[GREEN])
     error = (green - source).abs()
     residual = raw - subject.colours
     per_colour = {**_periods(residual), **_levels(residual)}
@@ -102,7 +112,7 @@ def examine(subject: Subject) -> ProbeResult:
 
 
 def off_dc(frame: Tensor, power: int) -> float:
-    """Share of the sum of |F|^power of a frame `h w` that is outside the 5 x 5 bins about frequency 0."""
+    """Share of the sum of |F|^power of a frame `h w` that lies outside the 5 x 5 bins about frequency 0."""
     size = torch.fft.fft2(frame.cpu().double()).abs() ** power
     reach = BOX // 2
     near = size.roll((reach, reach), (0, 1))[:BOX, :BOX].sum()
@@ -111,7 +121,7 @@ def off_dc(frame: Tensor, power: int) -> float:
 
 
 def _periods(residual: Tensor) -> dict[str, Tensor]:
-    """Of each colour the amplitude of each period without that of half of it: `28 3 s s` to `28` each, in gl."""
+    """Amplitude in gl of each period without that of half the period, for each colour: `28 3 s s` to `28` each."""
     fitting = [p for p in PERIODS if interior(residual[:1], p).shape[-1]]
     pattern = fold(interior(residual, fitting[-1]), fitting[-1])
     nested = [torch.zeros(len(residual)), *(amplitude(fold(pattern, p)) for p in fitting)]
@@ -120,7 +130,7 @@ def _periods(residual: Tensor) -> dict[str, Tensor]:
 
 
 def _levels(residual: Tensor) -> dict[str, Tensor]:
-    """Of each colour the structure in the interior, the offset and the border, from `28 3 s s`; `28` each, in gl."""
+    """Interior structure, offset and border deviation of each colour in gl: `28 3 s s` to `28` each."""
     inner = interior(residual, 1)
     mean = inner.mean((2, 3), keepdim=True)
     margin = (residual.shape[-1] - inner.shape[-1]) // 2

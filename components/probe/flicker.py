@@ -1,11 +1,11 @@
-"""Flicker: does the reconstruction change where the source does not?
+"""Flicker: how much the reconstruction changes where the source does not.
 
-On clips that stand still any change from frame to frame is the model's. On clips that move, a frame of the
-reconstruction is compared with the one before, seen along the known motion, where one surface is seen in both: the
-warping error (Lai et al., "Learning Blind Video Temporal Consistency", 2018). As such it rewards blur, and holds what
-interpolation makes of fine detail in the sources themselves. `flicker/warp` is that of the error instead: what is lost
-everywhere moves along and does not flicker, and interpolation weighs little. Changes from the first frame, which has a
-latent frame of its own, are kept apart.
+On still clips any change from frame to frame comes from the model. On moving clips, each frame of the reconstruction is
+compared with the previous one warped along the known motion, where the same surface is visible in both: the warping
+error (Lai et al., "Learning Blind Video Temporal Consistency", 2018). That error rewards blur, and it includes the
+interpolation error of fine detail in the sources themselves. `flicker/warp` is therefore computed on the error of the
+reconstruction: detail that is lost everywhere moves along and does not flicker, and interpolation matters little.
+Changes from the first frame, which has a latent frame of its own, are kept apart.
 """
 
 import torch
@@ -18,20 +18,20 @@ from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 METRICS = (
     Metric("flicker/static", "gl", "down", "rms change from frame to frame on clips that stand still"),
     Metric("flicker/static_first", "gl", "down", "the same from the first frame to the second"),
-    Metric("flicker/warp", "gl", "down", "rms change of the error along the known motion"),
+    Metric("flicker/warp", "gl", "down", "rms change of the reconstruction error along the known motion"),
     Metric("flicker/warp_plain", "gl", "down", "the same of the reconstruction: the warping error, lower for blur"),
 )
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return stride
 
     def shortest(self) -> int:
-        """Frames of a held-out clip from which on the first metric is reported."""
+        """Fewest frames of a held-out clip at which the first metric is reported."""
         return 5
 
 
@@ -40,7 +40,7 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Reports nothing without clips of two groups, and no warping error where the motion is not known."""
+    """Reports nothing without clips of two groups, and no warping error if the motion is not known."""
     if subject.clips is None or subject.frames == 1:
         return ProbeResult({})
     still = subject.images.unsqueeze(2).expand(-1, -1, subject.frames, -1, -1)
@@ -50,7 +50,8 @@ def examine(subject: Subject) -> ProbeResult:
         "flicker/static_first": _grey(steps[:, :, 0].mean((1, 2, 3))),
     }
     if subject.flow is not None and subject.visible is not None:
-        x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
+        x = subject.whole_clips
+        y = displayed(subject.clip_reconstruction)
         values["flicker/warp"] = _grey(change_along(y - x, subject.flow, subject.visible))
         values["flicker/warp_plain"] = _grey(change_along(y, subject.flow, subject.visible))
     return ProbeResult(
@@ -60,8 +61,9 @@ def examine(subject: Subject) -> ProbeResult:
 
 
 def change_along(clips: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
-    """Mean squared change of `n c t h w` along the motion, from the second frame on, where it is visible: `n`."""
-    total, count = clips.new_zeros(len(clips)), clips.new_zeros(len(clips))
+    """Mean squared change of `n c t h w` along the motion, over visible pixels, from the second frame on: `n`."""
+    total = clips.new_zeros(len(clips))
+    count = clips.new_zeros(len(clips))
     for frame in range(2, clips.shape[2]):
         change = clips[:, :, frame] - warp(clips[:, :, frame - 1], flow[:, :, frame - 1])
         seen = visible[:, frame - 1]
@@ -71,7 +73,7 @@ def change_along(clips: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
 
 
 def warp(frame: Tensor, flow: Tensor) -> Tensor:
-    """`n c h w` at the places where `flow` `n 2 h w` leads, in px across and down; bilinear."""
+    """Sample `n c h w` bilinearly at the positions that `flow` `n 2 h w` points to, in px across and down."""
     size = flow.new_tensor([frame.shape[-1] - 1, frame.shape[-2] - 1])
     across, down = (torch.arange(length, device=flow.device, dtype=flow.dtype) for length in frame.shape[:-3:-1])
     here = torch.stack([across.expand(len(down), -1), down[:, None].expand(-1, len(across))], -1)

@@ -1,13 +1,13 @@
-"""Fréchet distance between features of clips and of their reconstructions: of a fixed random network, or of I3D.
+"""Fréchet distance between clips and their reconstructions, in features of a fixed random network or of I3D.
 
-`frechet/random3d` needs no weights: three random 3D convolutions, the same for all, with every position in space and
-time a sample, so that it compares what local patterns in space and time there are. It is no FVD, and its numbers mean
-nothing beside published ones.
+`frechet/random3d` needs no weights. Its network is three random 3D convolutions, the same for all models, and every
+position in space and time is a sample, so it compares the distributions of local patterns in space and time. It is no
+FVD and not comparable with published numbers.
 
-`fvd` is reported where `i3d` names the TorchScript file that StyleGAN-V and most others use (Unterthiner et al., 2018;
-Carreira and Zisserman's I3D trained on Kinetics-400). It is given frames of 224 px, bilinear, and its 400 logits are
-the features of a clip. FVD is comparable within one implementation only, for equally long and equally many clips: two
-common ones differ by 10 %. Few clips bias it upwards, since their covariance has not the rank of the features.
+`fvd` is reported if `i3d` names the TorchScript file that StyleGAN-V and most others use (Unterthiner et al., 2018;
+Carreira and Zisserman's I3D trained on Kinetics-400). It is given frames resized bilinearly to 224 px, and its 400
+logits are the features of a clip. FVD is only comparable within one implementation, for clips of equal length and
+number: two common implementations differ by 10 %. Few clips bias it upwards, since their covariance is rank-deficient.
 """
 
 from itertools import pairwise
@@ -21,45 +21,48 @@ from ablate.components.shared.measure import displayed
 from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
-    Metric("frechet/random3d", "1", "down", "Fréchet distance of a random network's features, 1000 times", decimals=3),
+    Metric("frechet/random3d", "1", "down", "Fréchet distance in features of a random network, times 1000", decimals=3),
     Metric("fvd", "1", "down", "Fréchet video distance, only where I3D is given"),
 )
 
 
-CHANNELS, STRIDES = (3, 16, 32, 32), ((1, 2, 2), (2, 2, 2), (1, 1, 1))
+CHANNELS = (3, 16, 32, 32)  # of the random network
+STRIDES = ((1, 2, 2), (2, 2, 2), (1, 1, 1))
 
 
-I3D_SIDE, I3D_FRAMES = 224, 10
+I3D_SIDE = 224
+I3D_FRAMES = 10
 
 
 BATCH = 8
 
 
 class Config(Settings):
-    """`i3d`: path of I3D as a TorchScript file. Loading it runs the code in it: give none that you do not trust."""
+    """`i3d`: path of I3D as a TorchScript file. Loading it runs the code in it: use only files that you trust."""
 
     i3d: str | None = None
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return -(-8 // stride) * stride
 
     def shortest(self) -> int:
-        """Frames of a held-out clip from which on all metrics are reported."""
-        return 5 if self.i3d is None else I3D_FRAMES + 3  # of which whole groups are left
+        """Fewest frames of a held-out clip at which all metrics are reported."""
+        return 5 if self.i3d is None else I3D_FRAMES + 3  # enough that whole groups of at least 10 frames are left
 
     def preflight(self) -> None:
-        """Raise ValueError if the file of I3D is not there."""
+        """Raise ValueError if the file of I3D is missing."""
         if self.i3d is not None and not Path(self.i3d).expanduser().is_file():
             raise ValueError(f"probe/frechet: there is no file {self.i3d}")
 
 
 def build(config: Config) -> Probe:
     def examine(subject: Subject) -> ProbeResult:
-        """Reports nothing without clips of two groups, and no FVD of less than 10 frames."""
+        """Reports nothing without clips of two groups, and no FVD for fewer than 10 frames."""
         if subject.clips is None or subject.frames == 1:
             return ProbeResult({})
-        x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
+        x = subject.whole_clips
+        y = displayed(subject.clip_reconstruction)
         metrics = {"frechet/random3d": 1000 * frechet_distance(random_features(x), random_features(y))}
         if config.i3d is not None and subject.frames >= I3D_FRAMES:
             i3d = torch.jit.load(str(Path(config.i3d).expanduser()), map_location=x.device).eval()
@@ -77,23 +80,24 @@ def random_features(x: Tensor) -> Tensor:
         torch.randn(after, before, 3, 3, 3, generator=generator) * (2 / (27 * before)) ** 0.5
         for before, after in pairwise(CHANNELS)
     ]
-    found = []
+    features = []
     for h in (x * 2 - 1).split(BATCH):
         for weight, stride in zip(weights, STRIDES, strict=True):
             h = F.leaky_relu(F.conv3d(h, weight.to(h), stride=stride, padding=1), 0.2)
-        found.append(h.transpose(0, 1).flatten(1).T.double().cpu())
-    return torch.cat(found)
+        features.append(h.transpose(0, 1).flatten(1).T.double().cpu())
+    return torch.cat(features)
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Of Gaussians with the means and covariances of samples `m c`, float64: |difference|^2 + tr(A + B - 2 (AB)^(1/2)).
+    """Fréchet distance of Gaussians fitted to samples `m c`, float64: |difference|^2 + tr(A + B - 2 (AB)^(1/2)).
 
-    NaN for samples that are not finite.
+    A and B are the covariances, the difference is that of the means. NaN for samples that are not finite.
     """
     if not (a.isfinite().all() and b.isfinite().all()):
         return torch.nan
     shift = (a.mean(0) - b.mean(0)).square().sum()
-    first, second = a.T.cov(), b.T.cov()
+    first = a.T.cov()
+    second = b.T.cov()
     root = _root(first)
     cross = torch.linalg.eigvalsh(root @ second @ root).clamp(min=0).sqrt().sum()  # has the eigenvalues of AB
     distance: Tensor = shift + first.trace() + second.trace() - 2 * cross
@@ -101,6 +105,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def _root(covariance: Tensor) -> Tensor:
+    """Symmetric square root of a covariance matrix."""
     values, vectors = torch.linalg.eigh(covariance)
     root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
     return root
@@ -109,8 +114,8 @@ def _root(covariance: Tensor) -> Tensor:
 @torch.inference_mode()
 def _logits(i3d: nn.Module, x: Tensor) -> Tensor:
     """I3D's logits of clips `n 3 t s s` in [0, 1]: `n 400`, float64 on the CPU."""
-    found = []
+    logits = []
     for clips in x.split(BATCH):
         resized = F.interpolate(clips, (clips.shape[2], I3D_SIDE, I3D_SIDE), mode="trilinear", align_corners=False)
-        found.append(i3d(resized * 2 - 1, rescale=False, resize=False, return_features=True).double().cpu())
-    return torch.cat(found)
+        logits.append(i3d(resized * 2 - 1, rescale=False, resize=False, return_features=True).double().cpu())
+    return torch.cat(logits)

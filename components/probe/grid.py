@@ -1,13 +1,14 @@
 """Grid: a pattern that repeats with the model's stride and stays in place from image to image.
 
-Two views are needed. Constant colours show what the decoder draws on its own, and only that: a decoder that resizes and
-then convolves scores exactly 0 there with any weights. Held-out images also show grids that only appear on
-detail, such as an adversarial loss leaves (VIVAT, arXiv 2506.07863). All on raw reconstructions, away from the border.
-A third look needs no image: a layer whose weights sum to the same at every output phase draws no grid on a constant.
+Two measurements are needed. Constant colours show only what the decoder draws on its own: a decoder that resizes and
+then convolves scores exactly 0 there with any weights. Held-out images also show grids that appear only on detail, such
+as an adversarial loss leaves (VIVAT, arXiv 2506.07863). Both use unclamped reconstructions, away from the border. A
+third measurement needs no image: a layer whose weights have the same sum at every output phase draws no grid on a
+constant.
 
-A fold (`components/periodic.py`) is nested: at period 8 it holds the patterns of periods 2 and 4 as well, so
-the energy of period 8 alone is fold8^2 - fold4^2. Normalisation by group amplifies tiny patterns on constant
-colours, per-pixel normalisation does not: compare constants within one kind of norm.
+A fold (`components/shared/periodic.py`) is nested: at period 8 it holds the patterns of periods 2 and 4 as well, so
+the energy of period 8 alone is fold8^2 - fold4^2. Group normalisation amplifies tiny patterns on constant colours,
+per-pixel normalisation does not: compare constants within one kind of norm.
 """
 
 from torch import Tensor
@@ -24,12 +25,14 @@ METRICS = (
         "amplitude of the pattern shared by the images, at the model's stride",
         decimals=3,
     ),
-    Metric("grid/nat_z", "1", "down", "the same over what chance would leave; 1 for none, at most sqrt(images)"),
-    Metric("grid/comb_db", "dB", "down", "power at the harmonics of the stride over that around them; 0 for none"),
+    Metric("grid/nat_z", "1", "down", "the same over its value by chance; 1 for no pattern, at most sqrt(images)"),
+    Metric(
+        "grid/comb_db", "dB", "down", "power at the harmonics of the stride over that around them; 0 for no pattern"
+    ),
     Metric("grid/comb_max_db", "dB", "down", "the same at the strongest harmonic; several dB by chance"),
     Metric("grid/const_fold", "gl", "down", "pattern on constant colours at the stride, mean of 28", decimals=3),
     Metric("grid/const_fold_max", "gl", "down", "the same, worst colour", decimals=3),
-    Metric("grid/const_rms", "gl", "down", "any structure on constant colours, mean of 28", decimals=3),
+    Metric("grid/const_rms", "gl", "down", "rms of any structure on constant colours, mean of 28", decimals=3),
     *(
         Metric(
             f"grid/{images}_fold{p}", "gl", "down", f"the same at period {p}, if the stride is a multiple", decimals=3
@@ -39,7 +42,7 @@ METRICS = (
     ),
     Metric("grid/polyphase", "1", "down", "spread of the kernel sums over output phases, worst layer", decimals=3),
     Metric(
-        "grid/comb_nr_db", "dB", "target", "comb of the reconstructions less that of the sources, for blocky sources"
+        "grid/comb_nr_db", "dB", "target", "comb of the reconstructions minus that of the sources, for blocky sources"
     ),
 )
 
@@ -50,15 +53,15 @@ PERIODS = (2, 4, 8, 16, 32)
 CHEAP = True
 
 
-PATTERN_GAIN = 32
+PATTERN_GAIN = 32  # amplification of the patterns in the pictures
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
-        return stride if stride <= 2 else 3 * stride  # a whole period, and a margin that small images lack
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
+        return stride if stride <= 2 else 3 * stride  # a whole period, and the margin, which small images lack
 
 
 def build(config: Config) -> Probe:
@@ -66,15 +69,17 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Reports nothing for images under three strides or so, of which no whole period is away from the border.
+    """Reports nothing for images under about three strides, which hold no whole period away from the border.
 
     Models of stride 1 have no harmonics, hence no combs.
-    Pictures: one period of the natural and of the worst constant pattern, 32 times amplified around mid-grey.
+    Pictures: one period of the natural and of the worst constant pattern, amplified 32 times around mid-grey.
     """
     stride = subject.vae.stride
     natural = interior(subject.reconstruction - subject.images, stride)
     if natural.shape[-1] == 0:
         return ProbeResult({})
+
+    # patterns that repeat with the stride, on images and on constant colours
     patterns = fold(natural, stride)
     shared = patterns.mean(0)
     constant = interior(subject.constants - subject.colours, stride)
@@ -88,14 +93,20 @@ def examine(subject: Subject) -> ProbeResult:
         "grid/const_rms": amplitude(constant - constant.mean((2, 3), keepdim=True)).mean(),
         "grid/polyphase": worst_polyphase(subject.vae),
     }
+
+    # spectral combs
     if stride > 1:
         harmonics = comb(natural, stride)
-        own, drawn_over = (comb(interior(x, stride), stride) for x in (subject.images, subject.reconstruction))
+        of_sources, of_reconstructions = (
+            comb(interior(x, stride), stride) for x in (subject.images, subject.reconstruction)
+        )
         metrics |= {
             "grid/comb_db": _decibels(harmonics.mean()),
             "grid/comb_max_db": _decibels(harmonics.max()),
-            "grid/comb_nr_db": _decibels(drawn_over.mean()) - _decibels(own.mean()),
+            "grid/comb_nr_db": _decibels(of_reconstructions.mean()) - _decibels(of_sources.mean()),
         }
+
+    # patterns of single periods
     for period in (p for p in PERIODS if stride % p == 0):
         metrics[f"grid/nat_fold{period}"] = amplitude(fold(shared, period))
         metrics[f"grid/const_fold{period}"] = amplitude(fold(drawn, period)).mean()

@@ -1,11 +1,12 @@
-"""Health: does the latent carry anything, and are all numbers finite?
+"""Health: how many latent channels carry information, and whether all numbers are finite.
 
-A collapsed posterior is one that has become the prior, so a latent channel counts as active by its divergence from the
+A collapsed posterior is one that equals the prior, so a latent channel counts as active by its divergence from the
 prior: a mean of more than 0.01 nats per position. The usual alternative, a variance of the posterior mean over the
-data of more than 0.01 (Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, section 5.1),
-depends on the scale of the latent, which a KL weight of 1e-6 leaves free: means of sd 0.05 and noise of 0.001 tell
-much and would count as none. The divergence bounds from above what a channel tells. Under 0.01 it is surely idle;
-over 0.01 it may be: a constant offset, or an idle channel with a log-variance off zero, costs divergence as well.
+data of more than 0.01 (Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, section 5.1), depends
+on the scale of the latent, which a KL weight of 1e-6 leaves free: means of sd 0.05 with noise of 0.001 carry much
+information and would count as inactive. The divergence is an upper bound on the information of a channel. Below 0.01
+nats a channel is certainly idle; above, it may still be: a constant offset, or an idle channel with a log-variance
+other than 0, has divergence as well.
 """
 
 import torch
@@ -26,10 +27,10 @@ ACTIVE_NATS = 0.01
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return stride
 
 
@@ -38,10 +39,11 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Of clips where there are any, whose latent frames share their channels."""
+    """Measures clips if there are any, otherwise images. All latent frames of a clip share the channels."""
     posterior = subject.posterior if subject.clips is None else subject.clip_posterior
     reconstruction = subject.reconstruction if subject.clips is None else subject.clip_reconstruction
-    mean, logvar = posterior.mean.cpu().double(), posterior.logvar.cpu().double()
+    mean = posterior.mean.cpu().double()
+    logvar = posterior.logvar.cpu().double()
     nats = (mean.square() + logvar.exp() - 1 - logvar) / 2
     per_channel = nats.transpose(0, 1).flatten(1).mean(1)
     per_image = nats.flatten(1).sum(1)
@@ -58,5 +60,5 @@ def examine(subject: Subject) -> ProbeResult:
 
 
 def _count(condition: Tensor, of: Tensor) -> float:
-    """How often a condition on values holds; NaN where a value is NaN, of which it neither holds nor fails."""
+    """How often a condition on the values `of` holds; NaN if one of them is NaN."""
     return torch.where(of.isnan(), torch.nan, condition.double()).sum().item()

@@ -1,12 +1,12 @@
-"""Inputs: how much fine detail the crops held that the model was trained on.
+"""Inputs: how much fine detail the training crops and the held-out pictures hold.
 
-A model cannot learn detail that its data do not hold. Resizing and cropping decide that: crops of pictures that were
-enlarged, or never made smaller, have little power at high frequencies (VIVAT, arXiv 2506.07863, makes pictures smaller
-before it crops them for that reason). A difference in blur between two recipes is an effect of the model only where
-these numbers agree. They know nothing of the model.
+A model cannot learn detail that its data do not hold. Resizing and cropping determine how much they hold: crops of
+pictures that were enlarged, or never downscaled, have little power at high frequencies, which is why VIVAT (arXiv
+2506.07863) downscales pictures before cropping. A difference in blur between two recipes is an effect of the model only
+if these numbers agree; they do not depend on the model.
 
-On the luma, under a Hann window, without each picture's mean; a share of all power up to 1/2 cycles/px. Held-out
-pictures are cut into squares of the crops' size, since a larger picture holds more of the low frequencies.
+Each number is a share of all power up to 1/2 cycles/px, on the luma, under a Hann window, without each picture's mean.
+Held-out pictures are cut into squares of the crops' size, since a larger picture holds more of the low frequencies.
 """
 
 from torch import Tensor
@@ -24,10 +24,10 @@ METRICS = (
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return stride
 
 
@@ -36,7 +36,7 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Reports nothing where the training crops are not known."""
+    """Reports nothing if the training crops are not known."""
     crops = subject.training
     if crops is None:
         return ProbeResult({})
@@ -51,7 +51,7 @@ def examine(subject: Subject) -> ProbeResult:
 
 
 def _squares(images: Tensor, side: int) -> Tensor:
-    """`n 3 s s` to `m 3 side side`: those that fit, from the top left; the images themselves if they are smaller."""
+    """Cut `n 3 s s` from the top left into the squares that fit, `m 3 side side`; smaller images stay as they are."""
     if images.shape[-1] <= side:
         return images
     tiles = images.unfold(2, side, side).unfold(3, side, side)  # n 3 rows columns side side
@@ -59,5 +59,5 @@ def _squares(images: Tensor, side: int) -> Tensor:
 
 
 def _share(spectra: Spectra, low: float, high: float) -> float:
-    """In %; pictures of one colour have none."""
+    """Share of power in (low, high] in %, 0 for pictures of one colour."""
     return (100 * spectra.source[spectra.band(low, high)].sum() / (spectra.source.sum() + TINY)).item()

@@ -1,19 +1,19 @@
-"""Latent noise: how much noise on the latent can the decoder bear?
+"""Latent noise: how much noise on the latent the decoder tolerates.
 
-A diffusion model never makes the latent exactly, and what the decoder makes of small errors is seen in every picture.
-The authors of "Improving the Diffusability of Autoencoders" (arXiv 2502.14831) keep such a test among the metrics of
+A diffusion model never generates a latent exactly, and the decoder's response to small errors shows in every picture.
+The authors of "Improving the Diffusability of Autoencoders" (arXiv 2502.14831) have such a test among the metrics of
 their code: white noise of 10, 25, 50 and 100 % of the latent's own standard deviation (here of each channel, over
-pictures and positions) is added to the posterior mean. PSNR as displayed, mean of the pictures. All models and all
-strengths get the same draw of noise.
+pictures and positions) is added to the posterior mean. PSNR is that of displayed pictures, averaged over pictures. All
+models and all strengths get the same draw of noise.
 
-What the numbers do not tell: the errors of a diffusion model are not white. A decoder that ignores most of its latent
-bears much and reconstructs little, so the levels depend on PSNR without noise; `znoise/sd_3db` is relative to it, which
-in turn flatters a poor reconstruction: it has more error to hide in. Compare at similar PSNR.
+The errors of a diffusion model are not white, so the numbers are only a hint. A decoder that ignores most of its latent
+tolerates much and reconstructs little, so the levels depend on PSNR without noise. `znoise/sd_3db` is relative to that
+PSNR, which in turn flatters a poor reconstruction, whose own error hides the effect of noise. Compare at similar PSNR.
 """
 
 import math
 
-from ablate.components.probe._latents import fixed_noise, some
+from ablate.components.probe._latents import fixed_noise, subset
 from ablate.components.shared.measure import displayed, psnr, sheet
 from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
@@ -26,17 +26,17 @@ METRICS = (
 )
 
 
-SHARES = (0.1, 0.25, 0.5, 1.0)
+SHARES = (0.1, 0.25, 0.5, 1.0)  # of the latent's standard deviation
 
 
-LOSS_DB = 3.0
+LOSS_DB = 3.0  # loss of PSNR that `znoise/sd_3db` allows
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return stride
 
 
@@ -45,12 +45,16 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Of up to 16 pictures. Picture: source | reconstruction | with 25 % noise | with 100 % noise, an image per row."""
-    x, z, y = some(subject)
+    """Uses up to 16 pictures.
+
+    Picture: source | reconstruction | with 25 % noise | with 100 % noise, an image per row.
+    """
+    x, z, y = subset(subject)
     clean = displayed(y)
     noise = fixed_noise(z) * subject.posterior.mean.std((0, 2, 3), correction=0, keepdim=True)
     per_image: dict[str, list[float]] = {}
-    columns, losses = [x, clean], []
+    columns = [x, clean]
+    losses = []
     whole = psnr(x, clean).mean()
     for share in SHARES:
         noisy = displayed(subject.decode(z + share * noise))
@@ -60,23 +64,25 @@ def examine(subject: Subject) -> ProbeResult:
         if share in (0.25, 1.0):
             columns.append(noisy)
     metrics = {name: math.fsum(values) / len(values) for name, values in per_image.items()}
-    metrics["znoise/sd_3db"] = bearable(SHARES, losses)
+    metrics["znoise/sd_3db"] = tolerated_share(SHARES, losses)
     return ProbeResult(metrics=metrics, per_image=per_image, pictures={"latent_noise": sheet(*columns)})
 
 
-def bearable(shares: tuple[float, ...], losses: list[float]) -> float:
-    """The share at which the loss first is 3 dB, given losses in dB at rising shares; the last share if it never is.
+def tolerated_share(shares: tuple[float, ...], losses: list[float]) -> float:
+    """The share at which the loss reaches 3 dB, given losses in dB at rising shares; the last share if it never does.
 
-    Between two of them, and from 0, the squared error is taken to grow with the noise's power, as that of a linear
-    decoder does. NaN if a loss is NaN.
+    Between two shares, and from 0, the squared error is interpolated linearly in the power of the noise, as it grows
+    for a linear decoder. NaN if a loss is NaN.
     """
     if any(math.isnan(loss) for loss in losses):
         return math.nan
     limit = 10 ** (LOSS_DB / 10)
-    power, growth = 0.0, 1.0
+    power = 0.0
+    growth = 1.0
     for share, loss in zip(shares, losses, strict=True):
         grown = 10 ** (loss / 10)
         if grown >= limit:
             return math.sqrt(power + (share**2 - power) * (limit - growth) / (grown - growth))
-        power, growth = share**2, grown
+        power = share**2
+        growth = grown
     return shares[-1]

@@ -1,9 +1,9 @@
-"""Motion: what speed costs.
+"""Motion: how PSNR depends on the speed of a clip.
 
-Natural videos mostly hold little motion, so that a mean over them says little of how a model does when things move;
+Natural videos mostly hold little motion, so a mean over them says little about a model's quality on moving things.
 IV-VAE (Wu et al., arXiv 2411.06449) made MotionHD, a set of videos of uniformly spread motion, for that reason. The
-speed of a clip is the mean length of its known flow, in px a frame; PSNR is of its frames after the first. Clips of
-different speeds differ in content too: compare models on the same clips, not slopes between data sets.
+speed of a clip is the mean length of its known flow, in px per frame; PSNR is that of its frames after the first. Clips
+of different speeds differ in content too: compare models on the same clips, not slopes between data sets.
 """
 
 from torch import Tensor
@@ -14,20 +14,20 @@ from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 METRICS = (
     Metric("motion/psnr_fast", "dB", "up", "PSNR of the fastest third of the clips"),
     Metric("motion/psnr_slow", "dB", "up", "the same of the slowest third"),
-    Metric("motion/slope", "dB/(px/frame)", "up", "PSNR over speed, least squares over clips"),
+    Metric("motion/slope", "dB/(px/frame)", "up", "slope of PSNR over speed, least squares over clips"),
     Metric("motion/speed", "px/frame", "none", "mean speed of the clips"),
 )
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return stride
 
     def shortest(self) -> int:
-        """Frames of a held-out clip from which on the first metric is reported."""
+        """Fewest frames of a held-out clip at which the first metric is reported."""
         return 5
 
 
@@ -36,11 +36,12 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Reports nothing without three clips of two groups or more whose motion is known. NaN slope for equal speeds."""
+    """Reports nothing without three clips of two groups or more and known motion. The slope is NaN for equal speeds."""
     if subject.clips is None or subject.frames == 1 or subject.flow is None or len(subject.clips) < 3:
         return ProbeResult({})
     speed = subject.flow[:, :, : subject.frames - 1].norm(dim=1).mean((1, 2, 3)).double().cpu()
-    x, y = subject.whole_clips, displayed(subject.clip_reconstruction)
+    x = subject.whole_clips
+    y = displayed(subject.clip_reconstruction)
     values = per_frame(psnr, x, y)[:, 1:].mean(1).double().cpu()
     by_speed = values[speed.argsort()]
     third = len(values) // 3
@@ -56,6 +57,6 @@ def examine(subject: Subject) -> ProbeResult:
 
 
 def _slope(x: Tensor, y: Tensor) -> Tensor:
-    """Of the line through points by least squares."""
+    """Slope of the line through points by least squares."""
     centred = x - x.mean()
     return (centred * (y - y.mean())).sum() / centred.square().sum()

@@ -1,8 +1,9 @@
-"""How far reconstructions are from their sources: PSNR and SSIM.
+"""Reconstruction: PSNR and SSIM of reconstructions against their sources.
 
-Both are taken image by image on [0, 1] after clamping, in fp32, and then averaged; of clips frame by frame, then over
-the frames of a clip, then over clips. The `clip` probe tells their frames apart. SSIM: Wang, Bovik, Sheikh &
-Simoncelli, IEEE TIP 13(4), 2004, with its 11 x 11 Gaussian window on the valid region.
+Both are computed image by image on [0, 1] after clamping, in fp32, and then averaged. For clips they are computed frame
+by frame and averaged over the frames of each clip, then over clips; the `clip` probe reports the first frame and the
+others separately. SSIM: Wang, Bovik, Sheikh & Simoncelli, IEEE TIP 13(4), 2004, with its 11 x 11 Gaussian window on the
+valid region.
 """
 
 from ablate.components.shared import measure
@@ -20,14 +21,14 @@ CHEAP = True
 MEASURES = {"psnr": measure.psnr, "ssim": measure.ssim}
 
 
-ERROR_GAIN = 8
+ERROR_GAIN = 8  # amplification of the difference in the picture
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return -(-11 // stride) * stride  # the window of SSIM
 
 
@@ -36,15 +37,17 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Pictures: `reconstruction` (source | reconstruction, an image per row) and `error_x8` (difference, 8 times).
+    """Pictures: `reconstruction` (source | reconstruction, an image per row) and `error_x8` (difference times 8).
 
-    Of clips, these are of their middle frames.
+    For clips the pictures show their middle frames.
     """
     if subject.clips is None:
-        x, y = subject.images, measure.displayed(subject.reconstruction)
+        x = subject.images
+        y = measure.displayed(subject.reconstruction)
         values = {name: of_images(x, y) for name, of_images in MEASURES.items()}
     else:
-        clips, decoded = subject.whole_clips, measure.displayed(subject.clip_reconstruction)
+        clips = subject.whole_clips
+        decoded = measure.displayed(subject.clip_reconstruction)
         values = {name: measure.per_frame(of_images, clips, decoded).mean(1) for name, of_images in MEASURES.items()}
         x, y = (frames[:, :, subject.frames // 2] for frames in (clips, decoded))
     return ProbeResult(

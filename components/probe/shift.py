@@ -1,10 +1,10 @@
-"""Shift: does the reconstruction move with the image, or does detail change as it passes over the model's grid?
+"""Shift: how much the reconstruction changes, apart from moving along, when the image is shifted.
 
-Crops of each held-out image, moved along the diagonal px by px through a stride, are reconstructed alone and compared
-where they show the same pixels, away from their borders. A sampler that drops pixels without a blur lets high
-frequencies through as low ones, which then depend on the position (Zhang, "Making Convolutional Networks
-Shift-Invariant Again", 2019, arXiv 1904.11486). A move by a whole stride changes nothing but what is in view, which
-normalisation and attention feel: it is the control.
+Crops of each held-out image, shifted along the diagonal by 0 to one stride in steps of 1 px, are reconstructed
+separately and compared where they show the same pixels, away from their borders. A down-sampler that drops pixels
+without a blur aliases high frequencies to low ones, which then depend on the position on the model's grid (Zhang,
+"Making Convolutional Networks Shift-Invariant Again", 2019, arXiv 1904.11486). A shift by a whole stride changes only
+the content in view, to which normalisation and attention respond: it is the control.
 """
 
 import torch
@@ -14,17 +14,17 @@ from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
 
 METRICS = (
-    Metric("shift/error", "gl", "down", "change of the reconstruction, moved back, by moves of 1 to stride - 1 px"),
-    Metric("shift/psnr", "dB", "up", "the same as peak signal-to-noise ratio, mean over images and moves"),
-    Metric("shift/error_stride", "gl", "down", "the change by a move of a whole stride, as a control"),
+    Metric("shift/error", "gl", "down", "change of the reconstruction, moved back, under shifts of 1 to stride - 1 px"),
+    Metric("shift/psnr", "dB", "up", "the same as peak signal-to-noise ratio, mean over images and shifts"),
+    Metric("shift/error_stride", "gl", "down", "the change under a shift by a whole stride, as a control"),
 )
 
 
 class Config(Settings):
-    """No settings: numbers of all studies are comparable."""
+    """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
+        """Smallest side in px at which the first metric is reported, for a model of this stride."""
         return 4 * stride
 
 
@@ -33,24 +33,28 @@ def build(config: Config) -> Probe:
 
 
 def examine(subject: Subject) -> ProbeResult:
-    """Reports nothing for images under four strides. A model of stride 1 knows moves by a whole stride only.
+    """Reports nothing for images under four strides. For a model of stride 1 every shift is by whole strides.
 
     Reconstructions are not clamped.
     """
-    stride, side = subject.vae.stride, subject.images.shape[-1]
+    stride = subject.vae.stride
+    side = subject.images.shape[-1]
     if side < 4 * stride:
         return ProbeResult({})
     size = side - stride
-    first, last = size // 4 + stride, size - size // 4  # seen by all crops, a quarter of their size from the border
+    # the pixels that all crops show, at least a quarter of their size from the border
+    first = size // 4 + stride
+    last = size - size // 4
 
-    def moved(by: int) -> Tensor:
+    def shifted(by: int) -> Tensor:
+        """The part of the reconstruction that all crops show, from crops shifted by `by` px."""
         crops = subject.images[..., by : by + size, by : by + size]
         seen = slice(first - by, last - by)
         return subject.reconstruct(crops)[..., seen, seen]
 
-    still = moved(0)
-    changes = [(moved(by) - still).cpu().double() for by in range(1, stride + 1)]
-    error = torch.stack([GREY_LEVELS * change.abs().mean((1, 2, 3)) for change in changes])  # moves n
+    unshifted = shifted(0)
+    changes = [(shifted(by) - unshifted).cpu().double() for by in range(1, stride + 1)]
+    error = torch.stack([GREY_LEVELS * change.abs().mean((1, 2, 3)) for change in changes])  # shifts n
     psnr = torch.stack([-10 * change.square().mean((1, 2, 3)).log10() for change in changes])
     within = slice(max(1, stride - 1))
     values = {

@@ -1,7 +1,8 @@
-"""Resizing of latents and pictures by one filter, as products with small matrices.
+"""Resizing of latents and pictures by the same filter, as products with small matrices.
 
-Filter and factor are the same on both sides of an equivariance term, whatever the size of the sides. The matrices are
-what `F.interpolate` does to the identity, but on a GPU their gradients add in a fixed order and are never in TF32.
+An equivariance term needs the same filter and factor for latents and pictures, whatever their sizes. The matrices are
+the identity resized by `F.interpolate`; unlike its own gradients on a GPU, theirs add in a fixed order, and never in
+TF32.
 """
 
 from typing import Any
@@ -17,19 +18,19 @@ MODES: dict[str, dict[str, Any]] = {
     "bicubic": {"mode": "bicubic", "align_corners": False},
     "bicubic_aa": {"mode": "bicubic", "align_corners": False, "antialias": True},
 }
-"""`mean` averages blocks and thus needs whole factors. All but `mean` and `bicubic_aa` alias when they reduce."""
+"""`mean` averages blocks, so the factor must be whole. All but `mean` and `bicubic_aa` alias when they reduce."""
 
 
 def rescale(x: Tensor, to: int, of: int, resample: str) -> Tensor:
-    """`b c h w` to `b c h*to/of w*to/of`, in the input's precision.
+    """Resize `b c h w` to `b c h*to/of w*to/of`, in the input's precision.
 
-    Raises ValueError where a side would not be whole, or where `mean` would have to split a pixel.
+    Raises ValueError if a side would not be whole, or if `mean` would have to split a pixel.
     """
     return _matrix(x, x.shape[-2], to, of, resample) @ x @ _matrix(x, x.shape[-1], to, of, resample).T
 
 
 def turn(x: Tensor, quarters: int) -> Tensor:
-    """`b c h w` turned by as many right angles."""
+    """Rotate `b c h w` by `quarters` right angles."""
     return torch.rot90(x, quarters, (-2, -1))
 
 
@@ -37,5 +38,5 @@ def _matrix(x: Tensor, side: int, to: int, of: int, resample: str) -> Tensor:
     if side * to % of or (resample == "mean" and of % to):
         raise ValueError(f"a side of {side} cannot be reduced to {to}/{of} of it by `{resample}`")
     identity = torch.eye(side, dtype=x.dtype, device=x.device)[None, None]
-    # along the other axis nothing changes: at equal sizes each of the filters is the identity
+    # the other axis keeps its size, at which each of the filters is the identity
     return F.interpolate(identity, (side * to // of, side), **MODES[resample])[0, 0]

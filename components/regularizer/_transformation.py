@@ -1,4 +1,4 @@
-"""The random reduction and rotation that equivariance to both is asked under, the same for a whole batch."""
+"""The random downscaling and rotation of an equivariance term, the same for a whole batch."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from ablate.slots import SeedOf
 
 @dataclass(frozen=True)
 class Transformation:
-    """`side`: of the reduced latents. `quarters`: right angles to turn by, 1 to 3. `chances`: two numbers in [0, 1)."""
+    """A downscaling and a rotation, with two random numbers for the caller's decisions.
+
+    `side`: of the reduced latents. `quarters`: right angles to rotate by, 1 to 3. `chances`: two numbers in [0, 1).
+    """
 
     side: int
     quarters: int
@@ -19,12 +22,12 @@ class Transformation:
 
     @classmethod
     def draw(cls, side: int, least: float, seed_of: SeedOf) -> Self:
-        """For latents of `side` places: a new side, uniform from `least` of it (at least 1) to one less than it.
+        """Draw one for latents of `side` positions; the new side is uniform from `least` of it (or 1) to side - 1.
 
-        A function of the step's seed alone. Raises ValueError for latents of one place, which cannot be reduced.
+        Depends on the step's seed alone. Raises ValueError for latents of one position, which cannot be reduced.
         """
         if side < 2:
-            raise ValueError("latents of one place cannot be reduced: crop larger")
+            raise ValueError("latents of one position cannot be reduced: use larger crops")
         first, second, scale, angle = np.random.default_rng(seed_of("transformation")).random(4).tolist()
         smallest = min(side - 1, max(1, math.ceil(least * side)))
         return cls(smallest + int(scale * (side - smallest)), 1 + int(3 * angle), (first, second))

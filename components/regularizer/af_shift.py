@@ -1,13 +1,13 @@
-"""Shift equivariance of encoder and decoder, by fractions of a latent place.
+"""Shift equivariance of encoder and decoder, under shifts by fractions of a latent position.
 
 Zhou et al., "Alias-Free Latent Diffusion Models", 2025 (arXiv 2503.09419). With T a shift by whole pixels in both
 directions, up to `reach` of the side, T/f the same shift of latents, and stopped gradients marked by ':
 
     strength * (mean |E(T x) - T/f E(x)'|^2 + mean |D(T/f z') - T D(z)'|^2)
 
-Shifts are ideal, phases of the Fourier transform, and means are over the places that come from within the picture. What
-a picture shifted by whole pixels shows beyond its border is its other side. E is the posterior's mean here, where the
-authors' code draws twice and thus adds twice the posterior's variance. It costs a pass of both halves.
+Latents are shifted ideally, by phases of the Fourier transform; pictures wrap around when shifted by whole pixels. The
+means are over the positions that come from within the picture. E is the posterior's mean here; the authors' code draws
+twice from the posterior, which adds twice its variance. The term costs one more pass of encoder and decoder.
 """
 
 import math
@@ -34,13 +34,19 @@ class Config(Settings):
 def build(config: Config) -> Regularizer:
     def penalty(vae: Autoencoder, step: Step) -> Tensor:
         """The weighted loss, a scalar, in fp32."""
-        side, stride = step.x.shape[-1], step.x.shape[-1] // step.z.shape[-1]
+        side = step.x.shape[-1]
+        stride = step.x.shape[-1] // step.z.shape[-1]
         reach = int(config.reach * side)
+        # shift by whole pixels, at most `reach` of the side in either direction
         down, across = np.random.default_rng(step.seed_of("shift")).integers(-reach, reach, 2, endpoint=True).tolist()
-        mean, z, y = step.posterior.mean.detach().float(), step.z.detach().float(), step.y.detach()
+        # encode the shifted picture and decode the shifted latents
+        mean = step.posterior.mean.detach().float()
+        z = step.z.detach().float()
+        y = step.y.detach()
         with step.precision():
             encoded = vae.encode(torch.roll(step.x, (down, across), (-2, -1))).mean.float()
             decoded = vae.decode(shift(z, down / stride, across / stride)).float()
+        # compare with the latents and the reconstruction, shifted likewise
         of_encoder = inside_error(encoded, shift(mean, down / stride, across / stride), down / stride, across / stride)
         of_decoder = inside_error(decoded, torch.roll(y, (down, across), (-2, -1)), down, across)
         return config.strength * (of_encoder + of_decoder)
@@ -49,7 +55,7 @@ def build(config: Config) -> Regularizer:
 
 
 def shift(x: Tensor, down: float, across: float) -> Tensor:
-    """`b c h w` moved by any number of places, periodically, by the phases of its Fourier transform."""
+    """Shift `b c h w` periodically by any, even fractional, number of positions, by phases of its Fourier transform."""
     for dim, by in ((-2, down), (-1, across)):
         side = x.shape[dim]
         turns = torch.fft.rfftfreq(side, dtype=x.dtype, device=x.device) * by
@@ -60,7 +66,7 @@ def shift(x: Tensor, down: float, across: float) -> Tensor:
 
 
 def inside_error(x: Tensor, y: Tensor, down: float, across: float) -> Tensor:
-    """Mean squared difference where a shift by so many places has left what was within the picture."""
+    """Mean squared difference over the positions that hold content from within the picture after the shift."""
     h, w = x.shape[-2:]
     rows, columns = (
         slice(max(0, math.ceil(by)), side + min(0, math.floor(by))) for side, by in ((h, down), (w, across))

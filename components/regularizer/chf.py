@@ -1,13 +1,13 @@
-"""Chopped high frequencies: the decoder is to turn latents without them into pictures without them.
+"""Chopped high frequencies: latents without their highest frequencies must decode to pictures without theirs.
 
 From the code released with Skorokhodov et al., "Improving the Diffusability of Autoencoders", 2025 (arXiv 2502.14831,
-figure 5): scale equivariance, see `se`, with the reduction replaced by a cut C_r of the highest share r of the
-coefficients of each block's cosine transform, at full size:
+figure 5): scale equivariance as in `se`, at full size, with the reduction replaced by a cut C_r of the highest share r
+of the coefficients of each block's cosine transform:
 
     strength * sum_k w_k l_k(D(C_r z), C_r x),   r uniform in [0, r_max), once a step
 
-Blocks of x are f times those of z, f the model's stride: as many blocks, and of each the same share. It costs a whole
-further pass of the decoder.
+Blocks of x are f times as large as those of z, f being the model's stride, so there are as many blocks and each loses
+the same share. The term costs one more full pass of the decoder.
 """
 
 from typing import Literal
@@ -23,9 +23,9 @@ from ablate.slots import Autoencoder, Regularizer, Settings, Step
 class Config(Settings):
     """`strength`: the term's factor in the training loss; 0 is the same as `none`.
 
-    `block`: side of the blocks of the latents. `r_max`: the largest share to erase; ours, the authors' is not known.
-    `cut`: `zigzag` erases the last coefficients in JPEG's order; `square` keeps a corner of k x k, with r of the
-    frequencies of each axis erased and thus more of the coefficients: half is three quarters.
+    `block`: side of the blocks of the latents. `r_max`: the largest share to erase; the authors' value is not known.
+    `cut`: `zigzag` erases the last coefficients in JPEG's order; `square` keeps a corner of k x k and erases a share r
+    of the frequencies of each axis, hence more of the coefficients: r of a half erases three quarters of them.
     """
 
     strength: NonNegativeFloat
@@ -35,13 +35,13 @@ class Config(Settings):
 
     @property
     def latent_multiple(self) -> int:
-        """Sides of latents are to be multiples of this."""
+        """Sides of latents must be multiples of this."""
         return self.block
 
 
 def build(config: Config) -> Regularizer:
     def penalty(vae: Autoencoder, step: Step) -> Tensor:
-        """The weighted loss, a scalar. Raises ValueError where the blocks do not fill the latents."""
+        """The weighted loss, a scalar. Raises ValueError if the blocks do not fill the latents."""
         share = float(np.random.default_rng(step.seed_of("cut")).uniform(0, config.r_max))
         stride = step.x.shape[-1] // step.z.shape[-1]
         low = chop(step.z.float(), config.block, share, config.cut)

@@ -1,11 +1,11 @@
 """Explicit equivariance, a negative control: latents of transformed pictures are pulled to the transformed latents.
 
-Kouzelis et al., "EQ-VAE", 2025 (arXiv 2502.09509, table 7), with tau a reduction and a turn as in `eq`:
+Kouzelis et al., "EQ-VAE", 2025 (arXiv 2502.09509, table 7), with tau a downscaling and a rotation as in `eq`:
 
     strength * mean |tau E(x) - E(tau x)|^2
 
-The cheapest way to lower it is to make latents small or constant, which the decoder pays for: with a strength of 0.1,
-the paper's, the lowest equivariance error of its table goes with the worst pictures. E is the posterior's mean.
+The cheapest way to lower it is to make latents small or constant, at the decoder's expense: with the paper's strength
+of 0.1, the lowest equivariance error of its table comes with the worst pictures. E is the posterior's mean.
 """
 
 from typing import Literal
@@ -40,7 +40,7 @@ def build(config: Config) -> Regularizer:
             return turn(rescale(v, drawn.side, side, config.resample), drawn.quarters)
 
         with step.precision():
-            found = vae.encode(transformed(step.x)).mean
-        return config.strength * F.mse_loss(found.float(), transformed(step.posterior.mean.float()))
+            encoded = vae.encode(transformed(step.x)).mean
+        return config.strength * F.mse_loss(encoded.float(), transformed(step.posterior.mean.float()))
 
     return penalty

@@ -1,12 +1,12 @@
-"""A direct price on the high frequencies of latents: the farther from the block's mean, the dearer.
+"""Direct penalty on the high frequencies of latents: the higher the frequency, the larger the penalty.
 
 From the code released with Skorokhodov et al., "Improving the Diffusability of Autoencoders", 2025 (arXiv 2502.14831),
-on the orthonormal cosine transform of each block of z, the draw that the decoder sees:
+on the orthonormal cosine transform of each block of z, the posterior draw that the decoder sees:
 
     strength * mean over all coefficients of |DCT(z)_uv| (u' + v')^power / 4,   u', v' = u, v / (block - 1)
 
-It falls with the size of z as well as with its spectrum. Where nothing holds the size, latents may shrink and the
-decoder's first layer grow instead: see `normalize`.
+The term falls with the magnitude of z as well as with its spectrum. If nothing holds the magnitude, the latents may
+shrink and the decoder's first layer grow instead: see `normalize`.
 """
 
 import torch
@@ -20,8 +20,9 @@ from ablate.slots import Autoencoder, Regularizer, Settings, Step
 class Config(Settings):
     """`strength`: the penalty's factor in the training loss; 0 is the same as `none`.
 
-    `block`: side of the blocks. `power`: how steeply the price rises with the frequency.
-    `normalize`: divide each channel by its standard deviation over the batch first, ours: the size of z is then free.
+    `block`: side of the blocks. `power`: how steeply the penalty rises with the frequency.
+    `normalize`: first divide each channel by its standard deviation over the batch, so that the term does not depend on
+    the magnitude of z; this is our addition.
     """
 
     strength: NonNegativeFloat
@@ -31,13 +32,13 @@ class Config(Settings):
 
     @property
     def latent_multiple(self) -> int:
-        """Sides of latents are to be multiples of this."""
+        """Sides of latents must be multiples of this."""
         return self.block
 
 
 def build(config: Config) -> Regularizer:
     def penalty(vae: Autoencoder, step: Step) -> Tensor:
-        """The weighted loss, a scalar, in fp32. Raises ValueError where the blocks do not fill the latents."""
+        """The weighted loss, a scalar, in fp32. Raises ValueError if the blocks do not fill the latents."""
         z = step.z.float()
         if config.normalize:
             z = z / (z.var((0, 2, 3), correction=0, keepdim=True) + 1e-12).sqrt()
@@ -47,8 +48,8 @@ def build(config: Config) -> Regularizer:
 
 
 def high_frequencies(z: Tensor, block: int, power: float) -> Tensor:
-    """The weighted mean of the amplitudes of latents `b c h w`, a scalar."""
+    """Mean of the amplitudes of latents `b c h w`, weighted by frequency; a scalar."""
     frequency = torch.linspace(0, 1, block, dtype=z.dtype, device=z.device)
-    prices = (frequency[:, None] + frequency) ** power / 4
-    priced: Tensor = blocks_dct(z, block).abs() * prices
-    return priced.mean()
+    weights = (frequency[:, None] + frequency) ** power / 4
+    weighted: Tensor = blocks_dct(z, block).abs() * weights
+    return weighted.mean()

@@ -1,19 +1,19 @@
-"""Outlier penalty loss (OPL): latent vectors far from the mean of their picture cost what exceeds r deviations.
+"""Outlier penalty loss (OPL): penalises latent vectors more than r deviations from the mean of their picture.
 
 Polyak et al., "Movie Gen: A Cast of Media Foundation Models", 2024 (arXiv 2410.13720, section on the temporal
-autoencoder), against bright spots in reconstructions, which come from single latents of large norm. With z_p the latent
-vector at place p of h w places, m and s the mean and standard deviation of each channel over the places:
+autoencoder), against bright spots in reconstructions, which come from single latent vectors of large norm. With z_p the
+latent vector at position p of h w, and m and s the mean and standard deviation of each channel over the positions:
 
     OPL(z, r) = 1 / (h w) sum_p max(|z_p - m| - r |s|, 0)    (Euclidean norms over channels)
 
-The paper uses r = 3 and a factor of 1e5, beside reconstruction losses whose reduction we do not know. Were they summed
-over a 256 x 256 picture, as in latent diffusion, they would be 2e5 times the means used here, and the factor beside
-these would be 0.5. One vector can be at most sqrt(h w - 1) deviations away: with r = 3, latents of 10 places or fewer
-cost nothing.
+The paper uses r = 3 and a factor of 1e5, beside reconstruction losses whose reduction we do not know. If they were
+summed over a 256 x 256 picture, as in latent diffusion, they would be 2e5 times the means used here, and the equivalent
+factor would be 0.5. One vector can be at most sqrt(h w - 1) deviations away, so with r = 3 latents of 10 positions or
+fewer have no penalty.
 
-m and s keep their gradient, so that it is the formula's own. Of two public reimplementations one detaches them: there
-an outlier is pulled in a little harder, and the other places are not pushed apart to widen s. z is the draw that the
-decoder sees.
+m and s are not detached, so the gradient is that of the formula. One of two public reimplementations detaches them:
+outliers are then pulled in a little harder, and the other positions are not pushed apart to widen s. z is the posterior
+draw that the decoder sees.
 """
 
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -26,7 +26,7 @@ from ablate.slots import Autoencoder, Regularizer, Settings, Step
 class Config(Settings):
     """`strength`: the penalty's factor in the training loss; 0 is the same as `none`.
 
-    `r`: how many standard deviations are free.
+    `r`: number of standard deviations without penalty.
     """
 
     strength: NonNegativeFloat
@@ -42,11 +42,11 @@ def build(config: Config) -> Regularizer:
 
 
 def outlier_penalty(z: Tensor, r: float) -> Tensor:
-    """OPL of latents `b c h w`, or `b c t h w` with frames each for itself; a scalar, the mean over pictures."""
-    places = z.shape[-2] * z.shape[-1]
+    """OPL of latents `b c h w`, or `b c t h w` with each frame by itself; a scalar, the mean over pictures."""
+    positions = z.shape[-2] * z.shape[-1]
     centred = z - z.mean((-2, -1), keepdim=True)
     distance = vector_norm(centred, dim=1)
-    # |s|^2 is the sum over channels of the variance; a norm, not a root of it, has a finite gradient on flat latents.
-    deviation = vector_norm(centred, dim=(1, -2, -1))[..., None, None] / places**0.5
+    # |s|^2 is the sum of the variance over channels. A norm, unlike its square root, has a finite gradient if it is 0.
+    deviation = vector_norm(centred, dim=(1, -2, -1))[..., None, None] / positions**0.5
     excess: Tensor = distance - r * deviation
     return excess.relu().mean()

@@ -1,18 +1,20 @@
-"""Scale equivariance: the decoder is to turn latents at half or a quarter of their size into pictures of that size.
+"""Scale equivariance: latents reduced to half or a quarter of their size must decode to the reduced pictures.
 
 Skorokhodov et al., "Improving the Diffusability of Autoencoders", 2025 (arXiv 2502.14831). With P_s the reduction by s
 along both axes, and s drawn from the factors once a step:
 
     strength * sum_k w_k l_k(D(P_s z), P_s x)
 
-over the reconstruction terms l_k of the trial with their weights w_k. Neither the discriminator nor the KL divergence
-enters, and perceptual distance not below 32 px. The target is the reduced input, not a reduced reconstruction. The
-gradient passes through z into the encoder: only there can high frequencies be given up. Terms are means, so that
-`strength` does not depend on the size. Each factor costs a pass of the decoder over 1/s^2 of the area. Frames of clips
-are reduced each by itself, and with `temporal_factors` their number as well, by means of r frames in a row: of all but
-the first, which a causal model holds alone. At a time stride of 4, 17 frames have 5 latents; r = 2 makes 3 of 9 frames.
+over the reconstruction terms l_k of the trial with their weights w_k. The discriminator and the KL divergence are left
+out, and so is perceptual distance below 32 px. The target is the reduced input, not a reduced reconstruction. The
+gradient passes through z into the encoder, which alone can give up high frequencies. Terms are means, so `strength`
+does not depend on the size. A step costs one more pass of the decoder over 1/s^2 of the area.
 
-The strengths that the paper tries are not known to us. An independent implementation, LatentWaveletDiffusion, has 0.25.
+Frames of clips are reduced one by one. `temporal_factors` also reduces their number, by averaging r consecutive frames,
+except the first frame, which a causal model encodes by itself. At a time stride of 4, 17 frames have 5 latent frames;
+r = 2 reduces them to 9 frames and 3 latent frames.
+
+We do not know the strengths that the paper tries. An independent implementation, LatentWaveletDiffusion, uses 0.25.
 """
 
 import math
@@ -30,11 +32,11 @@ from ablate.slots import Autoencoder, Regularizer, Settings, Step, added
 class Config(Settings):
     """`strength`: the term's factor in the training loss; 0 is the same as `none`.
 
-    `factors`: by which sides are reduced, one of them in each step.
+    `factors`: by which sides are reduced; each step draws one.
     `resample`: `mean` averages blocks of s x s. `bilinear` (`align_corners=False`), `bilinear_ac` (`True`) and
-    `bicubic` take few points of a block and alias by 4 the frequencies that the term is to suppress; `bicubic_aa` is
-    antialiased. The authors' code offers `mean` and `bilinear_ac`.
-    `temporal_factors`: by which the frames after the first are reduced, one of them in each step; of clips alone.
+    `bicubic` sample few points of a block, so that at a factor of 4 they alias the frequencies that the term is to
+    suppress; `bicubic_aa` is antialiased. The authors' code offers `mean` and `bilinear_ac`.
+    `temporal_factors`: by which the number of frames after the first is reduced; each step draws one. Clips only.
     """
 
     strength: NonNegativeFloat
@@ -44,22 +46,22 @@ class Config(Settings):
 
     @property
     def latent_multiple(self) -> int:
-        """Sides of latents are to be multiples of this."""
+        """Sides of latents must be multiples of this."""
         return math.lcm(*self.factors)
 
     def smallest_latent(self, side: int) -> int:
-        """The least side of latents that the decoder is given."""
+        """The smallest side of latents that the decoder is given."""
         return side // max(self.factors)
 
     @property
     def latent_frames_multiple(self) -> int:
-        """Latent frames after the first are to be a multiple of this; 1 asks nothing, of pictures neither."""
+        """The number of latent frames after the first must be a multiple of this; 1 also fits pictures."""
         return math.lcm(*self.temporal_factors)
 
 
 def build(config: Config) -> Regularizer:
     def penalty(vae: Autoencoder, step: Step) -> Tensor:
-        """The weighted loss, a scalar. Raises ValueError where the factor does not divide the latents."""
+        """The weighted loss, a scalar. Raises ValueError if the factor does not divide the latents."""
         rng = np.random.default_rng(step.seed_of("scale"))
         factor = int(rng.choice(config.factors))
         frames = int(rng.choice(config.temporal_factors)) if config.temporal_factors else 1
@@ -75,9 +77,9 @@ def build(config: Config) -> Regularizer:
 
 
 def fewer_frames(x: Tensor, by: int) -> Tensor:
-    """`b c t h w` with the mean of each `by` frames in place of them, the first left as it is: `b c 1+(t-1)/by h w`.
+    """Average every `by` frames of `b c t h w` after the first, which is kept: `b c 1+(t-1)/by h w`.
 
-    Raises ValueError where `by` does not divide the frames after the first.
+    Raises ValueError if `by` does not divide the number of frames after the first.
     """
     if by == 1:
         return x

@@ -2,7 +2,7 @@
 
 Ahmed, Natarajan and Rao, "Discrete Cosine Transform", 1974. Coefficient (u, v) of an n x n block: u counts half-waves
 down the block, v across it. The zigzag order is JPEG's (ITU-T T.81, figure 5): (0, 0), (0, 1), (1, 0), (2, 0), (1, 1),
-(0, 2) ... Nothing here waits for the device.
+(0, 2) ... Nothing here synchronises with the GPU.
 """
 
 from typing import Literal
@@ -14,7 +14,7 @@ Cut = Literal["zigzag", "square"]
 
 
 def dct_matrix(n: int, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> Tensor:
-    """The transform `n n` with orthonormal rows, `coefficients = matrix @ values`; computed in float64."""
+    """The transform matrix `n n` with orthonormal rows, `coefficients = matrix @ values`; computed in float64."""
     k = torch.arange(n, dtype=torch.float64, device=device)
     matrix: Tensor = torch.cos(torch.pi / n * (k + 0.5) * k[:, None]) * (2 / n) ** 0.5
     matrix[0] /= 2**0.5
@@ -22,7 +22,7 @@ def dct_matrix(n: int, dtype: torch.dtype = torch.float64, device: torch.device 
 
 
 def blocks_dct(x: Tensor, n: int) -> Tensor:
-    """Coefficients `b c h/n w/n n n` of the blocks of `b c h w`, without overlap, in the input's precision.
+    """Coefficients `b c h/n w/n n n` of the non-overlapping n x n blocks of `b c h w`, in the input's precision.
 
     Raises ValueError where n does not divide h and w.
     """
@@ -36,16 +36,16 @@ def blocks_dct(x: Tensor, n: int) -> Tensor:
 
 
 def inverse_blocks_dct(coefficients: Tensor) -> Tensor:
-    """`b c h/n w/n n n` back to `b c h w`."""
+    """Turn coefficients `b c h/n w/n n n` back into values `b c h w`."""
     matrix = dct_matrix(coefficients.shape[-1], coefficients.dtype, coefficients.device)
     blocks: Tensor = matrix.T @ coefficients @ matrix
     return blocks.transpose(-3, -2).flatten(-4, -3).flatten(-2)
 
 
 def zigzag(n: int, device: torch.device | None = None) -> Tensor:
-    """Which coefficient comes when: flat indices `u n + v`, `n^2` int64, from low frequencies to high.
+    """Zigzag order of the coefficients: flat indices `u n + v`, `n^2` int64, from low frequencies to high.
 
-    `coefficients.flatten(-2)[..., zigzag(n)]` is in zigzag order; `zigzag(n).argsort()` is each coefficient's place.
+    `coefficients.flatten(-2)[..., zigzag(n)]` is in zigzag order; `zigzag(n).argsort()` is each coefficient's rank.
     """
     u = torch.arange(n, device=device)[:, None]
     diagonal = u + u.T
@@ -54,10 +54,10 @@ def zigzag(n: int, device: torch.device | None = None) -> Tensor:
 
 
 def kept(n: int, share: float, cut: Cut, device: torch.device | None = None) -> Tensor:
-    """Which coefficients `n n` are left, a mask, when the highest `share` in [0, 1) of them are erased.
+    """Mask `n n` of the coefficients that are kept when the highest `share` in [0, 1) of them is erased.
 
-    `zigzag` keeps the first floor((1 - share) n^2) in that order; `square` the lowest k x k with
-    k = floor((1 - share) n), which is the share (k / n)^2: half of the frequencies are a quarter of the coefficients.
+    `zigzag` keeps the first floor((1 - share) n^2) in that order. `square` keeps the lowest k x k with
+    k = floor((1 - share) n), which is (k / n)^2 of the coefficients: half of the frequencies is a quarter of them.
     The mean of the block is always kept.
     """
     if cut == "zigzag":
@@ -67,5 +67,5 @@ def kept(n: int, share: float, cut: Cut, device: torch.device | None = None) -> 
 
 
 def chop(x: Tensor, n: int, share: float, cut: Cut = "zigzag") -> Tensor:
-    """`b c h w` without the highest `share` of the coefficients of each n x n block. Raises as `blocks_dct` does."""
+    """Erase the highest `share` of the coefficients of each n x n block of `b c h w`. Raises as `blocks_dct` does."""
     return inverse_blocks_dct(blocks_dct(x, n) * kept(n, share, cut, x.device))

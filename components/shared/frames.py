@@ -1,4 +1,4 @@
-"""Layers of video models that levels of several slots share. Features are `b c t h w`; `past`: see `Past`."""
+"""Layers of video models, shared by levels of several slots. Features are `b c t h w`; for `past` see `Past`."""
 
 import torch
 from torch import Tensor, nn
@@ -8,14 +8,14 @@ from ablate.slots import Past, cat_frames, split_first
 
 
 class FrameConv(Conv2d):
-    """A 2D convolution of every frame."""
+    """A 2D convolution applied to every frame."""
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         return per_frame(super().forward, x)
 
 
 class HalveTime(nn.Conv3d):
-    """Two frames of a group become one, by a convolution in time alone; the clip's first frame stays as it is."""
+    """Merges every two frames of a group by a convolution over time; the clip's first frame stays as it is."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, (2, 1, 1), stride=(2, 1, 1))
@@ -26,7 +26,7 @@ class HalveTime(nn.Conv3d):
 
 
 class DoubleTime(nn.Conv3d):
-    """A 1 x 1 convolution makes two frames of one of a group; the clip's first frame stays as it is."""
+    """Makes two frames of every frame of a group by a 1 x 1 convolution; the clip's first frame stays as it is."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, 2 * channels, 1)
@@ -40,18 +40,19 @@ class DoubleTime(nn.Conv3d):
 
 
 class TwinConv(nn.Module):
-    """Both halves of what comes out, each from all of what goes in."""
+    """Two convolutions of all input channels, whose outputs are the two halves of the output channels."""
 
     def __init__(self, spatial: nn.Module, temporal: nn.Module) -> None:
         super().__init__()
-        self.spatial, self.temporal = spatial, temporal
+        self.spatial = spatial
+        self.temporal = temporal
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         return torch.cat([self.spatial(x, past), self.temporal(x, past)], 1)
 
 
 class AtrousConvs(nn.Module):
-    """A 1 x 1 and dilated 3 x 3 convolutions side by side, joined by a 1 x 1: `b i t h w -> b o t h w`, by frame."""
+    """Parallel 1 x 1 and dilated 3 x 3 convolutions of each frame, joined by a 1 x 1: `b i t h w -> b o t h w`."""
 
     def __init__(self, before: int, after: int, rates: tuple[int, ...]) -> None:
         super().__init__()

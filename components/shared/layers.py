@@ -1,4 +1,4 @@
-"""Layers that levels of several slots share. Parameters keep the names that `torch.nn` gives them."""
+"""Layers shared by levels of several slots. Parameters keep the names that `torch.nn` gives them."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from ablate.slots import Padding
 
 
 def pad_zeros(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
-    """Pad `b c h w` by (left, right, top, bottom) pixels of 0."""
+    """Pad `b c h w` by (left, right, top, bottom) pixels with 0."""
     return F.pad(x, pads)
 
 
@@ -18,8 +18,8 @@ class Conv2d(nn.Conv2d):
     """Convolution that leaves the border to a padding level: `b i h w -> b o h' w'`.
 
     `pads` are (left, right, top, bottom) pixels; by default `kernel_size // 2` each, which keeps the size at stride 1.
-    The padding is not in the state dict: the same weights load with any. Even zeros are left to the convolution itself,
-    which gives the same numbers without a padded copy.
+    The padding is not in the state dict: the same weights load with any padding level. Zero padding by the default
+    `pads` is left to `nn.Conv2d`, which gives the same numbers without a padded copy.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Conv2d(nn.Conv2d):
 
 
 class Conv3d(nn.Conv3d):
-    """Convolution over frames, `b i t h w -> b o t-k+1 h w`; a padding level sees to their border, the caller to time.
+    """Convolution over frames, `b i t h w -> b o t-k+1 h w`.
 
-    The padding is as in `Conv2d`.
+    A padding level pads the borders of the frames, as in `Conv2d`; the caller pads in time.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padding: Padding) -> None:
@@ -62,13 +62,13 @@ class Conv3d(nn.Conv3d):
         return super().forward(self.pad_space(x))
 
     def pad_space(self, x: Tensor) -> Tensor:
-        """`b c t h w` with the border that the convolution itself does not add."""
+        """Pad the frames of `b c t h w`, unless the convolution itself does it."""
         pad = self.pad
         return x if pad is None else per_frame(lambda frames: pad(frames, self.pads), x)
 
 
 def per_frame(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply what works on `b c h w` to every frame of `b c t h w`."""
+    """Apply a function of `b c h w` to every frame of `b c t h w`."""
     out: Tensor = function(pictures(x)).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
     return out
 
@@ -79,7 +79,7 @@ def pictures(x: Tensor) -> Tensor:
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation (Wu and He, 2018, arXiv 1803.08494) as a norm level calls it; the latent is not looked at.
+    """Group normalisation (Wu and He, 2018, arXiv 1803.08494) called as a norm level is; the latent is ignored.
 
     Raises ValueError when the channels do not divide into the groups.
     """
@@ -94,9 +94,10 @@ class GroupNorm(nn.GroupNorm):
 
 
 class RMSNorm(nn.Module):
-    """x * sqrt(c) / |x| at each pixel, each of `halves` equal parts of the channels by itself, times a learned gain.
+    """x * sqrt(c) / |x| at each pixel, times a learned gain.
 
-    For `b c h w` and `b c t h w`; the latent is not looked at.
+    Each of `halves` equal parts of the channels is normalised by itself, c being its number of channels. For `b c h w`
+    and `b c t h w`; the latent is ignored.
     """
 
     def __init__(self, channels: int, halves: int) -> None:

@@ -1,4 +1,4 @@
-"""Measurements that several probes share: what is displayed, PSNR, SSIM, Gaussian blur, pictures.
+"""Measurements shared by several probes: clamping for display, PSNR, SSIM, Gaussian blur, contact sheets.
 
 Images are `n 3 h w` in [0, 1], fp32. One grey level (gl) is 1/255.
 """
@@ -14,20 +14,21 @@ GREY_LEVELS = 255.0
 
 
 PICTURE_SIDE = 256
+"""Largest side in px of a picture that a probe reports."""
 
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def displayed(y: Tensor) -> Tensor:
-    """What a viewer sees of a reconstruction: clamped to [0, 1]. Infinities become NaN, lest they pass as white."""
+    """A reconstruction as a viewer sees it, clamped to [0, 1]. Infinities become NaN, so as not to pass for white."""
     return torch.where(y.isfinite(), y.clamp(0, 1), torch.nan)
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image in dB, `n`; inf where the images are identical.
 
-    To be averaged over images. Pooling the squared error first is another quantity, several dB lower on mixed data.
+    Average it over images. Pooling the squared error first gives another quantity, several dB lower on mixed data.
     """
     return -10 * torch.log10((x - y).square().mean((1, 2, 3)))
 
@@ -40,7 +41,8 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     """
     if min(x.shape[-2:]) < 11:
         raise ValueError(f"ssim needs images of at least 11 px, got {tuple(x.shape[-2:])}")
-    c1, c2 = 0.01**2, 0.03**2
+    c1 = 0.01**2
+    c2 = 0.03**2
     mx, my, xx, yy, xy = (gaussian_blur(m, sigma=1.5, radius=5) for m in (x, y, x * x, y * y, x * y))
     luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
     structure = (2 * (xy - mx * my) + c2) / (xx - mx * mx + yy - my * my + c2)
@@ -48,14 +50,14 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 
 
 def per_frame(measure: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """A measure of images for each frame of clips `n 3 t h w`: `n t`."""
+    """Apply a measure of images to each frame of clips `n 3 t h w`; returns `n t`."""
     return torch.stack([measure(*pair) for pair in zip(x.unbind(2), y.unbind(2), strict=True)], 1)
 
 
 def gaussian_blur(x: Tensor, sigma: float, radius: int) -> Tensor:
-    """Blur `n c h w` with a Gaussian cut off at `radius` px; only where it fits: `n c h-2r w-2r`.
+    """Blur `n c h w` with a Gaussian cut off at `radius` px, without padding: `n c h-2r w-2r`.
 
-    A sum of shifted images: several times faster than a depthwise convolution on a CPU, and never in TF32.
+    Computed as a sum of shifted images: several times faster than a depthwise convolution on a CPU, and never in TF32.
     """
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     weights = torch.softmax(-0.5 * (offsets / sigma).square(), 0).tolist()
@@ -69,10 +71,10 @@ def gaussian_blur(x: Tensor, sigma: float, radius: int) -> Tensor:
 
 
 def sheet(*columns: Tensor, rows: int = 4) -> Picture:
-    """The first images of each column (`n 3 s s` in [0, 1]) side by side, at most 256 px wide and high, `h w 3`.
+    """A contact sheet `h w 3` of at most 256 x 256 px: an image of each column (`n 3 s s` in [0, 1]) per row.
 
-    Large images are cropped to their centre, small ones enlarged by a whole factor: viewers such as MLflow's shrink
-    larger pictures, which would hide a grid. NaN is black.
+    Large images are cropped to their centre and small ones enlarged by a whole factor, because viewers such as MLflow's
+    shrink larger pictures, which would hide a grid. NaN is black.
     """
     side = min(columns[0].shape[-1], PICTURE_SIDE // len(columns))
     first = (columns[0].shape[-1] - side) // 2
@@ -83,7 +85,7 @@ def sheet(*columns: Tensor, rows: int = 4) -> Picture:
 
 
 def enlarged(image: Tensor, factor: int) -> Picture:
-    """An image `3 h w` in [0, 1] as `h w 3` uint8, each pixel a square of `factor` px."""
+    """Convert an image `3 h w` in [0, 1] to `h w 3` uint8, each pixel enlarged to a square of `factor` px."""
     levels = (image.nan_to_num(nan=0.0).clamp(0, 1) * GREY_LEVELS).round().byte().permute(1, 2, 0).cpu().numpy()
     picture: Picture = levels.repeat(factor, 0).repeat(factor, 1)
     return picture

@@ -1,8 +1,8 @@
 """Measurements of patterns that repeat every few pixels and stay in place from image to image.
 
-Residuals are `n c s s`, reconstruction minus source. They are measured in float64 on the CPU: the pattern left by a
-decoder that draws none must come out as exactly 0, not as the rounding of a mean. Weights are looked at for the phases
-that they treat differently.
+Residuals are `n c s s`, reconstruction minus source. They are measured in float64 on the CPU: a decoder that draws no
+pattern must give exactly 0, not the rounding error of a mean. `worst_polyphase` examines weights instead: how
+differently they treat the output phases.
 """
 
 from itertools import pairwise
@@ -19,8 +19,8 @@ TINY = torch.finfo(torch.float64).tiny  # makes 0/0 one, and changes no other ra
 def interior(residual: Tensor, period: int) -> Tensor:
     """The part of `n c s s` away from the border, float64 on the CPU, a whole number of periods wide (0 if none fits).
 
-    At least an eighth of the side is dropped (32 px from 256 on), and it begins at a multiple of the period, so that
-    phases keep their meaning.
+    At least an eighth of the side is dropped on each side (32 px for sides of 256 px and more), and the part begins at
+    a multiple of the period, so that phases keep their meaning.
     """
     side = residual.shape[-1]
     margin = min(32, side // 8)
@@ -30,7 +30,7 @@ def interior(residual: Tensor, period: int) -> Tensor:
 
 
 def fold(residual: Tensor, period: int) -> Tensor:
-    """The repeating pattern of each image: mean at each phase, less the overall mean; `n c m m` -> `n c p p`."""
+    """The repeating pattern of each image: mean at each phase minus the overall mean; `n c m m` -> `n c p p`."""
     *leading, size, _ = residual.shape
     blocks = residual.reshape(*leading, size // period, period, size // period, period)
     pattern = blocks.mean((-4, -2))
@@ -43,11 +43,11 @@ def amplitude(patterns: Tensor) -> Tensor:
 
 
 def chance_amplitude(patterns: Tensor, draws: int = 50) -> Tensor:
-    """The amplitude of the mean of `n c p p` if the images did not agree on where the pattern lies, in grey levels.
+    """The amplitude, in grey levels, that the mean of patterns `n c p p` would have if their positions were random.
 
-    Root mean square over `draws` in which each image is rolled by a random offset (rolling an image and rolling its
-    pattern is the same). For white residuals it is sd * sqrt((p^2 - 1) / p^2 / blocks); unlike that formula it also
-    holds for residuals with detail in them. A pattern shared by all images exceeds it sqrt(n) times at most.
+    Root mean square over `draws` in which each image is rolled by a random offset (rolling an image is the same as
+    rolling its pattern). For white residuals it is sd * sqrt((p^2 - 1) / p^2 / blocks); unlike that formula it also
+    holds for residuals that contain detail. A pattern shared by all images exceeds it at most sqrt(n) times.
     """
     n, _, period, _ = patterns.shape
     generator = torch.Generator().manual_seed(0)
@@ -62,16 +62,18 @@ def comb(residual: Tensor, period: int) -> Tensor:
     """Power at the harmonics of the period over the power around them: `n c m m` -> `p*p - 1` ratios, 1 for no pattern.
 
     Unlike `fold` it also sees a grid whose sign or strength follows the image. The idea is that of Wang, Bovik & Evans,
-    "Blind measurement of blocking artifacts in images", ICIP 2000. "Around" is 11 x 11 bins less 5 x 5 about every
-    harmonic, so it needs 6 periods: fewer give NaN.
+    "Blind measurement of blocking artifacts in images", ICIP 2000. "Around" means the 11 x 11 bins about a harmonic
+    without the 5 x 5 about every harmonic, so at least 6 periods are needed: fewer give NaN.
     """
     size = residual.shape[-1]
     if size < 6 * period:
         return torch.full((period * period - 1,), torch.nan, dtype=torch.float64)
+    # power spectrum under a Hann window
     window = torch.hann_window(size, dtype=torch.float64)
     centred = residual - residual.mean((-2, -1), keepdim=True)
     power = torch.fft.fft2(centred * window * window[:, None]).abs().square().mean((0, 1))
 
+    # each harmonic over the mean power of its neighbourhood
     step = size // period
     bins = torch.arange(size)
     near = (bins + 2) % step < 5
@@ -83,30 +85,32 @@ def comb(residual: Tensor, period: int) -> Tensor:
 
 
 def worst_polyphase(model: nn.Module) -> Tensor:
-    """`polyphase` of the worst layer of a model that enlarges by learned phases, 0 if there is none.
+    """The largest `polyphase` among a model's layers that enlarge by learned phases, 0 if there is none.
 
     Those layers are transposed convolutions, and convolutions followed by `nn.PixelShuffle` among the children of one
-    module. A shuffle by function is not seen: a sub-pixel convolution is to hold its shuffle as a module.
+    module. `F.pixel_shuffle` is not detected: a sub-pixel convolution must hold its shuffle as a module.
     """
-    found = [polyphase(transposed_phases(layer)) for layer in model.modules() if isinstance(layer, nn.ConvTranspose2d)]
+    spreads = [
+        polyphase(transposed_phases(layer)) for layer in model.modules() if isinstance(layer, nn.ConvTranspose2d)
+    ]
     for parent in model.modules():
         for layer, shuffle in pairwise(parent.children()):
             if isinstance(layer, nn.Conv2d) and isinstance(shuffle, nn.PixelShuffle):
-                found.append(polyphase(subpixel_phases(layer, shuffle.upscale_factor)))
-    return torch.stack(found).max() if found else torch.zeros((), dtype=torch.float64)
+                spreads.append(polyphase(subpixel_phases(layer, shuffle.upscale_factor)))
+    return torch.stack(spreads).max() if spreads else torch.zeros((), dtype=torch.float64)
 
 
 def polyphase(phases: Tensor) -> Tensor:
-    """Sd over phases of what `phases ...` answer to constants, over their rms: from 0, which draws no grid, to 1.
+    """Standard deviation over phases of the responses `phases ...` to a constant, over their rms: 0 (no grid) to 1.
 
-    Odena, Dumoulin & Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, call it uneven overlap.
+    Odena, Dumoulin & Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, call this uneven overlap.
     """
     spread = (phases - phases[0]).var(0, correction=0)  # exactly 0 where all are equal
     return spread.mean().sqrt() / (phases.square().mean().sqrt() + TINY)
 
 
 def transposed_phases(layer: nn.ConvTranspose2d) -> Tensor:
-    """Sum of the weights that reach an output of each phase, `phases i o`. The bias is the same for all."""
+    """Sum of the weights that reach an output of each phase, `phases i o`. The bias is the same for all phases."""
     weight = layer.weight.detach().cpu().double()
     rows, columns = (
         (torch.arange(size) * dilation % stride == torch.arange(stride)[:, None]).double()
@@ -117,7 +121,7 @@ def transposed_phases(layer: nn.ConvTranspose2d) -> Tensor:
 
 
 def subpixel_phases(layer: nn.Conv2d, factor: int) -> Tensor:
-    """Sum of the kernel of each phase of the pixel shuffle, `phases o i`; its bias counts as an input that is 1."""
+    """Sum of the kernel of each phase of the pixel shuffle, `phases o i`; the bias counts as an input of 1."""
     sums = layer.weight.detach().cpu().double().sum((2, 3))
     if layer.bias is not None:
         sums = torch.cat([sums, layer.bias.detach().cpu().double()[:, None]], 1)
@@ -126,5 +130,6 @@ def subpixel_phases(layer: nn.Conv2d, factor: int) -> Tensor:
 
 
 def _box_sum(x: Tensor, width: int) -> Tensor:
+    """Sum over a box of `width` x `width` bins around each bin of `h w`, with wrap-around."""
     padded = F.pad(x[None, None], [width // 2] * 4, mode="circular")
     return F.avg_pool2d(padded, width, stride=1)[0, 0] * width * width

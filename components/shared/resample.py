@@ -1,9 +1,9 @@
 """Fixed filters that halve or double the size of features, for levels of several slots.
 
-A filter is a tuple of taps that sum to 1, applied along the width and then along the height. It is a sum of shifted
-features, not a depthwise convolution. The terms are added in order of their taps' size, which for a symmetric filter is
-the same order in both phases of a doubling: a constant is doubled to the same number everywhere, to the last bit. On a
-GPU the sums are never in TF32 and the gradients add in a fixed order.
+A filter is a tuple of taps that sum to 1, applied along the width and then along the height. It is computed as a sum of
+shifted features, not as a depthwise convolution. The terms are added in order of the taps' magnitude. For a symmetric
+filter that is the same order in both phases of a doubling, so a constant is doubled to the same number everywhere, to
+the last bit. On a GPU the sums are never in TF32, and gradients are added in a fixed order.
 """
 
 import functools
@@ -20,18 +20,20 @@ Taps = tuple[float, ...]
 
 
 def binomial(count: int) -> Taps:
-    """Pascal's triangle: [1 2 1] / 4 for 3 taps, [1 3 3 1] / 8 for 4, [1 4 6 4 1] / 16 for 5."""
+    """Binomial filter: [1 2 1] / 4 for 3 taps, [1 3 3 1] / 8 for 4, [1 4 6 4 1] / 16 for 5."""
     return tuple(math.comb(count - 1, k) / 2 ** (count - 1) for k in range(count))
 
 
 def half_band() -> Taps:
-    """Low-pass filter of 12 taps that cuts at half of the band (-6 dB), a sinc under a Kaiser window.
+    """Low-pass filter of 12 taps with its cutoff (-6 dB) at half of the band: a sinc under a Kaiser window.
 
-    StyleGAN3's for a factor of 2 (Karras et al., 2021, arXiv 2106.12423, section 3): six taps for each pixel of the
-    coarse grid, and a transition from f_h = (sqrt 2 - 1) s / 2 below the cutoff s / 2 to as much above it, where s is
-    the rate of the coarse grid. The window's shape follows from both by Kaiser's rule: 41 dB, beta 3.47.
+    This is StyleGAN3's filter for a factor of 2 (Karras et al., 2021, arXiv 2106.12423, section 3): six taps for each
+    pixel of the coarse grid, and a transition band from f_h = (sqrt 2 - 1) s / 2 below the cutoff s / 2 to as much
+    above it, where s is the rate of the coarse grid. The window's shape follows from both by Kaiser's rule: 41 dB, beta
+    3.47.
     """
-    count, transition = 12, math.sqrt(2) - 1  # 2 f_h as a share of s, the band of the fine grid
+    count = 12
+    transition = math.sqrt(2) - 1  # 2 f_h as a share of s, the band of the fine grid
     attenuation = 2.285 * (count - 1) * math.pi * transition + 7.95
     beta = 0.5842 * (attenuation - 21) ** 0.4 + 0.07886 * (attenuation - 21)  # between 21 and 50 dB
     taps = np.sinc((np.arange(count) - (count - 1) / 2) / 2) * np.kaiser(count, beta)
@@ -39,12 +41,13 @@ def half_band() -> Taps:
 
 
 def halve(x: Tensor, taps: Taps, padding: Padding) -> Tensor:
-    """Filter `b c h w`, then keep every other pixel from the first on: `b c h/2 w/2`, rounded up.
+    """Filter `b c h w`, then keep every other pixel, starting with the first: `b c h/2 w/2`, rounded up.
 
-    Output i is centred on pixel 2i for an odd number of taps, between 2i and 2i + 1 for an even one, which for even
-    sizes keeps both grids concentric.
+    Output i is centred on pixel 2i for an odd number of taps, and between 2i and 2i + 1 for an even number, which keeps
+    the two grids concentric for even sizes.
     """
-    before, after = (len(taps) - 1) // 2, len(taps) // 2
+    before = (len(taps) - 1) // 2
+    after = len(taps) // 2
     x = padding(x, (before, after, before, after))
     for dim in (3, 2):
         size = (x.shape[dim] - len(taps)) // 2 + 1
@@ -53,10 +56,10 @@ def halve(x: Tensor, taps: Taps, padding: Padding) -> Tensor:
 
 
 def double(x: Tensor, taps: Taps, padding: Padding) -> Tensor:
-    """Put a zero beside each pixel of `b c h w`, then filter with gain 2 along each axis: `b c 2h 2w`.
+    """Insert a zero beside each pixel of `b c h w`, then filter with gain 2 along each axis: `b c 2h 2w`.
 
-    The filter is symmetric and its number of taps a multiple of 4, so that both grids are concentric and no zero is
-    ever multiplied: each of the two phases has the half of the taps that meets pixels.
+    The filter must be symmetric with a multiple of 4 taps, so that both grids are concentric. The zeros are never
+    multiplied: each of the two output phases uses the half of the taps that falls on pixels.
     """
     reach = len(taps) // 4
     x = padding(x, (reach, reach, reach, reach))
@@ -68,25 +71,26 @@ def double(x: Tensor, taps: Taps, padding: Padding) -> Tensor:
 
 
 def filtered_silu(x: Tensor, padding: Padding) -> Tensor:
-    """SiLU of `b c h w` on a grid twice as fine, so that the detail it adds above the band is filtered, not aliased.
+    """SiLU of `b c h w` computed on a grid twice as fine, so that detail above the band is filtered, not aliased.
 
-    StyleGAN3's (Karras et al., 2021, arXiv 2106.12423, section 3), with `half_band` both ways. Pads by up to 6 px.
+    As in StyleGAN3 (Karras et al., 2021, arXiv 2106.12423, section 3), with `half_band` both ways. Pads by up to 6 px.
     """
     taps = half_band()
     return halve(F.silu(double(x, taps, padding)), taps, padding)
 
 
 def pad_replicate(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
-    """Pad `b c h w` by (left, right, top, bottom) pixels, the border pixel repeated.
+    """Pad `b c h w` by (left, right, top, bottom) pixels by repeating the border pixel.
 
-    By slices, not by `F.pad`: the CUDA backward of the latter adds in no fixed order.
+    Slices are used instead of `F.pad`, whose CUDA backward adds in no fixed order.
     """
     left, right, top, bottom = pads
-    return _hold(_hold(x, 3, left, right), 2, top, bottom)
+    return _repeat_border(_repeat_border(x, 3, left, right), 2, top, bottom)
 
 
-def _hold(x: Tensor, dim: int, before: int, after: int) -> Tensor:
-    first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
+def _repeat_border(x: Tensor, dim: int, before: int, after: int) -> Tensor:
+    first = x.narrow(dim, 0, 1)
+    last = x.narrow(dim, x.shape[dim] - 1, 1)
     return torch.cat([first] * before + [x] + [last] * after, dim)
 
 

@@ -1,8 +1,8 @@
-"""Causal 3 x 3 x 3 convolution: each frame sees itself and the two before, in the group or not.
+"""Causal 3 x 3 x 3 convolution: each frame sees itself and the two frames before it, across group boundaries.
 
-y_t = W0 x_(t-2) + W1 x_(t-1) + W2 x_t, the clip's first frame repeated before it, as CogVideoX (Yang et al., 2024,
-arXiv 2408.06072) and most causal video VAEs do it. Later frames of a group then know more of it than earlier ones,
-which IV-VAE (Wu et al., 2025, arXiv 2411.06449) holds to be the cause of flicker.
+y_t = W0 x_(t-2) + W1 x_(t-1) + W2 x_t, with the clip's first frame repeated before it, as in CogVideoX (Yang et al.,
+2024, arXiv 2408.06072) and most causal video VAEs. Later frames of a group then see more of the group than earlier
+ones, which IV-VAE (Wu et al., 2025, arXiv 2411.06449) holds to be the cause of flicker.
 """
 
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ def build(config: Config, before: int, after: int, group: int, padding: Padding)
 
 
 class CausalConv(Conv3d):
-    """`b i t h w -> b o t h w`. Remembers two frames between chunks."""
+    """`b i t h w -> b o t h w`. Keeps two frames between chunks."""
 
     inherits_at = 2  # the tap that sees the frame itself
 

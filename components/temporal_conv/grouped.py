@@ -1,8 +1,8 @@
-"""Grouped causal 3 x 3 x 3 convolution (GCConv): inside its group a frame sees the one before and the one after.
+"""Grouped causal 3 x 3 x 3 convolution (GCConv): a frame sees the one before it, and the next one of its own group.
 
 Wu et al., "Improved Video VAE for Latent Video Diffusion Model", 2025 (IV-VAE, arXiv 2411.06449, section 3; figure 2a).
 y_t = W0 x_(t-1) + W1 x_t + W2 x_(t+1), where the frame after a group's last one is zero, so that no group sees a later
-one. The clip's first frame is a group by itself and its own predecessor: for it the kernel is W0 + W1.
+one. The clip's first frame is a group by itself and its own predecessor: its kernel is W0 + W1.
 """
 
 import torch
@@ -22,7 +22,7 @@ def build(config: Config, before: int, after: int, group: int, padding: Padding)
 
 
 class GroupedConv(Conv3d):
-    """`b i t h w -> b o t h w`. Remembers one frame between chunks. `group`: frames of a group at this level."""
+    """`b i t h w -> b o t h w`. Keeps one frame between chunks. `group`: frames of a group at this level."""
 
     inherits_at = 1  # the tap that sees the frame itself
 
@@ -39,12 +39,12 @@ class GroupedConv(Conv3d):
         return cat_frames([*parts, self._groups(rest, before)] if rest.shape[2] else parts)
 
     def _still(self, x: Tensor) -> Tensor:
-        """The clip's first frame, `b i 1 h w`."""
+        """Convolve the clip's first frame, `b i 1 h w`."""
         kernel = self.weight[:, :, 0] + self.weight[:, :, 1]
         return F.conv2d(self.pad_space(x).squeeze(2), kernel, self.bias, padding=self.padding[1:]).unsqueeze(2)
 
     def _groups(self, x: Tensor, before: Tensor) -> Tensor:
-        """All groups at once, as a batch of clips of a frame before, the group and a frame of zeros."""
+        """Convolve all groups at once, as a batch of clips: the frame before, the group, a frame of zeros."""
         groups = x.unflatten(2, (-1, self.group)).transpose(1, 2)  # b n i g h w
         last = torch.cat([before.transpose(1, 2)[:, :, :, None], groups[:, :-1, :, -1:]], 1)
         windows = torch.cat([last, groups, torch.zeros_like(last)], 3)

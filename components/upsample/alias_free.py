@@ -1,7 +1,7 @@
-"""Doubling by zero insertion and a windowed sinc, then a 3 x 3 convolution.
+"""Alias-free doubling (zero insertion and a windowed-sinc filter), then a 3 x 3 convolution.
 
 The up-sampling of StyleGAN3 (Karras et al., "Alias-Free Generative Adversarial Networks", 2021, arXiv 2106.12423): the
-copies of the spectrum that zero insertion makes are damped, from 0.7 of the new band on by 35 dB or more. Its filtering
+spectral copies that zero insertion makes are damped, by 35 dB or more above 0.7 of the new band. StyleGAN3's filtering
 around each non-linearity is not part of this slot.
 """
 

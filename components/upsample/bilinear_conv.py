@@ -1,8 +1,8 @@
 """Bilinear doubling, then a 3 x 3 convolution.
 
-The smoother of the two resize-convs of Odena et al., "Deconvolution and Checkerboard Artifacts", 2016 (Distill). On a
-constant picture it draws no grid, whatever its weights. Pixel centres stay in place (`align_corners=False`), and the
-border pixel is repeated for the resize, as is usual; the padding level is that of the convolution.
+The smoother of the two resize-convolutions of Odena et al., "Deconvolution and Checkerboard Artifacts", 2016 (Distill).
+On a constant picture it draws no grid, whatever its weights. Pixel centres stay in place (`align_corners=False`). As
+usual, the border pixel is repeated for the resize; the padding level applies to the convolution only.
 """
 
 from torch import Tensor, nn

@@ -1,8 +1,9 @@
-"""Sub-pixel convolution added to its input, doubled to the nearest: the convolution has only the difference to make.
+"""Sub-pixel convolution plus the nearest-neighbour doubling of its input: the convolution learns only the difference.
 
 Chen et al., "Deep Compression Autoencoder for Efficient High-Resolution Diffusion Models", 2024 (arXiv 2410.10733),
-who shuffle the input's channels, each repeated, as they shuffle those of the convolution. From c channels to c that is
-the nearest neighbour. LTX-2.0's decoder has this skip, LTX-2.3's has not. `grid/polyphase` sees the convolution alone.
+repeat the input's channels and shuffle them as they shuffle those of the convolution. From c channels to c that is
+nearest-neighbour doubling. LTX-2.0's decoder has this skip, LTX-2.3's does not. `grid/polyphase` measures the
+convolution alone.
 """
 
 from torch import Tensor, nn

@@ -1,7 +1,7 @@
-"""A 3 x 3 convolution to four times the channels, which become the four pixels of a square ("sub-pixel convolution").
+"""Sub-pixel convolution: a 3 x 3 convolution to four times the channels, which become the pixels of 2 x 2 squares.
 
 Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
-Network", 2016 (arXiv 1609.05158). Each of the four has weights of its own, so that a grid is drawn unless they agree.
+Network", 2016 (arXiv 1609.05158). Each of the four pixels has its own weights, so a grid appears unless they agree.
 """
 
 from torch import Tensor, nn

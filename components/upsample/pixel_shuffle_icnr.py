@@ -1,7 +1,7 @@
-"""Sub-pixel convolution whose four phases start with equal weights: at first it convolves, then doubles to the nearest.
+"""Sub-pixel convolution with equal initial phases (ICNR), so that it starts as a convolution and nearest doubling.
 
-Aitken et al., "Checkerboard artifact free sub-pixel convolution", 2017 (arXiv 1707.02937). Nothing but `project` holds
-the phases together once training begins.
+Aitken et al., "Checkerboard artifact free sub-pixel convolution", 2017 (arXiv 1707.02937). Only `project` keeps the
+phases equal once training begins.
 """
 
 import torch
@@ -13,12 +13,12 @@ from ablate.slots import Padding, Settings, added
 
 
 class Config(Settings):
-    """`blur`: average each output with its neighbours above and to the left, which takes one pixel of each phase.
+    """`blur`: average each output with its neighbours above and to the left, that is, over one pixel of each phase.
 
-    A constant picture then stays free of a grid whatever the weights (Sugawara et al., 2018, arXiv 1806.02658);
-    `grid/polyphase`, which sees the convolution alone, does not know of it. The border pixel is repeated for it.
-    `project`: use the mean of the four phases' weights at every step. They then get equal gradients and stay equal, so
-    that the level remains what it is at first, a convolution doubled to the nearest.
+    A constant picture then stays free of a grid whatever the weights (Sugawara et al., 2018, arXiv 1806.02658).
+    `grid/polyphase` measures the convolution alone and does not include the blur, which repeats the border pixel.
+    `project`: use the mean of the four phases' weights at every step. The phases then get equal gradients and stay
+    equal, so the level remains what it is at the start: a convolution followed by nearest-neighbour doubling.
     """
 
     blur: bool = False
@@ -40,7 +40,7 @@ class SubPixelConv(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         out: Tensor = self.shuffle(self.conv(h))
-        if self.blur:  # in pairs: sums of the same four numbers are then equal to the last bit
+        if self.blur:  # averaged in pairs, so that sums of the same four numbers are equal to the last bit
             out = pad_replicate(out, (1, 0, 1, 0))
             out = (out[..., 1:] + out[..., :-1]) / 2
             out = (out[..., 1:, :] + out[..., :-1, :]) / 2
@@ -48,7 +48,7 @@ class SubPixelConv(nn.Module):
 
 
 class EqualPhases(Conv2d):
-    """Convolution before a pixel shuffle by 2, the four output channels of a square drawn alike."""
+    """Convolution before a pixel shuffle by 2, whose four output channels of a square start equal."""
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -61,7 +61,7 @@ class EqualPhases(Conv2d):
 
 
 class ProjectedPhases(EqualPhases):
-    """The same, whose four output channels of a square are kept alike: each convolves by the mean of the four."""
+    """An `EqualPhases` whose four output channels of a square stay equal: each uses the mean of their weights."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         assert bias is not None

@@ -371,7 +371,7 @@ def test_transformations_are_uniform_and_a_function_of_the_step():
     assert quarters.tolist() == [1, 2, 3] and counts.min() > 1200
     assert drawn[7] == Transformation.draw(32, 0.25, partial(derive, 0, "train", 7))
     assert {Transformation.draw(2, 0.9, partial(derive, 0, step)).side for step in range(20)} == {1}
-    with pytest.raises(ValueError, match="one place"):
+    with pytest.raises(ValueError, match="one position"):
         Transformation.draw(1, 0.25, partial(derive, 0))
 
 

@@ -111,13 +111,13 @@ def test_three_decibels_are_found_wherever_they_lie(error: float) -> None:
     shares = (0.1, 0.25, 0.5, 1.0)
     losses = [10 * math.log10(1 + (share / error) ** 2) for share in shares]
     truth = min(1.0, error * math.sqrt(10**0.3 - 1))
-    assert latent_noise.bearable(shares, losses) == pytest.approx(truth)
+    assert latent_noise.tolerated_share(shares, losses) == pytest.approx(truth)
 
 
 def test_three_decibels_of_no_error_and_of_no_number() -> None:
-    assert latent_noise.bearable((0.1, 1.0), [math.inf, math.inf]) == 0
-    assert math.isnan(latent_noise.bearable((0.1, 1.0), [0.1, math.nan]))
-    assert latent_noise.bearable((0.1, 1.0), [-0.5, 0.0]) == 1
+    assert latent_noise.tolerated_share((0.1, 1.0), [math.inf, math.inf]) == 0
+    assert math.isnan(latent_noise.tolerated_share((0.1, 1.0), [0.1, math.nan]))
+    assert latent_noise.tolerated_share((0.1, 1.0), [-0.5, 0.0]) == 1
 
 
 def embedded(points: Tensor, channels: int = 16) -> Tensor:

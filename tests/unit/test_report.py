@@ -5,7 +5,6 @@ import io
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,10 +18,8 @@ from ablate.analysis.report.answer import answer
 from ablate.analysis.results import StudyResults, gather
 from ablate.plan.trials import Trial, expand
 from ablate.store.files import write_json
-from ablate.store.files import write_json
 from ablate.store.folders import Store
 from ablate.store.record import Record
-from ablate.study.search import Suggestion
 from ablate.study.study import Study, load_study
 from tests.left import leave, sheet
 
