@@ -46,7 +46,7 @@ class Config(Settings):
 
     def shortest(self) -> int:
         """Frames of a held-out clip from which on all metrics are reported."""
-        return 5 if self.i3d is None else I3D_FRAMES + 3  # of which whole groups are left
+        return 5 if self.i3d is None else 13  # I3D_FRAMES and 3 more, of which whole groups are left
 
     def preflight(self) -> None:
         """Raise ValueError if the file of I3D is not there."""
