@@ -63,14 +63,14 @@ class Level:
         return fingerprint([f"ablate.components.{self.slot}.{self.name}", *prepared_by], self.path.parents[1])
 
 
-def read_level(slot: str, name: str, path: Path) -> Level:
-    """Describe a level without importing it. Raises LevelError with the problems of its file."""
+def read_level(slot: str, name: str, path: Path, base: type[Settings] = Settings) -> Level:
+    """Describe a level without importing it; its Config must inherit `base`. Raises LevelError with all problems."""
     tree = _parse(path)
     declarations = [node for node in map(_light_part, tree.body) if node]
     if problems := [*_heavy_names(path, tree, declarations), *_missing(path, tree)]:
         raise LevelError(problems)
     values = _run(path, declarations, f"ablate.components.{slot}.{name}:settings")
-    if problems := list(_wrong_values(path, slot, declarations, values)):
+    if problems := list(_wrong_values(path, slot, base, declarations, values)):
         raise LevelError(problems)
     speed = values.get("CHEAP", False), values.get("COSTLY", False)
     return Level(slot, name, path, ast.get_docstring(tree) or "", values["Config"], values.get("METRICS", ()), *speed)
@@ -149,12 +149,15 @@ def _run(path: Path, declarations: list[ast.stmt], name: str) -> dict[str, Any]:
     return module.__dict__
 
 
-def _wrong_values(path: Path, slot: str, declarations: list[ast.stmt], values: dict[str, Any]) -> Iterator[Problem]:
+def _wrong_values(
+    path: Path, slot: str, base: type[Settings], declarations: list[ast.stmt], values: dict[str, Any]
+) -> Iterator[Problem]:
     """Declarations of another type than they must have."""
     lines = {name: node.lineno for node in declarations for name in _bound(node)}
     config, metrics = values["Config"], values.get("METRICS", ())
-    if not (isinstance(config, type) and issubclass(config, Settings)):
-        message = f"Config: expected a subclass of Settings, found {config!r}; write class Config(Settings)"
+    if not (isinstance(config, type) and issubclass(config, base)):
+        found = ", ".join(parent.__name__ for parent in getattr(config, "__bases__", ())) or repr(config)
+        message = f"Config must inherit {base.__name__} of ablate.slots, found {found}; write Config({base.__name__})"
         yield _problem(path, lines["Config"], message)
     if not isinstance(metrics, tuple) or not all(isinstance(metric, Metric) for metric in metrics):
         hint = "; a tuple of one ends with a comma: (Metric(...),)" if isinstance(metrics, Metric) else ""

@@ -58,7 +58,7 @@ def read(path: Path, old: str = "", new: str = "", slot: str = "norm") -> regist
         ("import torch\n", "import math, torch\nPI = math.pi\n", None, ()),
         ("Config", "Konfig", "1:1", ("Config is missing", "class Config(Settings)")),
         ("class Config(Settings):", "Config = Settings\n\n\nclass Other:", "9:1", ("not a class of this file",)),
-        ("Config(Settings)", "Config", "9:1", ("expected a subclass of Settings",)),
+        ("Config(Settings)", "Config", "9:1", ("must inherit Settings of ablate.slots, found object",)),
         ("int = 1", "int = = 1", "12:19", ("invalid Python: invalid syntax",)),
         ("def build", "def biuld", "1:1", ("build is missing",)),
         ("groups: int = 1", "groups = 1", "9:1", ("PydanticUserError",)),
