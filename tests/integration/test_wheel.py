@@ -27,13 +27,17 @@ HIDDEN = {"PYTHONPATH", "ABLATE_STORE", "MLFLOW_TRACKING_URI"}
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in HIDDEN}
 
 
+IMPORTABLE = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+"""For commands that need what the test itself can import."""
+
+
 QUICK = ("--set", "seeds=1", "--set", "stages.train.steps=4", "--tracking", "none")
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*map(str, command)], cwd=cwd, env={**ENVIRONMENT, **environment}, capture_output=True, text=True,
-        timeout=240, check=False,
+        timeout=500, check=False,
     )  # fmt: skip
 
 
@@ -43,10 +47,6 @@ def build(source: Path, target: str, folder: Path) -> Path:
     assert done.returncode == 0, done.stderr
     (file,) = folder.iterdir()
     return file
-
-
-IMPORTABLE = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-"""For commands that need what the test itself can import."""
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,8 @@ def test_folders_of_the_project_are_not_taken_for_ours(installed: Path, project:
         assert done.stdout == "smoke: good (2 treatments, 4 trials)\n", done.stderr
 
 
-@pytest.mark.parametrize("how", [(), ("--inline",)])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", [(), ("--inline",)], ids=["ray", "inline"])
 def test_a_sweep_beside_a_project_runs_the_installed_code(how: tuple[str, ...], installed: Path, project: Path) -> None:
     done = run(installed / "python", "-m", "ablate.cli", "sweep", "smoke", *QUICK, *how, cwd=project)
     assert done.returncode == 0 and "| baseline" in done.stdout, done.stderr
