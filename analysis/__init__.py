@@ -1,4 +1,7 @@
 """From records to effects, tables and figures."""
 
 if __name__ != "ablate.analysis":
-    raise ImportError(f"import it as ablate.analysis, not as {__name__}")
+    raise ImportError(
+        f"{__file__} belongs to ablate and is imported as ablate.analysis: write 'ablate.analysis...' in place of "
+        f"'{__name__}...'. A package of your own with this name is found first if it has an __init__.py."
+    )

@@ -36,7 +36,19 @@ primary: psnr
 """
 
 
-PLAIN = "from ablate.slots import Metric, Settings\n\n\nclass Config(Settings):\n    {fields}\n\n\n{more}\n"
+PLAIN = """\
+from ablate.slots import Metric, Settings
+
+
+class Config(Settings):
+    {fields}
+
+
+def build(config): ...
+
+
+{more}
+"""
 
 
 LEVELS = {

@@ -38,6 +38,7 @@ def print_catalogue(found: dict[str, Any], out: Console) -> None:
                 f"{field}={item['default']}" if item["default"] is not None else field
                 for field, item in level["settings"].items()
             )
-            out.print(f"  {name:16} {level['doc']}", soft_wrap=True, markup=False)
+            summary = f"cannot be used: {level['error']}" if "error" in level else level["doc"]
+            out.print(f"  {name:16} {summary}", soft_wrap=True, markup=False)
             if settings:
                 out.print(f"  {'':16} settings: {settings}", soft_wrap=True, markup=False)

@@ -13,10 +13,10 @@ from ablate.store.folders import Store
 screen = Console(stderr=True, highlight=False)
 
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file.")]
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, or the name of an example study.")]
 
 
-StudyArgument = typer.Argument(metavar="STUDY", help="Name of a study in the store, or its file.")
+StudyArgument = typer.Argument(metavar="STUDY", help="A study's name in the store, its file, or an example study.")
 
 
 StudyName = Annotated[str, StudyArgument]

@@ -118,9 +118,7 @@ def _cache_key(level: str, config: DataSettings, train: list[Picture], heldout: 
         return [picture.name, file.st_size, file.st_mtime_ns] if file else [picture.name]
 
     settings = {name: value for name, value in config.identity().items() if name not in {"crop", "flip", "frames"}}
-    here = Path(__file__)
-    code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (here, here.with_name("resize.py"))]
-    code.append(registry.level("data", level).fingerprint)
+    code = registry.level("data", level).fingerprint  # covers this module too
     return signature([level, settings, code, [stamp(p) for p in train], [stamp(p) for p in heldout]])
 
 

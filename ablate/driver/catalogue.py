@@ -9,12 +9,15 @@ from ablate.study.schema import StudyFile
 
 
 def catalogue(slots: list[str]) -> dict[str, Any]:
-    """Slot -> level -> doc and settings."""
+    """Slot -> level -> doc and settings; `error` for a level whose file is wrong, which has neither."""
     return {slot: {name: _describe(slot, name) for name in registry.levels(slot)} for slot in slots}
 
 
 def _describe(slot: str, name: str) -> dict[str, Any]:
-    level = registry.level(slot, name)
+    try:
+        level = registry.level(slot, name)
+    except registry.LevelError as error:
+        return {"doc": "", "settings": {}, "error": error.brief}
     settings = {}
     for field, info in level.Config.model_fields.items():
         kind = str(info.annotation).removeprefix("<class '").removesuffix("'>")
@@ -23,12 +26,15 @@ def _describe(slot: str, name: str) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of a study file, with the levels and settings that this installation has."""
+    """The JSON schema of a study file, with the levels and settings that this installation has.
+
+    Levels whose file is wrong are left out.
+    """
     found: dict[str, Any] = StudyFile.model_json_schema()
     slots = {slot: _slot_schema(slot) for slot in RECIPE_SLOTS if slot != "loss"}
     terms = {
         name: {"anyOf": [{"type": "number", "minimum": 0}, registry.level("loss", name).Config.model_json_schema()]}
-        for name in registry.levels("loss")
+        for name in _usable("loss")
     }
     slots["loss"] = {"type": "object", "properties": terms, "additionalProperties": False}
     found["properties"]["base"] |= {"properties": slots, "additionalProperties": False}
@@ -39,10 +45,15 @@ def schema() -> dict[str, Any]:
     return found
 
 
+def _usable(slot: str) -> list[str]:
+    return [name for name, level in catalogue([slot])[slot].items() if "error" not in level]
+
+
 def _slot_schema(slot: str) -> dict[str, Any]:
+    names = _usable(slot)
     full = []
-    for name in registry.levels(slot):
+    for name in names:
         settings = registry.level(slot, name).Config.model_json_schema()
         properties = {"level": {"const": name}, **settings.get("properties", {})}
         full.append({"type": "object", "properties": properties, "required": ["level"], "additionalProperties": False})
-    return {"anyOf": [{"enum": registry.levels(slot)}, *full]}
+    return {"anyOf": [{"enum": names}, *full]}

@@ -7,14 +7,19 @@ from ablate.plan.plan import Plan
 from ablate.store.files import read_json, whole, write_json
 from ablate.store.folders import Store
 from ablate.study.document import parse
+from ablate.study.shipped import shipped
 from ablate.study.study import Study, load_study, read_study
 
 
 def find_study(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
-    """A study by its file, or by its name in the store as it was last run. Raises StudyError."""
-    if Path(reference).suffix in {".yaml", ".yml"} or Path(reference).exists():
+    """A study by its file, or by its name in the store as it was last run.
+
+    A name that the store does not hold may be that of an example study. Raises StudyError.
+    """
+    is_file = Path(reference).suffix in {".yaml", ".yml"} or Path(reference).exists()
+    studies = {} if is_file else store.studies()
+    if is_file or (reference in shipped() and reference not in studies):
         return load_study(Path(reference), scale, overrides, gpu=gpu)
-    studies = store.studies()
     if reference not in studies or (scale and scale not in studies[reference]):
         held = ", ".join(f"{name} ({' '.join(scales)})" for name, scales in studies.items()) or "none"
         wanted = f"study '{reference}'" + (f" at scale '{scale}'" if scale else "")

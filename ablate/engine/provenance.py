@@ -102,9 +102,14 @@ def code_version() -> dict[str, Any]:
 
 
 def component_sources(order: Order) -> dict[str, str]:
-    """`slot/level` -> content hash of the source of each level that the trial used."""
+    """`slot/level` -> fingerprint of each level that the trial used: terms of weight 0 and what only they need did not.
+
+    The levels are those of the recipe and of stages that have levels of their own.
+    """
     used = [("probe", probe["level"]) for probe in order["probes"]]
     for levels in (order["recipe"], *(stage for stage in order["recipe"]["stages"] if "model" in stage)):
-        used += [(slot, levels[slot]["level"]) for slot in registry.SLOTS if slot in levels and slot != "loss"]
-        used += [("loss", term) for term in levels["loss"]]
+        terms = [term for term, settings in levels["loss"].items() if settings["weight"]]
+        idle = {"loss"} if "adversarial" in terms else {"loss", "discriminator"}
+        used += [(slot, levels[slot]["level"]) for slot in registry.SLOTS if slot in levels and slot not in idle]
+        used += [("loss", term) for term in terms]
     return {f"{slot}/{name}": registry.level(slot, name).fingerprint for slot, name in used}

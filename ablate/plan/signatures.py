@@ -16,7 +16,10 @@ from ablate.recipe.recipe import Recipe
 from ablate.recipe.stages import Stage
 
 FORMAT = Canonical(canonical("ablate stage 1"))
-"""Part of every signature. Raised when the engine computes something else from the same settings."""
+"""Part of every signature. Raised when the engine computes something else from the same settings.
+
+The fingerprints in a record, which tell whether it is stale, cover the levels and what they import, not the engine.
+"""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Records made by other code than that at hand, and how they are redone."""
+"""Records that other code than the present has made, and how they are made again. See docs/stale.md."""
 
 import shutil
 from dataclasses import replace
@@ -10,35 +10,39 @@ from ablate.store.record import Record
 
 
 def is_stale(record: Record) -> bool:
-    """Whether a level that made this record has another source now, or is gone."""
+    """Whether the code of a level that made this record has changed, or the level is gone."""
     return bool(_changed(record))
 
 
 def set_aside(trials: list[Trial], store: Store) -> list[Trial]:
-    """Let the next sweep make anew what other code has made; gives the trials concerned.
+    """Let the next sweep run stale trials again; gives these trials.
 
-    Where only probes have changed, they are forgotten and the checkpoint stays. Else all that the trial came through is
-    moved away, unless it has a record of its own that the code at hand has made. What was moved away before from the
-    same place is replaced.
+    Where only probes have changed, their results are forgotten and the checkpoint stays. Else every stage of the trial
+    is moved away, unless it has a record of its own that is not stale. A folder that was moved away before is replaced.
     """
     records = {trial.signature: record for trial in trials if (record := store.stage(trial.signature).record())}
     stale = [trial for trial in trials if trial.signature in records and is_stale(records[trial.signature])]
-    sound = {mark for mark, record in records.items() if not is_stale(record)}
+    kept = {signature for signature, record in records.items() if not is_stale(record)}
+    # Only probes have changed: probe the checkpoint again.
     for trial in stale:
         record = records[trial.signature]
-        if all(path.startswith("probe/") for path in _changed(record)):
-            outdated = {path.partition("/")[2] for path in _changed(record)}
-            kept = {name: key for name, key in record.probes.items() if name not in outdated}
-            store.stage(trial.signature).finish(replace(record, probes=kept))
-            sound.add(trial.signature)
-    for mark in dict.fromkeys(mark for trial in stale if trial.signature not in sound for mark in trial.marks):
-        if mark not in sound and (folder := store.stage(mark).root).exists():
-            shutil.rmtree(store.set_aside(mark), ignore_errors=True)
-            store.set_aside(mark).parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(store.set_aside(mark))
+        changed = _changed(record)
+        if all(path.startswith("probe/") for path in changed):
+            outdated = {path.partition("/")[2] for path in changed}
+            probes = {name: key for name, key in record.probes.items() if name not in outdated}
+            store.stage(trial.signature).finish(replace(record, probes=probes))
+            kept.add(trial.signature)
+    # Something else has changed: train again.
+    again = [trial for trial in stale if trial.signature not in kept]
+    for signature in dict.fromkeys(signature for trial in again for signature in trial.marks):
+        if signature not in kept and (folder := store.stage(signature).root).exists():
+            aside = store.set_aside(signature)
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(aside)
     return stale
 
 
 def _changed(record: Record) -> list[str]:
-    """The levels that made a record and have another source now, as `slot/level`."""
-    return list(registry.changed(record.code.get("components", {})))
+    """The levels that made a record and have changed since, as `slot/level`."""
+    return registry.changed(record.code.get("components", {}))

@@ -264,8 +264,8 @@ def _read_losses(value: Any, here: KeyPath, complaints: list[Complaint]) -> dict
         if term not in registry.levels("loss"):
             message = f"unknown loss term '{term}'{nearest(term, registry.levels('loss'))}"
             complaints.append(((*here, term), message, True))
-        elif settings := _settings(
-            registry.level("loss", term).Config, given, (*here, term), complaints, f"loss.{term}"
+        elif (config := _config("loss", term, (*here, term), complaints, at_key=True)) and (
+            settings := _settings(config, given, (*here, term), complaints, f"loss.{term}")
         ):
             losses[term] = Part(term, settings)
     return losses
@@ -285,8 +285,20 @@ def read_part(slot: str, value: Any, here: KeyPath, complaints: list[Complaint])
         complaints.append((place, f"unknown level '{name}' of {slot}{nearest(name, registry.levels(slot))}", False))
         return None
     given = {key: setting for key, setting in value.items() if key != "level"}
-    settings = _settings(registry.level(slot, name).Config, given, here, complaints, f"{slot} '{name}'")
+    config = _config(slot, name, (*here, "level"), complaints)
+    settings = _settings(config, given, here, complaints, f"{slot} '{name}'") if config else None
     return Part(name, settings) if settings else None
+
+
+def _config(
+    slot: str, name: str, here: KeyPath, complaints: list[Complaint], *, at_key: bool = False
+) -> type[Settings] | None:
+    """The settings class of a level; adds to `complaints` and gives None when the level's file is wrong."""
+    try:
+        return registry.level(slot, name).Config
+    except registry.LevelError as error:
+        complaints.append((here, f"the file of level '{name}' of {slot} is wrong: {error.brief}", at_key))
+        return None
 
 
 def _settings(config: type[Settings], given: Any, here: KeyPath, complaints: list[Complaint], owner: str) -> Any:

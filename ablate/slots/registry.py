@@ -9,23 +9,18 @@ A level's file holds these public things:
 
 All but `build` is needed to check a study, long before anything is built. It is read from the source without running
 the rest of the file, so that planning never loads torch. Hence the one rule for a level's author: `Config`, `METRICS`,
-`CHEAP` and `COSTLY` may use only names imported from the modules in `LIGHT_MODULES`, and of `ablate.slots` those in
-`ablate.slots.LIGHT`.
+`CHEAP` and `COSTLY` may use only builtins, names imported from the modules in `LIGHT_MODULES`, and of `ablate.slots`
+those in `ablate.slots.LIGHT` (see `ablate/slots/level_file.py`).
 """
 
-import ast
 import functools
-import hashlib
 import importlib
-import sys
-import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate import slots
-from ablate.slots.settings import Metric, Settings
+from ablate.slots.level_file import Level, read_level
+from ablate.slots.level_file import LevelError as LevelError
 
 SLOTS = {
     "data": "the pictures that a trial trains on and is examined with",
@@ -49,33 +44,10 @@ VIDEO_SLOTS = ("temporal_conv", "branch", "context")
 """What only models have whose Config says `temporal`; for others these slots are absent."""
 
 
-LIGHT_MODULES = {"math", "typing", "pathlib", "pydantic", "ablate.data.prepare"}
-"""Modules, beside `ablate.slots`, whose names `Config` and `METRICS` may use."""
-
-
 ROOT = Path(__file__).parents[1] / "components"
 
 
 PAPERS = Path(__file__).parents[1] / "analysis" / "papers"
-
-
-@dataclass(frozen=True)
-class Level:
-    """A level as its source describes it, not yet imported."""
-
-    slot: str
-    name: str
-    path: Path
-    doc: str
-    Config: type[Settings]
-    metrics: tuple[Metric, ...]
-    cheap: bool
-    costly: bool
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """Content hash of the source file: which code made a record."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
 
 
 def levels(slot: str) -> list[str]:
@@ -90,52 +62,28 @@ def papers() -> list[str]:
 
 @functools.cache
 def level(slot: str, name: str) -> Level:
-    """Describe a level without importing it. Raises KeyError when there is none."""
-    path = ROOT / slot / f"{name}.py"
+    """Describe a level without importing it. Raises KeyError when there is none, LevelError when its file is wrong."""
     if name not in levels(slot):
         raise KeyError(f"{slot}: {name}")
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    light = [node for node in map(_light_part, tree.body) if node]
-    module = types.ModuleType(f"ablate.components.{slot}.{name}:settings")
-    sys.modules[module.__name__] = module  # pydantic looks a class's module up to resolve its annotations
-    exec(compile(ast.Module(light, type_ignores=[]), str(path), "exec"), module.__dict__)
-    doc = ast.get_docstring(tree) or ""
-    found = module.__dict__
-    speed = found.get("CHEAP", False), found.get("COSTLY", False)
-    return Level(slot, name, path, doc, found["Config"], found.get("METRICS", ()), *speed)
+    return read_level(slot, name, ROOT / slot / f"{name}.py")
 
 
 def changed(components: Mapping[str, str]) -> list[str]:
-    """Of levels with their fingerprints then, `slot/name` -> fingerprint, those that are gone or other ones now."""
-    found = []
-    for path, fingerprint in components.items():
-        slot, _, name = path.partition("/")
-        try:
-            same = level(slot, name).fingerprint == fingerprint
-        except KeyError:
-            same = False
-        found += [] if same else [path]
-    return found
+    """Of levels with their earlier fingerprints, `slot/name` -> fingerprint, those that have changed or are gone."""
+    return [path for path, fingerprint in components.items() if _fingerprint(path) != fingerprint]
 
 
-def _light_part(node: ast.stmt) -> ast.stmt | None:
-    """What is run of a statement to read a level's settings, if anything."""
-    if isinstance(node, ast.ImportFrom) and node.module == "ablate.slots":
-        names = [alias for alias in node.names if alias.name in slots.LIGHT]
-        return ast.copy_location(ast.ImportFrom(node.module, names, node.level), node) if names else None
-    if isinstance(node, ast.ImportFrom):
-        return node if node.module in LIGHT_MODULES else None
-    if isinstance(node, ast.Import):
-        return node if all(alias.name in LIGHT_MODULES for alias in node.names) else None
-    if isinstance(node, ast.ClassDef):
-        return node if node.name == "Config" else None
-    targets = (
-        [target.id for target in node.targets if isinstance(target, ast.Name)] if isinstance(node, ast.Assign) else []
-    )
-    return node if {"METRICS", "CHEAP", "COSTLY"}.intersection(targets) else None
+def _fingerprint(path: str) -> str | None:
+    """The present fingerprint of a level, given as `slot/name`; None where there is none that can be used."""
+    slot, _, name = path.partition("/")
+    try:
+        return level(slot, name).fingerprint
+    except (KeyError, LevelError):
+        return None
 
 
 def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> Any:
     """Import a level and make it. `settings` are plain values without the level's name."""
+    level(slot, name).fingerprint  # noqa: B018  read now, so that it is that of the code imported in the next line
     module = importlib.import_module(f"ablate.components.{slot}.{name}")
     return module.build(module.Config.read(settings), *arguments)

@@ -22,6 +22,7 @@ from ablate.study.optimal import Optimal
 from ablate.study.pruning import Pruning, read_pruning
 from ablate.study.schema import Replicates, StudyFile, list_seeds, raw_recipe, read_file
 from ablate.study.search import Search, read_search
+from ablate.study.shipped import hint, locate
 from ablate.study.tuning import Tuning, read_tuning
 
 SeedBounds = tuple[int, int]
@@ -94,15 +95,16 @@ class Study:
 
 
 def load_study(path: Path, scale: str | None = None, overrides: Iterable[str] = (), *, gpu: bool = False) -> Study:
-    """Read and check a study file.
+    """Read and check a study file, or the example study of this name where there is no such file.
 
     `scale` names one of the file's scales; without it `gpu` is used where there is one and else `cpu`, if the file has
     it. `overrides` are `path=value` texts that come last. Raises StudyError with all problems, whatever the scale.
     """
+    path = locate(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        reason = f"no such file{hint(path)}" if isinstance(error, FileNotFoundError) else str(error)
         raise StudyError([Problem(str(path), 0, 0, f"cannot read the study: {reason}")]) from None
     return read_study(parse(text, str(path)), scale, tuple(overrides), gpu=gpu)
 

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 DEFAULT_OPTIONS = TableOptions()
 
 
+RERUN = "to run these trials again with the present code: ablate sweep --rerun stale"
+
+
 def build_table(
     plan: Plan,
     metrics: Sequence[str] | None = None,
@@ -100,8 +103,8 @@ def _code(frame: "pd.DataFrame") -> tuple[str, str]:
     mixed = sorted(name for name, fingerprints in known.items() if len(fingerprints) > 1)
     old = registry.changed({name: next(iter(fingerprints)) for name, fingerprints in known.items()})
     return (
-        f"the trials were made by different code of {', '.join(mixed)}" if mixed else "",
-        f"the code of {', '.join(sorted(old))} has changed since the trials were made" if old else "",
+        f"the trials were made by different code of {', '.join(mixed)}; {RERUN}" if mixed else "",
+        f"the code of {', '.join(sorted(old))} has changed since the trials were made; {RERUN}" if old else "",
     )
 
 

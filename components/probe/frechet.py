@@ -47,8 +47,8 @@ class Config(Settings):
         return -(-8 // stride) * stride
 
     def shortest(self) -> int:
-        """Fewest frames of a held-out clip at which all metrics are reported."""
-        return 5 if self.i3d is None else I3D_FRAMES + 3  # enough that whole groups of at least 10 frames are left
+        """Frames of a held-out clip from which on all metrics are reported."""
+        return 5 if self.i3d is None else 13  # I3D_FRAMES + 3, so that whole groups of at least 10 frames are left
 
     def preflight(self) -> None:
         """Raise ValueError if the file of I3D is missing."""

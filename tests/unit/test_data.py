@@ -441,7 +441,7 @@ print(json.dumps([pillow_at_import, sorted(heavy)]))
 
 def test_a_level_without_the_shared_settings_is_refused(monkeypatch, tmp_path):
     (tmp_path / "data").mkdir()
-    source = "from ablate.slots import Settings\n\n\nclass Config(Settings):\n    pass\n"
+    source = "from ablate.slots import Settings\n\nclass Config(Settings):\n    pass\n\ndef build(config, split): ...\n"
     (tmp_path / "data" / "bare.py").write_text(source)
     monkeypatch.setattr(registry, "ROOT", tmp_path)
     with pytest.raises(TypeError, match="data/bare: Config must be a subclass of DataSettings"):
