@@ -81,8 +81,8 @@ def study_table(
     names = list(study.metrics) if metrics == "all" else metrics.split(",") if metrics else None
     if paper and paper not in registry.papers():
         raise ValueError(f"unknown paper '{paper}'{nearest(paper, registry.papers())}")
-    asked = read_options(*look, metrics=study.metrics)
-    return build_table(study, expand(study), Store(store), names, paper, raw=raw, unpaired=unpaired, look=asked)
+    options = read_options(*look, metrics=study.metrics)
+    return build_table(study, expand(study), Store(store), names, paper, raw=raw, unpaired=unpaired, options=options)
 
 
 def _packages(text: str) -> list[str]:

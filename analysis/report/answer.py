@@ -81,7 +81,7 @@ def _one_pair(results: StudyResults) -> str:
 
 def _searched(results: StudyResults) -> list[str]:
     """A search ends with its best; nothing of it is tested."""
-    found, name = results.table.found, results.study.primary
+    found, name = results.table.search_result, results.study.primary
     assert results.study.search is not None and found is not None
     best = [arm.treatment.label for arm in results.table.arms if arm.treatment.label in found.front]
     goals = " and ".join(goal.name for goal in results.study.search.objectives)

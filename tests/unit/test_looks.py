@@ -58,7 +58,7 @@ def built(write_study: Write, tmp_path: Path) -> Built:
         probes = ("probes: [reconstruction]", "probes: [reconstruction, grid, border]")
         study = load_study(write_study(("factors:\n  loss.kl: [1, 1e-4]\nseeds: 2", f"{design}\nseeds: 3"), probes))
         fill(study, Store(tmp_path / "store"), lost)
-        return build_table(study, expand(study), Store(tmp_path / "store"), metrics, look=TableOptions(**look))  # type: ignore[arg-type]
+        return build_table(study, expand(study), Store(tmp_path / "store"), metrics, options=TableOptions(**look))  # type: ignore[arg-type]
 
     return build
 
@@ -154,7 +154,7 @@ def test_holm_keeps_more_bold_in_the_primary_metric() -> None:
 def test_the_rule_is_printed(built: Built) -> None:
     table = built(LADDER, bold="indistinct")
     for text in (table.markdown(), table.latex(), table.html()):
-        assert "all that are not told from it" in text
+        assert "all means that do not differ from it significantly" in text
         assert "second best" not in text
     assert "_" not in "".join(cell for row in cells(table.markdown())[2:] for cell in row[2:4])
 
@@ -163,7 +163,7 @@ def test_unpaired_comparisons_are_dunnetts(built: Built, tmp_path: Path) -> None
     table = built(GRID)
     study = table.study
     found = build_table(study, expand(study), Store(tmp_path / "store"), ["psnr"], unpaired=True)
-    assert "are of Dunnett’s test" in found.markdown() and "paired by seed" not in found.markdown().partition("Main")[0]
+    assert "are from Dunnett’s test" in found.markdown() and "paired by seed" not in found.markdown().partition("Main")[0]
     values = by_seed(tidy(expand(study), Store(tmp_path / "store")), "psnr")
     for label, change in dunnett(values).items():
         effect = found.analysis.effects[label]["psnr"]
@@ -191,7 +191,7 @@ def test_decimals_caption_and_label(built: Built) -> None:
         ({"bold": "all"}, "bold 'all' (valid: best, indistinct)"),
         ({"decimals": "psrn=2"}, "unknown metric 'psrn'; did you mean 'psnr'?"),
         ({"decimals": "psnr=x"}, "decimals 'psnr=x': expected a number from 0 to 9, or METRIC=NUMBER"),
-        ({"label": "a}b"}, "label 'a}b': '}' cannot stand in a label"),
+        ({"label": "a}b"}, "label 'a}b': '}' is not allowed in a label"),
     ],
 )
 def test_a_look_is_checked(given: dict[str, str], message: str) -> None:
