@@ -163,12 +163,16 @@ def test_unpaired_comparisons_are_dunnetts(built: Built, tmp_path: Path) -> None
     table = built(GRID)
     study = table.study
     found = build_table(study, expand(study), Store(tmp_path / "store"), ["psnr"], unpaired=True)
-    assert "are from Dunnett’s test" in found.markdown() and "paired by seed" not in found.markdown().partition("Main")[0]
+    assert (
+        "are from Dunnett’s test" in found.markdown() and "paired by seed" not in found.markdown().partition("Main")[0]
+    )
     values = by_seed(tidy(expand(study), Store(tmp_path / "store")), "psnr")
     for label, change in dunnett(values).items():
         effect = found.analysis.effects[label]["psnr"]
         assert (effect.change, effect.p_holm) == (change, change.p)
-    with pytest.raises(ValueError, match="unpaired comparisons are with the baseline"):
+    with pytest.raises(
+        ValueError, match="unpaired comparisons need a study that compares every treatment with the baseline"
+    ):
         built_ladder = built(LADDER)
         build_table(built_ladder.study, expand(built_ladder.study), Store(tmp_path / "store"), unpaired=True)
 
@@ -229,7 +233,7 @@ def test_what_does_not_fit_says_which_option_helps(artifacts: Artifacts, tmp_pat
     advice = "% wider than a page: choose fewer metrics, or --columns 2 in a paper of two columns\n"
     assert advice in tex.partition(r"\begin{table}")[0]
     narrow = artifacts(["psnr", "droplet/blob"])
-    assert "% wider than a column of a paper of two: there use --columns 2\n" in narrow.latex()
+    assert "% too wide for one column of a two-column paper: use --columns 2 there\n" in narrow.latex()
     assert "Overfull \\hbox" in compiled(tex, tmp_path, CVPR)[1]
 
 
