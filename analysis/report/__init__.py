@@ -17,7 +17,7 @@ from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset import html as emit_html
 from ablate.store.files import whole
 
-FOREST = 4.6
+FOREST_WIDTH = 4.6
 """Width of the plot of all effects, inches."""
 
 
@@ -81,7 +81,7 @@ def _drawings(results: StudyResults) -> dict[str, Any]:
     study = results.study
     others = [name for name in default_metrics(study) if name != study.primary]
     with figure_style():
-        forest = [_svg(one, FOREST, f"effects on {study.primary}") for one in panels(results, "effects")]
+        forest = [_svg(one, FOREST_WIDTH, f"effects on {study.primary}") for one in panels(results, "effects")]
         small = [
             _svg(one, COLUMN, f"effects on {name}") for name in others for one in panels(results, "effects", [name])
         ]

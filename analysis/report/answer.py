@@ -10,7 +10,7 @@ from ablate.analysis.statistics.claims import Verdict
 from ablate.analysis.statistics.effects import Effect
 from ablate.analysis.typeset.cells import numeral, unit
 
-NAMED = 4
+MAX_NAMED = 4
 """Treatments that a sentence names."""
 
 
@@ -133,8 +133,8 @@ def _change(results: StudyResults, label: str, effect: Effect) -> str:
 
 
 def _listed(parts: Sequence[str]) -> str:
-    rest = f" and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
-    return ", ".join(parts[:NAMED]) + rest
+    rest = f" and {len(parts) - NAMED} more" if len(parts) > MAX_NAMED else ""
+    return ", ".join(parts[:MAX_NAMED]) + rest
 
 
 def _count(number: int, noun: str) -> str:

@@ -16,7 +16,7 @@ from ablate.store.record import Record
 HOUR = 3600.0
 
 
-LOST = ("failed", "diverged")
+UNSUCCESSFUL = ("failed", "diverged")
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ def _time(seconds: float) -> str:
 def failures(results: StudyResults) -> list[Failure]:
     """Trials that failed or diverged, in order."""
     rows = zip(results.trials, results.frame["status"], results.frame["reason"], strict=True)
-    return [_failure(results, trial, status, reason) for trial, status, reason in rows if status in LOST]
+    return [_failure(results, trial, status, reason) for trial, status, reason in rows if status in UNSUCCESSFUL]
 
 
 def to_come(results: StudyResults) -> int:
     """Trials that have not ended."""
-    return int((~results.frame["status"].isin(["done", *LOST])).sum())
+    return int((~results.frame["status"].isin(["done", *UNSUCCESSFUL])).sum())
 
 
 def _failure(results: StudyResults, trial: Trial, status: str, reason: str) -> Failure:

@@ -16,12 +16,12 @@ from ablate.analysis.typeset.cells import numeral, unit
 Pixels = NDArray[np.uint8]
 
 
-SHEET = "reconstruction.png"
+SHEET_FILE = "reconstruction.png"
 """Probe `reconstruction` leaves it: sources on the left, reconstructions on the right, a square per picture."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class Sheet:
     """A sheet of crops: what it is called, a remark, and a data URI."""
 
     name: str
@@ -29,19 +29,19 @@ class Shown:
     source: str
 
 
-def compare(results: StudyResults) -> list[Shown]:
+def compare(results: StudyResults) -> list[Sheet]:
     """The sources, then the reconstructions of each treatment with the first seed that has any; sources that differ by
     treatment (other data) each once. Empty where no probe has left them."""
-    sources: dict[bytes, Shown] = {}
+    sources: dict[bytes, Sheet] = {}
     found = []
     for label in results.treatments:
-        files = (results.store.stage(trial.signature).pictures / SHEET for trial in results.of(label))
+        files = (results.store.stage(trial.signature).pictures / SHEET_FILE for trial in results.of(label))
         path = next((file for file in files if file.exists()), None)
         if path:
             source, reconstruction = halves(path)
             name = "original" if not sources else f"original ({label})"
-            sources.setdefault(source.tobytes(), Shown(name, "", uri(source)))
-            found.append(Shown(label, _remark(results, label), uri(reconstruction)))
+            sources.setdefault(source.tobytes(), Sheet(name, "", uri(source)))
+            found.append(Sheet(label, _remark(results, label), uri(reconstruction)))
     return [*sources.values(), *found]
 
 

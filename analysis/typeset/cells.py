@@ -93,7 +93,7 @@ Cell = Level | Word | Phrase | Value | Difference | Seeds | Check
 
 @dataclass(frozen=True)
 class Column:
-    """A column. `metric`: the metric of its numbers. `level`: the level of the factor `name` that a check mark means."""
+    """A column. `metric`: the metric of its numbers. `level`: the level of factor `name` that a check mark means."""
 
     kind: Literal["level", "text", "value", "difference", "verdict", "seeds", "check"]
     name: str = ""

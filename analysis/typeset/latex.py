@@ -32,7 +32,7 @@ CHECK = r"\providecommand{\ablYes}{\ensuremath{\checkmark}}"
 
 @dataclass(frozen=True)
 class Style:
-    """A font, the width of its digits and the gap between columns (both in points), and whether cells have two lines."""
+    """A font, the width of its digits and the gap between columns in points, and whether cells have two lines."""
 
     font: str
     digit: float

@@ -170,9 +170,7 @@ def test_unpaired_comparisons_are_dunnetts(built: Built, tmp_path: Path) -> None
     for label, change in dunnett(values).items():
         effect = found.analysis.effects[label]["psnr"]
         assert (effect.change, effect.p_holm) == (change, change.p)
-    with pytest.raises(
-        ValueError, match="unpaired comparisons need a study that compares every treatment with the baseline"
-    ):
+    with pytest.raises(ValueError, match="unpaired comparisons need a study"):
         built_ladder = built(LADDER)
         build_table(built_ladder.study, expand(built_ladder.study), Store(tmp_path / "store"), unpaired=True)
 
