@@ -1,4 +1,4 @@
-"""From records to effects, tables and figures."""
+"""Analysis of a study's records: effects with their uncertainty, tables, figures and the report."""
 
 if __name__ != "ablate.analysis":
     raise ImportError(

@@ -1,4 +1,4 @@
-"""A study with all that its trials have left, as figures and the report need it."""
+"""The results of a study, as figures and the report need them."""
 
 import math
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from ablate.study.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-DRAWN = 40
-"""Treatments that figures and the report show one by one."""
+MAX_DRAWN = 40
+"""Most treatments that figures and the report show one by one."""
 
 
 @dataclass(frozen=True)
 class StudyResults:
-    """A study, its trials in the order of insight, their tidy frame, and its table."""
+    """A study, its trials in the order in which they run, their tidy frame, and the study's table."""
 
     plan: Plan
     frame: "pd.DataFrame"
@@ -50,16 +50,18 @@ class StudyResults:
 
     @cached_property
     def treatments(self) -> dict[str, Treatment]:
-        """Those that are drawn, by label, in the order of the table: all, or of many the baseline and those with the
-        largest change of the primary metric."""
+        """The treatments that are drawn, by label, in the order of the table.
+
+        Of more than `MAX_DRAWN` these are the baseline and those with the largest changes of the primary metric.
+        """
         arms = self.table.arms
         largest = sorted(arms[1:], key=lambda arm: -_size(arm.effects[self.study.primary]))
-        drawn = {arms[0].treatment.label, *(arm.treatment.label for arm in largest[: DRAWN - 1])}
+        drawn = {arms[0].treatment.label, *(arm.treatment.label for arm in largest[: MAX_DRAWN - 1])}
         return {arm.treatment.label: arm.treatment for arm in arms if arm.treatment.label in drawn}
 
     @property
     def not_drawn(self) -> int:
-        """Treatments that are left out of figures."""
+        """Number of treatments that are left out of figures."""
         return len(self.table.arms) - len(self.treatments)
 
     @cached_property
@@ -68,26 +70,27 @@ class StudyResults:
         return colors({trial.treatment.label: trial.treatment for trial in self.trials}.values())
 
     def effect(self, label: str, metric: str) -> Effect:
-        """What the table says of one metric of one treatment."""
+        """The effect of the treatment with this label on one metric."""
         return self.table.analysis.effects[label][metric]
 
     def of(self, label: str) -> list[Trial]:
-        """The trials of a treatment, a seed each."""
+        """The trials of the treatment with this label, one per seed."""
         return self._by_label[label]
 
     @cached_property
     def _by_label(self) -> dict[str, list[Trial]]:
-        found: dict[str, list[Trial]] = {}
+        by_label: dict[str, list[Trial]] = {}
         for trial in self.trials:
-            found.setdefault(trial.treatment.label, []).append(trial)
-        return found
+            by_label.setdefault(trial.treatment.label, []).append(trial)
+        return by_label
 
 
 def gather(plan: Plan) -> StudyResults:
-    """The results of a study as far as its trials have come."""
+    """The results of a study so far."""
     frame = frame_of(plan)
     return StudyResults(plan, frame, build_table(plan, frame=frame))
 
 
 def _size(effect: Effect) -> float:
+    """Size of the mean change; below all others if it is not finite."""
     return abs(effect.change.mean) if math.isfinite(effect.change.mean) else -1.0

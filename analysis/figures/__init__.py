@@ -1,4 +1,4 @@
-"""Figures for papers and for the report, drawn from what a study has left: `KINDS` lists them."""
+"""Figures for papers and for the report, drawn from the results of a study: `KINDS` lists them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FORMATS = ("pdf", "svg")
 
 @dataclass(frozen=True)
 class FigureKind:
-    """A kind of figure. `metrics`: how many of the study's metrics may be asked for."""
+    """A kind of figure. `metrics`: how many of the study's metrics it takes; `about`: what it shows."""
 
     panels: Callable[[StudyResults, tuple[str, ...]], list[Panel]]
     metrics: int
@@ -28,11 +28,11 @@ KINDS = {
     "pareto": FigureKind(comparisons.pareto, 2, "two metrics against each other, with the front"),
     "spectra": FigureKind(lines.spectra, 0, "spectra of latents beside the pictures’ (probe spectrum)"),
     "spectra_drawn": FigureKind(
-        lines.spectra_drawn, 0, "the same of latents drawn from their posteriors (probe spectrum)"
+        lines.spectra_drawn, 0, "spectra of latents drawn from their posteriors (probe spectrum)"
     ),
     "erasure": FigureKind(lines.erasure, 0, "PSNR after erasing high frequencies (probe erasure)"),
     "diffusion": FigureKind(
-        lines.diffusion, 0, "distance of generated pictures as a generator learns (probe diffusability)"
+        lines.diffusion, 0, "distance of generated pictures while a generator learns (probe diffusability)"
     ),
     "balance": FigureKind(lines.balance, 0, "PSNR by position in a group of frames (probe balance)"),
     "convergence": FigureKind(lines.convergence, 1, "a metric of a quick probe during training (`probe_every`)"),
@@ -41,8 +41,10 @@ KINDS = {
 
 
 def panels(results: StudyResults, kind: str, metrics: Sequence[str] = ()) -> list[Panel]:
-    """The panels of a figure. Raises ValueError for an unknown kind or metric, one metric too many, and for a figure
-    that the study does not hold the data of."""
+    """The panels of a figure.
+
+    Raises ValueError for an unknown kind or metric, for a wrong number of metrics, and if the study lacks the data.
+    """
     if kind not in KINDS:
         raise ValueError(f"unknown kind '{kind}'{nearest(kind, KINDS)}")
     wanted = KINDS[kind].metrics
@@ -51,14 +53,14 @@ def panels(results: StudyResults, kind: str, metrics: Sequence[str] = ()) -> lis
     unknown = [name for name in metrics if name not in results.study.metrics]
     if unknown and kind != "curves":
         raise ValueError(f"unknown metric '{unknown[0]}'{nearest(unknown[0], results.study.metrics)}")
-    aimless = [name for name in metrics if kind == "pareto" and results.study.metrics[name].direction == "none"]
-    if aimless:
-        raise ValueError(f"no direction of '{aimless[0]}' is better, so it has no front")
+    undirected = [name for name in metrics if kind == "pareto" and results.study.metrics[name].direction == "none"]
+    if undirected:
+        raise ValueError(f"kind 'pareto' needs metrics with a direction; for '{undirected[0]}' neither is better")
     return KINDS[kind].panels(results, tuple(metrics))
 
 
 def save_figure(results: StudyResults, kind: str, metrics: Sequence[str], path: Path, width: float = COLUMN) -> None:
-    """Draw a figure into a PDF or SVG file, by its suffix. Raises ValueError as `panels` and for another suffix."""
+    """Draw a figure into a PDF or SVG file, by its suffix. Raises ValueError like `panels`, and for another suffix."""
     form = path.suffix.removeprefix(".").lower()
     if form not in FORMATS:
         raise ValueError(f"cannot write '{path.name}': valid suffixes are {', '.join('.' + form for form in FORMATS)}")

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from ablate.analysis.figures import curves
 from ablate.analysis.figures.curves import Curve
-from ablate.analysis.figures.groups import Together, together
+from ablate.analysis.figures.groups import PanelGroup, panel_groups
 from ablate.analysis.figures.style import (
     FAINT,
     LEGEND_WRAP,
     LINES,
-    MARKS,
+    MARKERS,
     Panel,
     fold,
     legend,
@@ -24,17 +24,17 @@ from ablate.analysis.typeset.cells import arrow, unit
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKED = 8
-"""Marks along a line, at most about so many."""
+MAX_MARKERS = 8
+"""Approximate largest number of markers along a line."""
 
 
 def spectra(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
-    """Profiles of the latents' spectra, and that of the pictures at their size. Raises MissingCurve."""
+    """Spectra of the latents, and of the pictures at the size of the latents. Raises MissingCurve."""
     return _spectra(results, "spec/profile")
 
 
 def spectra_drawn(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
-    """The same of latents drawn from their posteriors. Raises MissingCurve."""
+    """Spectra of latents drawn from their posteriors, and of the pictures. Raises MissingCurve."""
     return _spectra(results, "spec/profile_draw")
 
 
@@ -50,11 +50,11 @@ def erasure(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     found = curves.of_probe(results, "erase/curve", "erasure", "erase/shares")
     pictures = curves.of_probe(results, "erase/curve_rgb", "erasure", "erase/shares")["baseline"]
     labels = "share of the coefficients that is erased", "PSNR (dB)"
-    return _panels(results, found, labels, ("pictures that lose theirs", pictures))
+    return _panels(results, found, labels, ("pictures, erased alike", pictures))
 
 
 def diffusion(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
-    """How near generated pictures come to real ones as a generator learns the latents. Raises MissingCurve."""
+    """Distance of generated pictures from real ones while a generator learns the latents. Raises MissingCurve."""
     found = curves.of_probe(results, "diff/curve_fd", "diffusability", "diff/curve_steps")
     return _panels(results, found, ("steps of the transformer", "Fréchet distance"), log=True)
 
@@ -69,14 +69,14 @@ def convergence(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """A metric of a quick probe during training. Raises MissingCurve."""
     (name,) = metrics or (results.study.primary,)
     metric = results.study.metrics.get(name)
-    hint = ": quick probes leave it in stages with `probe_every`"
+    hint = ": it is logged by quick probes, in stages with `probe_every`"
     found = curves.of_steps(results, f"during/{name}", hint)
     label = f"{name} ({unit(metric)}) {arrow(metric)}".replace(" () ", " ") if metric else name
     return _panels(results, found, ("training step", label))
 
 
 def training(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
-    """What training logs: the loss, by default. Raises MissingCurve."""
+    """A number that training logs, by default the loss. Raises MissingCurve."""
     (name,) = metrics or ("train/loss",)
     return _panels(results, curves.of_steps(results, name), ("training step", name), log=name.startswith("train/"))
 
@@ -90,22 +90,23 @@ def _panels(
     log: bool = False,
     ticks: Sequence[float] = (),
 ) -> list[Panel]:
-    """A panel per group of treatments. `beside`: a grey curve in each. `log`: where all values are positive.
+    """A panel per group of treatments. `found`: treatment -> curve. `labels`: of the x and y axes.
 
-    `ticks`: the only places along the axis where anything is measured.
+    `beside`: name and curve of a grey line in each panel. `log`: a logarithmic y axis if all values are positive.
+    `ticks`: positions of the ticks on the x axis, if it has few values.
     """
     positive = all((curve.mean[curve.mean == curve.mean] > 0).all() for curve in found.values())
 
-    def panel(group: Together) -> Panel:
+    def panel(group: PanelGroup) -> Panel:
         def draw(axes: "Axes") -> None:
             axes.set(xlabel=labels[0], ylabel=labels[1])
             if ticks:
                 axes.set_xticks(ticks)
             if beside:
                 axes.plot(beside[1].x, beside[1].mean, color=FAINT, linewidth=2.4, alpha=0.6, label=beside[0])
-            for place, (label, name) in enumerate({"baseline": group.baseline, **group.names}.items()):
+            for index, (label, name) in enumerate({"baseline": group.baseline, **group.names}.items()):
                 if label in found:
-                    _line(axes, found[label], "\n".join(fold(name, LEGEND_WRAP)), results.colors[label], place)
+                    _line(axes, found[label], "\n".join(fold(name, LEGEND_WRAP)), results.colors[label], index)
             if log and positive:
                 log_scale(axes)
             legend(axes, columns)
@@ -115,15 +116,16 @@ def _panels(
         lines = sum(len(fold(name, LEGEND_WRAP)) for name in named)
         return Panel(group.title, 1.75 + 0.16 * math.ceil(lines / columns), draw)
 
-    groups = together(results)
+    groups = panel_groups(results)
     drawn = [group for group in groups if not group.names.keys().isdisjoint(found)]
     return [panel(group) for group in drawn or groups[:1]]
 
 
-def _line(axes: "Axes", curve: Curve, name: str, color: str, place: int) -> None:
-    """The mean with a band of one sd; the baseline, at place 0, is solid and without marks."""
-    style, mark = LINES[place % len(LINES)], MARKS[place % len(MARKS)] if place else ""
-    every = max(1, len(curve.x) // MARKED)
-    axes.plot(curve.x, curve.mean, color=color, linestyle=style, marker=mark, markevery=every, label=name)
+def _line(axes: "Axes", curve: Curve, name: str, color: str, index: int) -> None:
+    """The mean with a band of one sd to each side; the baseline, at index 0, is solid and without markers."""
+    style = LINES[index % len(LINES)]
+    marker = MARKERS[index % len(MARKERS)] if index else ""
+    every = max(1, len(curve.x) // MAX_MARKERS)
+    axes.plot(curve.x, curve.mean, color=color, linestyle=style, marker=marker, markevery=every, label=name)
     if curve.n > 1:
         axes.fill_between(curve.x, curve.mean - curve.sd, curve.mean + curve.sd, color=color, alpha=0.15, linewidth=0)

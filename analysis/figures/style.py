@@ -1,4 +1,4 @@
-"""How figures look: as wide as a column, text of 8 pt, lines told apart in grey print too."""
+"""The style of figures: as wide as a column, text of 8 pt, lines that differ in black-and-white print too."""
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +14,11 @@ COLUMN = 3.25
 """Width of a column of a two-column paper, inches."""
 
 
-INK, FAINT = "#222222", "#9a9a9a"
+INK = "#222222"
+FAINT = "#9a9a9a"
 
 
-LOOKS: dict[str, Any] = {
+RC_PARAMS: dict[str, Any] = {
     "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.linewidth": 0.6,
     "font.family": "sans-serif", "font.sans-serif": ["Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
@@ -42,20 +43,22 @@ LINES = (
 )
 
 
-MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-ABREAST = len(LINES)
-"""Lines beside the baseline's that one panel can hold."""
+LINES_PER_PANEL = len(LINES)
+"""Most lines in a panel, not counting the baseline's."""
 
+TWO_COLUMN_CHARACTERS = 36
+"""Characters of two names together that fit beside each other in a legend as wide as a column."""
 
-ABREAST_CHARACTERS, LEGEND_WRAP = 36, 52
-"""Characters of two names that fit beside each other in a legend as wide as a column, and of one alone."""
+LEGEND_WRAP = 52
+"""Characters of a single name that fit into a legend as wide as a column."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: its title, its height in inches, and what draws into it."""
+    """One pair of axes: its title, its height in inches, and the function that draws into it."""
 
     title: str
     height: float
@@ -63,7 +66,7 @@ class Panel:
 
 
 def compose(panels: Sequence[Panel], width: float = COLUMN) -> "Figure":
-    """Panels below each other, `width` inches wide. To be called and saved within `figure_style`."""
+    """Panels below each other, `width` inches wide. Call it, and save the figure, within `figure_style`."""
     from matplotlib.figure import Figure
 
     heights = [panel.height for panel in panels]
@@ -77,34 +80,33 @@ def compose(panels: Sequence[Panel], width: float = COLUMN) -> "Figure":
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """The style, for as long as a figure is drawn and saved; the user's own settings have no say."""
+    """A context in which figures are drawn and saved in our style, whatever the user's settings are."""
     import logging
 
     from matplotlib import rc_context, rcdefaults, rcParams
 
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # the first font that is there will do
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # no warnings about fonts not installed
     with rc_context():
         rcdefaults()
-        for key, value in LOOKS.items():
+        for key, value in RC_PARAMS.items():
             rcParams[key] = value  # type: ignore[index]
         yield
 
 
 def fold(label: str, width: int) -> list[str]:
-    """A treatment's name in lines; where it is long, settings of a level may stand in the next."""
+    """The lines of a treatment's name; a long one may break before the settings of a level."""
     return textwrap.wrap(label.replace("(", " ("), width) if len(label) > width else [label]
 
 
 def legend_columns(names: Sequence[str]) -> int:
-    """Two, where the names of both fit below each other."""
+    """The number of columns of a legend: two if the longest names of both fit beside each other, else one."""
     half = (len(names) + 1) // 2
-    return (
-        2 if sum(max(map(len, part), default=0) for part in (names[:half], names[half:])) <= ABREAST_CHARACTERS else 1
-    )
+    longest = [max(map(len, part), default=0) for part in (names[:half], names[half:])]
+    return 2 if sum(longest) <= TWO_COLUMN_CHARACTERS else 1
 
 
 def legend(axes: "Axes", columns: int) -> None:
-    """Below the axes and their label, where it covers no line."""
+    """Draw the legend below the axes and their label, where it covers no line."""
     from matplotlib.transforms import ScaledTranslation
 
     figure = axes.get_figure(root=True)
@@ -115,7 +117,7 @@ def legend(axes: "Axes", columns: int) -> None:
 
 
 def log_scale(axes: "Axes") -> None:
-    """A logarithmic y axis with plain numbers, at 1, 2 and 5 where it spans less than two decades."""
+    """Make the y axis logarithmic with plain numbers; with ticks at 1, 2 and 5 if it spans less than two decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log")

@@ -1,8 +1,9 @@
-"""The records of a study copied into one columnar file, so that a table need not open thousands of them.
+"""A copy of a study's records in one Parquet file, so that a table need not open thousands of record files.
 
-The copy is never trusted over a record. Each row bears the time and the size of the record's file, and is used only
-while these are still so; a record that is new, that has changed, or that was written so shortly before the copy that it
-may have changed since without a trace, is read itself. A copy that is lost, damaged or of another format is made anew.
+A record always takes precedence over the copy. Each row holds the modification time and the size of the record's file
+and is used only while both are unchanged. A record is read from its own file if it is new, if it has changed, or if it
+was written so shortly before the copy that a later change could have gone unnoticed. A copy that is missing, damaged or
+of another format is rebuilt.
 """
 
 import json
@@ -21,40 +22,48 @@ if TYPE_CHECKING:
 
 FORMAT = b"ablate records 1"
 
-
 LEAST = 250
-"""Records that are worth a copy; fewer are read in a fraction of a second."""
-
+"""With fewer records no copy is written: reading them takes a fraction of a second."""
 
 SETTLED_S = 2.0
-"""How long a record must have been there before it is copied: clocks of file systems are coarse."""
+"""A record is copied only if it is at least this old, in seconds: the clocks of file systems are coarse."""
+
+METRIC = "metrics/"
+"""Prefix of the columns of metrics of the averaged weights."""
+
+RAW = "raw/"
+"""Prefix of the columns of metrics of the raw weights, as the optimiser left them."""
 
 
-METRIC, RAW = "metrics/", "raw/"
-
-
-def read_records(marks: Sequence[str], store: Store, copy: Path | None = None) -> "pd.DataFrame":
-    """A row for each of these signatures that has a record, under its signature.
+def read_records(signatures: Sequence[str], store: Store, copy: Path | None = None) -> "pd.DataFrame":
+    """One row for each of these signatures that has a record; the index is the signature.
 
     Columns: `status`, `reason`, `steps`, `wall_s`, `parts`, `probes` and `code` as JSON, `metrics/<name>`,
-    `raw/<name>` and the entries of `liveness`; NaN where a record lacks a number. `copy` is where the copy is kept;
-    None for no copy.
+    `raw/<name>` and the entries of `liveness`; NaN where a record lacks a number. `copy` is the file that holds the
+    copy; None for no copy.
     """
     import pandas as pd
 
-    stamps = {mark: stamp for mark in dict.fromkeys(marks) if (stamp := store.stage(mark).record_stamp())}
-    known = _read(copy) if copy else None
-    if known is not None:
-        seen = zip(known["time"].tolist(), known["size"].tolist(), strict=True)
-        known = known[[stamps.get(mark) == stamp for mark, stamp in zip(known.index, seen, strict=True)]]
-    fresh = stamps.keys() - set(known.index if known is not None else ())
-    read = [(mark, record) for mark in stamps if mark in fresh and (record := store.stage(mark).record())]
-    rows = pd.DataFrame([_row(record, stamps[mark]) for mark, record in read], [mark for mark, _ in read])
-    found = rows if known is None else known if rows.empty else pd.concat([known, rows])
-    if copy and read and len(found) >= LEAST:
-        with suppress(OSError):  # a store that may only be read has no copy
-            _write(found, copy)
-    return found
+    # The rows of the copy whose records have not changed since.
+    stamps = {
+        signature: stamp for signature in dict.fromkeys(signatures) if (stamp := store.stage(signature).record_stamp())
+    }
+    copied = _read(copy) if copy else None
+    if copied is not None:
+        copied_stamps = zip(copied["time"].tolist(), copied["size"].tolist(), strict=True)
+        current = [stamps.get(name) == stamp for name, stamp in zip(copied.index, copied_stamps, strict=True)]
+        copied = copied[current]
+
+    # All other records, from their own files.
+    missing = stamps.keys() - set(copied.index if copied is not None else ())
+    read = [(name, record) for name in stamps if name in missing and (record := store.stage(name).record())]
+    rows = pd.DataFrame([_row(record, stamps[name]) for name, record in read], [name for name, _ in read])
+    records = rows if copied is None else copied if rows.empty else pd.concat([copied, rows])
+
+    if copy and read and len(records) >= LEAST:
+        with suppress(OSError):  # a read-only store gets no copy
+            _write(records, copy)
+    return records
 
 
 def _row(record: Record, stamp: Stamp) -> dict[str, Any]:
@@ -69,7 +78,7 @@ def _row(record: Record, stamp: Stamp) -> dict[str, Any]:
 
 
 def _read(copy: Path) -> "pd.DataFrame | None":
-    """The copy as it was written; None if there is none that can be read."""
+    """The copy as it was written; None if it is missing, unreadable or of another format."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -80,16 +89,17 @@ def _read(copy: Path) -> "pd.DataFrame | None":
         return None
     if (table.schema.metadata or {}).get(b"format") != FORMAT:
         return None
-    found: pd.DataFrame = table.to_pandas()
-    return found
+    records: pd.DataFrame = table.to_pandas()
+    return records
 
 
-def _write(found: "pd.DataFrame", copy: Path) -> None:
+def _write(records: "pd.DataFrame", copy: Path) -> None:
+    """Write the records that are older than `SETTLED_S`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    settled = found[found["time"] < time.time_ns() - SETTLED_S * 1e9]
+    settled = records[records["time"] < time.time_ns() - SETTLED_S * 1e9]
     table = pa.Table.from_pandas(settled)
-    marked = table.replace_schema_metadata({**(table.schema.metadata or {}), b"format": FORMAT})
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"format": FORMAT})
     with whole(copy) as temporary, temporary.open("wb") as file:
-        pq.write_table(marked, file)
+        pq.write_table(table, file)

@@ -1,4 +1,4 @@
-"""Records as a tidy data frame: one row a trial, one column a metric."""
+"""Records as a tidy data frame: one row per trial, one column per metric."""
 
 import json
 import math
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 SHARE = "share/"
 """Prefix of the columns that hold the gradient share of a loss term."""
 
-
-NOTED = ["status", "reason", "steps", "wall_s", "probes", "code", "parts"]
+RECORD_COLUMNS = ["status", "reason", "steps", "wall_s", "probes", "code", "parts"]
+"""Columns of `compact.read_records` that every record has."""
 
 
 def tidy(trials: Sequence[Trial], store: Store, *, raw: bool = False, copy: Path | None = None) -> "pd.DataFrame":
@@ -31,24 +31,28 @@ def tidy(trials: Sequence[Trial], store: Store, *, raw: bool = False, copy: Path
 
     Columns: `treatment` (its label), one per factor, `seed`, `status`, `reason`, `signature`, `steps`, `wall_s`,
     `code` (level -> fingerprint of the source that made the record), `parts` (micro-batches), one per metric of the
-    study's probes (NaN where missing, inf kept), `share/<term>` per loss term. A record made with other settings of a
-    probe does not answer that probe: its metrics are missing and the trial is pending. A pruned trial has no results.
-    `raw`: of the weights as the optimiser left them, not of their average. `copy`: where `compact` keeps all records in
-    one file, if anywhere.
+    study's probes (NaN where missing, inf kept), `share/<term>` per loss term. If a record was made with other settings
+    of a probe than the trial asks for, the metrics of that probe are missing and the trial is pending. A pruned trial
+    has no results. `raw`: metrics of the weights as the optimiser left them, not of their average. `copy`: the file in
+    which `compact` keeps all records, if any.
     """
     import pandas as pd
 
-    marks = [trial.signature for trial in trials]
-    found = read_records(marks, store, copy)
-    shares = sorted(name for name in found.columns if name.startswith(SHARE))
+    # The records, one row per trial, empty where there is none.
+    signatures = [trial.signature for trial in trials]
+    records = read_records(signatures, store, copy)
+    shares = sorted(name for name in records.columns if name.startswith(SHARE))
     probes = {probe.level: registry.level("probe", probe.level).metrics for trial in trials for probe in trial.probes}
     source = {
         metric.name: f"{RAW if raw else METRIC}{metric.name}" for reported in probes.values() for metric in reported
     }
-    rows = found.reindex(index=marks, columns=[*NOTED, *source.values(), *shares])
+    rows = records.reindex(index=signatures, columns=[*RECORD_COLUMNS, *source.values(), *shares])
+
+    # Which trials have a record that is used, and which probes' metrics are used.
     ends = _ends(trials, store, rows)
-    ended = np.array([end.counts for end in ends], bool)
-    answered = {level: ended & [level in end.answered for end in ends] for level in probes}
+    ended = np.array([end.has_record for end in ends], bool)
+    answered = {level: ended & [level in end.probed for end in ends] for level in probes}
+
     factors = dict.fromkeys(path for trial in trials for path in trial.treatment.levels)
     return pd.DataFrame(
         {
@@ -57,7 +61,7 @@ def tidy(trials: Sequence[Trial], store: Store, *, raw: bool = False, copy: Path
             "seed": [trial.seed for trial in trials],
             "status": [end.status for end in ends],
             "reason": [end.reason for end in ends],
-            "signature": marks,
+            "signature": signatures,
             "steps": np.where(ended, rows["steps"].to_numpy(float), 0).astype(int),
             "wall_s": np.where(ended, rows["wall_s"].to_numpy(float), 0.0),
             "code": [end.code for end in ends],
@@ -79,39 +83,46 @@ def frame_of(plan: Plan, *, raw: bool = False) -> "pd.DataFrame":
 
 
 class _End(NamedTuple):
-    """How a trial has come out. `counts`: it has a record that is used; `answered`: the probes that this answers."""
+    """How a trial ended.
+
+    `has_record`: whether it has a record that is used. `probed`: the probes of the trial that the record has metrics
+    of. `code`: level -> fingerprint of its source.
+    """
 
     status: str
     reason: str
-    counts: bool = False
-    answered: frozenset[str] = frozenset()
+    has_record: bool = False
+    probed: frozenset[str] = frozenset()
     code: Mapping[str, str] = {}
 
 
 def _ends(trials: Sequence[Trial], store: Store, rows: "pd.DataFrame") -> list[_End]:
-    """One for each trial; `rows` are their records, empty where there is none."""
+    """How each trial ended; `rows` are the records of the trials, empty where there is none."""
+    # Trials share few lists of probes, records few JSON texts: each pair is compared once.
     wanted = {id(trial.probes): trial.probe_keys for trial in {id(trial.probes): trial for trial in trials}.values()}
     loads = cache(json.loads)
 
     @cache
-    def answers(probes: str, asked: int) -> frozenset[str]:
-        return frozenset(level for level, key in wanted[asked].items() if loads(probes).get(level) == key)
+    def probed_as_wanted(recorded: str, probes: int) -> frozenset[str]:
+        return frozenset(level for level, key in wanted[probes].items() if loads(recorded).get(level) == key)
 
-    noted = (rows[name].tolist() for name in ("status", "reason", "probes", "code"))
-    found = []
-    for trial, status, reason, probes, code in zip(trials, *noted, strict=True):
+    columns = (rows[name].tolist() for name in ("status", "reason", "probes", "code"))
+    ends = []
+    for trial, status, reason, recorded, code in zip(trials, *columns, strict=True):
         if trial.pruned:
-            found.append(_End("pruned", trial.pruned))
-        elif not isinstance(status, str):
+            ends.append(_End("pruned", trial.pruned))
+        elif not isinstance(status, str):  # no record yet
             folder = store.stage(trial.signature)
-            found.append(_End(str(folder.status()), folder.failure()))
+            ends.append(_End(str(folder.status()), folder.failure()))
         else:
-            answered = answers(probes, id(trial.probes))
-            if status != "diverged" and (lacks := wanted[id(trial.probes)].keys() - answered):
-                status, reason = "pending", f"not probed yet: {', '.join(sorted(lacks))}"
-            found.append(_End(status, reason, True, answered, loads(code)))
-    return found
+            probed = probed_as_wanted(recorded, id(trial.probes))
+            if status != "diverged" and (missing := wanted[id(trial.probes)].keys() - probed):
+                status = "pending"
+                reason = f"not probed yet: {', '.join(sorted(missing))}"
+            ends.append(_End(status, reason, True, probed, loads(code)))
+    return ends
 
 
 def _scalar(level: Any) -> Any:
+    """A level as a value of a data frame: text and numbers as they are, anything else as text."""
     return level if isinstance(level, str | int | float) else show(level)

@@ -1,4 +1,4 @@
-"""One page that answers a study's question: a single HTML file that needs no network."""
+"""The report of a study: one self-contained HTML page that answers the study's question."""
 
 import io
 import json
@@ -17,13 +17,16 @@ from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset import html as emit_html
 from ablate.store.files import whole
 
-FOREST = 4.6
-"""Width of the plot of all effects, inches."""
+FOREST_WIDTH = 4.6
+"""Width of the plot of all effects on the primary metric, inches."""
 
 
 FIGURES = {
     "interaction": ("Interactions", "Means over seeds and over the levels of all other factors."),
-    "pareto": ("Trade-off", "A point per treatment; the front holds those that none beats in both metrics."),
+    "pareto": (
+        "Trade-off",
+        "A point per treatment; no other treatment is better in both metrics than one on the front.",
+    ),
     "spectra": ("Spectra of the latents", ""),
     "spectra_drawn": ("Spectra of latents drawn from their posteriors", ""),
     "erasure": ("What erasing high frequencies of the latents costs", ""),
@@ -39,7 +42,7 @@ BANDS = "Mean over seeds; the band is one standard deviation to each side."
 
 
 def write_report(results: StudyResults, path: Path) -> None:
-    """Write the page of a study, as far as its trials have come."""
+    """Write the page of a study with its results so far."""
     text = page(results)
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -59,9 +62,10 @@ def page(results: StudyResults) -> str:
 
 
 def _findings(results: StudyResults) -> dict[str, Any]:
-    """The answer, the table, main effects, the claims, the pictures."""
-    table, shown = results.table, pictures.compare(results)
+    """The template's variables for the answer, the table, main effects, claims and pictures."""
+    table = results.table
     claims = table.claims_layout
+    sheets = pictures.compare(results)
     return {
         "answer": answer(results),
         "table": emit_html.table(table.layout),
@@ -71,17 +75,19 @@ def _findings(results: StudyResults) -> dict[str, Any]:
         "claims": claims,
         "claims_table": emit_html.table(claims) if claims else "",
         "claims_notes": emit_html.notes(claims) if claims else "",
-        "shown": shown,
-        "sources": json.dumps([vars(one) for one in shown]).replace("<", "\\u003c"),
+        "shown": sheets,
+        "sources": json.dumps([vars(one) for one in sheets]).replace("<", "\\u003c"),
     }
 
 
 def _drawings(results: StudyResults) -> dict[str, Any]:
-    """Effects on the primary metric and on the first of every other probe, then all other figures that there are."""
+    """The template's variables for figures: effects on the primary metric and on the first metric of every other probe,
+    then all other figures for which the study has data.
+    """
     study = results.study
     others = [name for name in default_metrics(study) if name != study.primary]
     with figure_style():
-        forest = [_svg(one, FOREST, f"effects on {study.primary}") for one in panels(results, "effects")]
+        forest = [_svg(one, FOREST_WIDTH, f"effects on {study.primary}") for one in panels(results, "effects")]
         small = [
             _svg(one, COLUMN, f"effects on {name}") for name in others for one in panels(results, "effects", [name])
         ]
@@ -94,7 +100,7 @@ def _drawings(results: StudyResults) -> dict[str, Any]:
 
 
 def _circumstances(results: StudyResults) -> dict[str, Any]:
-    """Plan, cost, failures, and how to run it again."""
+    """The template's variables for plan, cost, failures, and how to run the study again."""
     records = facts.records(results)
     return {
         "finished": len(records),
@@ -109,7 +115,7 @@ def _circumstances(results: StudyResults) -> dict[str, Any]:
 
 
 def _figure(results: StudyResults, kind: str) -> dict[str, Any]:
-    """A figure's panels, each a picture of its own; none where the study does not hold what it needs."""
+    """A figure's panels, each as an `svg` element; none if the study lacks the data."""
     title, about = FIGURES[kind]
     drawn = []
     if kind != "pareto" or results.study.search:

@@ -1,4 +1,4 @@
-"""The answer to a study's question in a few sentences, as far as its records carry it and no further."""
+"""The answer to a study's question in a few sentences that claim no more than the records support."""
 
 import math
 from collections import Counter
@@ -10,56 +10,59 @@ from ablate.analysis.statistics.claims import Verdict
 from ablate.analysis.statistics.effects import Effect
 from ablate.analysis.typeset.cells import numeral, unit
 
-NAMED = 4
-"""Treatments that a sentence names."""
-
+MAX_NAMED = 4
+"""Most treatments that a sentence names."""
 
 VERDICTS = ("better", "worse", "higher", "lower")
+"""Verdicts that there is a difference, in the order in which they are reported."""
 
-
-CLAIMED: tuple[Verdict, ...] = ("reproduced", "opposite", "inconclusive")
+CLAIM_VERDICTS: tuple[Verdict, ...] = ("reproduced", "opposite", "inconclusive")
+"""Verdicts on claims that were observed, in the order in which they are reported."""
 
 
 def answer(results: StudyResults) -> list[str]:
-    """Sentences, the most important first. Where nothing is clear the first one says so."""
+    """Sentences, the most important first. If there is no clear effect, the first one says so."""
+    # The primary metric.
     arms = results.table.arms
-    changed = [arm.effects[results.study.primary] for arm in arms[1:]]
-    measured = [effect for effect in changed if not math.isnan(effect.change.mean)]
+    effects = [arm.effects[results.study.primary] for arm in arms[1:]]
+    measured = [effect for effect in effects if not math.isnan(effect.change.mean)]
     finished = sum(arm.status.get("done", 0) for arm in arms)
     if not measured:
         return [f"No answer yet: {finished} of {len(results.trials)} trials have finished.", *_diverged(results)]
     if results.study.search:
-        first = _searched(results)
+        first = _best_of_search(results)
     elif max(effect.change.n for effect in measured) < 2:
-        first = [_one_pair(results)]
+        first = [_largest_change(results)]
     else:
-        first = [_clear(results), *_rest(changed, results)]
+        first = [_clear_changes(results), *_other_treatments(effects, results)]
+
+    # What else a reader should know.
     unfinished = len(results.trials) - finished - sum(arm.status.get("diverged", 0) for arm in arms)
     early = [f"This is preliminary: {unfinished} of {len(results.trials)} trials have no result."] if unfinished else []
     others = [] if results.study.search else _other_metrics(results)
     return [*first, *_diverged(results), *others, *_claims(results), *early]
 
 
-def _clear(results: StudyResults) -> str:
-    """The treatments that differ in the primary metric, the largest change first."""
+def _clear_changes(results: StudyResults) -> str:
+    """The treatments with a clear change of the primary metric, the largest change first."""
     name = results.study.primary
     rows = [(arm.treatment.label, arm.effects[name]) for arm in results.table.arms[1:]]
     clear = sorted([row for row in rows if row[1].clear], key=lambda row: -abs(row[1].change.mean))
     if not clear:
         noise = results.table.analysis.noise
-        found = f"{numeral(noise.detectable, results.primary.decimals)} {unit(results.primary)}".rstrip()
-        power = f" {noise.pairs} paired seeds would detect {found}." if noise.detectable > 0 else ""
-        return f"Nothing is clear in {name}: none of {_count(len(rows), 'treatment')} clearly differs.{power}"
+        amount = f"{numeral(noise.detectable, results.primary.decimals)} {unit(results.primary)}".rstrip()
+        power = f" {noise.pairs} paired seeds would detect {amount}." if noise.detectable > 0 else ""
+        return f"There is no clear effect on {name}: none of {_count(len(rows), 'treatment')} clearly differs.{power}"
     parts = []
     for verdict in VERDICTS:
-        of_kind = [_change(results, label, effect) for label, effect in clear if effect.verdict == verdict]
-        if of_kind:
-            parts.append(f"{verdict} with {_listed(of_kind)}")
+        changes = [_change(results, label, effect) for label, effect in clear if effect.verdict == verdict]
+        if changes:
+            parts.append(f"{verdict} with {_listed(changes)}")
     return f"{name} is {'; '.join(parts)}."
 
 
-def _rest(effects: Sequence[Effect], results: StudyResults) -> list[str]:
-    """What became of the other treatments."""
+def _other_treatments(effects: Sequence[Effect], results: StudyResults) -> list[str]:
+    """How many treatments have no clear change, by verdict."""
     counts = Counter(effect.verdict for effect in effects)
     parts = [f"{counts[word]} {word}" for word in ("within noise", "identical", "too few seeds") if counts[word]]
     if counts["unclear"]:
@@ -69,40 +72,45 @@ def _rest(effects: Sequence[Effect], results: StudyResults) -> list[str]:
     return [f"{total}{', '.join(parts)}."] if parts else []
 
 
-def _one_pair(results: StudyResults) -> str:
+def _largest_change(results: StudyResults) -> str:
+    """The treatment with the largest change, if there is one seed only."""
     name = results.study.primary
     rows = [(arm.treatment.label, arm.effects[name]) for arm in results.table.arms[1:]]
     label, effect = max(rows, key=lambda row: abs(row[1].change.mean) if row[1].change.n else -1)
     return (
-        "With one seed no difference can be told from noise. "
+        "With one seed, no difference can be distinguished from noise. "
         f"The largest change in {name} is that of {_change(results, label, effect)}."
     )
 
 
-def _searched(results: StudyResults) -> list[str]:
-    """A search ends with its best; nothing of it is tested."""
-    found, name = results.table.found, results.study.primary
-    assert results.study.search is not None and found is not None
-    best = [arm.treatment.label for arm in results.table.arms if arm.treatment.label in found.front]
+def _best_of_search(results: StudyResults) -> list[str]:
+    """The front of a search, which is not tested."""
+    name = results.study.primary
+    search_result = results.table.search_result
+    assert results.study.search is not None and search_result is not None
+    best = [arm.treatment.label for arm in results.table.arms if arm.treatment.label in search_result.front]
     goals = " and ".join(goal.name for goal in results.study.search.objectives)
     if not best:
-        return ["No treatment that the search has tried ended well and keeps the limits."]
+        return ["No treatment that the search has tried finished successfully and keeps the limits."]
     tried = _count(len(results.table.arms), "treatment")
     shown = [_change(results, label, results.effect(label, name)) if label != "baseline" else label for label in best]
     return [
         f"Of {tried} tried, none beats {_listed(shown)} in {goals}.",
-        "The best of many seems better than it is: nothing of a search is tested.",
+        "The best of many seems better than it is: the results of a search are not tested.",
     ]
 
 
 def _diverged(results: StudyResults) -> list[str]:
-    lost = {arm.treatment.label: arm.status["diverged"] for arm in results.table.arms if arm.status.get("diverged")}
+    """The treatments with diverged trials, if any."""
+    counts = {arm.treatment.label: arm.status["diverged"] for arm in results.table.arms if arm.status.get("diverged")}
+    if not counts:
+        return []
     seeds = len(results.study.seeds)
-    return [f"Diverged: {_listed([f'{label} ({count} of {seeds})' for label, count in lost.items()])}."] if lost else []
+    return [f"Diverged: {_listed([f'{label} ({count} of {seeds})' for label, count in counts.items()])}."]
 
 
 def _other_metrics(results: StudyResults) -> list[str]:
-    """How many differences stand out elsewhere, and how many would if there were none."""
+    """How many differences in the other metrics are clear, and how many would be by chance alone."""
     others = [name for name in results.study.metrics if name != results.study.primary]
     effects = [arm.effects[name] for arm in results.table.arms[1:] for name in others]
     tested = [effect for effect in effects if not math.isnan(effect.judged.p)]
@@ -111,30 +119,30 @@ def _other_metrics(results: StudyResults) -> list[str]:
         return []
     return [
         f"In {_count(len(others), 'other metric')}, not corrected for their number, {clear} of "
-        f"{_count(len(tested), 'difference')} stand out; about {ALPHA * len(tested):.0f} would by chance alone."
+        f"{_count(len(tested), 'difference')} are clear; about {ALPHA * len(tested):.0f} would be by chance alone."
     ]
 
 
 def _claims(results: StudyResults) -> list[str]:
-    counts = Counter(found.verdict for _, found in results.table.claims)
-    judged = {verdict: counts[verdict] for verdict in CLAIMED if counts[verdict]}
-    if not judged:
-        return []
-    said = ", ".join(f"{count} {verdict}" for verdict, count in judged.items())
-    return [f"Claims of the paper, held against these records: {said}."]
+    """The number of claims by verdict, if any was observed."""
+    counts = Counter(judgement.verdict for _, judgement in results.table.claims)
+    observed = [f"{counts[verdict]} {verdict}" for verdict in CLAIM_VERDICTS if counts[verdict]]
+    return [f"Claims of the paper, judged by these records: {', '.join(observed)}."] if observed else []
 
 
 def _change(results: StudyResults, label: str, effect: Effect) -> str:
-    """`kl=1 (−2.75 dB [−7.40, +1.90])`"""
-    change, decimals = effect.change, results.primary.decimals
+    """A treatment with its change of the primary metric: `kl=1 (−2.75 dB [−7.40, +1.90])`."""
+    change = effect.change
+    decimals = results.primary.decimals
     mean = f"{numeral(change.mean, decimals, signed=True)} {unit(results.primary)}".rstrip()
     low, high = (numeral(bound, decimals, signed=True) for bound in (change.low, change.high))
     return f"{label} ({mean} [{low}, {high}])" if change.low == change.low else f"{label} ({mean})"
 
 
 def _listed(parts: Sequence[str]) -> str:
-    rest = f" and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
-    return ", ".join(parts[:NAMED]) + rest
+    """The first `MAX_NAMED` parts, and how many more there are."""
+    rest = f" and {len(parts) - MAX_NAMED} more" if len(parts) > MAX_NAMED else ""
+    return ", ".join(parts[:MAX_NAMED]) + rest
 
 
 def _count(number: int, noun: str) -> str:

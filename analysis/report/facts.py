@@ -1,4 +1,4 @@
-"""What the report says beside the results: plan and cost, what failed, how to run it again."""
+"""The report's facts about a study besides its results: plan, cost, failures, and how to run it again."""
 
 import shlex
 from collections import Counter
@@ -16,12 +16,12 @@ from ablate.store.record import Record
 HOUR = 3600.0
 
 
-LOST = ("failed", "diverged")
+UNSUCCESSFUL = ("failed", "diverged")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial that did not end well; `line`: the last line of its trace."""
+    """A trial that failed or diverged. `line`: the last `File …` line of its traceback."""
 
     name: str
     status: str
@@ -31,13 +31,13 @@ class Failure:
 
 
 def records(results: StudyResults) -> list[Record]:
-    """What has finished, each record once."""
-    marks = dict.fromkeys(trial.signature for trial in results.trials)
-    return [record for mark in marks if (record := results.store.stage(mark).record())]
+    """The records of all finished trials, each once."""
+    signatures = dict.fromkeys(trial.signature for trial in results.trials)
+    return [record for name in signatures if (record := results.store.stage(name).record())]
 
 
 def plan(results: StudyResults) -> dict[str, str]:
-    """What was planned."""
+    """What was planned, by name."""
     study = results.study
     trials = results.trials
     planned = sum(trial.steps for trial in trials)
@@ -57,40 +57,42 @@ def plan(results: StudyResults) -> dict[str, str]:
 
 
 def factors(results: StudyResults) -> dict[str, list[str]]:
-    """Factor -> its levels, the baseline's first; of a range its ends."""
-    found = {}
+    """Factor -> its levels, the baseline's first; for a range, the baseline's level and the ends of the range."""
+    levels = {}
     for factor in results.study.factors:
         if factor.range:
             ends = f"{show(factor.range.low)} to {show(factor.range.high)}{' (log)' if factor.range.log else ''}"
-            found[factor.path] = [*map(show, factor.levels[:1]), ends]
+            levels[factor.path] = [*map(show, factor.levels[:1]), ends]
         else:
-            found[factor.path] = [show(level) for level in factor.levels]
-    return found
+            levels[factor.path] = [show(level) for level in factor.levels]
+    return levels
 
 
 def _stage(name: str, settings: Mapping[str, Any]) -> str:
+    """A stage with its main settings."""
     return f"{name}: {settings['steps']} steps, batch {settings['batch']}, learning rate {show(settings['lr'])}"
 
 
-def cost(results: StudyResults, found: Iterable[Record]) -> dict[str, str]:
-    """What it took. A stage that trials share counts for each of them."""
-    found = list(found)
-    if not found:
+def cost(results: StudyResults, finished: Iterable[Record]) -> dict[str, str]:
+    """Time, steps and size of the models, by name. A stage that trials share counts for each of them."""
+    finished = list(finished)
+    if not finished:
         return {}
-    walls = sorted(record.wall_s for record in found)
-    sizes = sorted({record.parameters for record in found})
-    low, high = f"{sizes[0] / 1e6:.2f}", f"{sizes[-1] / 1e6:.2f}"
+    walls = sorted(record.wall_s for record in finished)
+    sizes = sorted({record.parameters for record in finished})
+    low = f"{sizes[0] / 1e6:.2f}"
+    high = f"{sizes[-1] / 1e6:.2f}"
     return {
-        "training": _time(sum(record.train_s for record in found)),
-        "probing": _time(sum(record.probe_s for record in found)),
+        "training": _time(sum(record.train_s for record in finished)),
+        "probing": _time(sum(record.probe_s for record in finished)),
         "a trial": f"{_time(walls[len(walls) // 2])} (median), {_time(walls[-1])} at most",
-        "steps made": str(sum(record.steps for record in found)),
+        "steps made": str(sum(record.steps for record in finished)),
         "parameters": f"{low} M" if low == high else f"{low} to {high} M",
     }
 
 
 def _time(seconds: float) -> str:
-    """`42 s`, `7 min`, `3.5 h`"""
+    """A duration: `42 s`, `7 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 1.5 * HOUR else f"{seconds / HOUR:.1f} h"
@@ -99,23 +101,24 @@ def _time(seconds: float) -> str:
 def failures(results: StudyResults) -> list[Failure]:
     """Trials that failed or diverged, in order."""
     rows = zip(results.trials, results.frame["status"], results.frame["reason"], strict=True)
-    return [_failure(results, trial, status, reason) for trial, status, reason in rows if status in LOST]
+    return [_failure(results, trial, status, reason) for trial, status, reason in rows if status in UNSUCCESSFUL]
 
 
 def to_come(results: StudyResults) -> int:
     """Trials that have not ended."""
-    return int((~results.frame["status"].isin(["done", *LOST])).sum())
+    return int((~results.frame["status"].isin(["done", *UNSUCCESSFUL])).sum())
 
 
 def _failure(results: StudyResults, trial: Trial, status: str, reason: str) -> Failure:
+    """A failure with the line of code at which it happened, if there is a traceback."""
     error = read_json(results.store.stage(trial.signature).error) or {}
     lines = [line.strip() for line in str(error.get("trace", "")).splitlines() if line.strip()]
-    place = next((line for line in reversed(lines) if line.startswith("File ")), "")
-    return Failure(trial.name, status, reason, place, trial.signature)
+    last = next((line for line in reversed(lines) if line.startswith("File ")), "")
+    return Failure(trial.name, status, reason, last, trial.signature)
 
 
 def command(results: StudyResults) -> str:
-    """What runs the study again, or goes on with it."""
+    """The command that runs the study again, or resumes it."""
     study = results.study
     card = read_json(results.store.study(study.name, study.scale).card) or {}
     words = ["ablate", "sweep", card.get("file", study.document.file)]
@@ -124,17 +127,18 @@ def command(results: StudyResults) -> str:
     return shlex.join(words)
 
 
-def made_by(found: Iterable[Record]) -> dict[str, list[str]]:
-    """Code, machines and data of the records, each with the number of trials where there are several."""
-    found = list(found)
-    versions = [_code(record.code) for record in found]
-    machines = [_machine(record.machine) for record in found]
-    data = [record.data for record in found if record.data]
-    named = {"code": versions, "machine": machines, "data": data}
-    return {name: _tally(values) for name, values in named.items() if values}
+def made_by(finished: Iterable[Record]) -> dict[str, list[str]]:
+    """Code, machines and data of the records; where there are several, each with its number of trials."""
+    finished = list(finished)
+    versions = [_code(record.code) for record in finished]
+    machines = [_machine(record.machine) for record in finished]
+    data = [record.data for record in finished if record.data]
+    by_name = {"code": versions, "machine": machines, "data": data}
+    return {name: _tally(values) for name, values in by_name.items() if values}
 
 
 def _tally(values: list[str]) -> list[str]:
+    """The distinct values, the most common first, each with its number of trials if there are several."""
     counts = Counter(values)
     return [value if len(counts) == 1 else f"{value} ({count} trials)" for value, count in counts.most_common()]
 
@@ -145,7 +149,7 @@ def _code(code: Mapping[str, Any]) -> str:
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
-    named = [str(machine["device"])] if "device" in machine else []
-    named += [f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"] if "threads" in machine else []
-    named += [f"{name} {machine[name]}" for name in ("python", "torch") if name in machine]
-    return ", ".join(named) or "unknown"
+    parts = [str(machine["device"])] if "device" in machine else []
+    parts += [f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"] if "threads" in machine else []
+    parts += [f"{name} {machine[name]}" for name in ("python", "torch") if name in machine]
+    return ", ".join(parts) or "unknown"

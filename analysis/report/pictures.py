@@ -1,4 +1,4 @@
-"""Reconstructions of all treatments, of the same crops, to be laid over each other."""
+"""Reconstructions of the same crops by all treatments, for comparison on top of each other."""
 
 import base64
 import io
@@ -16,37 +16,39 @@ from ablate.analysis.typeset.cells import numeral, unit
 Pixels = NDArray[np.uint8]
 
 
-SHEET = "reconstruction.png"
-"""Probe `reconstruction` leaves it: sources on the left, reconstructions on the right, a square per picture."""
+SHEET_FILE = "reconstruction.png"
+"""File of the probe `reconstruction`: sources on the left, reconstructions on the right, a square per picture."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A sheet of crops: what it is called, a remark, and a data URI."""
+class Sheet:
+    """A sheet of crops: its name, a remark, and its picture as a data URI (`source`)."""
 
     name: str
     remark: str
     source: str
 
 
-def compare(results: StudyResults) -> list[Shown]:
-    """The sources, then the reconstructions of each treatment with the first seed that has any; sources that differ by
-    treatment (other data) each once. Empty where no probe has left them."""
-    sources: dict[bytes, Shown] = {}
-    found = []
+def compare(results: StudyResults) -> list[Sheet]:
+    """The sources, then the reconstructions of each treatment with the first seed that has any.
+
+    If sources differ between treatments (other data), each is listed once. Empty if no probe has written any.
+    """
+    sources: dict[bytes, Sheet] = {}
+    reconstructions = []
     for label in results.treatments:
-        files = (results.store.stage(trial.signature).pictures / SHEET for trial in results.of(label))
+        files = (results.store.stage(trial.signature).pictures / SHEET_FILE for trial in results.of(label))
         path = next((file for file in files if file.exists()), None)
         if path:
             source, reconstruction = halves(path)
             name = "original" if not sources else f"original ({label})"
-            sources.setdefault(source.tobytes(), Shown(name, "", uri(source)))
-            found.append(Shown(label, _remark(results, label), uri(reconstruction)))
-    return [*sources.values(), *found]
+            sources.setdefault(source.tobytes(), Sheet(name, "", uri(source)))
+            reconstructions.append(Sheet(label, _remark(results, label), uri(reconstruction)))
+    return [*sources.values(), *reconstructions]
 
 
 def halves(path: Path) -> tuple[Pixels, Pixels]:
-    """Sources and reconstructions of a sheet `h w 3`, the squares of each laid out anew, about as wide as high."""
+    """Sources and reconstructions of a sheet `h w 3`, each rearranged to be about as wide as high."""
     with path.open("rb") as file, Image.open(file) as image:
         sheet: Pixels = np.asarray(image.convert("RGB"))
     side = sheet.shape[1] // 2
@@ -55,7 +57,7 @@ def halves(path: Path) -> tuple[Pixels, Pixels]:
 
 
 def squared(column: Pixels) -> Pixels:
-    """Squares below each other, `n*s s 3`, in rows of equal length; the last that do not fill a row are left out."""
+    """Rearrange squares below each other, `n*s s 3`, into rows of equal length; an incomplete last row is left out."""
     side = column.shape[1]
     tiles = column[: len(column) // side * side].reshape(-1, side, side, 3)
     across = math.isqrt(len(tiles)) or 1
@@ -65,14 +67,16 @@ def squared(column: Pixels) -> Pixels:
 
 
 def uri(pixels: Pixels) -> str:
-    """A data URI, without loss."""
+    """The picture as a data URI, losslessly compressed."""
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, "WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def _remark(results: StudyResults, label: str) -> str:
-    effect, metric = results.effect(label, results.study.primary), results.primary
+    """The primary metric of a treatment, or the verdict if it has no value."""
+    effect = results.effect(label, results.study.primary)
+    metric = results.primary
     if math.isnan(effect.mean):
         return effect.verdict
     spread = f" ± {numeral(effect.sd, metric.decimals)}" if effect.sd == effect.sd else ""

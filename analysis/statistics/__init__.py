@@ -1,0 +1,1 @@
+"""The statistics: effects, intervals, corrections, factorial designs, claims, rankings."""

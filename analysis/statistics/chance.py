@@ -1,4 +1,4 @@
-"""What chance alone does: the difference that few seeds can find, and how good the best of many seems."""
+"""What chance alone does: detectable differences, sequential analyses, bootstrap intervals, the best of many."""
 
 import math
 from collections.abc import Mapping
@@ -10,65 +10,69 @@ from numpy.typing import ArrayLike, NDArray
 from ablate.study.study import SeedBounds
 
 ALPHA = 0.05
-
-
-TRIALS_OF_CHANCE = 200_000
-"""Studies without any effect that are drawn to learn how often one of several analyses finds one."""
-
+"""Level of all tests; intervals cover 1 - ALPHA."""
 
 POWER = 0.80
 
+SIMULATED_STUDIES = 200_000
+"""Studies without any effect that are simulated to learn how often at least one of several analyses finds one."""
 
-FEW_PICTURES = 20
-
+MIN_PICTURES = 20
+"""Fewest pictures for a bootstrap interval."""
 
 RESAMPLES = 2000
-
+"""Draws of the bootstrap."""
 
 References = Mapping[str, str]
-"""Treatment -> the one that it is compared with; those that are not named are compared with the baseline."""
+"""Treatment -> the treatment that it is compared with. Treatments not named here are compared with the baseline."""
 
 
 @cache
 def smallest_p(bounds: SeedBounds) -> NDArray[np.float64]:
-    """Of studies without effect the smallest p-value of all analyses, in order.
+    """The smallest p-value over all analyses of each simulated study without effect, sorted.
 
-    `bounds`: fewest and most pairs; Student's paired t test is done with each number of pairs from one to the other, on
-    normal differences. Their scale cancels, so that one set of draws serves all.
+    `bounds`: fewest and most pairs. Each study is analysed by Student's paired t test at every number of pairs between
+    them. The differences are normal; their scale cancels, so one set of draws serves every standard deviation.
     """
     from scipy.special import stdtr
 
     fewest, most = bounds
-    draws = np.random.default_rng(0).standard_normal((TRIALS_OF_CHANCE, most))
+    draws = np.random.default_rng(0).standard_normal((SIMULATED_STUDIES, most))
     n = np.arange(1, most + 1)
-    means, squares = draws.cumsum(axis=1) / n, (draws**2).cumsum(axis=1)
-    seen, n = slice(fewest - 1, most), n[fewest - 1 :]
-    errors = np.sqrt((squares[:, seen] / n - means[:, seen] ** 2) / (n - 1))
-    return np.sort(2 * stdtr(n - 1, -np.abs(means[:, seen]) / errors).min(axis=1))
+    means = draws.cumsum(axis=1) / n
+    squares = (draws**2).cumsum(axis=1)
+
+    # Only the numbers of pairs at which an analysis is made.
+    means = means[:, fewest - 1 :]
+    squares = squares[:, fewest - 1 :]
+    n = n[fewest - 1 :]
+    errors = np.sqrt((squares / n - means**2) / (n - 1))
+    return np.sort(2 * stdtr(n - 1, -np.abs(means) / errors).min(axis=1))
 
 
-def level(bounds: SeedBounds | None) -> float:
-    """The level of each analysis's interval, so that all of them hold the truth in 95 % of studies.
+def significance_level(bounds: SeedBounds | None) -> float:
+    """The level of each analysis at which the intervals of all analyses together cover the truth in 95 % of studies.
 
-    The same each time, as Pocock has it ("Group sequential methods in the design and analysis of clinical trials",
-    Biometrika 64, 1977). Such intervals hold whenever one stops, for whatever reason (Jennison and Turnbull, "Interim
-    analyses: the repeated confidence interval approach", JRSS B 51, 1989).
+    It is the same for every analysis, as proposed by Pocock ("Group sequential methods in the design and analysis of
+    clinical trials", Biometrika 64, 1977). Such intervals are valid whenever one stops, for whatever reason (Jennison
+    and Turnbull, "Interim analyses: the repeated confidence interval approach", JRSS B 51, 1989).
     """
-    return ALPHA if bounds is None else float(smallest_p(bounds)[int(ALPHA * TRIALS_OF_CHANCE) - 1])
+    return ALPHA if bounds is None else float(smallest_p(bounds)[int(ALPHA * SIMULATED_STUDIES) - 1])
 
 
 def sequential_p(p: NDArray[np.float64], bounds: SeedBounds | None) -> NDArray[np.float64]:
-    """How often chance alone gives p-values as small as these in one of the analyses or another."""
+    """p-values corrected for several analyses: how often chance alone gives a p this small in at least one of them."""
     if bounds is None:
         return p
-    found = (np.searchsorted(smallest_p(bounds), p, side="right") + 1) / (TRIALS_OF_CHANCE + 1)
-    return np.where(np.isnan(p), p, found)
+    corrected = (np.searchsorted(smallest_p(bounds), p, side="right") + 1) / (SIMULATED_STUDIES + 1)
+    return np.where(np.isnan(p), p, corrected)
 
 
 def detectable(sd: float, pairs: int) -> float:
     """The smallest true difference that a paired two-sided t test at 5 % finds with 80 % power.
 
-    `sd` is that of the differences. From the noncentral t distribution; the wrong tail, below 1e-4, is left out.
+    `sd`: standard deviation of the differences. Uses the noncentral t distribution; the probability of rejecting in the
+    wrong direction, below 1e-4, is neglected.
     """
     from scipy.special import nctdtrinc, stdtrit
 
@@ -77,16 +81,16 @@ def detectable(sd: float, pairs: int) -> float:
 
 
 def bootstrap_interval(values: ArrayLike) -> tuple[float, float]:
-    """95 % interval of the mean over many pictures, by the percentile bootstrap from fixed draws.
+    """95 % interval of the mean over many pictures, by the percentile bootstrap with a fixed random seed.
 
-    NaN of fewer than 20, for which it would be too narrow, and where a value is not finite. It says nothing of another
-    seed.
+    NaN for fewer than 20 values, where it would be too narrow, and where a value is not finite. It does not include the
+    variation between training seeds.
     """
     array = np.asarray(values, float)
-    if len(array) < FEW_PICTURES or not np.isfinite(array).all():
+    if len(array) < MIN_PICTURES or not np.isfinite(array).all():
         return math.nan, math.nan
     rng = np.random.default_rng(0)
-    at_once = max(1, 4_000_000 // len(array))
+    at_once = max(1, 4_000_000 // len(array))  # resamples per batch, to bound memory
     sizes = [min(at_once, RESAMPLES - start) for start in range(0, RESAMPLES, at_once)]
     means = [array[rng.integers(0, len(array), (size, len(array)))].mean(axis=1) for size in sizes]
     low, high = np.quantile(np.concatenate(means), [ALPHA / 2, 1 - ALPHA / 2])
@@ -94,7 +98,7 @@ def bootstrap_interval(values: ArrayLike) -> tuple[float, float]:
 
 
 def expected_best(k: int) -> float:
-    """Expected maximum of `k` independent standard normal numbers, by integration over its density."""
+    """Expected maximum of `k` independent standard normal variables, by integration over its density."""
     from scipy.integrate import quad
     from scipy.special import ndtr
 
@@ -105,14 +109,16 @@ def expected_best(k: int) -> float:
 
 
 def expected_best_change(references: References) -> float:
-    """Expected maximum of x[treatment] - x[reference], where every x is an independent standard normal number.
+    """Expected maximum of x[treatment] - x[reference], where every x is an independent standard normal variable.
 
-    With one reference for all it is the maximum of the treatments alone. Else changes that share a treatment are
-    correlated, on a ladder by -1/2, and the mean of 100 000 fixed draws is taken: its standard error is about 0.003.
+    With one reference for all treatments this is the expected maximum of the treatments alone. Otherwise changes that
+    share a treatment are correlated (by -1/2 on a ladder), and the mean over 100 000 draws with a fixed random seed is
+    taken; its standard error is about 0.003.
     """
     if len(set(references.values())) == 1:
         return expected_best(len(references))
-    place = {label: i for i, label in enumerate(dict.fromkeys([*references, *references.values()]))}
-    draws = np.random.default_rng(0).standard_normal((100_000, len(place)))
-    ours, theirs = ([place[label] for label in labels] for labels in (references, references.values()))
-    return float((draws[:, ours] - draws[:, theirs]).max(axis=1).mean())
+    column = {label: i for i, label in enumerate(dict.fromkeys([*references, *references.values()]))}
+    draws = np.random.default_rng(0).standard_normal((100_000, len(column)))
+    treated = draws[:, [column[label] for label in references]]
+    reference = draws[:, [column[label] for label in references.values()]]
+    return float((treated - reference).max(axis=1).mean())

@@ -1,8 +1,8 @@
-"""Comparison with the baseline as if no seed were shared: Dunnett's test.
+"""Dunnett's test: every treatment against the baseline, as if no seed were shared.
 
-All treatments have one error, the spread of seeds within them, and the p-values and intervals hold for all comparisons
-of a metric at once (C. W. Dunnett, "A multiple comparison procedure for comparing several treatments with a control",
-1955). Where seeds do pair, the paired test needs fewer of them.
+One error variance, that of the seeds within treatments, is pooled over all treatments, and the p-values and intervals
+hold for all comparisons of a metric simultaneously (C. W. Dunnett, "A multiple comparison procedure for comparing
+several treatments with a control", 1955). Where seeds are shared, the paired test needs fewer of them.
 """
 
 import math
@@ -18,15 +18,14 @@ from ablate.analysis.statistics.effects import Analysis, Arms, Change, Noise, ve
 from ablate.slots.settings import Metric
 
 NODES = 60
-"""Of the integrals over the common mean and over the logarithm of the error's spread, by Gauss and Legendre."""
+"""Gauss-Legendre nodes of the integrals over the common mean and over the logarithm of the error's sd."""
 
-
-EDGE = 1e-12
-"""Probability of the spreads on either side that are left out."""
+TAIL = 1e-12
+"""Probability that the integral over the error's sd leaves out on either side."""
 
 
 def unpair(analysis: Analysis, metrics: Mapping[str, Metric], arms: Mapping[str, Arms], primary: str) -> Analysis:
-    """The same effects, compared with the baseline by Dunnett's test instead of seed by seed. `arms`: by metric."""
+    """The analysis with every comparison made by Dunnett's test instead of seed by seed. `arms`: values by metric."""
     effects = {label: dict(row) for label, row in analysis.effects.items()}
     for name, metric in metrics.items():
         changes = dunnett(arms[name])
@@ -48,14 +47,17 @@ def unpair(analysis: Analysis, metrics: Mapping[str, Metric], arms: Mapping[str,
 def dunnett(arms: Arms) -> dict[str, Change]:
     """The change of each treatment from the first one, with a 95 % interval and p that hold for all at once.
 
-    `n` is the number of the treatment's seeds, `sd` that of the error. Treatments with fewer than two values, or with
-    one that is not finite, are not compared.
+    `n` is the number of the treatment's seeds, `sd` the standard deviation of the error. Treatments with fewer than two
+    values, or with a value that is not finite, are not compared.
     """
-    control, others = next(iter(arms.values())), list(arms.items())[1:]
-    found = {label: _mean_change(arm, control) for label, arm in others}
+    control = next(iter(arms.values()))
+    others = list(arms.items())[1:]
+    changes = {label: _mean_change(arm, control) for label, arm in others}
     usable = {label: np.array([*arm.values()]) for label, arm in others if _usable(arm)}
     if not usable or not _usable(control):
-        return found
+        return changes
+
+    # The pooled error; without any, each interval is a point.
     base = np.array([*control.values()])
     groups = [base, *usable.values()]
     freedom = sum(map(len, groups)) - len(groups)
@@ -66,58 +68,66 @@ def dunnett(arms: Arms) -> dict[str, Change]:
             label: replace(change, sd=0.0, low=change.mean, high=change.mean, p=float(change.mean == 0))
             if label in usable
             else change
-            for label, change in found.items()
+            for label, change in changes.items()
         }
+
+    # The simultaneous test and interval of each treatment.
     loads = tuple(math.sqrt(len(group) / (len(group) + len(base))) for group in usable.values())
     critical = _critical(loads, freedom)
     for label, group in usable.items():
         error = math.sqrt(variance * (1 / len(group) + 1 / len(base)))
-        mean = found[label].mean
+        mean = changes[label].mean
         p = 1 - _within(abs(mean) / error, loads, freedom)
         half = critical * error
-        found[label] = Change(len(group), mean, math.sqrt(variance), mean - half, mean + half, max(0.0, p))
-    return found
+        changes[label] = Change(len(group), mean, math.sqrt(variance), mean - half, mean + half, max(0.0, p))
+    return changes
 
 
 def _usable(arm: Mapping[int, float]) -> bool:
+    """Whether there are at least two values, all of them finite."""
     return len(arm) > 1 and all(map(math.isfinite, arm.values()))
 
 
 def _mean_change(arm: Mapping[int, float], control: Mapping[int, float]) -> Change:
-    both = min(len(arm), len(control))
-    if not both:
+    """The difference of the two means, without a test; `n` is the smaller number of seeds."""
+    n = min(len(arm), len(control))
+    if not n:
         return Change(0)
-    ours, theirs = (sum(values.values()) / len(values) for values in (arm, control))
-    return Change(both, ours - theirs)
+    mean, control_mean = (sum(values.values()) / len(values) for values in (arm, control))
+    return Change(n, mean - control_mean)
 
 
 def _within(t: float, loads: Sequence[float], freedom: int) -> float:
-    """Probability that all |t statistics| are below `t` where nothing differs.
+    """Probability, if no treatment has an effect, that the absolute t statistics of all treatments are below `t`.
 
-    Each is (load * z + sqrt(1 - load^2) * x) / s, with a normal z and the error's spread s in common and a normal x of
-    its own.
+    Each statistic is (load * z + sqrt(1 - load^2) * x) / s. All share the normal variable z and the error's sd s; the
+    normal variable x is the treatment's own.
     """
     from scipy.special import ndtr
 
-    z, weights, spreads, shares = _grid(freedom)
-    found = np.ones((len(spreads), len(z)))
+    z, z_weights, sds, sd_weights = _grid(freedom)
+    probability = np.ones((len(sds), len(z)))
     for load in loads:
         own = math.sqrt(1 - load * load)
-        upper, lower = ((load * z + sign * t * spreads[:, None]) / own for sign in (1, -1))
-        found *= ndtr(upper) - ndtr(lower)
-    return float(shares @ found @ weights)
+        upper, lower = ((load * z + sign * t * sds[:, None]) / own for sign in (1, -1))
+        probability *= ndtr(upper) - ndtr(lower)
+    return float(sd_weights @ probability @ z_weights)
 
 
 @cache
 def _grid(freedom: int) -> tuple[NDArray[np.float64], ...]:
-    """Places and weights for a normal number, and for a spread of so many degrees of freedom."""
+    """Nodes and weights of two quadratures: of a standard normal variable, and of an sd with `freedom` degrees."""
     from scipy.special import gammainccinv, gammaincinv, gammaln
 
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
+
+    # The standard normal variable, from -8.5 to 8.5.
     z = 8.5 * nodes
     normal = 8.5 * weights * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+    # The logarithm of the sd: freedom * sd^2 has a chi-squared distribution.
     half = freedom / 2
-    low, high = (0.5 * math.log(float(square) / half) for square in (gammaincinv(half, EDGE), gammainccinv(half, EDGE)))
+    low, high = (0.5 * math.log(float(square) / half) for square in (gammaincinv(half, TAIL), gammainccinv(half, TAIL)))
     logs = low + (nodes + 1) / 2 * (high - low)
     density = math.log(2) + half * math.log(half) - float(gammaln(half)) + freedom * logs - half * np.exp(2 * logs)
     return z, normal, np.exp(logs), weights / 2 * (high - low) * np.exp(density)
@@ -125,7 +135,7 @@ def _grid(freedom: int) -> tuple[NDArray[np.float64], ...]:
 
 @cache
 def _critical(loads: tuple[float, ...], freedom: int) -> float:
-    """What all |t statistics| stay below in 95 % of studies where nothing differs."""
+    """The value that all absolute t statistics stay below in 95 % of studies without any effect."""
     from scipy.optimize import brentq
 
     return float(brentq(lambda t: _within(t, loads, freedom) - (1 - ALPHA), 0.0, 1000.0, xtol=1e-10))

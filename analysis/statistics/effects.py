@@ -1,11 +1,12 @@
 """Effects: the change of each metric from a reference, paired by seed, with an interval, a p-value and a verdict.
 
-The reference is the baseline or, where a design says so, another treatment: the rung below, the full recipe.
+The reference is the baseline unless the design compares with another treatment: the previous rung of a ladder, or the
+full recipe in leave-one-out.
 
-Few seeds call for Student's t: at three seeds its 95 % interval covers 95 %, that of a percentile bootstrap about 70 %,
-and no permutation test can reach p < 0.05. Treatments of one seed share batches, crops and noise, so differences are
-paired. The correction for multiple comparisons (S. Holm, "A simple sequentially rejective multiple test procedure",
-1979) is over the treatments and for the study's primary metric alone.
+With few seeds Student's t is needed: at three seeds its 95 % interval covers the truth in 95 % of studies, that of a
+percentile bootstrap in about 70 %, and no permutation test can reach p < 0.05. Differences are paired because trials
+with the same seed share batches, crops and noise. The p-values of the primary metric, and of no other, are corrected
+for the number of comparisons (S. Holm, "A simple sequentially rejective multiple test procedure", 1979).
 """
 
 import math
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.records.frame import SHARE
 from ablate.analysis.statistics.chance import ALPHA, References, detectable, expected_best_change
+from ablate.analysis.statistics.diagnostics import find_warnings
 from ablate.analysis.statistics.paired import Change as Change
 from ablate.analysis.statistics.paired import matrix, paired_rows
 from ablate.analysis.statistics.paired import paired as paired
@@ -27,20 +28,16 @@ from ablate.study.study import SeedBounds
 if TYPE_CHECKING:
     import pandas as pd
 
-DEAD_SHARE = 1e-4
-"""A loss term with a smaller share of the gradient has not influenced training."""
-
-
 Arms = Mapping[str, Mapping[int, float]]
-"""Treatment -> seed -> value; the baseline comes first."""
+"""The values of one metric: treatment -> seed -> value. The baseline comes first."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One metric of one treatment over `n` seeds, and its change from its reference over the shared seeds.
+    """One metric of one treatment over `n` seeds, and its change from the reference over the shared seeds.
 
-    `judged` is the change that `p`, `p_holm` and `verdict` speak of: that of the metric itself or, where a metric has a
-    target, that of its distance to it. `p_holm` is NaN for all but the primary metric.
+    `judged` is the change that is tested, to which `p_holm` and `verdict` refer: the change of the metric itself or, if
+    the metric has a target, the change of its distance to the target. `p_holm` is NaN for all but the primary metric.
     """
 
     n: int
@@ -53,19 +50,19 @@ class Effect:
 
     @property
     def clear(self) -> bool:
-        """Whether the verdict tells a difference."""
+        """Whether the verdict is that there is a difference."""
         return self.verdict in {"better", "worse", "higher", "lower"}
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What chance does to the primary metric; NaN where too few seeds tell.
+    """The effect of chance on the primary metric; NaN where there are too few seeds.
 
-    `sd` is that of the paired differences of a typical treatment, from the median of their variances, so that one
-    unstable treatment does not speak for all; `correlation` that of a treatment's seeds with its reference's, the mean
-    over treatments with at least three pairs. `detectable`: the difference that `pairs` seeds find with 80 % power at
-    5 %, before Holm's correction. `chance_gain`: by how much the best of `comparisons` changes would seem better if all
-    were alike.
+    `sd`: standard deviation of the paired differences of a typical treatment, from the median of the variances, so that
+    one unstable treatment does not dominate. `correlation`: between a treatment's values and its reference's over the
+    seeds, the mean over treatments with at least three pairs. `detectable`: the difference that a test at 5 % finds
+    with 80 % power from `pairs` seeds, before Holm's correction. `chance_gain`: how much better the best of
+    `comparisons` treatments would seem if no treatment had an effect.
     """
 
     comparisons: int
@@ -78,7 +75,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All effects (treatment -> metric), the noise of the primary metric, and what looks wrong with the trials."""
+    """All effects (treatment -> metric -> effect), the noise of the primary metric, and warnings about the trials."""
 
     effects: dict[str, dict[str, Effect]]
     noise: Noise
@@ -94,78 +91,90 @@ def analyse(
 ) -> Analysis:
     """Compare every treatment of a tidy frame with its reference. Diverged trials have no values.
 
-    `bounds`: fewest and most seeds, where the results decide how many there are.
+    `bounds`: fewest and most seeds, if the results decide how many there are.
     """
-    sound = frame[frame["status"] != "diverged"]
+    # Every metric of every treatment.
     arms = all_by_seed(frame, metrics)
-    found = {
+    by_metric = {
         name: compare(metric, arms[name], references, bounds, primary=name == primary)
         for name, metric in metrics.items()
     }
-    effects = {label: {name: found[name][label] for name in metrics} for label in frame["treatment"].unique()}
-    for word in ("diverged", "pruned"):
-        for label in set(frame["treatment"][1:]) - set(frame["treatment"][frame["status"] != word]):
-            effects[label] = {name: replace(effect, verdict=word) for name, effect in effects[label].items()}
+    effects = {label: {name: by_metric[name][label] for name in metrics} for label in frame["treatment"].unique()}
+
+    # Treatments all of whose trials diverged or were pruned.
+    for status in ("diverged", "pruned"):
+        for label in set(frame["treatment"][1:]) - set(frame["treatment"][frame["status"] != status]):
+            effects[label] = {name: replace(effect, verdict=status) for name, effect in effects[label].items()}
+
     noise = measure_noise(metrics[primary], arms[primary], references)
-    warnings = *_identical(sound, list(metrics)), *_no_spread(effects), *_dead_terms(frame), *_split_batches(frame)
-    return Analysis(effects, noise, warnings)
+    changes = {label: {name: effect.change for name, effect in row.items()} for label, row in effects.items()}
+    return Analysis(effects, noise, find_warnings(frame, list(metrics), changes))
 
 
 def by_seed(frame: "pd.DataFrame", metric: str) -> dict[str, dict[int, float]]:
-    """Treatment -> seed -> value, of all treatments; trials that diverged and missing numbers are left out."""
+    """Treatment -> seed -> value, for all treatments; diverged trials and missing numbers are left out."""
     return all_by_seed(frame, [metric])[metric]
 
 
 def all_by_seed(frame: "pd.DataFrame", metrics: Iterable[str]) -> dict[str, dict[str, dict[int, float]]]:
-    """`by_seed` of each metric; of thousands of trials in a fraction of the time."""
-    labels, sound = dict.fromkeys(frame["treatment"].tolist()), (frame["status"] != "diverged").tolist()
+    """`by_seed` for each metric; much faster for thousands of trials."""
+    labels = dict.fromkeys(frame["treatment"].tolist())
+    converged = (frame["status"] != "diverged").tolist()
     trials = list(zip(frame["treatment"].tolist(), frame["seed"].tolist(), strict=True))
-    found = {}
+    by_metric = {}
     for name in metrics:
         arms: dict[str, dict[int, float]] = {label: {} for label in labels}
-        for (label, seed), kept, value in zip(trials, sound, frame[name].tolist(), strict=True):
-            if kept and value == value:
+        for (label, seed), kept, value in zip(trials, converged, frame[name].tolist(), strict=True):
+            if kept and value == value:  # NaN differs from itself
                 arms[label][seed] = value
-        found[name] = arms
-    return found
+        by_metric[name] = arms
+    return by_metric
 
 
 def compare(
     metric: Metric, arms: Arms, references: References | None = None, bounds: SeedBounds | None = None, *, primary: bool
 ) -> dict[str, Effect]:
-    """The effects of one metric. Holm's correction is for the primary one, over all comparisons."""
-    against = _against(arms, references)
+    """The effects on one metric: treatment -> effect. `primary`: with Holm's correction over all comparisons."""
+    # The paired comparisons; of a metric with a target, the distances to it are judged.
+    compared = _compared(arms, references)
     values = matrix(arms, list(arms))
-    place = {label: row for row, label in enumerate(arms)}
-    ours, theirs = ([place[label] for label in labels] for labels in (against, against.values()))
-    changes = paired_rows(values[ours], values[theirs], bounds)
+    row_of = {label: row for row, label in enumerate(arms)}
+    treated = [row_of[label] for label in compared]
+    reference = [row_of[label] for label in compared.values()]
+    changes = paired_rows(values[treated], values[reference], bounds)
     judged = changes
     if metric.direction == "target":
         distances = np.abs(values - metric.target)
-        judged = paired_rows(distances[ours], distances[theirs], bounds)
-    tested = [row for row, change in enumerate(judged) if not math.isnan(change.p)]
-    adjusted = dict(zip(tested, holm([judged[row].p for row in tested]), strict=True)) if primary else {}
+        judged = paired_rows(distances[treated], distances[reference], bounds)
+
+    # Holm's correction.
+    tested = [i for i, change in enumerate(judged) if not math.isnan(change.p)]
+    adjusted = dict(zip(tested, holm([judged[i].p for i in tested]), strict=True)) if primary else {}
+
     summary = _summaries(values)
-    found = {next(iter(arms)): Effect(*summary[0], Change(0), Change(0), math.nan, "baseline")}
-    for row, (label, change) in enumerate(zip(against, changes, strict=True)):
-        word = verdict(metric, judged[row], adjusted.get(row))
-        found[label] = Effect(*summary[ours[row]], change, judged[row], adjusted.get(row, math.nan), word)
-    return found
+    effects = {next(iter(arms)): Effect(*summary[0], Change(0), Change(0), math.nan, "baseline")}
+    for i, (label, change) in enumerate(zip(compared, changes, strict=True)):
+        word = verdict(metric, judged[i], adjusted.get(i))
+        effects[label] = Effect(*summary[treated[i]], change, judged[i], adjusted.get(i, math.nan), word)
+    return effects
 
 
-def _against(arms: Arms, references: References | None) -> dict[str, str]:
-    """Every treatment but the baseline -> the one that it is compared with."""
+def _compared(arms: Arms, references: References | None) -> dict[str, str]:
+    """Every treatment but the baseline -> the treatment that it is compared with."""
     baseline, *others = arms
     return {label: (references or {}).get(label, baseline) for label in others}
 
 
 def _summaries(values: NDArray[np.float64]) -> list[tuple[int, float, float]]:
-    """Number, mean and sd (ddof 1) of each row, NaN left out; no sd of one value or where one is not finite."""
-    there = ~np.isnan(values)
-    n = there.sum(1)
+    """Number, mean and sd (ddof 1) of the values of each row, without NaN.
+
+    The sd is NaN for a single value and where a value is not finite.
+    """
+    present = ~np.isnan(values)
+    n = present.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(there, values, 0.0).sum(1) / n
-        sd = np.sqrt((np.where(there, values - mean[:, None], 0.0) ** 2).sum(1) / (n - 1))
+        mean = np.where(present, values, 0.0).sum(1) / n
+        sd = np.sqrt((np.where(present, values - mean[:, None], 0.0) ** 2).sum(1) / (n - 1))
     sd[n < 2] = math.nan
     return list(zip(n.tolist(), mean.tolist(), sd.tolist(), strict=True))
 
@@ -176,6 +185,7 @@ def difference(values: Mapping[int, float], reference: Mapping[int, float], boun
 
 
 def _shared(values: Mapping[int, float], reference: Mapping[int, float]) -> tuple[list[float], list[float]]:
+    """The values of both at the seeds that both have, in the order of the seeds."""
     seeds = sorted(values.keys() & reference.keys())
     return [values[seed] for seed in seeds], [reference[seed] for seed in seeds]
 
@@ -190,7 +200,10 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def verdict(metric: Metric, judged: Change, p_holm: float | None) -> str:
-    """A change in a word. Where `p_holm` is given, that is for the primary metric, it must agree with the interval."""
+    """The verdict on a change, in a word.
+
+    `p_holm` is given for the primary metric only: a difference must then also be significant after the correction.
+    """
     if judged.n < 2:
         return "too few seeds"
     if not math.isfinite(judged.mean):
@@ -207,100 +220,31 @@ def verdict(metric: Metric, judged: Change, p_holm: float | None) -> str:
 
 
 def measure_noise(metric: Metric, arms: Arms, references: References | None = None) -> Noise:
-    """What chance does to a metric, from all treatments with at least two seeds of their reference's."""
+    """The effect of chance on a metric, from all treatments that share at least two seeds with their reference."""
     from scipy.special import gammaincinv
 
-    against = _against(arms, references)
-    pairs_of = {label: np.array(_shared(arms[label], arms[reference])) for label, reference in against.items()}
+    # The pairs of each treatment, `2 pairs`.
+    compared = _compared(arms, references)
+    pairs_of = {label: np.array(_shared(arms[label], arms[reference])) for label, reference in compared.items()}
     usable = {label: pair for label, pair in pairs_of.items() if pair.shape[1] > 1 and np.isfinite(pair).all()}
     if not usable:
         return Noise(0, 0)
     shared = list(usable.values())
     pairs = max(pair.shape[1] for pair in shared)
-    # A variance of k degrees of freedom has its median at chi2's median / k of the truth, 0.69 for three seeds.
+
+    # The median of a variance with k degrees of freedom is the true variance times the median of chi-squared / k, 0.69
+    # for three seeds; the variances are divided by this factor.
     freedom = [pair.shape[1] - 1 for pair in shared]
     variances = [
         np.var(pair[0] - pair[1], ddof=1) * k / (2 * gammaincinv(k / 2, 0.5))
         for pair, k in zip(shared, freedom, strict=True)
     ]
     sd = math.sqrt(float(np.median(variances)))
+
     known = [pair for pair in shared if pair.shape[1] > 2 and pair.std(axis=1).all()]
     correlation = float(np.mean([np.corrcoef(pair)[0, 1] for pair in known])) if known else math.nan
     gain = math.nan
     if metric.direction in {"up", "down"}:
-        # Seeds' common part cancels in a difference; what is left of one treatment alone has sd / sqrt(2).
-        gain = expected_best_change({label: against[label] for label in usable}) * sd / math.sqrt(2 * pairs)
+        # What the seeds have in common cancels in a difference; the rest of a single treatment has sd / sqrt(2).
+        gain = expected_best_change({label: compared[label] for label in usable}) * sd / math.sqrt(2 * pairs)
     return Noise(len(shared), pairs, sd, correlation, detectable(sd, pairs), gain)
-
-
-def _identical(sound: "pd.DataFrame", metrics: list[str]) -> list[str]:
-    """Treatments that equal another one in every metric of every shared seed."""
-    known: dict[str, list[str]] = {}
-    alike: dict[tuple[int, bytes], list[str]] = {}
-    """Seed and values -> the first treatments that have them: the only ones that another can equal."""
-    tables = _by_treatment(sound, metrics)
-    for label, table in tables.items():
-        marks = [(seed, values.tobytes()) for seed, values in table.items() if not np.isnan(values).all()]
-        candidates = dict.fromkeys(first for mark in marks for first in alike.get(mark, ()))
-        twin = next((first for first in candidates if _equal(tables[first], table)), label)
-        known.setdefault(twin, []).append(label)
-        if twin == label:
-            for mark in marks:
-                alike.setdefault(mark, []).append(label)
-    return [
-        f"numerically identical in every metric of every shared seed: {', '.join(labels)}; "
-        "what distinguishes them did not influence training"
-        for labels in known.values()
-        if len(labels) > 1
-    ]
-
-
-def _by_treatment(sound: "pd.DataFrame", metrics: list[str]) -> dict[str, dict[int, NDArray[np.float64]]]:
-    """Treatment -> seed -> its metrics; every NaN has the same bits, and so has every zero."""
-    rows = sound[metrics].to_numpy(float) + 0.0
-    rows[np.isnan(rows)] = math.nan
-    found: dict[str, dict[int, NDArray[np.float64]]] = {}
-    for label, seed, row in zip(sound["treatment"].tolist(), sound["seed"].tolist(), rows, strict=True):
-        found.setdefault(label, {})[seed] = row
-    return found
-
-
-def _equal(a: Mapping[int, NDArray[np.float64]], b: Mapping[int, NDArray[np.float64]]) -> bool:
-    return all(np.array_equal(a[seed], b[seed], equal_nan=True) for seed in a.keys() & b.keys())
-
-
-def _no_spread(effects: Mapping[str, Mapping[str, Effect]]) -> list[str]:
-    """Differences that are not zero and yet the same in every seed."""
-    found: dict[str, list[str]] = {}
-    for label, row in effects.items():
-        for name, effect in row.items():
-            if effect.change.sd == 0 and effect.change.mean != 0:
-                found.setdefault(name, []).append(label)
-    if not found:
-        return []
-    where = "; ".join(f"{name} of {', '.join(labels)}" for name, labels in found.items())
-    return [f"the paired difference is the same in every seed, so its interval has no width: {where}"]
-
-
-def _dead_terms(frame: "pd.DataFrame") -> list[str]:
-    """Loss terms with no say in the gradient, each with the treatments in which that is so."""
-    warnings = []
-    for column in [name for name in frame.columns if name.startswith(SHARE)]:
-        highest = frame.groupby("treatment", sort=False)[column].max()
-        dead = highest[highest < DEAD_SHARE]
-        if len(dead):
-            warnings.append(
-                f"loss term '{column.removeprefix(SHARE)}' had at most {dead.max():.1g} of the gradient in: "
-                f"{', '.join(map(str, dead.index))}; it hardly influenced training"
-            )
-    return warnings
-
-
-def _split_batches(frame: "pd.DataFrame") -> list[str]:
-    """Treatments that had too little memory for their batches."""
-    if "parts" not in frame:
-        return []
-    split = frame.groupby("treatment", sort=False)["parts"].max()
-    rows = ", ".join(f"{treatment} in {parts}" for treatment, parts in split.items() if parts > 1)
-    said = f"out of memory, so batches were split into micro-batches, which changes rounding alone: {rows}"
-    return [said] if rows else []

@@ -1,4 +1,4 @@
-"""Paired differences with Student's t intervals, of one comparison or of thousands at once."""
+"""Paired differences with Student's t intervals, for one comparison or for thousands at once."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ablate.analysis.statistics.chance import level, sequential_p
+from ablate.analysis.statistics.chance import sequential_p, significance_level
 from ablate.study.study import SeedBounds
 
 Numbers = NDArray[np.float64]
@@ -17,7 +17,7 @@ Numbers = NDArray[np.float64]
 class Change:
     """Mean of `n` paired differences, their sd (ddof 1), the 95 % interval of the mean and its two-sided p.
 
-    Where seeds are added after analyses of the results, both are over all analyses.
+    Where seeds are added in the light of results, the interval and p account for all analyses.
     """
 
     n: int
@@ -29,32 +29,34 @@ class Change:
 
 
 def paired(values: ArrayLike, reference: ArrayLike, bounds: SeedBounds | None = None) -> Change:
-    """The mean change from `reference` to `values`, paired, with Student's t interval.
+    """The mean of the paired differences `values - reference`, with Student's t interval.
 
-    `bounds`: fewest and most pairs, where the results decide how many there are; the interval is wider then.
-
-    One pair has no interval, and neither has a difference that is not finite. If all differences are equal up to
-    rounding, the interval is that one point, and p is 1 if it is zero and else 0.
+    `bounds`: fewest and most pairs, if the results decide how many there are; the interval is then wider. There is no
+    interval for a single pair, nor where a difference is not finite. If all differences are equal up to rounding, the
+    interval is that one point, and p is 1 if the point is zero, else 0.
     """
     (change,) = paired_rows(np.asarray(values, float)[None], np.asarray(reference, float)[None], bounds)
     return change
 
 
 def paired_rows(values: Numbers, reference: Numbers, bounds: SeedBounds | None = None) -> list[Change]:
-    """`paired` for each row of `k s`; a pair that lacks a side, which is NaN, is left out."""
+    """`paired` for each row; both arrays are `comparisons seeds`. A pair in which a value is NaN is left out."""
     from scipy.special import stdtr, stdtrit
 
-    there = ~(np.isnan(values) | np.isnan(reference))
-    n = there.sum(1)
+    # The t test of each row.
+    present = ~(np.isnan(values) | np.isnan(reference))
+    n = present.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        differences = np.where(there, values - reference, 0.0)
+        differences = np.where(present, values - reference, 0.0)
         mean = differences.sum(1) / n
-        centred = np.where(there, differences - mean[:, None], 0.0)
+        centred = np.where(present, differences - mean[:, None], 0.0)
         sd = np.sqrt((centred**2).sum(1) / (n - 1))
-        sizes = np.where(there, np.maximum(np.abs(values), np.abs(reference)), 0.0)
+        sizes = np.where(present, np.maximum(np.abs(values), np.abs(reference)), 0.0)
         error = sd / np.sqrt(n)
-        half = stdtrit(n - 1, 1 - level(bounds) / 2) * error
+        half = stdtrit(n - 1, 1 - significance_level(bounds) / 2) * error
         p = sequential_p(2 * stdtr(n - 1, -np.abs(mean) / error), bounds)
+
+    # Rows whose differences are all equal up to rounding, and rows that have no interval.
     rounding = 4 * np.finfo(float).eps * sizes.max(1, initial=0.0)
     tested = (n > 1) & np.isfinite(differences).all(1)
     constant = tested & (sd <= rounding)
@@ -66,10 +68,10 @@ def paired_rows(values: Numbers, reference: Numbers, bounds: SeedBounds | None =
 
 
 def matrix(arms: Mapping[str, Mapping[int, float]], labels: Sequence[str]) -> Numbers:
-    """The values of each label's seeds in a row, `labels seeds`; NaN where a seed is missing."""
-    seeds = {seed: place for place, seed in enumerate(sorted({seed for arm in arms.values() for seed in arm}))}
-    found = np.full((len(labels), len(seeds)), math.nan)
+    """The values of these treatments as an array `labels seeds`; NaN where a seed is missing."""
+    columns = {seed: i for i, seed in enumerate(sorted({seed for arm in arms.values() for seed in arm}))}
+    values = np.full((len(labels), len(columns)), math.nan)
     for row, label in enumerate(labels):
         for seed, value in arms[label].items():
-            found[row, seeds[seed]] = value
-    return found
+            values[row, columns[seed]] = value
+    return values

@@ -1,7 +1,7 @@
-"""Whether the ranking of treatments would be another one with other seeds, or after shorter training.
+"""How stable the ranking of treatments is under other seeds, and whether shorter training would give the same one.
 
-Kendall's tau (tau-b; M. G. Kendall, "The treatment of ties in ranking problems", 1945) compares two rankings: 1 where
-all pairs of treatments stand in the same order, 0 where as many are turned round as are not.
+Kendall's tau (tau-b; M. G. Kendall, "The treatment of ties in ranking problems", 1945) compares two rankings: it is 1
+if both put every pair of treatments in the same order, and 0 if they agree on as many pairs as they disagree on.
 """
 
 import itertools
@@ -18,25 +18,25 @@ from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 
 EXACT_SEEDS = 5
-"""Up to so many seeds all draws of as many with replacement are looked at, and else `DRAWS` of them."""
-
+"""Up to this many seeds, all resamples with replacement are enumerated."""
 
 DRAWS = 4000
+"""Random resamples with more than `EXACT_SEEDS` seeds."""
 
+MAX_RANKED = 100
+"""Most treatments whose rankings are compared: with more, the pairs take long and nobody reads a ranking."""
 
-RANKED = 100
-"""Treatments of which rankings are compared at most: beyond, the pairs take long and nobody reads a ranking."""
-
-
-MOMENTS = 3
-"""Steps of training that a sentence names."""
+NAMED_STEPS = 3
+"""Steps of training that the note on stability names."""
 
 
 @dataclass(frozen=True)
 class Stability:
-    """`stays`: how often `best`, the treatment with the best mean, is not beaten if the seeds are drawn again with
-    replacement; `tau`: the mean agreement of these rankings with that by all seeds. `during`: step -> agreement of the
-    ranking by the quick probes at that step with the final one; empty if there were none during training.
+    """How stable a ranking is when the seeds are resampled with replacement, `draws` times.
+
+    `stays`: share of the resamples in which no treatment beats `best`, the treatment with the best mean over all seeds.
+    `tau`: mean of Kendall's tau between the ranking of a resample and that over all seeds. `during`: training step ->
+    tau between the ranking by the quick probes at that step and the final one; empty if there were no quick probes.
     """
 
     best: str
@@ -49,30 +49,41 @@ class Stability:
 def stability(
     metric: Metric, arms: Mapping[str, Mapping[int, float]], trials: Sequence[Trial], store: Store
 ) -> Stability | None:
-    """Of the treatments that have all seeds; None if these are fewer than three, have one seed or are all alike, or for
-    a metric that has no best."""
+    """The stability of the ranking of all treatments that have a finite value for every seed.
+
+    None if there are fewer than three such treatments or more than `MAX_RANKED`, if there is only one seed, if all
+    means are equal, or if the metric has no direction.
+    """
     seeds = sorted({seed for arm in arms.values() for seed in arm})
-    whole = {
+    complete = {
         label: arm for label, arm in arms.items() if arm.keys() == set(seeds) and np.isfinite([*arm.values()]).all()
     }
-    if metric.direction == "none" or not 3 <= len(whole) <= RANKED or len(seeds) < 2:
+    if metric.direction == "none" or not 3 <= len(complete) <= MAX_RANKED or len(seeds) < 2:
         return None
-    values = np.array([losses(metric, [arm[seed] for seed in seeds]) for arm in whole.values()])
-    final, weights = values.mean(axis=1), _weights(len(seeds))
+    values = np.array([losses(metric, [arm[seed] for seed in seeds]) for arm in complete.values()])
+    final = values.mean(axis=1)
     if final.min() == final.max():
         return None
-    drawn = values @ weights.T
+
+    # Resampled seeds.
+    weights = _weights(len(seeds))
+    resampled = values @ weights.T
     best = int(final.argmin())
-    taus = [kendall(final, ranking) for ranking in drawn.T]
-    during = _during(metric, whole, trials, store)
-    found = {step: kendall(final, [means[label] for label in whole]) for step, means in during.items()}
-    stays = float((drawn[best] <= drawn.min(axis=0)).mean())
-    return Stability(list(whole)[best], stays, float(np.nanmean(taus)), len(weights), found)
+    taus = [kendall(final, ranking) for ranking in resampled.T]
+    stays = float((resampled[best] <= resampled.min(axis=0)).mean())
+
+    # Earlier steps of training.
+    during = {
+        step: kendall(final, [means[label] for label in complete])
+        for step, means in _means_during(metric, complete, trials, store).items()
+    }
+    return Stability(list(complete)[best], stays, float(np.nanmean(taus)), len(weights), during)
 
 
 def kendall(a: ArrayLike, b: ArrayLike) -> float:
-    """Kendall's tau-b; NaN if all of one ranking are equal."""
-    x, y = np.asarray(a, float), np.asarray(b, float)
+    """Kendall's tau-b; NaN if all values of one ranking are equal."""
+    x = np.asarray(a, float)
+    y = np.asarray(b, float)
     upper = np.triu_indices(len(x), 1)
     signs = [np.sign(v[:, None] - v)[upper] for v in (x, y)]
     size = math.sqrt(float(signs[0] @ signs[0]) * float(signs[1] @ signs[1]))
@@ -80,7 +91,7 @@ def kendall(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def _weights(n: int) -> NDArray[np.float64]:
-    """Of `n` seeds drawn with replacement, how often each (`draws n`)."""
+    """The weight of each of `n` seeds in each resample: how often it is drawn, divided by `n` (`draws n`)."""
     if n <= EXACT_SEEDS:
         draws = np.array(list(itertools.product(range(n), repeat=n)))
     else:
@@ -88,22 +99,25 @@ def _weights(n: int) -> NDArray[np.float64]:
     return np.stack([(draws == seed).mean(axis=1) for seed in range(n)], axis=1)
 
 
-def _during(
+def _means_during(
     metric: Metric, arms: Mapping[str, Mapping[int, float]], trials: Sequence[Trial], store: Store
 ) -> dict[int, dict[str, float]]:
-    """Step -> treatment -> mean loss by the quick probes, at the steps that all trials have."""
-    found: dict[int, dict[str, list[float]]] = {}
-    ours = [trial for trial in trials if trial.treatment.label in arms]
-    if not any(stage.settings.probe_every for trial in ours for stage in trial.treatment.recipe.stages):
+    """Step -> treatment -> mean of the metric by the quick probes, turned so that lower is better (`losses`).
+
+    Only the steps at which every trial of these treatments has a finite value.
+    """
+    ranked = [trial for trial in trials if trial.treatment.label in arms]
+    if not any(stage.settings.probe_every for trial in ranked for stage in trial.treatment.recipe.stages):
         return {}
-    for trial in ours:
+    values: dict[int, dict[str, list[float]]] = {}
+    for trial in ranked:
         for line in logged(trial, store):
             if (value := line.get(f"during/{metric.name}")) is not None:
-                of_step = found.setdefault(int(line["step"]), {})
-                of_step.setdefault(trial.treatment.label, []).extend(losses(metric, [value]))
+                by_label = values.setdefault(int(line["step"]), {})
+                by_label.setdefault(trial.treatment.label, []).extend(losses(metric, [value]))
     means = {
-        step: {label: sum(values) / len(values) for label, values in of_step.items()}
-        for step, of_step in sorted(found.items())
-        if sum(map(len, of_step.values())) == len(ours)
+        step: {label: sum(of_label) / len(of_label) for label, of_label in by_label.items()}
+        for step, by_label in sorted(values.items())
+        if sum(map(len, by_label.values())) == len(ranked)
     }
-    return {step: of_step for step, of_step in means.items() if all(map(math.isfinite, of_step.values()))}
+    return {step: by_label for step, by_label in means.items() if all(map(math.isfinite, by_label.values()))}

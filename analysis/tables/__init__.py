@@ -1,0 +1,1 @@
+"""The tables: which rows, columns and notes a study has."""

@@ -1,4 +1,4 @@
-"""One metric over the levels of two factors."""
+"""Rows and columns of a table of one metric over the levels of two factors."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from ablate.study.study import Study
 def arrange_matrix(
     study: Study, arms: Sequence[Arm], metric: Metric, ranks: Sequence[int]
 ) -> tuple[tuple[Column, ...], tuple[Group, ...]]:
-    """Columns and rows: the first factor's levels go down, the second's across.
+    """The columns and rows: a row per level of the first factor, a column per level of the second.
 
-    Raises ValueError for a study that is no grid of two factors.
+    Raises ValueError if the study is not a grid of two factors.
     """
     if study.designs != ("grid",) or len(study.factors) != 2:
         what = f"{' + '.join(study.designs)} of {len(study.factors)} factor{'s' * (len(study.factors) != 1)}"
@@ -25,8 +25,8 @@ def arrange_matrix(
     columns += [Column("value", f"{names[across.path]}/{show(level)}", metric) for level in across.levels]
     cells: dict[str, Cell] = {}
     for arm, value in zip(arms, values(metric, arms, ranks, starred=True), strict=True):
-        place = repr([arm.treatment.levels[factor.path] for factor in study.factors])
-        cells[place] = value if arm.effects[metric.name].n else Word(arm.seeds.trouble)
+        key = repr([arm.treatment.levels[factor.path] for factor in study.factors])
+        cells[key] = value if arm.effects[metric.name].n else Word(arm.seeds.trouble)
     rows = tuple(
         (Level(first), *(cells.get(repr([first, second]), Word("left out")) for second in across.levels))
         for first in down.levels

@@ -1,39 +1,39 @@
-"""The sentences that say how to read an ablation table."""
+"""The notes under an ablation table, which say how to read it."""
 
 import math
 from collections.abc import Sequence
 
-from ablate.analysis.statistics.chance import level
+from ablate.analysis.statistics.chance import significance_level
 from ablate.analysis.statistics.effects import Analysis, Change
-from ablate.analysis.statistics.stability import MOMENTS, Stability
-from ablate.analysis.tables.rows import TROUBLES, Arm, listed
+from ablate.analysis.statistics.stability import NAMED_STEPS, Stability
+from ablate.analysis.tables.rows import UNFINISHED, Arm, list_levels
 from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset.cells import Level, Sentence, Symbol, numeral, unit
 from ablate.plan.labels import short_names
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
 
+OTHER_REFERENCES = {
+    "ladder": "for later rungs of the ladder, from the previous rung",
+    "leave_one_out": "for rows w/o a factor, from the row “all”",
+}
+"""Design -> the reference of Δ where it is not the baseline."""
 
-def describe(metric: Metric, found: Stability) -> Sentence:
-    """The same in a sentence."""
+
+def describe_stability(metric: Metric, stability: Stability) -> Sentence:
+    """How stable the ranking is, in a sentence. Of the steps during training, `NAMED_STEPS` are named."""
     text = (
-        f"If seeds are drawn again ({found.draws} draws), {found.best} stays the best in {metric.name} in "
-        f"{found.stays:.0%}; Kendall’s τ of the ranking with that by all seeds {numeral(found.tau, 2)}"
+        f"If seeds are resampled with replacement ({stability.draws} draws), {stability.best} stays the best in "
+        f"{metric.name} in {stability.stays:.0%} of the draws; Kendall’s τ with the ranking over all seeds is "
+        f"{numeral(stability.tau, 2)} on average"
     )
-    steps = list(found.during)
+    steps = list(stability.during)
     if steps:
-        named = [steps[i] for i in sorted({round(k * (len(steps) - 1) / (MOMENTS - 1)) for k in range(MOMENTS)})]
-        text += "; of the ranking during training with the final one " + ", ".join(
-            f"{numeral(found.during[step], 2)} at step {step}" for step in named
+        chosen = sorted({round(k * (len(steps) - 1) / (NAMED_STEPS - 1)) for k in range(NAMED_STEPS)})
+        text += "; Kendall’s τ of the ranking during training with the final one is " + ", ".join(
+            f"{numeral(stability.during[step], 2)} at step {step}" for step in (steps[i] for i in chosen)
         )
     return (f"{text}.",)
-
-
-AGAINST = {
-    "ladder": "of later rungs of the ladder from the rung before",
-    "leave_one_out": "of rows w/o a factor from the row with all",
-}
-"""What Δ is taken from where that is not the baseline."""
 
 
 def how_to_read(
@@ -42,32 +42,36 @@ def how_to_read(
     metrics: Sequence[Metric],
     analysis: Analysis,
     total: Change | None,
-    found: SearchResult | None,
+    search_result: SearchResult | None,
     *,
     raw: bool,
     unpaired: bool,
     indistinct: bool,
 ) -> tuple[Sentence, ...]:
-    """The study, what its numbers are, what became of its trials, what chance does.
+    """The study, what the numbers are, how many trials finished, and what chance alone does.
 
-    `total`: the change of the primary metric by all that a ladder changes. `found`: what a search has found. `raw`: the
-    metrics are of the weights as the optimiser left them. `unpaired`: compared by Dunnett's test. `indistinct`: bold is
-    all that is not told from the best.
+    `total`: the change of the primary metric by all changes of a ladder together. `search_result`: for a study that
+    searches. `raw`: the metrics are of the weights as the optimiser left them. `unpaired`: treatments are compared by
+    Dunnett's test. `indistinct`: bold marks all means that do not differ from the best.
     """
     primary = next((metric for metric in metrics if metric.name == study.primary), study.metrics[study.primary])
-    which: list[Sentence] = [("Of the weights as the optimiser left them, not of their average.",)] if raw else []
-    sums = [_in_total(primary, total)] if total else []
+    weights: list[Sentence] = (
+        [("Metrics are of the weights as the optimiser left them, not of their average.",)] if raw else []
+    )
     if unpaired:
-        how = _of_unpaired(study)
+        effects = _unpaired_effects(study)
+    elif search_result:
+        effects = _search(study, search_result)
     else:
-        how = _of_search(study, found) if found else _of_effects(study, arms, analysis, metrics)
+        effects = _effects(study, arms, analysis, metrics)
     bold = [_indistinct(study, metrics)] if indistinct else []
+    in_total = [_in_total(primary, total)] if total else []
     return (
         _about(study),
-        *which,
-        *how,
+        *weights,
+        *effects,
         *bold,
-        *sums,
+        *in_total,
         *_sequential(study),
         *_tuned(study, arms),
         *_pruned(study, arms),
@@ -77,136 +81,156 @@ def how_to_read(
 
 
 def _about(study: Study) -> Sentence:
+    """The study, its training and its baseline."""
     steps = " + ".join(str(stage.settings.steps) for stage in study.baseline.stages)
     data = study.baseline.parts["data"]
     crop = data.settings.plain().get("crop")
     what = f"{data.level}, {crop} px crops" if crop else data.level
     start = f"Study {study.name} at scale {study.scale}: {steps} steps on {what}. Baseline: "
-    return (start, *listed({factor.path: factor.levels[0] for factor in study.factors}), ".")
+    return (start, *list_levels({factor.path: factor.levels[0] for factor in study.factors}), ".")
 
 
-def _of_search(study: Study, found: SearchResult) -> list[Sentence]:
+def _search(study: Study, search_result: SearchResult) -> list[Sentence]:
+    """What the numbers are in a study that searches."""
     seeds: Sentence = (
         ("One seed: no spread.",)
         if len(study.seeds) == 1
         else ("Mean ± standard deviation over ", Symbol("n"), f" of {len(study.seeds)} seeds.")
     )
-    return [seeds, *found.notes]
+    return [seeds, *search_result.notes]
 
 
-def _of_unpaired(study: Study) -> list[Sentence]:
+def _unpaired_effects(study: Study) -> list[Sentence]:
+    """What the numbers are where treatments are compared by Dunnett's test."""
     return [
         ("Mean ± standard deviation over ", Symbol("n"), f" of {len(study.seeds)} seeds; Δ is the difference from the "
-         "baseline, the seeds taken as unpaired. Its interval in brackets and its star, which marks an interval that "
-         "excludes 0, are of Dunnett’s test: they hold at 95 % for all treatments of a column at once."),
+         "baseline, with the seeds taken as unpaired. The interval in brackets and the star, which marks an interval "
+         "that excludes 0, are from Dunnett’s test: they hold at 95 % for all treatments of a column simultaneously."),
     ]  # fmt: skip
 
 
-def _of_effects(study: Study, arms: Sequence[Arm], analysis: Analysis, metrics: Sequence[Metric]) -> list[Sentence]:
-    aliases = any(arm.treatment.aliases for arm in arms)
-    count = analysis.noise.comparisons
-    names = "A name in brackets is the row’s in another design; its Δ goes by the name before the brackets."
-    others = "; ".join(AGAINST[design] for design in study.designs if design in AGAINST)
+def _effects(study: Study, arms: Sequence[Arm], analysis: Analysis, metrics: Sequence[Metric]) -> list[Sentence]:
+    """What the numbers are where treatments are compared seed by seed."""
+    # The references of Δ, and the second names of treatments that stand in two designs.
+    others = "; ".join(OTHER_REFERENCES[design] for design in study.designs if design in OTHER_REFERENCES)
     delta = "Δ is the difference from the baseline" + (f" ({others})" if others else "")
-    beside: list[Sentence] = [(names,)] if aliases else []
+    aliases: list[Sentence] = []
+    if any(arm.treatment.aliases for arm in arms):
+        aliases = [("A name in brackets is that of the same treatment in another design; Δ refers to the name before "
+                    "the brackets.",)]  # fmt: skip
+    if len(study.seeds) == 1:
+        return [("One seed: no spread, no interval.",), *([(f"{delta}.",)] if others else []), *aliases]
+
     mean: Sentence = (
         "Mean ± standard deviation over ", Symbol("n"), f" of {len(study.seeds)} seeds; {delta}, paired by seed, with "
         "its 95 % interval by Student’s ", Symbol("t"), " in brackets.",
     )  # fmt: skip
+    count = analysis.noise.comparisons
     star: Sentence = (
-        f"A star marks an interval that excludes 0, for {study.primary} also ", Symbol("p"),
-        f" < 0.05 after Holm’s correction for {count} comparison{'s' * (count != 1)} (unclear: the interval alone); "
-        "others are not corrected.",
+        f"A star marks an interval that excludes 0; for {study.primary}, a star also requires ", Symbol("p"),
+        f" < 0.05 after Holm’s correction for {count} comparison{'s' * (count != 1)} (unclear: only the interval "
+        "excludes 0). Other metrics are not corrected.",
     )  # fmt: skip
-    if len(study.seeds) == 1:
-        return [("One seed: no spread, no interval.",), *([(f"{delta}.",)] if others else []), *beside]
-    aims = any(metric.direction == "target" for metric in metrics)
-    aim: list[Sentence] = [("Where the aim is a value (→), the distance to it is judged.",)] if aims else []
-    return [mean, *beside, *([star, *aim] if count else [])]
+    targets = any(metric.direction == "target" for metric in metrics)
+    target: list[Sentence] = (
+        [("For a metric with a target value (→), the distance to the target is tested.",)] if targets else []
+    )
+    return [mean, *aliases, *([star, *target] if count else [])]
 
 
 def _sequential(study: Study) -> list[Sentence]:
-    """By which rule there are more seeds of some treatments, and what that does to intervals."""
+    """The rule by which seeds were added to some treatments, and how intervals account for it."""
     if study.seed_bounds is None:
         return []
     fewest, most = study.seed_bounds
     return [
         (
-            f"Seeds were added one at a time, from {fewest} to at most {most}, where {study.primary} did not tell a "
-            f"treatment from its reference: up to {most - fewest + 1} analyses. The interval of each is one of "
-            f"{1 - level(study.seed_bounds):.1%}, so that those of all analyses hold the truth with 95 %; ",
-            Symbol("p"), " is corrected alike (Pocock, for ", Symbol("t"), ").",
+            f"Seeds were added one at a time, from {fewest} to at most {most}, as long as {study.primary} did not "
+            f"distinguish a treatment from its reference: up to {most - fewest + 1} analyses. Each analysis has a "
+            f"{1 - significance_level(study.seed_bounds):.1%} interval, so that the intervals of all analyses cover "
+            "the truth with 95 %; ", Symbol("p"), " is corrected accordingly (Pocock’s boundary, for ", Symbol("t"),
+            ").",
         )
     ]  # fmt: skip
 
 
 def _tuned(study: Study, arms: Sequence[Arm]) -> list[Sentence]:
-    """What was tuned for each treatment, at which budget, and what came out."""
+    """What was tuned for each treatment, with which budget, and the settings that were chosen."""
     tuning = study.tuning
     if tuning is None:
         return []
-    names, seeds = short_names(tuning.factors), ", ".join(map(str, tuning.seeds))
+    names = short_names(tuning.factors)
+    seeds = f"seed{'s' * (len(tuning.seeds) != 1)} {', '.join(map(str, tuning.seeds))}"
     how = (
-        f"Tuned for each treatment alike, by {tuning.sampler} for {study.primary}: {', '.join(names.values())}. "
-        f"Each had {tuning.trials} settings, trained in full with seed {seeds}, which no row holds; the rows have what "
-        "did best: "
+        f"Tuned for each treatment with the same budget, by {tuning.sampler} for {study.primary}: "
+        f"{', '.join(names.values())}. Each treatment had {tuning.trials} settings, trained in full with {seeds}, "
+        "which no row uses; the rows use the best settings: "
     )
     chosen: list[str | Level | Symbol] = []
     for arm in arms:
-        found = arm.treatment.nuisance
-        levels = listed({names[path]: level for path, level in found.items()}) if found else ("not tuned yet",)
+        best = arm.treatment.nuisance
+        levels = list_levels({names[path]: level for path, level in best.items()}) if best else ("not tuned yet",)
         chosen += ["; " if chosen else "", f"{arm.treatment.label} ", *levels]
     return [(how, *chosen, ".")]
 
 
 def _pruned(study: Study, arms: Sequence[Arm]) -> list[Sentence]:
-    """By which rule treatments were stopped, and what that means for the others."""
+    """The rule by which treatments were pruned, and what that means for the others."""
     pruning = study.pruning
     if pruning is None:
         return []
-    lost = [arm.treatment.label for arm in arms if "pruned" in arm.status]
-    return [
-        (
-            f"Treatments are stopped by {pruning.rule} on {pruning.column} with seed {study.seeds[0]}, "
-            f"at {pruning.where}: {', '.join(lost) or 'none was'}. "
-            + ("They are no results; those left were chosen by how this seed did." if lost else ""),
-        )
-    ]
+    pruned = [arm.treatment.label for arm in arms if "pruned" in arm.status]
+    text = (
+        f"Treatments were pruned by {pruning.rule} on {pruning.column} with seed {study.seeds[0]}, at {pruning.where}: "
+        f"{', '.join(pruned) or 'none'}."
+    )
+    if pruned:
+        text += " They have no results; the other treatments were selected by their results with this seed."
+    return [(text,)]
 
 
 def _indistinct(study: Study, metrics: Sequence[Metric]) -> Sentence:
-    holm = f", for {study.primary} after Holm’s correction" if study.primary in {m.name for m in metrics} else ""
+    """What bold means, if it marks all means that do not differ from the best."""
+    holm = f"; for {study.primary} after Holm’s correction" if study.primary in {m.name for m in metrics} else ""
     return (
-        "Bold are the best mean of a column and all that are not told from it: ", Symbol("p"), " ≥ 0.05, paired by "
-        "seed, by Student’s ", Symbol("t"), f"{holm}.",
+        "Bold: the best mean of a column and all means that do not differ from it significantly (", Symbol("p"),
+        " ≥ 0.05 by Student’s ", Symbol("t"), f", paired by seed{holm}).",
     )  # fmt: skip
 
 
 def _in_total(metric: Metric, total: Change) -> Sentence:
+    """The change by all changes of a ladder together."""
     mean, low, high = (numeral(value, metric.decimals, signed=True) for value in (total.mean, total.low, total.high))
     change = f"{mean} {unit(metric)}".rstrip()
     return (f"All changes together, against the baseline: {metric.name} {change} [{low}, {high}].",)
 
 
 def _finished(arms: Sequence[Arm]) -> Sentence:
-    counts = {name: sum(arm.status.get(name, 0) for arm in arms) for name in ("done", *TROUBLES)}
+    """How many trials finished, and how the others stand."""
+    counts = {name: sum(arm.status.get(name, 0) for arm in arms) for name in ("done", *UNFINISHED)}
     total = sum(counts.values())
     if counts["done"] == total:
         return (f"All {total} trials finished.",)
-    found = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    listed = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     unranked = "; treatments with diverged trials are not ranked" if counts["diverged"] else ""
-    return (f"{total} trials: {found}{unranked}.",)
+    return (f"{total} trials: {listed}{unranked}.",)
 
 
 def _chance(metric: Metric, analysis: Analysis) -> list[Sentence]:
+    """What chance alone does, and which difference the study can detect."""
     noise = analysis.noise
     if not noise.sd > 0:
         return []
-    amount = f"{{}} {unit(metric)}".rstrip()
-    found = amount.format(numeral(noise.detectable, metric.decimals))
-    parts = [f"{noise.pairs} paired seeds detect a difference of {found} (80 % power, 5 % two-sided, uncorrected)"]
+
+    def amount(value: float) -> str:
+        return f"{numeral(value, metric.decimals)} {unit(metric)}".rstrip()
+
+    parts = [
+        f"{noise.pairs} paired seeds detect a difference of {amount(noise.detectable)} (80 % power, 5 % two-sided, "
+        "uncorrected)"
+    ]
     if noise.chance_gain > 0:
-        gain = amount.format(numeral(noise.chance_gain, metric.decimals))
+        gain = amount(noise.chance_gain)
         parts.insert(0, f"the best of {noise.comparisons} treatments without effect would seem {gain} better by chance")
     if not math.isnan(noise.correlation):
         parts.append(f"correlation of the pairs {numeral(noise.correlation, 2)}")

@@ -1,4 +1,4 @@
-"""A paper's table in all forms: as published, and with figures of our own where a paper's module adds them."""
+"""A paper's table in all output formats: as published, or with our own measurements beside it."""
 
 import csv
 import io
@@ -15,7 +15,10 @@ from ablate.analysis.typeset.cells import MISSING, Cell, Column, Group, Layout, 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """`latex`, `markdown` and `html` show the layouts; `csv` and `json` hold the records, which share their keys."""
+    """A table of a paper. `latex`, `markdown` and `html` show the layouts; `csv` and `json` hold the records.
+
+    All records have the same keys.
+    """
 
     paper: Paper
     number: str
@@ -23,7 +26,7 @@ class PaperTable:
     records: tuple[Mapping[str, Any], ...]
 
     def latex(self, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
-        """A table for each layout; they need no package but booktabs, and `packages`."""
+        """A LaTeX table for each layout. They need booktabs and `packages`, no other package."""
         return "\n".join(emit_latex.latex(layout, paper_columns, packages) for layout in self.layouts)
 
     def markdown(self) -> str:
@@ -31,11 +34,11 @@ class PaperTable:
         return "\n".join(map(emit_text.markdown, self.layouts))
 
     def html(self) -> str:
-        """A page with the tables, which needs nothing from the network."""
+        """A self-contained HTML page with the tables."""
         return emit_html.page(self.layouts)
 
     def csv(self) -> str:
-        """A line per record; what is missing is empty."""
+        """A line per record; missing values are empty."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.records[0]), lineterminator="\n")
         writer.writeheader()
@@ -43,22 +46,22 @@ class PaperTable:
         return text.getvalue()
 
     def json(self) -> dict[str, Any]:
-        """What `ablate table --paper --table --json` prints. What is missing is None."""
+        """What `ablate table --paper --table --json` prints. Missing values are None."""
         records = [dict(record) for record in self.records]
         return {"paper": self.paper.name, "reference": self.paper.reference, "table": self.number, "rows": records}
 
 
 def parts_of(paper: Paper, number: str) -> dict[str, Published]:
-    """The tables that a paper numbers so, some of several parts. Raises ValueError, naming all, where there is none."""
-    found = {key: table for key, table in paper.tables.items() if number in {key, key.split()[0]}}
-    if not found:
+    """The parts of a paper's table with this number; most have one. Raises ValueError if there is none."""
+    parts = {key: table for key, table in paper.tables.items() if number in {key, key.split()[0]}}
+    if not parts:
         numbers = ", ".join(dict.fromkeys(key.split()[0] for key in paper.tables))
         raise ValueError(f"{paper.name} has no table '{number}' here (valid: {numbers})")
-    return found
+    return parts
 
 
 def as_published(paper: Paper, number: str) -> PaperTable:
-    """A paper's table and nothing else. Raises ValueError where there is none."""
+    """A paper's table without any measurement of ours. Raises ValueError if there is none with this number."""
     parts = parts_of(paper, number)
     layouts = tuple(_layout(paper, key, table) for key, table in parts.items())
     records = tuple(
@@ -71,12 +74,12 @@ def as_published(paper: Paper, number: str) -> PaperTable:
 
 
 def provenance(paper: Paper, table: Published) -> Sentence:
-    """What a table shows, where its published figures come from, and what to know of them."""
+    """A note: what a table shows, where its published values come from, and the table's own note."""
     return (f"{table.title}. Published: {paper.reference}, {table.source}. {table.note}".rstrip(),)
 
 
 def label(paper: Paper, key: str) -> str:
-    """What LaTeX text refers to a table by: `vivat-1-psnr`."""
+    """The LaTeX label of a table: `vivat-1-psnr`."""
     return f"{paper.name}-{key}".lower().replace(" ", "-")
 
 

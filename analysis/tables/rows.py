@@ -1,4 +1,4 @@
-"""What stands where in an ablation table."""
+"""Rows and columns of an ablation table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ from ablate.plan.treatments import Treatment
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
 
-TROUBLES = {"diverged": "div.", "failed": "fail.", "running": "run.", "pending": "pend.", "pruned": "pruned"}
-
+UNFINISHED = {"diverged": "div.", "failed": "fail.", "running": "run.", "pending": "pend.", "pruned": "pruned"}
+"""Status of a trial without results -> its abbreviation in a table."""
 
 LEVELS_ONLY = {("grid",), ("fraction",), ("list",), ("search",)}
-"""Designs whose rows have no name but their levels."""
+"""Designs whose rows have no name, only their levels."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,10 @@ class Arm:
 
     @property
     def seeds(self) -> Seeds:
+        """The number of finished trials, and how the others stand."""
         total = sum(self.status.values())
-        troubles = [f"{word} {self.status[name]}/{total}" for name, word in TROUBLES.items() if name in self.status]
-        return Seeds(self.status.get("done", 0), ", ".join(troubles))
+        others = [f"{word} {self.status[name]}/{total}" for name, word in UNFINISHED.items() if name in self.status]
+        return Seeds(self.status.get("done", 0), ", ".join(others))
 
 
 def arrange(
@@ -51,47 +52,51 @@ def arrange(
     arms: Sequence[Arm],
     metrics: Sequence[Metric],
     ranks: Mapping[str, Sequence[int]],
-    found: SearchResult | None = None,
+    search_result: SearchResult | None = None,
     *,
     components: bool,
 ) -> tuple[tuple[Column, ...], tuple[Group, ...]]:
     """The columns and rows of a table with a row per treatment, the baseline first, and the given metrics.
 
-    `ranks`: of each treatment by metric, see `analysis.ranks`. `found`: what a search has found. `components`: a column
-    with check marks for each factor of two levels.
+    `ranks`: metric -> the rank of each treatment, see `analysis.statistics.ranks`. `search_result`: for a study that
+    searches. `components`: a column with check marks for each factor of two levels.
     """
+    # Which treatment a row is.
     name_rows = _components if components else _treatments
-    columns, stacks = name_rows(study, [arm.treatment for arm in arms])
-    if found:
+    columns, cells = name_rows(study, [arm.treatment for arm in arms])
+    if search_result:
         columns.append(Column("text", "front"))
-        stacks.append([Word("yes" if arm.treatment.label in found.front else "") for arm in arms])
+        cells.append([Word("yes" if arm.treatment.label in search_result.front else "") for arm in arms])
+
+    # Its metrics; the primary metric of a study that does not search has a difference and a verdict too.
     for metric in metrics:
-        of_metric = _primary_columns if metric.name == study.primary and not found else _other_column
-        for column, cells in of_metric(metric, arms, ranks[metric.name]):
+        columns_of = _primary_columns if metric.name == study.primary and not search_result else _other_column
+        for column, values_of_column in columns_of(metric, arms, ranks[metric.name]):
             columns.append(column)
-            stacks.append(cells)
+            cells.append(values_of_column)
+
     columns.append(Column("seeds", "n"))
-    stacks.append([arm.seeds for arm in arms])
-    return tuple(columns), _groups(study, arms, list(zip(*stacks, strict=True)))
+    cells.append([arm.seeds for arm in arms])
+    return tuple(columns), _groups(study, arms, list(zip(*cells, strict=True)))
 
 
 def _components(study: Study, treatments: Sequence[Treatment]) -> tuple[list[Column], list[list[Cell]]]:
-    """A column per factor: whether a treatment has the other of its two levels, or which of more levels it has."""
+    """A column per factor: a check mark for the second of two levels, or the level if there are more than two."""
     columns: list[Column] = []
-    stacks: list[list[Cell]] = []
+    cells: list[list[Cell]] = []
     for factor, name in zip(study.factors, short_names(study.factors).values(), strict=True):
         levels = [treatment.levels[factor.path] for treatment in treatments]
         if len(factor.levels) == 2:
             columns.append(Column("check", name, level=Level(factor.levels[1])))
-            stacks.append([Check(level == factor.levels[1]) for level in levels])
+            cells.append([Check(level == factor.levels[1]) for level in levels])
         else:
             columns.append(Column("level", name))
-            stacks.append([Level(level) for level in levels])
-    return columns, stacks
+            cells.append([Level(level) for level in levels])
+    return columns, cells
 
 
 def _treatments(study: Study, treatments: Sequence[Treatment]) -> tuple[list[Column], list[list[Cell]]]:
-    """What a row is: for `LEVELS_ONLY` its levels, a column per factor; else one column for what it changes."""
+    """For designs in `LEVELS_ONLY` a column per factor with its level; else one column with the treatment's changes."""
     short = short_names(study.factors)
     if study.designs in LEVELS_ONLY:
         levels: list[list[Cell]] = [[Level(treatment.levels[path]) for treatment in treatments] for path in short]
@@ -102,7 +107,10 @@ def _treatments(study: Study, treatments: Sequence[Treatment]) -> tuple[list[Col
 
 
 def _change(treatment: Treatment, reference: Treatment, short: Mapping[str, str]) -> Cell:
-    """`scn`, `+ norm scn`, `w/o norm scn`, `all`, `kl 1, norm scn`; in brackets what another design calls it."""
+    """The name of a row: `scn`, `+ norm scn`, `w/o norm scn`, `all` or `kl 1, norm scn`.
+
+    The names of the same treatment in other designs are in brackets.
+    """
     before = {path: level for path, level in reference.levels.items() if level != treatment.levels[path]}
     pieces: Sentence = ("baseline",)
     match treatment.design:
@@ -112,23 +120,24 @@ def _change(treatment: Treatment, reference: Treatment, short: Mapping[str, str]
                 return level
             pieces = (level,)
         case "ladder":
-            pieces = ("+ ", *listed({short[path]: treatment.levels[path] for path in before}))
+            pieces = ("+ ", *list_levels({short[path]: treatment.levels[path] for path in before}))
         case "leave_one_out" if treatment.label == "all":
             pieces = ("all",)
         case "leave_one_out":
-            pieces = ("w/o ", *listed({short[path]: level for path, level in before.items()}))
+            pieces = ("w/o ", *list_levels({short[path]: level for path, level in before.items()}))
         case "grid" | "fraction":
-            pieces = listed({short[path]: level for path, level in treatment.changed.items()})
+            pieces = list_levels({short[path]: level for path, level in treatment.changed.items()})
     return Phrase(pieces, (", ".join(treatment.aliases),) if treatment.aliases else ())
 
 
-def listed(levels: Mapping[str, Any]) -> Sentence:
-    """`kl 1, norm scn`"""
+def list_levels(levels: Mapping[str, Any]) -> Sentence:
+    """Names with their levels: `kl 1, norm scn`."""
     pieces = [piece for name, level in levels.items() for piece in (f", {name} ", Level(level))]
     return (str(pieces[0])[2:], *pieces[1:])
 
 
 def _primary_columns(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int]) -> list[tuple[Column, list[Cell]]]:
+    """Values, differences and verdicts."""
     effects = [arm.effects[metric.name] for arm in arms]
     differences: list[Cell] = [
         Difference(e.change.mean, e.change.low, e.change.high, metric.decimals, e.clear) for e in effects[1:]
@@ -142,11 +151,12 @@ def _primary_columns(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int]) 
 
 
 def _other_column(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int]) -> list[tuple[Column, list[Cell]]]:
+    """Values, with a star where the difference is clear."""
     return [(Column("value", metric.name, metric), values(metric, arms, ranks, starred=True))]
 
 
 def values(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int], *, starred: bool) -> list[Cell]:
-    """Mean and spread of each treatment. `starred`: differences beyond noise are marked."""
+    """Mean and standard deviation of each treatment. `starred`: clear differences from the reference get a star."""
     effects = [arm.effects[metric.name] for arm in arms]
     return [
         Value(e.mean, e.sd, metric.decimals, r, starred and e.clear, e.n if 0 < e.n != arm.seeds.n else None)
@@ -155,16 +165,19 @@ def values(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int], *, starred
 
 
 def _groups(study: Study, arms: Sequence[Arm], rows: Sequence[tuple[Cell, ...]]) -> tuple[Group, ...]:
-    """The baseline, then a group per design, or one per factor where each row changes one alone."""
+    """The baseline, then a group per design; for one-at-a-time a group per factor."""
     if study.designs in LEVELS_ONLY:
         return Group((rows[0],)), Group(tuple(rows[1:]))
-    names, groups = short_names(study.factors), [Group((rows[0],))]
+    names = short_names(study.factors)
+    groups = [Group((rows[0],))]
     for design in study.designs:
-        ours = [(arm.treatment, row) for arm, row in zip(arms, rows, strict=True) if arm.treatment.design == design]
+        of_design = [
+            (arm.treatment, row) for arm, row in zip(arms, rows, strict=True) if arm.treatment.design == design
+        ]
         if design != "one_at_a_time":
-            groups.append(Group(tuple(row for _, row in ours), design.replace("_", " ")))
+            groups.append(Group(tuple(row for _, row in of_design), design.replace("_", " ")))
             continue
         for factor in study.factors:
-            alone = tuple(row for treatment, row in ours if factor.path in treatment.changed)
-            groups.append(Group(alone, names[factor.path], Level(factor.levels[0])))
+            of_factor = tuple(row for treatment, row in of_design if factor.path in treatment.changed)
+            groups.append(Group(of_factor, names[factor.path], Level(factor.levels[0])))
     return tuple(group for group in groups if group.rows)

@@ -1,7 +1,7 @@
-"""What a table says of a search: the Pareto front, which factors matter, and no p-values.
+"""What a table shows of a search: the Pareto front and the importance of the factors, but no p-values.
 
-A test supposes that what is compared was chosen before any result was seen. A search chooses what it tries by the
-results, and keeps the best of many: a p-value or an interval of such a difference would claim more than is known.
+A test assumes that the treatments were chosen before any result was seen. A search chooses what to try by the results
+and keeps the best of many, so a p-value or an interval of such a difference would claim more than is known.
 """
 
 import math
@@ -16,46 +16,53 @@ from ablate.plan.labels import short_names
 from ablate.plan.plan import Plan
 from ablate.study.search import Search
 
-REFUSED = (
-    "An adaptive search gives no p-values and no intervals: what it tried depends on the results themselves, and the "
-    "best of many seems better than it is. To test a treatment, list it beside the baseline in a study with fresh "
-    "seeds."
+NO_TESTS = (
+    "An adaptive search gives no p-values and no intervals: which treatments it tried depends on the results, and the "
+    "best of many seems better than it is. To test a treatment, list it beside the baseline in a study with new seeds."
 )
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search has found: labels of its Pareto front, and the notes that go with a table."""
+    """The result of a search: the labels of its Pareto front, and the notes for its table."""
 
     front: frozenset[str]
     notes: tuple[Sentence, ...]
 
 
-def find(plan: Plan, search: Search) -> SearchResult:
-    """Judge what a search has tried so far."""
+def summarise_search(plan: Plan, search: Search) -> SearchResult:
+    """The result of a search so far."""
     study = plan.study
-    told = evaluations(plan)
-    best = front(study, told)
-    shares = importance(study, told)
-    distinct = len({one.label for one in told})
-    more = to_come(study, plan.known)
-    how = f"Search by {search.sampler}: {len(told)} suggestions, {distinct} distinct treatments"
+    results = evaluations(plan)
+    best = front(study, results)
+    shares = importance(study, results)
+
+    # How much was tried.
+    distinct = len({one.label for one in results})
+    remaining = to_come(study, plan.known)
+    more = f", {remaining} still to come" if remaining else ""
+    tried = f"Search by {search.sampler}: {len(results)} suggestions, {distinct} distinct treatments{more}."
+
+    # What the front is.
     goals = " and ".join(goal.name for goal in search.objectives)
     limits = f" within {', '.join(map(str, search.limits))}" if search.limits else ""
-    none = "" if best else " No treatment is there yet that has ended well and keeps the limits."
-    notes: list[Sentence] = [
-        (f"{how}{f', {more} still to come' if more else ''}.",),
-        (f"On the front: no other treatment is at least as good in {goals} and better in one{limits}.{none}",),
-    ]
+    definition = f"On the front{limits}: no other treatment is at least as good in {goals} and better in at least one."
+    if not best:
+        definition += " So far no treatment has finished successfully" + (" within the limits." if limits else ".")
+
+    notes: list[Sentence] = [(tried,), (definition,)]
     if shares:
         names = short_names(study.factors)
         listed = ", ".join(f"{names[path]} {share:.0%}" for path, share in shares.items())
-        notes.append((f"Share of the variance of {search.objectives[0].name} by fANOVA over the search: {listed}.",))
-    return SearchResult(frozenset(best), (*notes, (REFUSED,)))
+        goal = search.objectives[0].name
+        notes.append(
+            (f"Share of the variance of {goal} that each factor explains (fANOVA over the search): {listed}.",)
+        )
+    return SearchResult(frozenset(best), (*notes, (NO_TESTS,)))
 
 
 def withhold(analysis: Analysis) -> Analysis:
-    """The same means and differences without intervals, p-values and verdicts."""
+    """The analysis with means and differences only: intervals, p-values and verdicts are removed."""
     effects = {
         label: {name: _withheld(effect) for name, effect in row.items()} for label, row in analysis.effects.items()
     }
@@ -71,12 +78,12 @@ def _withheld(effect: Effect) -> Effect:
 
 
 def ranked(search: Search, effects: dict[str, dict[str, Effect]], labels: Sequence[str]) -> list[str]:
-    """The baseline, then the others by the first objective, the best first and those without a value last."""
+    """The baseline, then the other labels by the first objective: the best first, those without a value last."""
     goal = search.objectives[0]
 
     def loss(label: str) -> float:
         mean = effects[label][goal.name].mean
-        found = {"up": -mean, "down": mean}.get(goal.direction, abs(mean - goal.target))
-        return math.inf if math.isnan(found) else found
+        cost = {"up": -mean, "down": mean}.get(goal.direction, abs(mean - goal.target))
+        return math.inf if math.isnan(cost) else cost
 
     return [labels[0], *sorted(labels[1:], key=loss)]

@@ -1,4 +1,4 @@
-"""An ablation table in all its forms."""
+"""An ablation table and its output formats."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from ablate.analysis.statistics.effects import Analysis, Effect
 from ablate.analysis.statistics.factorial import Decomposition, as_json
 from ablate.analysis.statistics.stability import Stability
 from ablate.analysis.tables.claims import pages
-from ablate.analysis.tables.rows import TROUBLES, Arm
+from ablate.analysis.tables.rows import UNFINISHED, Arm
 from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset import html as emit_html
 from ablate.analysis.typeset import latex as emit_latex
@@ -24,7 +24,7 @@ from ablate.study.study import Study
 
 @dataclass(frozen=True)
 class Table:
-    """The results of a study: all forms show the layout's metrics, but `csv` and `json` hold `metrics`."""
+    """The results of a study. `csv` and `json` hold `metrics`; the other formats show the metrics of `layout`."""
 
     study: Study
     arms: tuple[Arm, ...]
@@ -33,19 +33,19 @@ class Table:
     layout: Layout
     claims: tuple[tuple[Claim, Judgement], ...] = ()
     claims_layout: Layout | None = None
-    found: SearchResult | None = None
-    """What a search has found; None for a study that does not search."""
+    search_result: SearchResult | None = None
+    """The result of a search; None for a study that does not search."""
     mixed: str = ""
-    """Of which levels different code made the trials, as a sentence; empty if of none."""
+    """A sentence that names the levels whose trials were made by different versions of their code; empty if none."""
     factorial: Mapping[str, Decomposition] = field(default_factory=dict)
-    """Main effects and interactions of the metrics that tell them; empty where the design does not."""
+    """Metric -> main effects and interactions; empty if the design or the results do not allow to estimate them."""
     factorial_layouts: tuple[Layout, ...] = ()
     stability: Stability | None = None
     front: tuple[str, ...] = ()
-    """The Pareto front of the metrics that were asked for, if these are two or more."""
+    """Labels of the Pareto front of the requested metrics, if there are two or more."""
 
     def latex(self, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
-        """Tables that need no package but booktabs, and `packages`; claims take one for each page."""
+        """LaTeX tables; the claims have one per page. They need booktabs and `packages`, no other package."""
         claims = pages(self.claims_layout) if self.claims_layout else []
         layouts = [self.layout, *self.factorial_layouts, *claims]
         return "\n".join(emit_latex.latex(layout, paper_columns, packages) for layout in layouts)
@@ -55,7 +55,7 @@ class Table:
         return "\n".join(map(emit_text.markdown, self._layouts()))
 
     def html(self) -> str:
-        """A page with the tables, which needs nothing from the network."""
+        """A self-contained HTML page with the tables."""
         return emit_html.page(self._layouts())
 
     def _layouts(self) -> list[Layout]:
@@ -64,20 +64,23 @@ class Table:
 
     def csv(self) -> str:
         """One row per treatment at full precision, with a count per status and eight columns per metric."""
+        # The header.
         paths = [factor.path for factor in self.study.factors]
-        statuses = ["done", *TROUBLES]
+        statuses = ["done", *UNFINISHED]
         fields = ["mean", "sd", "delta", "low", "high", "p", "p_holm", "verdict"]
+        pareto = ["pareto"] if self.search_result else []
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        numbered = [f"{name} {key}" for name in self.metrics for key in fields]
-        pareto = ["pareto"] if self.found else []
-        writer.writerow(["treatment", "reference", *paths, *statuses, *pareto, *numbered])
+        headings = [f"{name} {key}" for name in self.metrics for key in fields]
+        writer.writerow(["treatment", "reference", *paths, *statuses, *pareto, *headings])
+
+        # The treatments; NaN is empty.
         for arm in self.arms:
             levels = [show(arm.treatment.levels[path]) for path in paths]
             counts = [arm.status.get(name, 0) for name in statuses]
             cells = [_cell(arm.effects[name]) for name in self.metrics]
             numbers = ["" if cell[key] != cell[key] else cell[key] for cell in cells for key in fields]
-            on_front = [arm.treatment.label in self.found.front] if self.found else []
+            on_front = [arm.treatment.label in self.search_result.front] if self.search_result else []
             writer.writerow([arm.treatment.label, arm.treatment.reference or "", *levels, *counts, *on_front, *numbers])
         return text.getvalue()
 
@@ -91,7 +94,7 @@ class Table:
                 "n": arm.seeds.n,
                 **({"nuisance": arm.treatment.nuisance} if self.study.tuning else {}),
                 "status": arm.status,
-                **({"pareto": arm.treatment.label in self.found.front} if self.found else {}),
+                **({"pareto": arm.treatment.label in self.search_result.front} if self.search_result else {}),
                 "cells": {name: _finite(_cell(arm.effects[name])) for name in self.metrics},
             }
             for arm in self.arms
@@ -102,9 +105,9 @@ class Table:
             "primary": self.study.primary,
             "baseline": self.arms[0].treatment.levels,
             "rows": rows,
-            "claims": [_judged(claim, found) for claim, found in self.claims],
+            "claims": [_judged(claim, judgement) for claim, judgement in self.claims],
             "noise": _finite(vars(self.analysis.noise)),
-            "factorial": {name: _finite(as_json(self.study, found)) for name, found in self.factorial.items()},
+            "factorial": {name: _finite(as_json(self.study, effects)) for name, effects in self.factorial.items()},
             "stability": _finite(vars(self.stability)) if self.stability else None,
             "front": list(self.front),
             "warnings": list(self.analysis.warnings),
@@ -112,6 +115,7 @@ class Table:
 
 
 def _cell(effect: Effect) -> dict[str, Any]:
+    """The numbers of an effect under the names of the JSON and CSV formats."""
     change = effect.change
     return {
         "n": effect.n, "mean": effect.mean, "sd": effect.sd, "pairs": change.n, "delta": change.mean, "low": change.low,
@@ -119,9 +123,10 @@ def _cell(effect: Effect) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _judged(claim: Claim, found: Judgement) -> dict[str, Any]:
-    said = {name: value for name, value in vars(claim).items() if name not in {"a", "b"}}
-    return {**said, "contrast": {"A": dict(claim.a), "B": dict(claim.b)}, **_finite(vars(found))}
+def _judged(claim: Claim, judgement: Judgement) -> dict[str, Any]:
+    """A claim and its judgement in one dictionary."""
+    fields = {name: value for name, value in vars(claim).items() if name not in {"a", "b"}}
+    return {**fields, "contrast": {"A": dict(claim.a), "B": dict(claim.b)}, **_finite(vars(judgement))}
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The table model: typed cells in rows, rows in groups. `emit_text` and `emit_latex` decide what they look like."""
+"""The table model: typed cells in rows, rows in groups. `markdown`, `latex` and `html` decide how they look."""
 
 import math
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ MISSING = "–"
 
 
 HUGE = 1e5
-"""From here on a number is written with a power of ten."""
+"""Numbers of at least this size are written with a power of ten."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """A level or setting."""
+    """A level of a factor."""
 
     value: Any
 
@@ -32,8 +32,8 @@ class Word:
 class Value:
     """Mean ± sd over seeds.
 
-    `rank`: 1 for the best of its column, 2 for the second best, else 0. `clear`: differs from its reference beyond
-    noise. `seeds`: how many seeds, where that is not the row's number.
+    `rank`: 1 for the best of its column, 2 for the second best, else 0. `clear`: whether it clearly differs from its
+    reference. `seeds`: the number of seeds, if it is not that of the row.
     """
 
     mean: float
@@ -46,7 +46,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean change from a reference with its interval."""
+    """Mean change from a reference with its interval. `clear`: whether the verdict is that there is a difference."""
 
     mean: float
     low: float
@@ -57,7 +57,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Seeds:
-    """How many seeds have results, and what became of the others: `div. 1/3`."""
+    """The number of seeds with results, and how the others stand: `div. 1/3`."""
 
     n: int
     trouble: str = ""
@@ -75,7 +75,7 @@ Sentence = tuple[str | Level | Symbol, ...]
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words and levels, and a remark on them in brackets."""
+    """Words and levels, with a remark in brackets."""
 
     pieces: Sentence
     remark: Sentence = ()
@@ -93,7 +93,7 @@ Cell = Level | Word | Phrase | Value | Difference | Seeds | Check
 
 @dataclass(frozen=True)
 class Column:
-    """A column; `metric` says what its numbers are, `level` which level of the factor `name` a check stands for."""
+    """A column. `metric`: the metric of its numbers. `level`: the level of factor `name` that a check mark means."""
 
     kind: Literal["level", "text", "value", "difference", "verdict", "seeds", "check"]
     name: str = ""
@@ -103,7 +103,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that belong together, named after a design or the one factor that varies, at `baseline` in the baseline."""
+    """Rows that belong together. `name`: a design, or the only factor that varies; `baseline`: its baseline level."""
 
     rows: tuple[tuple[Cell, ...], ...]
     name: str = ""
@@ -112,10 +112,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """A table ready to be typeset. `label` is what LaTeX text refers to it by.
+    """A table ready to be typeset. `label`: its LaTeX label, without `tab:`.
 
-    `caption` takes the place of the question, and in LaTeX of the notes, which then are comments. `ranked`: bold is the
-    best, underlined the second best; else the notes say what bold means.
+    `caption` replaces the question and, in LaTeX, the notes, which then become comments. `ranked`: bold is the best and
+    underlined the second best; otherwise the notes say what bold means.
     """
 
     label: str
@@ -128,11 +128,11 @@ class Layout:
     caption: str = ""
     ranked: bool = True
     asides: tuple[Sentence, ...] = ()
-    """More notes, which in LaTeX are comments."""
+    """Further notes; comments in LaTeX."""
 
     @property
     def title(self) -> str:
-        """What stands above the table."""
+        """The text above the table."""
         return self.caption or f"{self.name}: {self.question}"
 
     @property
@@ -165,7 +165,7 @@ def numeral(value: float, decimals: int, *, signed: bool = False) -> str:
 
 
 def arrow(metric: Metric) -> str:
-    """Which way is better: `↑`, `↓`, `→0`, or nothing."""
+    """The direction that is better: `↑`, `↓`, `→0` for a target, or nothing."""
     return {"up": "↑", "down": "↓", "target": f"→{metric.target:g}", "none": ""}[metric.direction]
 
 

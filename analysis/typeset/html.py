@@ -1,4 +1,4 @@
-"""A layout as HTML: a fragment for pages, or a page of its own that needs nothing from the network."""
+"""A layout as HTML: a fragment for a page, or a self-contained page."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -26,7 +26,7 @@ from ablate.plan.labels import show
 LEGEND = "The best mean of a column is bold, the second best underlined."
 
 
-MARKS = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}
+RANK_MARKUP = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}
 
 
 NUMBERS = {"value", "difference", "seeds"}
@@ -46,7 +46,7 @@ table.ablation small {opacity: .75}
 
 
 def page(layouts: Iterable[Layout]) -> str:
-    """A whole HTML document of tables."""
+    """A complete HTML document of tables."""
     layouts = list(layouts)
     body = "\n".join(map(html, layouts))
     head = f'<meta charset="utf-8">\n<title>{escape(layouts[0].name)}</title>\n<style>{STYLE}</style>'
@@ -54,12 +54,12 @@ def page(layouts: Iterable[Layout]) -> str:
 
 
 def html(layout: Layout) -> str:
-    """The table, captioned with its question, then what its numbers mean, and warnings."""
+    """The table, captioned with its question, then notes and warnings."""
     return f"{table(layout)}\n{notes(layout)}"
 
 
 def table(layout: Layout) -> str:
-    """The `table` element. Cells of numbers carry the full value as `data-value`, for scripts that sort."""
+    """The `table` element. Cells with numbers carry the full value as `data-value`, for scripts that sort."""
     heads = "".join(f"<th{_kind(column)}>{_heading(column)}</th>" for column in layout.columns)
     return "\n".join(
         [
@@ -73,20 +73,20 @@ def table(layout: Layout) -> str:
 
 
 def notes(layout: Layout) -> str:
-    """What the numbers of a table mean, and warnings, a paragraph each."""
+    """The notes and warnings of a table, a paragraph each."""
     legend = [LEGEND] if layout.marked else []
-    said = "".join(
-        f"<p>{note}</p>\n" for note in [*map(_sentence, layout.notes), *legend, *map(_sentence, layout.asides)]
-    )
+    sentences = [*map(_sentence, layout.notes), *legend, *map(_sentence, layout.asides)]
+    paragraphs = "".join(f"<p>{sentence}</p>\n" for sentence in sentences)
     warnings = "".join(f'<p class="warning">Warning: {escape(warning)}</p>\n' for warning in layout.warnings)
-    return f'<div class="notes">\n{said}{warnings}</div>'
+    return f'<div class="notes">\n{paragraphs}{warnings}</div>'
 
 
 def _group(group: Group, columns: Sequence[Column]) -> str:
+    """A `tbody`: the name of the group and its rows."""
     lines = []
     if group.name:
-        known = f" <small>(baseline {escape(show(group.baseline.value))})</small>" if group.baseline else ""
-        lines.append(f'<tr><th colspan="{len(columns)}" scope="rowgroup">{escape(group.name)}{known}</th></tr>')
+        baseline = f" <small>(baseline {escape(show(group.baseline.value))})</small>" if group.baseline else ""
+        lines.append(f'<tr><th colspan="{len(columns)}" scope="rowgroup">{escape(group.name)}{baseline}</th></tr>')
     for row in group.rows:
         cells = zip(row, columns, strict=True)
         shown = "".join(f"<td{_kind(column)}{_data(cell)}>{_cell(cell)}</td>" for cell, column in cells)
@@ -95,6 +95,7 @@ def _group(group: Group, columns: Sequence[Column]) -> str:
 
 
 def _kind(column: Column) -> str:
+    """The class attribute of a column's cells."""
     return ' class="number"' if column.kind in NUMBERS else ""
 
 
@@ -127,8 +128,10 @@ def _cell(cell: Cell) -> str:
             return "✓" if there else ""
         case Value(mean, sd, decimals, rank, clear, seeds):
             spread = f" <small>± {numeral(sd, decimals)}</small>" if sd == sd else ""
-            few = f" <small>(n={seeds})</small>" if seeds is not None else ""
-            return MARKS[rank].format(numeral(mean, decimals)) + spread + ("<sup>*</sup>" if clear else "") + few
+            count = f" <small>(n={seeds})</small>" if seeds is not None else ""
+            return (
+                RANK_MARKUP[rank].format(numeral(mean, decimals)) + spread + ("<sup>*</sup>" if clear else "") + count
+            )
         case Difference(mean, low, high, decimals, clear):
             bounds = ", ".join(numeral(bound, decimals, signed=True) for bound in (low, high))
             interval = f" <small>[{bounds}]</small>" if low == low else ""

@@ -1,6 +1,7 @@
-"""A layout as LaTeX: booktabs, macros and no Unicode, cells compact enough for the width of a page or a column.
+"""A layout as LaTeX in ASCII with booktabs, compact enough for the width of a page or a column.
 
-The roomiest of four styles whose estimated width fits is used; the last two put spreads and intervals on a second line.
+Of four styles, the most spacious one whose estimated width fits is used. The last two put standard deviations and
+intervals on a second line.
 """
 
 import itertools
@@ -14,26 +15,24 @@ from ablate.plan.labels import show
 from ablate.slots.settings import Metric
 
 PACKAGES = ("multirow", "siunitx")
-"""What a table can make use of besides booktabs: group names beside their rows, numbers in columns of type S."""
-
+"""Packages that a table can use besides booktabs: for group names beside their rows, and for columns of type S."""
 
 WIDTHS = {1: (("table", 345.0),), 2: (("table", 234.8), ("table*", 487.8))}
-"""By the columns of a paper: environments, and how wide a table they hold, in points.
+"""Number of columns of the paper -> environments, and the width of a table that each holds, in points.
 
-Of one column that of the `article` class at 10 pt; of two those of ICML's style, which are narrower than CVPR's.
+One column is that of the `article` class at 10 pt. Two columns are those of ICML's style, which are narrower than
+CVPR's.
 """
-
 
 LEGEND = "The best mean of a column is bold, the second best {}."
 
-
 CHECK = r"\providecommand{\ablYes}{\ensuremath{\checkmark}}"
-"""Stands before a table with checks; a paper may define another one earlier."""
+"""Precedes a table with check marks; a paper may define another check mark before it."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """A font, the width of its digits and the gap between columns in points, and whether cells take two lines."""
+    """A font, the width of its digits and the gap between columns in points, and whether cells have two lines."""
 
     font: str
     digit: float
@@ -50,34 +49,39 @@ STYLES = (
 
 
 FINE = 4.0
-"""Width of a digit of `\\scriptsize`, in which spreads, intervals and units are set, in points."""
+"""Width in points of a digit in `\\scriptsize`, in which standard deviations, intervals and units are set."""
 
 
 def latex(layout: Layout, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
-    """A table environment with caption and label, after comments: packages needed, the question, warnings.
+    """A table environment with caption and label, after comments: required packages, the question, warnings.
 
-    In a paper of two columns a table that does not fit one of them spans both. `packages` are of `PACKAGES`.
+    In a paper of two columns, a table that does not fit into one column spans both. `packages`: any of `PACKAGES`.
     """
+    # Mark up the columns; verdicts are left out.
     chosen = [i for i, column in enumerate(layout.columns) if column.kind != "verdict"]
     rows = [[row[i] for i in chosen] for group in layout.groups for row in group.rows]
     stacks = [
         stack(layout.columns[i], cells, siunitx="siunitx" in packages)
         for i, cells in zip(chosen, zip(*rows, strict=True), strict=True)
     ]
+
+    # Choose the environment and the style. siunitx leaves no room beside a number, so sd and interval go below it.
     beside = "multirow" in packages and any(group.name for group in layout.groups)
     names = max((extent(group.name) for group in layout.groups), default=0.0) if beside else 0.0
-    # siunitx makes no room for what stands beside a number, so that this stands below
     styles = [style for style in STYLES if style.stacked or "siunitx" not in packages]
     environment, style, advice = _fit(stacks, names, styles, paper_columns)
+
+    # Comments and caption.
     checks = any(each.column.kind == "check" for each in stacks)
-    needed = ["booktabs", *(["amssymb"] if checks else []), *sorted(packages)]
+    required = ["booktabs", *(["amssymb"] if checks else []), *sorted(packages)]
     comments = [escape(text) for text in (layout.question, *(f"warning: {text}" for text in layout.warnings), *advice)]
     second = "in italics" if "siunitx" in packages else "underlined"
     notes = [*map(sentence, layout.notes), *([LEGEND.format(second)] if layout.marked else [])]
     caption = escape(layout.caption) if layout.caption else " ".join(notes)
+
     body = _beside if beside else _headed
     lines = [
-        rf"% needs \usepackage{{{','.join(needed)}}}",
+        rf"% needs \usepackage{{{','.join(required)}}}",
         *(f"% {text}" for text in [*comments, *(notes if layout.caption else []), *map(sentence, layout.asides)]),
         *([CHECK] if checks else []),
         rf"\begin{{{environment}}}[t]",
@@ -99,41 +103,51 @@ def latex(layout: Layout, paper_columns: int = 1, packages: Collection[str] = ()
 def _fit(
     stacks: Sequence[Stack], names: float, styles: Sequence[Style], paper_columns: int
 ) -> tuple[str, Style, list[str]]:
-    """The first environment and style that hold the table, and what to do where none does or another might not."""
+    """The first environment and style that hold the table, and advice if there is none or another paper needs more."""
     advice = []
     for (environment, limit), style in itertools.product(WIDTHS[paper_columns], styles):
         if _width(stacks, names, style) <= limit:
             if paper_columns == 1 and _width(stacks, names, style) > WIDTHS[2][0][1]:
-                advice = ["wider than a column of a paper of two: there use --columns 2"]
+                advice = ["too wide for one column of a two-column paper: use --columns 2 there"]
             return environment, style, advice
     more = "choose fewer metrics" + (", or --columns 2 in a paper of two columns" if paper_columns == 1 else "")
     return WIDTHS[paper_columns][-1][0], styles[-1], [f"wider than a page: {more}"]
 
 
 def _header(stacks: Sequence[Stack], beside: list[str]) -> list[str]:
-    """Families of metrics over their members, then names, then units with the direction that is better."""
+    """The head in up to three rows: families of metrics, their names, their units with the direction that is better.
+
+    `beside`: an empty cell, if the names of groups have a column.
+    """
     columns = [each.column for each in stacks]
     primary = next((column.metric for column in columns if column.kind == "difference"), None)
-    owners = [*beside, *(_owner(column, primary) for column in columns)]
-    spans = [(owner, len(list(same))) for owner, same in itertools.groupby(owners)]
-    families, rules, at = [], [], 1
-    for owner, span in spans:
-        families += [rf"\multicolumn{{{span}}}{{c}}{{{escape(owner)}}}"] if owner else [""] * span
-        rules += [rf"\cmidrule(lr){{{at}-{at + span - 1}}}"] if owner else []
-        at += span
+
+    # A family spans its columns, with a rule below.
+    column_families = [*beside, *(_family(column, primary) for column in columns)]
+    families = []
+    rules = []
+    first = 1
+    for family, members in itertools.groupby(column_families):
+        span = len(list(members))
+        families += [rf"\multicolumn{{{span}}}{{c}}{{{escape(family)}}}"] if family else [""] * span
+        rules += [rf"\cmidrule(lr){{{first}-{first + span - 1}}}"] if family else []
+        first += span
+    above = [_row(families), " ".join(rules)] if rules else []
+
     names = [each.head(_name(each.column, primary)) for each in stacks]
     units = [each.head(_fine(_unit(each.column))) for each in stacks]
-    above = [_row(families), " ".join(rules)] if rules else []
     return [*above, _row([*beside, *names]), _row([*beside, *units])]
 
 
-def _owner(column: Column, primary: Metric | None) -> str:
+def _family(column: Column, primary: Metric | None) -> str:
+    """The first row of a column's head: the part of its name before the last `/`, or the primary metric's name."""
     if column.metric is None:
         return ""
     return column.name.rpartition("/")[0] if column.metric != primary else column.metric.name
 
 
 def _name(column: Column, primary: Metric | None) -> str:
+    """The second row of a column's head."""
     if column.kind == "difference":
         return r"$\Delta$"
     if column.metric and column.metric == primary:
@@ -142,6 +156,7 @@ def _name(column: Column, primary: Metric | None) -> str:
 
 
 def _unit(column: Column) -> str:
+    """The third row of a column's head."""
     if column.level:
         return level(column.level.value)
     if column.kind == "difference":
@@ -153,36 +168,39 @@ def _unit(column: Column) -> str:
 
 
 def _headed(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style) -> list[str]:
-    """Rows below the names of their groups."""
-    lines, rest = [], iter(rows)
+    """The lines of the body, with the name of each group above its rows."""
+    lines = []
+    remaining = iter(rows)
     for i, group in enumerate(groups):
         lines.append(_rule(groups, i))
         if group.name:
-            known = rf" {{\scriptsize (baseline {level(group.baseline.value)})}}" if group.baseline else ""
-            about = rf"\emph{{{escape(group.name)}}}{known}"
-            lines.append(rf"\multicolumn{{{len(rows[0])}}}{{@{{}}l}}{{{about}}} \\")
-        for row in itertools.islice(rest, len(group.rows)):
+            baseline = rf" {{\scriptsize (baseline {level(group.baseline.value)})}}" if group.baseline else ""
+            title = rf"\emph{{{escape(group.name)}}}{baseline}"
+            lines.append(rf"\multicolumn{{{len(rows[0])}}}{{@{{}}l}}{{{title}}} \\")
+        for row in itertools.islice(remaining, len(group.rows)):
             first = replace(row[0], top=rf"\enspace {row[0].top}") if group.name else row[0]
             lines += _lines([first, *row[1:]], style)
     return lines
 
 
 def _beside(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style) -> list[str]:
-    """Rows beside the names of their groups."""
-    lines, rest = [], iter(rows)
+    """The lines of the body, with the name of each group in a column beside its rows."""
+    lines = []
+    remaining = iter(rows)
     for i, group in enumerate(groups):
-        below = [line for row in itertools.islice(rest, len(group.rows)) for line in _lines(row, style)]
-        name = rf"\multirow[t]{{{len(below)}}}{{*}}{{\emph{{{escape(group.name)}}}}}" if group.name else ""
-        lines += [_rule(groups, i), f"{name} & {below[0]}", *(f" & {line}" for line in below[1:])]
+        own = [line for row in itertools.islice(remaining, len(group.rows)) for line in _lines(row, style)]
+        name = rf"\multirow[t]{{{len(own)}}}{{*}}{{\emph{{{escape(group.name)}}}}}" if group.name else ""
+        lines += [_rule(groups, i), f"{name} & {own[0]}", *(f" & {line}" for line in own[1:])]
     return lines
 
 
 def _rule(groups: Sequence[Group], i: int) -> str:
-    """A line below the head and below a baseline, else a gap."""
+    """What separates group `i` from what is above it: a rule below the head and below a baseline, else a gap."""
     return r"\addlinespace" if i > (not groups[0].name) else r"\midrule"
 
 
 def _lines(row: Sequence[Box], style: Style) -> list[str]:
+    """A row of the table as one line, or as two in a stacked style."""
     stars = [r"\rlap{$^{*}$}" if box.clear else "" for box in row]
     if style.stacked:
         top = _row([box.top + star for box, star in zip(row, stars, strict=True)], skip="0.2ex")
@@ -200,20 +218,16 @@ def _row(cells: Sequence[str], skip: str = "") -> str:
 
 
 def _width(stacks: Sequence[Stack], names: float, style: Style) -> float:
-    """Estimated width of the table in points; `names`: of group names that stand beside, in digits."""
+    """Estimated width of the table in points. `names`: width of the column of group names in digits, 0 for none."""
     total = 2 * style.gap * (len(stacks) - 1) + (names * style.digit + 2 * style.gap if names else 0)
     for each in stacks:
         column = each.column
-        title = 0.0 if column.kind in {"difference", "seeds"} else extent(column.name.rpartition("/")[2]) * style.digit
-        known = show(column.level.value) if column.level else f"({unit(column.metric)}) ↑" if column.metric else ""
-        below = extent(known) * FINE
+        # The head: name, and level or unit below it.
+        name = 0.0 if column.kind in {"difference", "seeds"} else extent(column.name.rpartition("/")[2]) * style.digit
+        below = show(column.level.value) if column.level else f"({unit(column.metric)}) ↑" if column.metric else ""
+        # The cells.
         widths = [(box.top_extent * style.digit, box.fine_extent * FINE) for box in each.boxes]
         space = style.digit / 2
-        total += max(
-            [
-                title,
-                below,
-                *(max(top, fine) if style.stacked else top + fine + space * (fine > 0) for top, fine in widths),
-            ]
-        )
+        cells = [max(top, fine) if style.stacked else top + fine + space * (fine > 0) for top, fine in widths]
+        total += max([name, extent(below) * FINE, *cells])
     return total

@@ -1,4 +1,4 @@
-"""Cells of a table as LaTeX, a column at a time, so that numbers stand with their points below each other."""
+"""Cells of a table as LaTeX, a column at a time, so that the decimal points of its numbers are aligned."""
 
 import re
 from collections.abc import Sequence
@@ -21,16 +21,19 @@ from ablate.analysis.typeset.cells import (
 from ablate.analysis.typeset.latex_text import escape, extent, level, sentence
 from ablate.plan.labels import show
 
-MARKS = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
+RANK_MARKUP = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
 
-
-SIUNITX_MARKS = {0: "{}", 1: r"\bfseries {}", 2: r"\itshape {}"}
-"""A line under a number would hide it from siunitx."""
+SIUNITX_RANK_MARKUP = {0: "{}", 1: r"\bfseries {}", 2: r"\itshape {}"}
+"""siunitx would not recognise an underlined number."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A cell in LaTeX: a number and what is set in a finer font after or below it. `extent`s are in digits."""
+    """A cell in LaTeX: its main text `top`, and `fine` text in a smaller font after or below it.
+
+    `top_extent` and `fine_extent` are widths in digits. `fine_pad`: a phantom that pads the fine text to the widest of
+    the column. `clear`: whether the cell gets a star.
+    """
 
     top: str = ""
     top_extent: float = 0.0
@@ -42,7 +45,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Stack:
-    """A column of cells, its alignment, and whether siunitx aligns it, so that its text needs braces."""
+    """A column of cells and its alignment. `siunitx`: the column is aligned by siunitx, so text in it needs braces."""
 
     column: Column
     boxes: list[Box]
@@ -50,34 +53,38 @@ class Stack:
     siunitx: bool = False
 
     def head(self, text: str) -> str:
-        """What stands above the column."""
+        """A text of the column's head."""
         return f"{{{text}}}" if self.siunitx and text else text
 
 
 def stack(column: Column, cells: Sequence[Cell], *, siunitx: bool) -> Stack:
-    """Mark up a column. With `siunitx` its numbers get a column of type S, else phantoms pad them to the widest."""
+    """Mark up a column. `siunitx`: numbers are in a column of type S; otherwise phantoms pad them to the widest."""
+    # The widest number and the widest fine text.
     plain = [_plain(cell) for cell in cells]
     numbers = [top for cell, (top, _) in zip(cells, plain, strict=True) if isinstance(cell, Value | Difference)]
     widest = max(numbers, key=len, default="")
     longest = max((fine for _, fine in plain), key=len, default="")
-    fits = [number for number in numbers if re.fullmatch(r"[−+]?\d+(\.\d+)?", number)]
-    siunitx = siunitx and bool(fits)
+
+    # siunitx is used only if the column has plain numbers, without powers of ten.
+    plain_numbers = [number for number in numbers if re.fullmatch(r"[−+]?\d+(\.\d+)?", number)]
+    siunitx = siunitx and bool(plain_numbers)
     boxes = [_box(cell, *text, widest, longest, siunitx) for cell, text in zip(cells, plain, strict=True)]
     if siunitx:
-        whole, decimals = (max(len(part) for part in parts) for parts in zip(*map(_parts, fits), strict=True))
-        sign = max((number[0] for number in fits if number[0] in "−+"), default="").replace("−", "-")
+        whole, decimals = (max(len(part) for part in parts) for parts in zip(*map(_parts, plain_numbers), strict=True))
+        sign = max((number[0] for number in plain_numbers if number[0] in "−+"), default="").replace("−", "-")
         return Stack(column, boxes, f"S[table-format={sign}{whole}.{decimals}]", siunitx=True)
     centred = column.kind in {"value", "difference", "check"}
     return Stack(column, boxes, "c" if centred else "l")
 
 
 def _parts(number: str) -> tuple[str, str]:
+    """The digits before and after the decimal point."""
     whole, _, decimals = number.lstrip("−+").partition(".")
     return whole, decimals
 
 
 def _plain(cell: Cell) -> tuple[str, str]:
-    """What a cell shows, without markup: its main text and its finer text."""
+    """The main text and the fine text of a cell, without markup."""
     match cell:
         case Level(value):
             return show(value), ""
@@ -90,16 +97,17 @@ def _plain(cell: Cell) -> tuple[str, str]:
         case Check(there):
             return "x" if there else "", ""
         case Value(mean, sd, decimals):
-            few = f"(n={cell.seeds})" if cell.seeds is not None else ""
+            count = f"(n={cell.seeds})" if cell.seeds is not None else ""
             spread = f"±{numeral(sd, decimals)}" if sd == sd else ""
-            return numeral(mean, decimals), f"{spread} {few}".strip()
+            return numeral(mean, decimals), f"{spread} {count}".strip()
         case Difference(mean, low, high, decimals):
             bounds = ", ".join(numeral(bound, decimals, signed=True) for bound in (low, high))
             return numeral(mean, decimals, signed=True), f"[{bounds}]" if low == low else ""
 
 
 def _box(cell: Cell, top: str, fine: str, widest: str, longest: str, siunitx: bool) -> Box:
-    """Mark up a cell."""
+    """Mark up a cell. `top`, `fine`: its plain texts; `widest`, `longest`: the widest of these in its column."""
+    # Text.
     if isinstance(cell, Level):
         return Box(level(cell.value), extent(top) + 2)
     if isinstance(cell, Phrase):
@@ -110,15 +118,19 @@ def _box(cell: Cell, top: str, fine: str, widest: str, longest: str, siunitx: bo
     if isinstance(cell, Word | Seeds):
         text = escape(top)
         return Box(f"{{{text}}}" if siunitx and text else text, extent(top), escape(fine), extent(fine))
+
+    # Numbers.
     rank = cell.rank if isinstance(cell, Value) else 0
-    pad, number = _phantom(widest[: len(widest) - len(top)]), MARKS[rank].format(_number(top))
+    number = RANK_MARKUP[rank].format(_number(top))
     if siunitx and re.fullmatch(r"[−+]?[\d.]+", top):
-        pad, number = "", SIUNITX_MARKS[rank].format(top.replace("−", "-"))
+        number = SIUNITX_RANK_MARKUP[rank].format(top.replace("−", "-"))
     elif siunitx:
-        pad, number = "", f"{{{number}}}"
+        number = f"{{{number}}}"
     elif top == MISSING:
         return Box(escape(top), extent(widest))
-    return Box(pad + number, extent(widest), _number(fine), extent(fine), _phantom(longest[len(fine) :]), cell.clear)
+    else:
+        number = _phantom(widest[: len(widest) - len(top)]) + number
+    return Box(number, extent(widest), _number(fine), extent(fine), _phantom(longest[len(fine) :]), cell.clear)
 
 
 def _phantom(text: str) -> str:
@@ -126,4 +138,5 @@ def _phantom(text: str) -> str:
 
 
 def _number(text: str) -> str:
+    """A numeral as LaTeX, with powers of ten."""
     return re.sub(r"e(\d+)", r"$\\times10^{\1}$", escape(text))

@@ -1,4 +1,4 @@
-"""Text, levels and sentences as LaTeX in ASCII, of macros that every LaTeX has."""
+"""Text, levels and sentences as LaTeX in ASCII, using only macros that every LaTeX has."""
 
 import math
 import re
@@ -17,9 +17,11 @@ SPECIAL = {
 }  # fmt: skip
 
 
-WIDE, NARROW = 1.6, 0.65
-"""Widths of characters of TeX's own fonts, in digits."""
+WIDE = 1.6
+"""Width of a wide character of TeX's fonts, in digits."""
 
+NARROW = 0.65
+"""Width of a narrow character, in digits."""
 
 GREEK = set(
     re.findall("[A-Z]+", "ALPHA BETA GAMMA DELTA EPSILON ETA THETA KAPPA MU NU PI RHO SIGMA TAU PHI CHI PSI OMEGA")
@@ -32,16 +34,17 @@ ACCENTS = dict(
 
 
 def extent(text: str) -> float:
-    """About how wide a text without markup is, in digits."""
+    """Approximate width of a text without markup, in digits."""
     return sum(WIDE if c in "+−±×→∞ΔmwMW" else NARROW if c in " .,:;'|![]()ijlt" else 1.0 for c in text)
 
 
 def level(value: Any) -> str:
-    """A level; floats that are small, large or powers of ten are written with a power of ten."""
+    """A level; small and large floats, and powers of ten, are written with a power of ten."""
     if not isinstance(value, float) or not math.isfinite(value) or value == 0:
         return escape(show(value))
     mantissa, exponent = f"{value:.5e}".split("e")
-    digits, power = f"{float(mantissa):g}".replace("-", "−"), int(exponent)
+    digits = f"{float(mantissa):g}".replace("-", "−")
+    power = int(exponent)
     if -3 <= power < 5 and not (digits in {"1", "−1"} and not -1 <= power < 4):
         return escape(show(value))
     if digits in {"1", "−1"}:
@@ -50,7 +53,7 @@ def level(value: Any) -> str:
 
 
 def sentence(pieces: Sentence) -> str:
-    """Words, levels and symbols."""
+    """A sentence of words, levels and symbols."""
     return "".join(map(_piece, pieces))
 
 
@@ -61,7 +64,7 @@ def _piece(piece: str | Level | Symbol) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX in ASCII: specials and common signs as macros, accents as such, the rest by code point."""
+    """Text as LaTeX in ASCII: special characters, signs and accents as macros, all others by their code point."""
     return "".join(map(_escape_character, unicodedata.normalize("NFC", text)))
 
 

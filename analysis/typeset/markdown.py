@@ -1,4 +1,4 @@
-"""A layout as Markdown that reads well in a terminal too: columns aligned, numbers on their decimal points."""
+"""A layout as Markdown that is also readable in a terminal: columns are aligned, numbers at their decimal points."""
 
 import re
 from collections.abc import Sequence
@@ -22,23 +22,26 @@ from ablate.analysis.typeset.cells import (
 )
 from ablate.plan.labels import show
 
-MARKS = {0: "", 1: "**", 2: "_"}
-
+RANK_MARKUP = {0: "", 1: "**", 2: "_"}
 
 LEGEND = "The best mean of a column is **bold**, the second best _emphasised_."
 
 
 def markdown(layout: Layout) -> str:
-    """The question, the table, what its numbers mean, and warnings."""
+    """The question, the table, notes and warnings."""
+    # The columns; the names of groups are a column of their own.
     heads = [_heading(column) for column in layout.columns]
     rows = [row for group in layout.groups for row in group.rows]
     columns = [_typeset(cells) for cells in zip(*rows, strict=True)]
     if named := [group for group in layout.groups if group.name]:
         heads.insert(0, "factor" if all(group.baseline for group in named) else "group")
         columns.insert(0, [name for group in layout.groups for name in [group.name, *[""] * (len(group.rows) - 1)]])
+
+    # The table, padded to the width of its columns.
     widths = [max(map(len, [head, *cells])) for head, cells in zip(heads, columns, strict=True)]
     lines = [heads, ["-" * width for width in widths], *zip(*columns, strict=True)]
     table = "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+
     legend = [LEGEND] if layout.marked else []
     notes = "\n".join([*map(_sentence, layout.notes), *legend, *map(_sentence, layout.asides)])
     warnings = "\n".join(f"- Warning: {_escape(warning)}" for warning in layout.warnings)
@@ -55,7 +58,7 @@ def _heading(column: Column) -> str:
 
 
 def _typeset(cells: Sequence[Cell]) -> list[str]:
-    """One column, the parts of its numbers below each other."""
+    """The cells of one column, padded so that the parts of its numbers are aligned."""
     parts = [_parts(cell) for cell in cells]
     count = max(map(len, parts))
     numbers = [part for part in parts if len(part) == count]
@@ -64,6 +67,7 @@ def _typeset(cells: Sequence[Cell]) -> list[str]:
 
 
 def _parts(cell: Cell) -> list[str]:
+    """The text of a cell in parts that are aligned with those of other cells; text has a single part."""
     match cell:
         case Level(value):
             return [_escape(show(value))]
@@ -76,10 +80,10 @@ def _parts(cell: Cell) -> list[str]:
         case Check(there):
             return ["✓" if there else ""]
         case Value(mean, sd, decimals, rank, clear, seeds):
-            mark = MARKS[rank]
+            markup = RANK_MARKUP[rank]
             spread = [" ± ", numeral(sd, decimals)] if sd == sd else ["", ""]
-            few = f" (n={seeds})" if seeds is not None else ""
-            return [mark + numeral(mean, decimals), mark.ljust(2), *spread, ("*" if clear else " "), few]
+            count = f" (n={seeds})" if seeds is not None else ""
+            return [markup + numeral(mean, decimals), markup.ljust(2), *spread, ("*" if clear else " "), count]
         case Difference(mean, low, high, decimals, clear):
             bounds = [numeral(bound, decimals, signed=True) for bound in (low, high)]
             interval = [" [", bounds[0], ", ", bounds[1], "]"] if low == low else [""] * 5
@@ -91,9 +95,9 @@ def _sentence(sentence: Sentence) -> str:
 
 
 def _piece(piece: str | Level | Symbol) -> str:
-    return (
-        piece.name if isinstance(piece, Symbol) else show(piece.value) if isinstance(piece, Level) else _escape(piece)
-    )
+    if isinstance(piece, Symbol):
+        return piece.name
+    return show(piece.value) if isinstance(piece, Level) else _escape(piece)
 
 
 def _escape(text: str) -> str:

@@ -472,7 +472,7 @@ def test_latex_of_claims_compiles(study: Study, table: Table, tmp_path: Path) ->
     assert "Overfull" not in log
     for words in [
         "Claims of R&D (M",
-        "held against study tiny",
+        "judged by study tiny",
         "kl 1 > 10",
         "(padding zeros)",
         "reproduced",

@@ -272,7 +272,7 @@ def test_nothing_measured_is_not_identical() -> None:
 def test_a_difference_without_spread_is_stated() -> None:
     data = frame(baseline={"psnr": [20.0, 21.0], "fold": [1.0, 1.5]}, a={"psnr": [20.5, 21.5], "fold": [1.1, 1.7]})
     (warning,) = analyse(data, METRICS, "psnr").warnings
-    assert warning.endswith("its interval has no width: psnr of a")
+    assert warning.endswith("its interval has zero width: psnr of a")
 
 
 def test_a_loss_term_without_influence_is_reported() -> None:

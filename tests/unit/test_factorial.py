@@ -247,16 +247,16 @@ def test_the_treatment_that_makes_the_error_is_named() -> None:
     rng = np.random.default_rng(6)
     places, values = simulate((2, 4), 3, rng)
     values[5] += rng.normal(0, 40, 3)
-    place, part = decompose(places, by_seed(values)).worst
+    place, part = decompose(places, by_seed(values)).noisiest
     assert place == 5 and part > 0.5
 
 
 def test_the_calmer_half_of_the_treatments() -> None:
     """With equal errors of two degrees of freedom, whose squares are exponential, it has 1 - (1 + ln 2) / 2 of all."""
     places, values = simulate((20, 20), 3, np.random.default_rng(9))
-    assert decompose(places, by_seed(values)).calm == pytest.approx(1 - (1 + math.log(2)) / 2, abs=0.02)
+    assert decompose(places, by_seed(values)).quiet_half_share == pytest.approx(1 - (1 + math.log(2)) / 2, abs=0.02)
     values[::2] += np.random.default_rng(10).normal(0, 40, (200, 3))
-    assert decompose(places, by_seed(values)).calm < 0.01
+    assert decompose(places, by_seed(values)).quiet_half_share < 0.01
 
 
 def test_a_thousand_treatments_take_no_time() -> None:

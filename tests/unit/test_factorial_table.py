@@ -72,14 +72,14 @@ def test_what_was_planted_is_printed(designed: Designed, tmp_path: Path) -> None
         ["", "reflect → zeros"],
         ["", "reflect → circular"],
         ["interactions", "kl × padding"],
-        ["besides", "seeds"],
+        ["other", "seeds"],
         ["", "error"],
     ]
     assert rows[2][2].startswith("−4.") and rows[2][2].endswith("*")
     assert rows[4][2].startswith(("−1.9", "−2.0", "−2.1")) and rows[4][2].endswith("*")
     assert rows[5][2].startswith(("+0.", "−0.")) and not rows[5][2].endswith("*")
     assert rows[2][5] == "<0.001"
-    assert "p after Holm’s correction for 3 tests" in text
+    assert "p is corrected for 3 tests by Holm’s method" in text
 
 
 def test_a_grid_with_holes_is_analysed_where_it_is_whole(designed: Designed, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_grid_with_holes_is_analysed_where_it_is_whole(designed: Designed, tmp
     assert both == pytest.approx(mean[True, True] - mean[True, False] - mean[False, True] + mean[False, False])
     assert kl == pytest.approx((mean[True, False] - mean[False, False] + mean[True, True] - mean[False, True]) / 2)
     assert padding == pytest.approx((mean[False, True] - mean[False, False] + mean[True, True] - mean[True, False]) / 2)
-    assert "Of the treatments with norm group: the largest full grid that constraints leave." in table.markdown()
+    assert "Only treatments with norm group, the largest full grid that the constraints leave." in table.markdown()
     assert "largest full grid" not in fill(designed(TWO), tmp_path / "whole").markdown()
 
 
@@ -121,7 +121,7 @@ def test_json_names_levels_and_stays_json(designed: Designed, tmp_path: Path) ->
 def test_a_table_for_each_metric_that_is_asked_for(designed: Designed, tmp_path: Path) -> None:
     table = fill(designed(TWO), tmp_path, ["ssim", "psnr"])
     assert [layout.label for layout in table.factorial_layouts] == ["tiny-effects-ssim", "tiny-effects-psnr"]
-    assert "p, not corrected" in table.markdown()
+    assert "p is not corrected" in table.markdown()
     assert "kl × padding" in table.html()
 
 
@@ -144,25 +144,25 @@ def test_a_d_optimal_fraction_tells_adjusted_effects_and_on_what_they_rest(desig
     rows = {row[1]: row for row in cells(text)}
     assert rows["kl × padding"][5] == "<0.001"
     assert rows["interactions left out"][4].endswith("(1)")
-    assert "of least squares: main effects and kl × padding, each adjusted for the others" in text
-    assert "the row “interactions left out” tests that" in text and "Share is what a term adds" in text
+    assert "by least squares: main effects and kl × padding, each adjusted for the others" in text
+    assert "the row “interactions left out” tests this" in text and "explains beyond all other terms" in text
     saturated = designed(factors, "fraction\nfraction: {runs: 5}")
     text = fill(saturated, tmp_path / "other").markdown().partition("Main effects and interactions in psnr")[2]
-    assert "as if other interactions were nil; nothing here tests that" in text and "left out" not in text
+    assert "Other interactions are assumed to be zero; nothing here tests this" in text and "left out" not in text
 
 
 def test_an_error_that_is_not_the_same_everywhere_is_told() -> None:
     some = Decomposition((), 0, 0, 0, 0, 0, 1, 26, 1.0, (3, 0.3), 0.004)
     rows = [Treatment({}, {}, f"t{i}", None, None, None, ()) for i in range(14)]  # type: ignore[arg-type]
-    assert _uneven(rows, some)[0].startswith("half of the treatments make 0.4% of the error")
-    assert "comes from the treatment 't3'" in _uneven(rows, replace(some, worst=(3, 0.6)))[0]
-    assert _uneven(rows, replace(some, calm=0.15)) == ()
+    assert _uneven(rows, some)[0].startswith("half of the treatments contribute 0.4% of the error")
+    assert "comes from the treatment 't3'" in _uneven(rows, replace(some, noisiest=(3, 0.6)))[0]
+    assert _uneven(rows, replace(some, quiet_half_share=0.15)) == ()
 
 
 def test_one_seed_has_no_tests(designed: Designed, tmp_path: Path) -> None:
     text = fill(designed(TWO, seeds=1), tmp_path).markdown().partition("Main effects")[2]
     assert cells(text)[0] == ["group", "change", "Δ psnr (dB) [95 % CI]", "share"]
-    assert "One seed: no error, no intervals." in text and "*" not in text
+    assert "One seed: no estimate of the error, no intervals." in text and "*" not in text
 
 
 @pytest.mark.parametrize(

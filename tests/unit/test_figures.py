@@ -254,11 +254,13 @@ def test_a_figure_is_the_same_file_each_time(found: StudyResults, tmp_path: Path
 def test_a_missing_curve_says_which_probe_leaves_it(write_study: Write, tmp_path: Path) -> None:
     study, store = load_study(write_study()), Store(tmp_path / "runs")
     leave(study, store, lambda trial: {"psnr": 20.0})
-    with pytest.raises(MissingCurve, match=r"no curve 'spec/profile': probe 'spectrum' leaves it; add it to `probes`"):
+    with pytest.raises(MissingCurve, match=r"no curve 'spec/profile': probe 'spectrum' records it; add it to `probes`"):
         panels(results(study, store), "spectra")
     with pytest.raises(MissingCurve, match=r"no values of 'balance/psnr_1': probe 'balance' reports them; add it"):
         panels(results(study, store), "balance")
-    with pytest.raises(MissingCurve, match=r"'during/psnr': quick probes leave it in stages with `probe_every`"):
+    with pytest.raises(
+        MissingCurve, match=r"'during/psnr': it is logged by quick probes, in stages with `probe_every`"
+    ):
         panels(results(study, store), "convergence")
 
 

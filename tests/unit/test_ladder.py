@@ -317,9 +317,9 @@ def test_markdown_groups_rows_by_design(designed: Designed, tmp_path: Path) -> N
     ]
     assert [row[3].split(" ")[0] for row in rows[3:]] == ["−4.07", "+1.00", "−0.03", "+3.97", "−1.20"]
     for words in [
-        "Δ is the difference from the baseline (of later rungs of the ladder from the rung before; of rows w/o a "
-        "factor from the row with all), paired by seed, with its 95 % interval",
-        "A name in brackets is the row’s in another design; its Δ goes by the name before the brackets.",
+        "Δ is the difference from the baseline (for later rungs of the ladder, from the previous rung; for rows w/o a "
+        "factor, from the row “all”), paired by seed, with its 95 % interval",
+        "A name in brackets is that of the same treatment in another design; Δ refers to the name before the brackets.",
         "Holm’s correction for 5 comparisons",
         "Baseline: loss.kl 0.0001, norm group, padding reflect.",
     ]:
@@ -329,7 +329,7 @@ def test_markdown_groups_rows_by_design(designed: Designed, tmp_path: Path) -> N
 def test_each_design_alone_has_one_group(designed: Designed, tmp_path: Path) -> None:
     ladder = fill(designed("ladder", 3), Store(tmp_path), RESULTS)
     assert [row[0] for row in cells(ladder)[2:]] == ["", "ladder", "", ""]
-    assert "of rows w/o" not in ladder.markdown() and "in brackets is the row’s" not in ladder.markdown()
+    assert "for rows w/o" not in ladder.markdown() and "name in brackets" not in ladder.markdown()
     out = fill(designed("leave_one_out", 3), Store(tmp_path), {})
     assert [row[:2] for row in cells(out)[2:5]] == [["", "baseline"], ["leave one out", "all"], ["", "w/o kl 1"]]
     assert "rung" not in out.markdown()
@@ -350,7 +350,7 @@ def test_one_seed_still_says_what_the_difference_is_from(designed: Designed, tmp
     path = tmp_path / "one.yaml"
     path.write_text(study.document.text.replace("seeds: 3", "seeds: 1"), encoding="utf-8")
     text = fill(load_study(path), Store(tmp_path), RESULTS).markdown()
-    assert "One seed: no spread, no interval.\nΔ is the difference from the baseline (of later rungs" in text
+    assert "One seed: no spread, no interval.\nΔ is the difference from the baseline (for later rungs" in text
 
 
 def test_json_and_csv_name_the_reference(designed: Designed, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_holm_keeps_more_bold_in_the_primary_metric() -> None:
 def test_the_rule_is_printed(built: Built) -> None:
     table = built(LADDER, bold="indistinct")
     for text in (table.markdown(), table.latex(), table.html()):
-        assert "all that are not told from it" in text
+        assert "all means that do not differ from it significantly" in text
         assert "second best" not in text
     assert "_" not in "".join(cell for row in cells(table.markdown())[2:] for cell in row[2:4])
 
@@ -164,12 +164,14 @@ def test_unpaired_comparisons_are_dunnetts(built: Built, tmp_path: Path) -> None
     table = built(GRID)
     study = table.study
     found = build_table(plan_study(study, Store(tmp_path / "store")), ["psnr"], unpaired=True)
-    assert "are of Dunnett’s test" in found.markdown() and "paired by seed" not in found.markdown().partition("Main")[0]
+    assert (
+        "are from Dunnett’s test" in found.markdown() and "paired by seed" not in found.markdown().partition("Main")[0]
+    )
     values = by_seed(tidy(expand(study), Store(tmp_path / "store")), "psnr")
     for label, change in dunnett(values).items():
         effect = found.analysis.effects[label]["psnr"]
         assert (effect.change, effect.p_holm) == (change, change.p)
-    with pytest.raises(ValueError, match="unpaired comparisons are with the baseline"):
+    with pytest.raises(ValueError, match="unpaired comparisons need a study"):
         built_ladder = built(LADDER)
         build_table(plan_study(built_ladder.study, Store(tmp_path / "store")), unpaired=True)
 
@@ -192,7 +194,7 @@ def test_decimals_caption_and_label(built: Built) -> None:
         ({"bold": "all"}, "bold 'all' (valid: best, indistinct)"),
         ({"decimals": "psrn=2"}, "unknown metric 'psrn'; did you mean 'psnr'?"),
         ({"decimals": "psnr=x"}, "decimals 'psnr=x': expected a number from 0 to 9, or METRIC=NUMBER"),
-        ({"label": "a}b"}, "label 'a}b': '}' cannot stand in a label"),
+        ({"label": "a}b"}, "label 'a}b': '}' is not allowed in a label"),
     ],
 )
 def test_a_look_is_checked(given: dict[str, str], message: str) -> None:
@@ -230,7 +232,7 @@ def test_what_does_not_fit_says_which_option_helps(artifacts: Artifacts, tmp_pat
     advice = "% wider than a page: choose fewer metrics, or --columns 2 in a paper of two columns\n"
     assert advice in tex.partition(r"\begin{table}")[0]
     narrow = artifacts(["psnr", "droplet/blob"])
-    assert "% wider than a column of a paper of two: there use --columns 2\n" in narrow.latex()
+    assert "% too wide for one column of a two-column paper: use --columns 2 there\n" in narrow.latex()
     assert "Overfull \\hbox" in compiled(tex, tmp_path, CVPR)[1]
 
 

@@ -201,7 +201,7 @@ def test_no_size_is_tried_twice(write_study: Write, tmp_path: Path) -> None:
     assert ended.returncode == 1, ended.stderr
     assert said == ["baseline s0"] * 2 + ["room=0 s0"] * 3, "the other seeds know"
     assert "failed: room=0 s1: OutOfMemoryError: no room for 1 pictures" in ended.stderr
-    assert "split into micro-batches, which changes rounding alone: baseline in 4" in ended.stdout
+    assert "split into micro-batches, which changes nothing but rounding: baseline into 4" in ended.stdout
     plain, store = load_study(write_study(("batch: 2", "batch: 8"), name="plain.yaml")), Store(tmp_path / "runs")
     records = [record for mark in store.held() if (record := store.stage(mark).record())]
     assert len(records) == 2

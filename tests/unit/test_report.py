@@ -65,8 +65,8 @@ def test_a_clear_effect_is_named_with_its_interval_and_the_rest_is_counted(study
     low, high = map(float, re.search(r"\[−(\d\.\d+), −(\d\.\d+)\]", first).groups())  # type: ignore[union-attr]
     assert first.startswith("psnr is worse with kl=1 (−") and high < 3.2 < low + 0.6
     assert rest == "Of 2 treatments: 1 within noise."
-    assert others == ["In 1 other metric, not corrected for their number, 0 of 2 differences stand out; "
-                      "about 0 would by chance alone."]  # fmt: skip
+    assert others == ["In 1 other metric, not corrected for their number, 0 of 2 differences are clear; "
+                      "about 0 would be by chance alone."]  # fmt: skip
 
 
 def test_better_comes_before_worse(study: Study, store: Store) -> None:
@@ -78,7 +78,7 @@ def test_where_nothing_is_clear_the_answer_says_so_and_what_would_have_been_foun
     leave(study, store, planted({}, noise=1.0))
     first = answer(results(study, store))[0]
     nothing, _, power = first.partition(". ")
-    assert nothing == "Nothing is clear in psnr: none of 2 treatments clearly differs"
+    assert nothing == "There is no clear effect on psnr: none of 2 treatments clearly differs"
     assert re.fullmatch(r"3 paired seeds would detect \d+\.\d\d dB\.", power)
 
 
@@ -86,7 +86,8 @@ def test_one_seed_tells_nothing_from_noise(write_study: Write, store: Store) -> 
     study = load_study(write_study(LEVELS, ("seeds: 2", "seeds: 1")))
     leave(study, store, planted({"kl=1": -3.0}, noise=0))
     assert answer(results(study, store))[0] == (
-        "With one seed no difference can be told from noise. The largest change in psnr is that of kl=1 (−3.00 dB)."
+        "With one seed, no difference can be distinguished from noise. "
+        "The largest change in psnr is that of kl=1 (−3.00 dB)."
     )
 
 
@@ -201,7 +202,7 @@ def test_a_search_names_its_best_and_tests_nothing(write_study: Write, store: St
     write_json(store.study(study.name, study.scale).searched(), suggestions)
     leave(study, store, planted({}))
     text = page(results(study, store))
-    assert "nothing of a search is tested" in text and "no intervals" in text
+    assert "the results of a search are not tested" in text and "no intervals" in text
 
 
 def test_a_report_of_a_store_is_written_whole(study: Study, store: Store, tmp_path: Path) -> None:

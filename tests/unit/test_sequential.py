@@ -9,7 +9,7 @@ from rich.console import Console
 from scipy import stats
 
 from ablate.adaptive.recall import plan_study
-from ablate.analysis.statistics.chance import level, sequential_p
+from ablate.analysis.statistics.chance import sequential_p, significance_level
 from ablate.analysis.statistics.effects import paired
 from ablate.analysis.tables.build import build_table
 from ablate.driver.seeds import more_seeds
@@ -35,24 +35,25 @@ def test_many_analyses_find_nothing_where_nothing_is_more_often_than_one_in_twen
     counts = np.arange(bounds[0], bounds[1] + 1)
     differences = a - b
     p = np.array([stats.ttest_1samp(differences[:, :n], 0, axis=1).pvalue for n in counts])
-    found = (p < level(bounds)).any(axis=0).mean()
+    alpha = significance_level(bounds)
+    found = (p < alpha).any(axis=0).mean()
     plain = (p < 0.05).any(axis=0).mean()
     assert plain > 0.08, "uncorrected, chance wins too often"
-    assert abs(found - 0.05) < 3 * np.sqrt(0.05 * 0.95 / repeats) and 0.05 / len(counts) < level(bounds) < 0.05
+    assert abs(found - 0.05) < 3 * np.sqrt(0.05 * 0.95 / repeats) and 0.05 / len(counts) < alpha < 0.05
     for i in range(100):
-        once = next((n for n in counts if stats.ttest_1samp(differences[i, :n], 0).pvalue < level(bounds)), bounds[1])
+        once = next((n for n in counts if stats.ttest_1samp(differences[i, :n], 0).pvalue < alpha), bounds[1])
         change = paired(a[i, :once], b[i, :once], bounds)
         assert (change.low <= 0 <= change.high) == (change.p >= 0.05), "interval and p agree"
-        low, high = stats.ttest_rel(a[i, :once], b[i, :once]).confidence_interval(1 - level(bounds))
+        low, high = stats.ttest_rel(a[i, :once], b[i, :once]).confidence_interval(1 - alpha)
         assert (change.low, change.high) == pytest.approx((low, high))
 
 
 def test_one_analysis_is_the_plain_test_and_p_is_how_often_chance_does_as_well() -> None:
-    assert level((5, 5)) == pytest.approx(0.05, abs=0.0015) and level(None) == 0.05
+    assert significance_level((5, 5)) == pytest.approx(0.05, abs=0.0015) and significance_level(None) == 0.05
     p = np.array([0.001, 0.01, 0.3])
     assert (np.abs(sequential_p(p, (5, 5)) - p) < 4 * np.sqrt(p / 200_000)).all()
     assert (sequential_p(p, (3, 8)) > 1.5 * p).all() and sequential_p(p, None) is p
-    last = sequential_p(np.array([level((3, 8)), np.nan]), (3, 8))
+    last = sequential_p(np.array([significance_level((3, 8)), np.nan]), (3, 8))
     assert last[0] == pytest.approx(0.05, abs=1e-4) and np.isnan(last[1])
 
 
@@ -98,7 +99,8 @@ def test_seeds_are_added_where_nothing_is_told_apart_and_up_to_the_cap(write_stu
     rows = {row["label"]: row["cells"]["psnr"] for row in table.json()["rows"]}
     assert rows["kl=1"]["verdict"] == "worse" and rows["kl=0.01"]["verdict"] == "within noise"
     text = table.markdown()
-    assert "from 3 to at most 8" in text and "up to 6 analyses" in text and f"{1 - level((3, 8)):.1%}" in text
+    assert "from 3 to at most 8" in text and "up to 6 analyses" in text
+    assert f"{1 - significance_level((3, 8)):.1%}" in text
 
     wider = plan_study(load_study(write_study(FACTORS, ("seeds: 2", "seeds: {from: 3, to: 9}"))), store)
     assert seeds_of(wider) == last and seeds_of(more_seeds(wider))["kl=0.01"] == 9, "a greater cap goes on"

@@ -95,8 +95,8 @@ def test_notes_say_what_the_numbers_are(table: Table) -> None:
         "Study tiny at scale base: 6 steps on leaves, 16 px crops. Baseline: loss.kl 0.0001, norm group.",
         "Mean ± standard deviation over n of 3 seeds",
         "paired by seed, with its 95 % interval by Student’s t in brackets",
-        "for psnr also p < 0.05 after Holm’s correction for 2 comparisons",
-        "Where the aim is a value (→), the distance to it is judged.",
+        "for psnr, a star also requires p < 0.05 after Holm’s correction for 2 comparisons",
+        "For a metric with a target value (→), the distance to the target is tested.",
         "12 trials: 10 done, 2 diverged; treatments with diverged trials are not ranked.",
         "In psnr, the best of 2 treatments without effect would seem",
         "3 paired seeds detect a difference of",
@@ -211,8 +211,8 @@ def test_other_designs_have_a_column_per_factor(design: str, others: int, write_
         (("then", "then", "then"), "", "the code of norm/group has changed since the trials were made"),
         (
             ("then", "now", "now"),
-            "the trials were made by different code of norm/group",
-            "different code of norm/group",
+            "the trials were made by different versions of the code of norm/group",
+            "different versions of the code of norm/group",
         ),
     ],
 )

@@ -88,7 +88,7 @@ def test_latex_compiles_with_booktabs_alone_and_fits_the_page(table: PaperTable,
 
 def test_the_widest_interval_over_pictures_is_told() -> None:
     text = build(OURS).markdown()
-    assert "the 95 % intervals of our means are at most psnr ± 0.150 dB wide" in text
+    assert "The 95 % intervals of our means (percentile bootstrap over pictures) are at most psnr ± 0.150 dB" in text
     assert "percentile bootstrap" not in build({}).markdown()
 
 
