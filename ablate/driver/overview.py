@@ -42,7 +42,7 @@ def plan(study: Study, store: Store, measure: Measure | None = None, *, redo: bo
     trials. None for what is not known. `redo`: what other code has made is pending too, all of it.
     """
     trials, more = known_trials(study, store), trials_to_come(study, store)
-    held = store.held()
+    held = store.stage_signatures()
     seen = [trial for trial in trials if not held.isdisjoint(trial.marks)] if held else []
     distinct = {trial.signature: trial for trial in trials if not trial.pruned}
     stale: set[str] = set()

@@ -70,7 +70,7 @@ def sweep(
     write_card(study, trials, store)
     announce(study, trials, todo, more, screen)
     mirror = open_mirror(study, trials, bool(todo or source), store, uri)
-    seen, ran = {trial.signature for trial in trials} | store.held(), len(todo)
+    seen, ran = {trial.signature for trial in trials} | store.stage_signatures(), len(todo)
     with mirror, ProgressDisplay(trials, todo, store, study.metrics[study.primary], screen, more) as progress:
         run, follow = run_inline if inline else run_ray, follower(mirror, progress)
         while todo or source:

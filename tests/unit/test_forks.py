@@ -10,7 +10,7 @@ import torch
 
 from ablate.driver import overview
 from ablate.engine import checkpoint, run
-from ablate.engine.state import State
+from ablate.engine.state import TrainingState
 from ablate.plan.tree import planned_steps, trained, tree
 from ablate.plan.trials import Trial, expand, pending
 from ablate.schedule.agenda import Agenda, Event
@@ -117,14 +117,14 @@ def test_results_are_those_of_trials_that_share_nothing(
     study, store = load_study(write_study(CHAIN, GAN, LATE, ("seeds: 2", "seeds: 1"))), Store(tmp_path / "shared")
     trials, plan = expand(study), overview.plan(study, store)
     made = 0
-    original = State.update_ema
+    original = TrainingState.update_ema
 
-    def count(self: State, decay: float, step: int) -> None:
+    def count(self: TrainingState, decay: float, step: int) -> None:
         nonlocal made
         made += 1
         original(self, decay, step)
 
-    monkeypatch.setattr(State, "update_ema", count)
+    monkeypatch.setattr(TrainingState, "update_ema", count)
     events: list[Event] = []
     run_inline(trials, store, Resources(), events.append)
     assert Counter(event.kind for event in events)["done"] == len(trials)
