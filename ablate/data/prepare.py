@@ -39,7 +39,8 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
     config = registry.level("data", level).Config.read(settings)
     if not isinstance(config, DataSettings):
         raise TypeError(f"data/{level}: Config must be a subclass of DataSettings")
-    train, heldout = _pictures(level, config, "train"), _pictures(level, config, "heldout")
+    train = _pictures(level, config, "train")
+    heldout = _pictures(level, config, "heldout")
     folder = cache / _cache_key(level, config, train, heldout)
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -233,7 +234,8 @@ def _check_size(split: Split, height: int, width: int, crops: int, config: DataS
             raise Misfit(f"smaller than the crop of {config.crop} px")
         return
     height, width = reduced_shape(height, width, heldout_side(height, width, crops, config), "bicubic")
-    rows, columns = height - config.heldout_size + 1, width - config.heldout_size + 1
+    rows = height - config.heldout_size + 1
+    columns = width - config.heldout_size + 1
     if crops and min(rows, columns) < 1:
         raise Misfit(f"smaller than the held-out crop of {config.heldout_size} px")
     if crops and rows * columns < crops:

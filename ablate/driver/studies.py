@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from ablate.adaptive.tuning import recall
 from ablate.errors import Problem, StudyError
 from ablate.plan.trials import Trial
-from ablate.store.files import read_json, whole, write_json
+from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import Store
 from ablate.study.document import parse
 from ablate.study.study import Study, load_study, read_study
@@ -50,7 +50,7 @@ def write_card(study: Study, trials: list[Trial], store: Store) -> None:
     """Keep the study as it is run, so that its name alone finds it again."""
     folder = store.study(study.name, study.scale)
     before = read_json(folder.card) or {}
-    with whole(folder.source) as temporary:
+    with atomic_write(folder.source) as temporary:
         temporary.write_text(study.document.text, encoding="utf-8")
     card = {
         "name": study.name, "question": study.question, "file": study.document.file, "scale": study.scale,

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ablate.store.files import local, whole
+from ablate.store.files import atomic_write, local
 from ablate.store.record import HEADER
 from ablate.store.record import read_header as header
 
@@ -19,7 +19,7 @@ __all__ = ["header", "load", "optimizer_tensors", "pack", "restore_optimizer", "
 def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write tensors and a JSON header to one file, which appears complete or not at all."""
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(plain, temporary, metadata={HEADER: json.dumps(header)})
 
 

@@ -16,7 +16,7 @@ from ablate.identity import derive
 from ablate.plan.trials import Order
 from ablate.slots import registry
 from ablate.slots.training import Autoencoder
-from ablate.store.files import whole, write_json
+from ablate.store.files import atomic_write, write_json
 from ablate.store.folders import StageFolder
 from ablate.store.record import Record
 
@@ -81,7 +81,7 @@ def examine(
 def save_pictures(results: ProbeResults, folder: StageFolder) -> None:
     """Write pictures and per-image values beside the record; values of other metrics stay."""
     for name, pixels in results.pictures.items():
-        with whole(folder.pictures / f"{name.replace('/', '_')}.png") as temporary:
+        with atomic_write(folder.pictures / f"{name.replace('/', '_')}.png") as temporary:
             Image.fromarray(pixels).save(temporary, "PNG")
     known = json.loads(folder.per_image.read_text()) if folder.per_image.exists() else {}
     write_json(folder.per_image, known | results.per_image)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 FLOOR = 1e-4
-"""Keeps the quotient finite. The paper says 1e-6; its authors' code, and the trainers that follow it, use 1e-4."""
+"""Keeps the quotient finite. The paper has 1e-6; its authors' code, and the trainers that follow it, use 1e-4."""
 
 
 @dataclass(frozen=True)

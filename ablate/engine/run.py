@@ -172,7 +172,8 @@ def train_stage(
 
     Raises OutOfMemory as `within_memory` does.
     """
-    stage, recipe = run.stage, run.recipe
+    stage = run.stage
+    recipe = run.recipe
     folder = store.stage(run.signature)
 
     def report_step(step: int, losses: dict[str, float]) -> None:

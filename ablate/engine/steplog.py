@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ablate.engine import checkpoint
-from ablate.store.files import whole
+from ablate.store.files import atomic_write
 from ablate.store.folders import StageFolder
 
 
@@ -24,7 +24,7 @@ class StepLog:
 
         # Lines up to the checkpoint's step
         kept = [line for line in folder.read_steps() if line["step"] <= header["step"]]
-        with whole(folder.steps) as file:  # a kill at this point must not lose the lines
+        with atomic_write(folder.steps) as file:  # a kill at this point must not lose the lines
             file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self.file = folder.steps
 

@@ -39,9 +39,9 @@ def parse(text: str, known: Collection[str]) -> Condition:
         raise ValueError(f"'{text}': expected METRIC>NUMBER, or >= < <=, such as 'grid/const_fold8>0.25'") from None
     if math.isnan(bound):
         raise ValueError(f"'{text}': nothing compares with NaN; a metric that is NaN fails every condition")
-    metric, comparison = match[1], match[2]
+    metric = match[1]
     if metric not in known:
         close = difflib.get_close_matches(metric, known, n=3, cutoff=0.4)
         hint = f"; the nearest are {', '.join(close)}" if close else ""
         raise ValueError(f"'{text}': there is no metric '{metric}'{hint}")
-    return Condition(text.strip(), metric, comparison, bound)
+    return Condition(text.strip(), metric, match[2], bound)

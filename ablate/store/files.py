@@ -38,7 +38,7 @@ def is_remote(path: Path) -> bool:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Write a file atomically: write to the yielded temporary path, and `path` appears complete or not at all."""
     if is_remote(path):
         with TemporaryDirectory(prefix="ablate-") as scratch:
@@ -56,7 +56,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically. NaN and infinity are written as Python does: NaN, Infinity."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 

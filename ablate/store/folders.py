@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ablate.store.files import StoreError, is_remote, local, read_json, whole, write_json
+from ablate.store.files import StoreError, atomic_write, is_remote, local, read_json, write_json
 from ablate.store.record import Record, read_header
 
 Status = Literal["done", "diverged", "failed", "running", "pending"]
@@ -109,7 +109,7 @@ class StageFolder:
         """Copy a fork's log and checkpoint, as if its steps had been made here; do nothing if it has none yet."""
         for target, source in ((self.steps, fork.steps), (self.checkpoint, fork.checkpoint)):
             if fork.checkpoint.exists():
-                with whole(target) as temporary:
+                with atomic_write(target) as temporary:
                     shutil.copyfile(local(source), temporary)
 
     def failure(self) -> str:
@@ -203,7 +203,7 @@ class Store:
     def check(self) -> None:
         """Raise StoreError if the store cannot be written."""
         try:
-            with whole(self.root / ".writable") as temporary:
+            with atomic_write(self.root / ".writable") as temporary:
                 temporary.write_bytes(b"")
             (self.root / ".writable").unlink()
         except OSError as error:
