@@ -133,9 +133,9 @@ def train_stages(
         if not folder.has_ended(until):
             write_json(folder.settings, {**order, "stage": stage.name})
             same_data = recipe["data"] == order["recipe"]["data"]
-            own = corpus if same_data else cached_corpus(canonical(recipe["data"]), store.data)
+            stage_corpus = corpus if same_data else cached_corpus(canonical(recipe["data"]), store.data)
             run = StageRun(stage, recipe, signature, configuration, until, previous)
-            train_stage(order, run, own, store, device, report)
+            train_stage(order, run, stage_corpus, store, device, report)
 
         # Go on to the next stage, unless this one diverged
         result = training_result(stage, folder.checkpoint)
@@ -218,7 +218,7 @@ def network_of(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def training_result(stage: Stage, path: Path) -> TrainingResult:
-    """How training ended, by the checkpoint of the last stage that was trained; steps are counted over all stages."""
+    """How training ended, from the checkpoint of the stage trained last; steps are counted over all stages."""
     header = checkpoint.header(path)
     assert header is not None
     steps = stage.before + header["step"]

@@ -130,11 +130,11 @@ class Agenda:
     def _prune(self, node: Node, reason: str) -> None:
         """Prune the treatment of a stage: drop its trials, and the stages that no other trial needs."""
         label = node.trial.treatment.label
-        lost = [trial for trial in self.trials if trial.treatment.label == label and trial.role == node.trial.role]
-        kept = [replace(other, through=tuple(t for t in other.through if t not in lost)) for other in self.waiting]
-        self.waiting = [other for other in kept if other.through]
-        self.open -= {node.signature} | {other.signature for other in kept if not other.through}
-        for trial in lost:
+        pruned = [trial for trial in self.trials if trial.treatment.label == label and trial.role == node.trial.role]
+        rest = [replace(other, through=tuple(t for t in other.through if t not in pruned)) for other in self.waiting]
+        self.waiting = [other for other in rest if other.through]
+        self.open -= {node.signature} | {other.signature for other in rest if not other.through}
+        for trial in pruned:
             self.notify(Event("pruned", replace(trial, pruned=reason), reason))
 
     def end(self, node: Node, status: Literal["done", "diverged", "failed"], reason: str) -> None:
@@ -148,15 +148,15 @@ class Agenda:
     def _fail(self, node: Node, reason: str) -> None:
         """Fail the trials that a stage's failure affects, and drop the stages that wait for it."""
         folder = self.store.stage(node.signature)
-        lost = [trial for trial in self.trials if node.signature in trial.marks]
-        if node.is_last and folder.has_ended(node.until):
-            lost = [node.trial]
+        failed = [trial for trial in self.trials if node.signature in trial.marks]
+        if node.is_last and folder.has_ended(node.until):  # trained, but not probed
+            failed = [node.trial]
         else:
-            names = {trial.signature for trial in lost}
-            self.open -= {other.signature for other in self.waiting if other.trial.signature in names}
-            self.waiting = [other for other in self.waiting if other.trial.signature not in names]
+            signatures = {trial.signature for trial in failed}
+            self.open -= {other.signature for other in self.waiting if other.trial.signature in signatures}
+            self.waiting = [other for other in self.waiting if other.trial.signature not in signatures]
         trace = (read_json(folder.error) or {}).get("trace", "")  # there is no error file if the disk is full
-        for trial in lost:
+        for trial in failed:
             if trial.signature != node.signature:
                 self.store.stage(trial.signature).fail(f"{reason} (stage '{node.stage.name}')", trace)
             self.notify(Event("failed", trial, self.store.stage(trial.signature).failure() or reason))

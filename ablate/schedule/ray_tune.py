@@ -66,7 +66,7 @@ def run_ray(
     from ray import tune  # after the environment is set, which it reads
 
     agenda = Agenda(trials, store, notify, source, pruner=pruner)
-    searcher, scheduler, listener = _tune_hooks(agenda)
+    searcher = _searcher(agenda)
     worker = tune.with_resources(
         tune.with_parameters(_work, root=str(store.root.resolve()), threads=resources.cpus, gpu=resources.gpus > 0),
         {"cpu": resources.cpus, "gpu": resources.gpus},
@@ -79,7 +79,7 @@ def run_ray(
             worker,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=scheduler,
+                scheduler=_scheduler(searcher),
                 num_samples=agenda.most,
                 reuse_actors=True,
                 max_concurrent_trials=resources.workers,
@@ -88,7 +88,7 @@ def run_ray(
             run_config=tune.RunConfig(
                 storage_path=f"{scratch}/tune",
                 verbose=0,
-                callbacks=[listener],
+                callbacks=[_listener(searcher)],
                 failure_config=tune.FailureConfig(max_failures=LOST_WORKER_RETRIES),
             ),
         )
@@ -113,18 +113,14 @@ def _work(config: dict[str, Any], root: str, threads: int, gpu: bool) -> None:
     tune.report({"status": result.status, "reason": result.reason})
 
 
-def _tune_hooks(agenda: Agenda) -> tuple[Any, Any, Any]:
-    """Connect Tune to the agenda: a searcher, a scheduler and a callback.
+def _searcher(agenda: Agenda) -> Any:
+    """What Tune asks for the next stage, and tells when one has ended. `nodes`: the stage of each Tune trial.
 
-    Tune asks the searcher for the next stage and the scheduler whether a stage continues; the callback hears of other
-    events. Tune pickles all three, to restore them later. We never restore and the agenda cannot be pickled (it may
-    hold a terminal), so their state is empty.
+    Tune pickles this and the two below with their classes, to restore them later. We never restore, and the agenda
+    cannot be pickled (it may hold a terminal): so it is an attribute, which `__getstate__` leaves out, and no closure.
     """
-    from ray import tune
-    from ray.tune.schedulers import FIFOScheduler
     from ray.tune.search import Searcher
 
-    # What Tune runs next, and how it ended
     class StageSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         def __init__(self, agenda: Agenda) -> None:
             super().__init__()
@@ -154,9 +150,15 @@ def _tune_hooks(agenda: Agenda) -> tuple[Any, Any, Any]:
             elif "status" in result:  # otherwise it was pruned, and the agenda has ended it
                 self.agenda.end(node, result["status"], result["reason"])
 
-    # Whether a stage continues after a progress report
+    return StageSearcher(agenda)
+
+
+def _scheduler(searcher: Any) -> Any:
+    """What Tune asks, after each progress report, whether a stage continues."""
+    from ray.tune.schedulers import FIFOScheduler
+
     class PruningScheduler(FIFOScheduler):  # type: ignore[misc]
-        def __init__(self, searcher: StageSearcher) -> None:
+        def __init__(self, searcher: Any) -> None:
             super().__init__()
             self.searcher = searcher
 
@@ -171,9 +173,15 @@ def _tune_hooks(agenda: Agenda) -> tuple[Any, Any, Any]:
             pruned = self.searcher.agenda.progress(node, result["step"], result["steps"], losses)
             return str(FIFOScheduler.STOP if pruned else FIFOScheduler.CONTINUE)
 
-    # Starts and lost workers
+    return PruningScheduler(searcher)
+
+
+def _listener(searcher: Any) -> Any:
+    """What Tune tells when a stage starts and when it loses its worker."""
+    from ray import tune
+
     class Listener(tune.Callback):  # type: ignore[misc]
-        def __init__(self, searcher: StageSearcher) -> None:
+        def __init__(self, searcher: Any) -> None:
             self.searcher = searcher
 
         def __getstate__(self) -> dict[str, Any]:
@@ -192,8 +200,7 @@ def _tune_hooks(agenda: Agenda) -> tuple[Any, Any, Any]:
             trial.max_failures += ran_out  # the worker was not lost, so this does not count
             self.notify("interrupted", trial, reason if ran_out else "lost its worker, continues from its checkpoint")
 
-    searcher = StageSearcher(agenda)
-    return searcher, PruningScheduler(searcher), Listener(searcher)
+    return Listener(searcher)
 
 
 @contextmanager
