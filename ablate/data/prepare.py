@@ -223,7 +223,7 @@ def _open(path: Path) -> "Image.Image":
 
     image = Image.open(path)
     if image.mode[0] in "IF":
-        raise Misfit("of more than 8 bits a channel, which Pillow would clip to white")
+        raise Misfit("of more than 8 bits per channel, which Pillow would clip to white")
     return image
 
 
@@ -240,6 +240,6 @@ def _check_size(split: Split, height: int, width: int, crops: int, config: DataS
         raise Misfit(f"smaller than the held-out crop of {config.heldout_size} px")
     if crops and rows * columns < crops:
         raise Misfit(
-            f"too small for a share of {config.heldout_count} different held-out crops of {config.heldout_size} px "
+            f"too small for their share of the {config.heldout_count} different held-out crops of {config.heldout_size} px "
             "(lower heldout_count or heldout_size, or hold out more pictures)"
         )

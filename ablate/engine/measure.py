@@ -10,14 +10,13 @@ from typing import Any
 import torch
 
 from ablate.data.prepare import prepare
-from ablate.engine.build import build_parts
+from ablate.engine.build import build_parts, split_level
 from ablate.engine.examine import examine
 from ablate.engine.memory import OutOfMemory, device_name, micro_batches, within_memory
 from ablate.engine.run import reset_process
-from ablate.engine.train import TrainingParts, train
+from ablate.engine.train import train
 from ablate.plan.cost import StepKind, StepKinds
 from ablate.plan.footprint import Footprint, write
-from ablate.recipe.stages import Stage
 from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
 
@@ -45,17 +44,17 @@ def _measure(key: str, kind: StepKind, store: Store, device: torch.device, threa
     reset_process(threads)
     order = kind.trial.order()
     order |= {"recipe": _without_late_starts(kind.recipe.plain()), "probe_keys": dict.fromkeys(order["probe_keys"], "")}
-    level = dict(order["recipe"]["data"])
-    corpus = prepare(level.pop("level"), level, store.data)
-    cosmetic = {"log_every": 1, "checkpoint_every": kind.stage.settings.steps, "probe_every": 0}
-    stage = replace(kind.stage, settings=kind.stage.settings.model_copy(update=cosmetic), before=0)
+    corpus = prepare(*split_level(order["recipe"]["data"]), store.data)
+    log_all = {"log_every": 1, "checkpoint_every": kind.stage.settings.steps, "probe_every": 0}
+    stage = replace(kind.stage, settings=kind.stage.settings.model_copy(update=log_all), before=0)
+    until = min(1 + STEPS, stage.settings.steps)
     _reset_peak(device)
     with within_memory(store, key, stage, device) as footprint, tempfile.TemporaryDirectory() as scratch:
         # Train
         folder = StageFolder(Path(scratch))
         parts = build_parts(order, corpus, device, regularize=stage.settings.regularize)
         with micro_batches(parts.vae, footprint.micro_batch(stage)):
-            _train(parts, stage, order, folder)
+            train(parts, stage, order["seed"], folder, None, lambda step, losses: None, {}, lambda ema: {}, until)
         seconds = [1 / line["train/steps_per_s"] for line in folder.read_steps()]
         memory = _peak(device)
         checkpoint = folder.checkpoint.stat().st_size
@@ -66,11 +65,6 @@ def _measure(key: str, kind: StepKind, store: Store, device: torch.device, threa
             examine(record, order, parts.vae, corpus, folder, device)
     step_s = median(seconds[1:] or seconds)
     return replace(footprint, step_s=step_s, probe_s=record.probe_s, memory=memory, checkpoint=checkpoint)
-
-
-def _train(parts: TrainingParts, stage: Stage, order: dict[str, Any], folder: StageFolder) -> None:
-    until = min(1 + STEPS, stage.settings.steps)
-    train(parts, stage, order["seed"], folder, None, lambda step, losses: None, {}, lambda ema: {}, until)
 
 
 def _without_late_starts(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -147,6 +147,7 @@ class Mirror(Service):
 
     @safe
     def _open(self) -> None:
+        """Find or create the experiment and the study's run, and bring existing runs and views up to date."""
         # Experiment
         study = self.study
         name = study.name if study.scale == "base" else f"{study.name} ({study.scale})"
@@ -197,6 +198,7 @@ class Mirror(Service):
         return self.runs[_key(tags)]
 
     def _tags(self, trial: Trial) -> dict[str, str]:
+        """The tags of a trial's run."""
         treatment = trial.treatment
         return {
             "ablate.role": trial.role, "ablate.study": self.study.name, "ablate.treatment": treatment.label,
@@ -206,6 +208,7 @@ class Mirror(Service):
         }  # fmt: skip
 
     def _finish(self, trial: Trial) -> None:
+        """Send how a trial ended: pruned, finished or failed."""
         run = self._run(trial)
         folder = self.store.stage(trial.signature)
 
@@ -253,7 +256,7 @@ class Mirror(Service):
     def _send_record(self, trial: Trial, run: Run, record: Record, folder: StageFolder, content_hash: str) -> None:
         """Send a record with its files. Metrics go to step 0: MLflow draws metrics of later steps as curves, not bars.
 
-        The tag `content_hash` says that all of it was sent; MLflow writes the tags of a call last.
+        The tag `ablate.content` says that all of it was sent; MLflow writes the tags of a call last.
         """
         # Metrics; those that are not finite become tags
         metrics = {**record.metrics, **{f"raw/{name}": value for name, value in record.raw.items()}}
