@@ -240,6 +240,6 @@ def _check_size(split: Split, height: int, width: int, crops: int, config: DataS
         raise Misfit(f"smaller than the held-out crop of {config.heldout_size} px")
     if crops and rows * columns < crops:
         raise Misfit(
-            f"too small for their share of the {config.heldout_count} different held-out crops of {config.heldout_size} px "
+            f"too small for their share of {config.heldout_count} different crops of {config.heldout_size} px "
             "(lower heldout_count or heldout_size, or hold out more pictures)"
         )

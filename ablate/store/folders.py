@@ -39,6 +39,7 @@ class StageFolder:
 
     @property
     def settings(self) -> Path:
+        """The trial's order (`Trial.order`) and the name of the stage."""
         return self.root / "settings.json"
 
     @property
@@ -52,10 +53,12 @@ class StageFolder:
 
     @property
     def record_file(self) -> Path:
+        """The record of the trial that ends with this stage."""
         return self.root / "record.json"
 
     @property
     def per_image(self) -> Path:
+        """Values of metrics per held-out picture (JSON)."""
         return self.root / "per_image.json"
 
     @property
@@ -64,14 +67,16 @@ class StageFolder:
 
     @property
     def running(self) -> Path:
+        """The heartbeat of the worker that runs the trial."""
         return self.root / "running.json"
 
     @property
     def error(self) -> Path:
+        """Why the stage failed, with the stack trace."""
         return self.root / "error.json"
 
     def record(self) -> Record | None:
-        """The record of the trial that ends with this stage; None if it is not finished."""
+        """Read the record; None if the trial is not finished."""
         value = read_json(self.record_file)
         return Record(**value) if value else None
 
@@ -201,7 +206,7 @@ class Store:
     root: Path
 
     def check(self) -> None:
-        """Raise StoreError if the store cannot be written."""
+        """Raise StoreError if the store is not writable."""
         try:
             with atomic_write(self.root / ".writable") as temporary:
                 temporary.write_bytes(b"")

@@ -305,7 +305,7 @@ def test_too_few_different_crops_are_refused_before_and_while_preparing(tmp_path
     settings = {"path": str(tmp_path / "in"), "heldout_path": str(tmp_path / "out"), **SMALL, "resize_to": 33}
     assert prepare("folder", settings, tmp_path / "cache").heldout.shape[0] == 4  # 2 x 2 places
     settings["heldout_count"] = 5
-    message = r"data/folder, heldout: 1 of 1 pictures are too small for their share of the 5 different held-out crops of 32 px"
+    message = r"data/folder, heldout: 1 of 1 pictures are too small for their share of 5 different crops of 32 px"
     with pytest.raises(ValueError, match=message):
         registry.level("data", "folder").Config.read(settings).preflight()
     with pytest.raises(ValueError, match=message):
