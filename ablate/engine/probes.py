@@ -45,8 +45,8 @@ def run_probes(
 
     `probes`: plain settings, each with its `level`. `training`: crops that the model was trained on, `n 3 c c` or
     `n 3 t c c`, where they are known; `batch` draws more (`Corpus.batch`). `motion`: that of the held-out clips.
-    `frames`: how many equal frames make the clip as which a temporal model gets a picture, where there are no held-out
-    clips. Raises ValueError for clips where the model is an image model.
+    `frames`: a video model gets each picture as a clip of this many equal frames, unless there are held-out clips.
+    Raises ValueError for clips where the model is an image model.
     """
     # The subject that the probes examine
     vae = vae.eval().requires_grad_(False)

@@ -45,7 +45,7 @@ class Request:
 
     `images`: a folder; None for our held-out photographs. `fail_if`: conditions as text. `out`: the folder for the
     sheet; None for no sheet. `side`: of the pictures, px; None for 256 or the next multiple of the stride.
-    `frames`: how many equal frames make the clip as which a video autoencoder gets a picture.
+    `frames`: a video autoencoder gets each picture as a clip of this many equal frames.
     """
 
     checkpoint: Path
