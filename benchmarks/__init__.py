@@ -1,4 +1,4 @@
-"""Speed as ratios: `ablate` and a named peer do the same work, in turns, on one machine. See README.md."""
+"""Speed as ratios: `ablate` and a named peer do the same work in alternation on one machine. See README.md."""
 
 NAMES = ("startup", "mirror", "step", "overhead", "table")
-"""Each is a module of this package with a function `run() -> Comparison`, and a file in `results/`."""
+"""The benchmarks. Each is a module of this package with a function `run() -> Comparison`, and a file in `results/`."""

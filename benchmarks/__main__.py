@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME ...]`: run the named benchmarks, or all, and write `results/NAME.json`."""
+"""`python -m benchmarks [NAME ...]`: run the named benchmarks, or all of them, and write `results/NAME.json`."""
 
 import importlib
 import os
@@ -8,6 +8,7 @@ from benchmarks import NAMES
 
 
 def main(names: list[str]) -> None:
+    """Run benchmarks and print a line for each. Exits with an error for an unknown name."""
     if unknown := [name for name in names if name not in NAMES]:
         sys.exit(f"unknown benchmark '{unknown[0]}'; valid: {', '.join(NAMES)}")
     for name in names or NAMES:

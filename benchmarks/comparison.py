@@ -1,4 +1,4 @@
-"""What a benchmark measured, and how it is reported."""
+"""The result of a benchmark, and its file in `results/`."""
 
 import datetime
 import importlib.metadata
@@ -23,7 +23,11 @@ PACKAGES = ("ablate-vae", "torch", "ray", "mlflow", "optuna", "diffusers")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Costs of pairs that were measured one after the other: `ours[i]` and `peers[i]`, in `unit`, smaller is faster."""
+    """The result of a benchmark: the costs of both sides, measured in pairs.
+
+    `ours[i]` and `peers[i]` were measured one right after the other, in `unit`; smaller is faster. `what`: the work of
+    both sides. `peer`: what ablate is compared with.
+    """
 
     what: str
     peer: str
@@ -34,22 +38,25 @@ class Comparison:
 
     @property
     def ratios(self) -> list[float]:
-        """Peer / ours of each pair: how many times faster ours is."""
+        """Peer / ours of each pair: how many times faster ablate is."""
         return [peer / ours for ours, peer in zip(self.ours, self.peers, strict=True)]
 
     @property
     def ratio(self) -> float:
+        """The median of the ratios."""
         return median(self.ratios)
 
     def line(self, name: str) -> str:
-        low, high = min(self.ratios), max(self.ratios)
+        """The result in one line of text."""
+        low = min(self.ratios)
+        high = max(self.ratios)
         cost = f"{median(self.ours):.3g} against {median(self.peers):.3g} {self.unit}"
         return f"{name:14} {self.ratio:6.2f}x  ({low:.2f} to {high:.2f}, {len(self.ours)} pairs)  {cost}  {self.what}"
 
     def write(self, name: str, load: float) -> None:
-        """Write `results/NAME.json`, with a GPU `results/gpu/NAME.json`.
+        """Write `results/NAME.json`, or `results/gpu/NAME.json` on a machine with a GPU.
 
-        `load`: processes that wanted a core when the benchmark began.
+        `load`: the load average (processes that want a core) when the benchmark began.
         """
         result: dict[str, Any] = {
             "name": name, "what": self.what, "peer": self.peer, "unit": self.unit,
@@ -64,18 +71,20 @@ class Comparison:
 
 
 def machine() -> dict[str, Any]:
+    """The names of CPU and GPU, and the number of cores."""
     return {"cpu": _cpu(), "cores": os.cpu_count(), "gpu": _gpu()}
 
 
 def versions() -> dict[str, str]:
+    """The versions of Python and of the packages compared."""
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
 
 
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def _gpu() -> str | None:

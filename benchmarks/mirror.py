@@ -1,4 +1,4 @@
-"""What it costs to bring a trial's step metrics to MLflow."""
+"""Benchmark: sending the step metrics of a trial to MLflow on sqlite."""
 
 import json
 import tempfile
@@ -13,7 +13,11 @@ from ablate.track.mirror import Mirror
 from benchmarks import tiny
 from benchmarks.comparison import Comparison
 
-STEPS, PAIRS = 40, 7
+STEPS = 40
+"""Logged steps of a trial."""
+
+
+PAIRS = 7
 
 
 METRICS = (
@@ -23,28 +27,30 @@ METRICS = (
 
 
 def run() -> Comparison:
-    lines = [{name: 1 / (step + place) for place, name in enumerate(METRICS)} for step in range(1, STEPS + 1)]
-    with tempfile.TemporaryDirectory() as room:
-        store, study = Store(Path(room)), tiny.study(STEPS)
+    """Send the same lines to MLflow with ablate's mirror and with `mlflow.log_metric`."""
+    lines = [{name: 1 / (step + i) for i, name in enumerate(METRICS)} for step in range(1, STEPS + 1)]
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Store(Path(scratch))
+        study = tiny.study(STEPS)
         trials = expand(study)[:PAIRS]
-        mlflow.set_tracking_uri(f"sqlite:///{room}/peer.db")
-        mlflow.set_experiment("peer")  # connects before ours puts new connections to SQLite in another mode
+        mlflow.set_tracking_uri(f"sqlite:///{scratch}/peer.db")
+        mlflow.set_experiment("peer")  # connects now, because ablate changes the mode of later connections to SQLite
         mirror = Mirror(store.mlflow_uri, store.mlflow_artifacts, study, trials, store)
-        with mirror:  # from its end on, calls are made at once
+        with mirror:  # opens it; after `with` there is no thread, and calls are made at once
             pass
         pairs = [(ours(mirror, trial, lines), peer(lines)) for trial in trials]
     points = STEPS * len(METRICS)
     return Comparison(
-        f"one trial's {STEPS} logged steps x {len(METRICS)} metrics brought to MLflow on sqlite, a metric",
+        f"one trial's {STEPS} logged steps x {len(METRICS)} metrics sent to MLflow on sqlite, per metric",
         "`mlflow.log_metric` for each, as the MLflow callbacks of Ray Tune do",
         "ms",
-        [1000 * mine / points for mine, _ in pairs],
-        [1000 * theirs / points for _, theirs in pairs],
+        [1000 * our_seconds / points for our_seconds, _ in pairs],
+        [1000 * peer_seconds / points for _, peer_seconds in pairs],
     )
 
 
 def ours(mirror: Mirror, trial: Trial, lines: list[dict[str, float]]) -> float:
-    """Seconds, from the lines in the store to the points in the database."""
+    """Seconds that ablate takes from the lines in the store to the points in the database."""
     mirror.start(trial)
     folder = mirror.store.stage(trial.signature)
     folder.root.mkdir(parents=True)
@@ -52,13 +58,14 @@ def ours(mirror: Mirror, trial: Trial, lines: list[dict[str, float]]) -> float:
     folder.steps.write_text(text, encoding="utf-8")
     begun = time.perf_counter()
     mirror.follow(trial)
-    took = time.perf_counter() - begun
+    seconds = time.perf_counter() - begun
     if mirror.failure:
         raise mirror.failure
-    return took
+    return seconds
 
 
 def peer(lines: list[dict[str, float]]) -> float:
+    """Seconds that `mlflow.log_metric` takes, called for each value."""
     with mlflow.start_run():
         begun = time.perf_counter()
         for step, line in enumerate(lines, 1):

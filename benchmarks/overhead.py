@@ -1,4 +1,7 @@
-"""What a sweep costs around its stages: processes, scheduling, records, tracking. Every run is a process of its own."""
+"""Benchmark: the overhead of a sweep per trial (processes, scheduling, records, tracking).
+
+Every run is in a process of its own.
+"""
 
 import subprocess
 import sys
@@ -13,46 +16,56 @@ from ablate.store.folders import Store
 from benchmarks import tiny
 from benchmarks.comparison import ROOT, Comparison
 
-TREATMENTS, PAIRS, AT_ONCE = 12, 3, 2
+TREATMENTS = 12
+
+
+PAIRS = 3
+
+
+AT_ONCE = 2
+"""Trials that run at once."""
 
 
 def run() -> Comparison:
+    """Run the same trials with ablate and, doing nothing, with Ray Tune."""
     runs: dict[str, list[dict[str, float]]] = {"ours": [], "peers": []}
     for _ in range(PAIRS):
         for side, measured in runs.items():
-            measured.append(in_fresh_process(side))
+            measured.append(in_new_process(side))
     trials = len(expand(tiny.study(1, TREATMENTS)))
-    kept = ("start_up_s", "first_trials_s", "with_first_s")
+    details = ("start_up_s", "first_trials_s", "with_first_s")
     return Comparison(
-        f"{trials} trials of one stage, {AT_ONCE} at once, with MLflow on sqlite: a trial, once {AT_ONCE} have ended. "
+        f"{trials} trials of one stage, {AT_ONCE} at once, with MLflow on sqlite: a trial after the first {AT_ONCE}. "
         "Each trains one step, saves its checkpoint, is probed and recorded",
         "Ray Tune with its defaults, its MLflowLoggerCallback and a function that reports one number and does nothing",
         "s",
-        [it["trial_s"] for it in runs["ours"]],
-        [it["trial_s"] for it in runs["peers"]],
-        {name: {side: [it[name] for it in measured] for side, measured in runs.items()} for name in kept},
+        [costs["trial_s"] for costs in runs["ours"]],
+        [costs["trial_s"] for costs in runs["peers"]],
+        {name: {side: [costs[name] for costs in measured] for side, measured in runs.items()} for name in details},
     )
 
 
-def in_fresh_process(side: str) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as room:
-        command = [sys.executable, "-m", "benchmarks.overhead", side, room]
+def in_new_process(side: str) -> dict[str, float]:
+    """Run `measure` in a process of its own, and give what it measured."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "benchmarks.overhead", side, scratch]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-        measured: dict[str, float] | None = read_json(Path(room) / "measured.json")
+        measured: dict[str, float] | None = read_json(Path(scratch) / "measured.json")
     if done.returncode or measured is None:
         raise RuntimeError(f"{side} ended with {done.returncode}:\n{done.stderr[-3000:]}")
     return measured
 
 
-def measure(side: str, room: Path) -> None:
-    """One side, in this process.
+def measure(side: str, folder: Path) -> None:
+    """Run one side in this process, and write its costs to `measured.json` in `folder`.
 
-    `start_up_s` ends with the start of the first trial, `first_trials_s` with the end of as many as there are workers:
-    what comes after is `trial_s` a trial. `with_first_s`: a trial, the first ones included.
+    `start_up_s`: until the first trial starts. `first_trials_s`: from then until as many trials have ended as run at
+    once. `trial_s`: per trial after that. `with_first_s`: per trial, including the first ones.
     """
     from ablate.driver.preflight import prepare_data
 
-    study, store = tiny.study(1, TREATMENTS), Store(room.resolve())
+    study = tiny.study(1, TREATMENTS)
+    store = Store(folder.resolve())
     trials = expand(study)
     prepare_data(study, trials, store)
     begun = time.perf_counter()
@@ -64,13 +77,13 @@ def measure(side: str, room: Path) -> None:
         "trial_s": (ends[-1] - ends[AT_ONCE - 1]) / (len(trials) - AT_ONCE),
         "with_first_s": (ends[-1] - first) / len(trials),
     }
-    write_json(room / "measured.json", costs)
+    write_json(folder / "measured.json", costs)
 
 
 def ours(trials: list[Trial], store: Store) -> tuple[float, list[float]]:
-    """As `ablate sweep` does it. Gives the time at which the first trial started, and when MLflow showed each as ended.
+    """Run the trials as `ablate sweep` does. Gives when the first trial started, and when MLflow showed each as ended.
 
-    The time that closing the study's run takes is added to the last.
+    The time for closing the study's run is added to the last.
     """
     from rich.console import Console
 
@@ -112,7 +125,7 @@ def ours(trials: list[Trial], store: Store) -> tuple[float, list[float]]:
 
 
 def peers(trials: list[Trial], store: Store) -> tuple[float, list[float]]:
-    """As Ray's documentation does it."""
+    """Run as many empty trials as Ray's documentation does. Gives when the first started, and when each ended."""
     from ray import tune
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
@@ -130,7 +143,8 @@ def peers(trials: list[Trial], store: Store) -> tuple[float, list[float]]:
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.ends.append(time.perf_counter())
 
-    tracking, stopwatch = MLflowLoggerCallback(tracking_uri=store.mlflow_uri, experiment_name="peer"), Stopwatch()
+    tracking = MLflowLoggerCallback(tracking_uri=store.mlflow_uri, experiment_name="peer")
+    stopwatch = Stopwatch()
     tuner = tune.Tuner(
         trainable,
         param_space={"trial": tune.grid_search(list(range(len(trials))))},

@@ -1,7 +1,7 @@
-"""What a training step costs: the engine's whole loop against a plain one around diffusers' autoencoder.
+"""Benchmark: a training step of the engine, compared with a plain loop around diffusers' autoencoder.
 
 Both draw the same batches, train the same architecture from the same weights with AdamW on L2 + KL, clip the gradient,
-keep an average of the weights and read losses back; the loops take turns every few steps.
+keep an average of the weights and read losses back. The two loops alternate every few steps.
 """
 
 import tempfile
@@ -30,49 +30,53 @@ STUDY = ROOT / "search_spaces" / "vivat_losses.yaml"
 
 
 SAME = ("padding=zeros", "norm=group", "loss.adversarial=0", "loss.perceptual=0", "stages.train.steps=200")
-"""The recipe that diffusers' autoencoder can train as well, for as many steps as the study has on a CPU."""
+"""Overrides that make the recipe one that diffusers' autoencoder can train too, in 200 steps on any device."""
 
 
 PAIRS = 5
-"""Each of as many steps, and with one of the engine's five looks at the gradient of every loss term."""
+"""Each pair has the same number of steps, and one of the engine's five checks of every loss term's gradient."""
 
 
 def run() -> Comparison:
+    """Train the baseline of the study with both loops."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     study = load_study(STUDY, "gpu" if device.type == "cuda" else "cpu", SAME)
-    with tempfile.TemporaryDirectory() as room:
-        turns = race(expand(study)[0], Store(Path(room)), device)
+    with tempfile.TemporaryDirectory() as scratch:
+        race = run_race(expand(study)[0], Store(Path(scratch)), device)
     settings = study.baseline.stages[0].settings
-    crop, channels = study.baseline.value("data.crop"), study.baseline.value("model.channels")
+    crop = study.baseline.value("data.crop")
+    channels = study.baseline.value("model.channels")
     return Comparison(
         f"a training step of image_kl, channels {channels}, {settings.batch} pictures of {crop} px, "
         f"L2 + KL, {settings.precision}, {'one thread' if device.type == 'cpu' else 'one GPU'}; logging included",
         "diffusers' AutoencoderKL in the loop of its train_autoencoderkl example, without LPIPS and discriminator, "
         "with its average of the weights",
         "ms",
-        turns.ours,
-        turns.peers,
-        {"last_loss": {"ours": turns.losses[0], "peers": turns.losses[1]}},
+        race.ours,
+        race.peers,
+        {"last_loss": {"ours": race.losses[0], "peers": race.losses[1]}},
     )
 
 
-def race(trial: Trial, store: Store, device: torch.device) -> "Race":
-    """Train a trial of one stage with both loops in turns."""
-    order, [stage] = trial.order(), trial.treatment.recipe.stages
+def run_race(trial: Trial, store: Store, device: torch.device) -> "Race":
+    """Train a trial of one stage with both loops in alternation."""
+    order = trial.order()
+    [stage] = trial.treatment.recipe.stages
     part = trial.treatment.recipe.parts["data"]
     corpus = prepare(part.level, part.settings.plain(), store.data)
     reset_process(threads=1)
     parts = build_parts(order, corpus, device)
-    turns = Race(parts, trial, stage, Diffusers(parts, trial, stage))
-    train(parts, stage, trial.seed, store.stage(trial.signature), None, turns.swap, {}, lambda _: {})
-    return turns
+    race = Race(parts, trial, stage, Diffusers(parts, trial, stage))
+    train(parts, stage, trial.seed, store.stage(trial.signature), None, race.run_peer, {}, lambda _: {})
+    return race
 
 
 class Diffusers:
-    """The peer: one training step of diffusers' example, as it stands there."""
+    """The peer: the training step of diffusers' `train_autoencoderkl` example."""
 
     def __init__(self, parts: TrainingParts, trial: Trial, stage: Stage):
-        recipe, settings = trial.treatment.recipe, stage.settings
+        recipe = trial.treatment.recipe
+        settings = stage.settings
         self.vae = autoencoder(recipe)
         self.vae.load_state_dict(parts.vae.state_dict(), strict=True)
         self.vae.to(parts.device).train()
@@ -80,9 +84,11 @@ class Diffusers:
             self.vae.parameters(), settings.lr, settings.betas, weight_decay=settings.weight_decay
         )
         self.ema = EMAModel(self.vae.parameters(), decay=settings.ema)
-        self.kl_weight, self.clip = recipe.value("loss.kl"), settings.clip
+        self.kl_weight = recipe.value("loss.kl")
+        self.clip = settings.clip
 
     def step(self, x: Tensor) -> dict[str, float]:
+        """Train on a batch; gives the losses, read back as the example does."""
         posterior = self.vae.encode(x).latent_dist
         y = self.vae.decode(posterior.sample()).sample
         l2 = F.mse_loss(y, x)
@@ -98,7 +104,7 @@ class Diffusers:
 
 
 def autoencoder(recipe: Recipe) -> Any:
-    """diffusers' autoencoder of the recipe's sizes."""
+    """diffusers' autoencoder with the sizes of the recipe."""
     channels = recipe.value("model.channels")
     return AutoencoderKL(
         block_out_channels=channels,
@@ -112,10 +118,16 @@ def autoencoder(recipe: Recipe) -> Any:
 
 
 class Race:
-    """Two loops in turns. `ours`, `peers`: ms a step, a value for every pair. The clock runs from when this is made."""
+    """Alternates the two loops and times them. The engine's clock starts when this is created.
+
+    `ours`, `peers`: ms per step, one value for every pair. `losses`: the last logged loss of both.
+    """
 
     def __init__(self, parts: TrainingParts, trial: Trial, stage: Stage, peer: Diffusers):
-        self.parts, self.trial, self.stage, self.peer = parts, trial, stage, peer
+        self.parts = parts
+        self.trial = trial
+        self.stage = stage
+        self.peer = peer
         self.steps = stage.settings.steps // PAIRS
         self.ours: list[float] = []
         self.peers: list[float] = []
@@ -124,18 +136,24 @@ class Race:
         self.done = 0
         self.since = self.now()
 
-    def swap(self, step: int, losses: dict[str, float]) -> None:
-        """The engine has logged at `step`: the peer takes the same steps."""
+    def run_peer(self, step: int, losses: dict[str, float]) -> None:
+        """Called when the engine has logged at `step`: the peer makes the same steps."""
+        # The engine's time since the last call
         self.spent[0] += self.now() - self.since
-        begun, settings = self.now(), self.stage.settings
-        with torch.backends.cudnn.flags(enabled=True, deterministic=False, allow_tf32=True):  # as PyTorch starts
+
+        # The peer's steps
+        begun = self.now()
+        settings = self.stage.settings
+        with torch.backends.cudnn.flags(enabled=True, deterministic=False, allow_tf32=True):  # PyTorch's defaults
             logs = [
-                self.peer.step(draw_batch(self.parts, settings, self.trial.seed, self.stage.name, which))
-                for which in range(self.done + 1, step + 1)
+                self.peer.step(draw_batch(self.parts, settings, self.trial.seed, self.stage.name, i))
+                for i in range(self.done + 1, step + 1)
             ]
         self.spent[1] += self.now() - begun
         self.losses = losses["train/loss"], sum(line["loss"] for line in logs) / len(logs)
         self.done = step
+
+        # The end of a pair
         if step % self.steps == 0:
             self.ours.append(1000 * self.spent[0] / self.steps)
             self.peers.append(1000 * self.spent[1] / self.steps)
@@ -143,6 +161,7 @@ class Race:
         self.since = self.now()
 
     def now(self) -> float:
+        """Seconds, once the device has finished its work."""
         if self.parts.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()

@@ -1,4 +1,4 @@
-"""Reading the records of a large study for its table: from their copy in one file, or each by itself."""
+"""Benchmark: reading the records of a large study, from their copy in one file or one by one."""
 
 import random
 import tempfile
@@ -44,20 +44,23 @@ primary: psnr
 
 
 def run() -> Comparison:
-    with tempfile.TemporaryDirectory() as room:
-        found, store = study(), Store(Path(room))
-        trials, copy = expand(found), store.study(found.name, found.scale).records
-        fill(found, trials, store)
+    """Build the data frame of 10,000 records with and without their copy."""
+    with tempfile.TemporaryDirectory() as scratch:
+        large = study()
+        store = Store(Path(scratch))
+        trials = expand(large)
+        copy = store.study(large.name, large.scale).records
+        fill(large, trials, store)
         time.sleep(compact.SETTLED_S)  # younger records are not copied
         tidy(trials, store, copy=copy)
         pairs = [(seconds(trials, store, copy), seconds(trials, store, None)) for _ in range(PAIRS)]
         tables = [table_seconds(store) for _ in range(PAIRS)]
     return Comparison(
-        f"the tidy frame of {len(trials)} finished trials with {len(found.metrics)} metrics",
+        f"the tidy frame of {len(trials)} finished trials with {len(large.metrics)} metrics",
         "the same frame from each trial's `record.json`",
         "s",
-        [ours for ours, _ in pairs],
-        [theirs for _, theirs in pairs],
+        [with_copy for with_copy, _ in pairs],
+        [without for _, without in pairs],
         {
             "records": len(trials),
             "table_s": [wall for wall, _ in tables],
@@ -67,32 +70,34 @@ def run() -> Comparison:
 
 
 def seconds(trials: list[Trial], store: Store, copy: Path | None) -> float:
+    """The time to build the data frame."""
     begun = time.perf_counter()
     tidy(trials, store, copy=copy)
     return time.perf_counter() - begun
 
 
 def table_seconds(store: Store) -> tuple[float, float]:
-    """All that `ablate table` does once it has started, from the study's text to the table's: wall and CPU time."""
-    begun, busy = time.perf_counter(), time.process_time()
-    found = study()
-    build_table(plan_study(found, store)).markdown()
-    return time.perf_counter() - begun, time.process_time() - busy
+    """Wall and CPU time of what `ablate table` does once it has started, from the study's text to the table's."""
+    wall = time.perf_counter()
+    cpu = time.process_time()
+    large = study()
+    build_table(plan_study(large, store)).markdown()
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def study() -> Study:
-    """2,000 treatments with 5 seeds each."""
+    """A study of 2,000 treatments with 5 seeds each."""
     return read_study(parse(STUDY, "large.yaml"), None, (), gpu=False)
 
 
-def fill(found: Study, trials: list[Trial], store: Store) -> None:
-    """Records such as training would have left, with metrics drawn at random; every hundredth trial has diverged."""
+def fill(large: Study, trials: list[Trial], store: Store) -> None:
+    """Write records as training would, with random metrics; every hundredth trial has diverged."""
     rng = random.Random(0)
-    for place, trial in enumerate(trials):
-        metrics = {name: rng.gauss(20, 1) for name in found.metrics}
-        info = {name: {"unit": metric.unit, "direction": metric.direction} for name, metric in found.metrics.items()}
+    for i, trial in enumerate(trials):
+        metrics = {name: rng.gauss(20, 1) for name in large.metrics}
+        info = {name: {"unit": metric.unit, "direction": metric.direction} for name, metric in large.metrics.items()}
         shares = {"share/l2": rng.random(), "share/kl": rng.random()}
-        status: Literal["done", "diverged"] = "diverged" if place % 100 == 99 else "done"
+        status: Literal["done", "diverged"] = "diverged" if i % 100 == 99 else "done"
         folder = store.stage(trial.signature)
         folder.finish(
             Record(

@@ -1,4 +1,4 @@
-"""Short trials on procedural pictures, with which overhead and tracking are measured."""
+"""A study of short trials on procedural pictures, for the benchmarks of overhead and tracking."""
 
 from ablate.study.document import parse
 from ablate.study.study import Study, read_study
@@ -22,6 +22,6 @@ primary: psnr
 
 
 def study(steps: int, treatments: int = 4) -> Study:
-    """Some treatments with two seeds each, every step logged."""
+    """A study with two seeds per treatment that logs every step."""
     levels = ", ".join(f"{i}e-4" for i in range(1, treatments + 1))
     return read_study(parse(STUDY.format(steps=steps, levels=levels), "tiny.yaml"), None, (), gpu=False)

@@ -1,1 +1,1 @@
-"""Pictures, decoded once."""
+"""Pictures and clips: decoded once, then cropped from memory."""

@@ -1,4 +1,4 @@
-"""Prepared pictures and clips, memory-mapped: random training crops, and held-out crops."""
+"""Prepared pictures and clips: random training crops from a memory-mapped file, and fixed held-out crops."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,11 @@ from ablate.slots.data import Motion, Pixels
 
 
 class Corpus:
-    """Prepared pictures. `heldout`: `n 3 s s`, of clips `n 3 t s s`. `motion`: of the latter, where it is known.
+    """The prepared pictures or clips of a data level.
 
-    `fingerprint`: content hash of names, sizes, pixels of both splits. `skipped`: names of damaged files left out.
+    `heldout`: crops `n 3 s s`, or clips `n 3 t s s`. `motion`: that of the held-out clips, where it is known.
+    `fingerprint`: content hash of names, sizes and pixels of both splits. `skipped`: names of damaged files that were
+    left out.
     """
 
     fingerprint: str
@@ -30,37 +32,44 @@ class Corpus:
         self._videos = shapes.shape[1] == 3
         if not self._videos:
             shapes = np.insert(shapes, 0, 1, axis=1)
-        for place, least, reason in (
+        for lengths, least, reason in (
             (shapes[:, 1:].min(1), crop, f"smaller than the crop of {crop} px"),
             (shapes[:, 0], frames, f"shorter than the clip of {frames} frames"),
         ):
-            if small := [name for name, length in zip(index["names"], place, strict=True) if length < least]:
+            if small := [name for name, length in zip(index["names"], lengths, strict=True) if length < least]:
                 raise ValueError(tally(len(shapes), {reason: small}))
-        self.fingerprint, self.skipped = index["fingerprint"], index["skipped"]
-        self.heldout, self.motion = np.load(folder / "heldout.npy"), None
+        self.fingerprint = index["fingerprint"]
+        self.skipped = index["skipped"]
+        self.heldout = np.load(folder / "heldout.npy")
+        self.motion = None
         if self._videos and frames == 1:
             self.heldout = self.heldout[:, :, self.heldout.shape[2] // 2]
         elif (folder / "motion.npz").exists():
             self.motion = Motion(**np.load(folder / "motion.npz"))
-        self._crop, self._flip, self._frames, self._shapes = crop, flip, frames, shapes
-        self._ends = np.cumsum(shapes.prod(1))  # of each picture, in px
+        self._crop = crop
+        self._flip = flip
+        self._frames = frames
+        self._shapes = shapes
+        self._ends = np.cumsum(shapes.prod(1))  # where each picture ends in the file, in pixels
         self._pixels: Pixels = np.asarray(np.memmap(folder / "train.bin", np.uint8, "r"))
 
     def batch(self, size: int, rng: np.random.Generator) -> Pixels:
-        """Random training crops `size 3 crop crop`, of more than one frame `size 3 frames crop crop`.
+        """Random training crops `size 3 crop crop`, or clips of more than one frame `size 3 frames crop crop`.
 
-        Picture in proportion to its pixels, uniform place and time, maybe mirrored. Takes `4 * size` numbers from
-        `rng`, of videos `5 * size`, whatever the settings, and depends on nothing else.
+        A picture is chosen with probability proportional to its pixels, position and time uniformly; the crop is
+        mirrored with probability 1/2 if `flip` is set. Draws `4 * size` numbers from `rng` (videos: `5 * size`),
+        whatever the settings, and depends on nothing else.
         """
-        crop, frames = self._crop, self._frames
+        crop = self._crop
+        frames = self._frames
         crops = np.empty((size, 3, frames, crop, crop), np.uint8)
         draws = rng.random((size, 5 if self._videos else 4))
         chosen = np.searchsorted(self._ends, draws[:, 0] * self._ends[-1], side="right")
-        for target, picture, (_, down, across, mirror, *when) in zip(crops, chosen, draws, strict=True):
+        for target, picture, (_, down, across, mirror, *time) in zip(crops, chosen, draws, strict=True):
             t, h, w = self._shapes[picture]
             end = 3 * self._ends[picture]
             y, x = int(down * (h - crop + 1)), int(across * (w - crop + 1))
-            first = int(when[0] * (t - frames + 1)) if when else 0
+            first = int(time[0] * (t - frames + 1)) if time else 0
             pixels = self._pixels[end - 3 * t * h * w : end].reshape(3, t, h, w)
             window = pixels[:, first : first + frames, y : y + crop, x : x + crop]
             target[:] = window[..., ::-1] if self._flip and mirror < 0.5 else window

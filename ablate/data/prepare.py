@@ -1,8 +1,8 @@
-"""Pictures for training and examination: decoded and resized once, kept as uint8, memory-mapped, cropped in memory.
+"""Prepares pictures for training and probing: decodes and downscales them once, into a memory-mapped uint8 file.
 
-A data level yields `Picture`s for the splits "train" and "heldout". `prepare` turns them into a `Corpus`: random
-training crops, drawn from a given generator alone, and a fixed set of held-out crops, the same for every trial.
-Pictures are only ever reduced: enlarged ones have no detail for a model to lose. A picture may be a video.
+A data level yields `Picture`s for the splits "train" and "heldout"; a picture may be a video. `prepare` turns them into
+a `Corpus`: random training crops, which depend on the given generator alone, and a fixed set of held-out crops, the
+same for every trial. Pictures are only ever downscaled: an enlarged one has no detail that a model could lose.
 """
 
 import hashlib
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 
 def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
-    """The corpus of a data level, decoded into a folder of `cache` unless it is there.
+    """The corpus of a data level, decoded into a folder of `cache` unless it is there already.
 
-    Several processes may do so at once: the first to finish leaves its folder, whole, and all use that one.
-
-    `settings` are plain values without the level's name. Raises ValueError naming and counting pictures of no use.
+    Several processes may call this at once: all use the folder of the first one to finish. `settings` are plain values
+    without the level's name. Raises ValueError, naming and counting them, for pictures that cannot be used.
     """
     config = registry.level("data", level).Config.read(settings)
     if not isinstance(config, DataSettings):
         raise TypeError(f"data/{level}: Config must be a subclass of DataSettings")
-    train, heldout = _pictures(level, config, "train"), _pictures(level, config, "heldout")
+    train = _pictures(level, config, "train")
+    heldout = _pictures(level, config, "heldout")
     folder = cache / _cache_key(level, config, train, heldout)
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -51,13 +51,13 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
             try:
                 entry.rename(folder)
             except OSError:
-                if not folder.exists():  # else another process finished the same content first
+                if not folder.exists():  # otherwise another process has finished the same folder
                     raise
     return Corpus(folder, config.crop, config.flip, getattr(config, "frames", 1))
 
 
 def picture_size(path: Path, split: Split) -> tuple[int, int]:
-    """Height and width by the header of a picture file. Raises as `read_rgb` does."""
+    """Height and width from the header of a picture file. Raises as `read_rgb` does."""
     with _open(path) as image:
         return image.height, image.width
 
@@ -65,23 +65,29 @@ def picture_size(path: Path, split: Split) -> tuple[int, int]:
 def check_pictures(
     level: str, config: DataSettings, size: Callable[[Path, Split], tuple[int, int]] = picture_size
 ) -> None:
-    """Look at the headers of a level's picture files. Raises ValueError naming and counting those of no use."""
+    """Check the sizes in the headers of a level's picture files.
+
+    Raises ValueError, naming and counting them, for pictures that cannot be used.
+    """
     reports = []
     for split in SPLITS:
         pictures = _pictures(level, config, split)
         rejects = Rejects(len(pictures), config.tolerated)
-        for picture, crops in zip(pictures, _shares(config.heldout_count, len(pictures)), strict=True):
+        for picture, crops in zip(pictures, _crop_counts(config.heldout_count, len(pictures)), strict=True):
             if picture.path:
                 with rejects.catch(picture.name):
                     _check_size(split, *size(picture.path, split), crops, config)
-        if rejects and not rejects.bearable:
+        if rejects and not rejects.tolerable:
             reports.append(f"data/{level}, {split}: {rejects}")
     if reports:
         raise ValueError("; ".join(reports))
 
 
 def read_rgb(path: Path) -> Pixels:
-    """A picture file as `h w 3`, turned upright. Raises what Pillow raises for a damaged file, Misfit for 16 bits."""
+    """Read a picture file as `h w 3` uint8, upright according to its EXIF orientation.
+
+    Raises Pillow's errors for a damaged file, Misfit for one of more than 8 bits per channel.
+    """
     from PIL import ImageOps
 
     with _open(path) as image:
@@ -89,10 +95,10 @@ def read_rgb(path: Path) -> Pixels:
 
 
 def heldout_side(height: int, width: int, crops: int, config: DataSettings) -> int:
-    """Short side in px to which a held-out picture is reduced: `resize_to`, but at least `heldout_size`.
+    """The short side in px to which a held-out picture is downscaled: `resize_to`, but at least `heldout_size`.
 
-    A picture that must give several crops is at most halved, so that the crops are not near-copies; halving keeps the
-    grid of JPEG blocks and the softness of cameras out of them.
+    A picture that must give several crops is downscaled by at most 2, so that the crops are not near-copies; that
+    factor still removes the grid of JPEG blocks and the softness of cameras.
     """
     side = max(config.resize_to, config.heldout_size)
     return side if crops == 1 else max(side, min(height, width) // 2)
@@ -105,13 +111,13 @@ def _pictures(level: str, config: DataSettings, split: Split) -> list[Picture]:
     return pictures
 
 
-def _shares(count: int, pictures: int) -> list[int]:
-    """How many of `count` crops each picture gives; the numbers differ by one at most."""
+def _crop_counts(count: int, pictures: int) -> list[int]:
+    """How many of `count` crops each picture gives; the numbers differ by at most 1."""
     return [(i + 1) * count // pictures - i * count // pictures for i in range(pictures)]
 
 
 def _cache_key(level: str, config: DataSettings, train: list[Picture], heldout: list[Picture]) -> str:
-    """Hash of all that decides the decoded pixels, the code included; the settings left out come after decoding."""
+    """Hash of all that the decoded pixels depend on, including the code; settings used after decoding are left out."""
 
     def stamp(picture: Picture) -> list[str | int]:
         file = picture.path and picture.path.stat()
@@ -125,12 +131,16 @@ def _cache_key(level: str, config: DataSettings, train: list[Picture], heldout: 
 def _decode(level: str, config: DataSettings, train: list[Picture], heldout: list[Picture], folder: Path) -> None:
     """Write `train.bin` (each picture `3 h w` or `3 t h w`, one after the other), `heldout.npy` and `index.json`.
 
-    Where the motion of held-out videos is known, it is in `motion.npz`.
+    `motion.npz` holds the motion of held-out videos, where it is known.
     """
     digest = hashlib.sha256()
-    names, shapes, crops = [], [], []
+    names = []
+    shapes = []
+    crops = []
     skipped: list[str] = []
     read = partial(_read_all, tolerated=config.tolerated, skipped=skipped)
+
+    # Training pictures
     reads = [(picture.name, partial(_training_planes, picture, config)) for picture in train]
     with (folder / "train.bin").open("wb") as file:
         for name, planes in read(f"data/{level}, train", reads):
@@ -138,27 +148,32 @@ def _decode(level: str, config: DataSettings, train: list[Picture], heldout: lis
             shapes.append(planes.shape[1:])
             digest.update(json.dumps([name, planes.shape]).encode() + planes.tobytes())
             file.write(planes.data)
-    shares = _shares(config.heldout_count, len(heldout))
-    used = [(picture, share) for picture, share in zip(heldout, shares, strict=True) if share]
-    cuts = [(picture.name, partial(_heldout_crops, picture, share, config)) for picture, share in used]
-    for name, pixels in read(f"data/{level}, heldout", cuts):
+
+    # Held-out crops
+    counts = _crop_counts(config.heldout_count, len(heldout))
+    used = [(picture, count) for picture, count in zip(heldout, counts, strict=True) if count]
+    reads = [(picture.name, partial(_heldout_crops, picture, count, config)) for picture, count in used]
+    for name, pixels in read(f"data/{level}, heldout", reads):
         crops.append(pixels)
         digest.update(json.dumps([name, pixels.shape]).encode() + pixels.tobytes())
     np.save(folder / "heldout.npy", np.concatenate(crops))
-    if known := [picture.motion() for picture, _ in used if picture.motion]:
-        flow, visible = np.stack([motion.flow for motion in known]), np.stack([motion.visible for motion in known])
+    if motions := [picture.motion() for picture, _ in used if picture.motion]:
+        flow = np.stack([motion.flow for motion in motions])
+        visible = np.stack([motion.visible for motion in motions])
         np.savez(folder / "motion.npz", flow=flow, visible=visible)
+
+    # Index
     index = {"fingerprint": digest.hexdigest(), "names": names, "shapes": shapes, "skipped": skipped}
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 def _training_planes(picture: Picture, config: DataSettings) -> Pixels:
-    """A training picture, resized, `3 h w` or `3 t h w`."""
+    """A training picture, downscaled, as `3 h w` or `3 t h w`."""
     return np.ascontiguousarray(np.moveaxis(resize(picture.load(), config.resize_to, config.resize), -1, 0))
 
 
 def _heldout_crops(picture: Picture, crops: int, config: DataSettings) -> Pixels:
-    """The held-out crops `k 3 s s` or `k 3 t s s` of a picture. Raises Misfit if it is too small for that."""
+    """The held-out crops of a picture, `k 3 s s` or `k 3 t s s`. Raises Misfit if it is too small or too short."""
     pixels = picture.load()
     if isinstance(config, ClipSettings):
         if len(pixels) < config.heldout_frames:
@@ -173,11 +188,12 @@ def _heldout_crops(picture: Picture, crops: int, config: DataSettings) -> Pixels
 
 
 def _read_all(
-    where: str, reads: Sequence[tuple[str, Callable[[], Pixels]]], tolerated: float, skipped: list[str]
+    source: str, reads: Sequence[tuple[str, Callable[[], Pixels]]], tolerated: float, skipped: list[str]
 ) -> Iterator[tuple[str, Pixels]]:
-    """Run named reads in several threads, in order; names of damaged ones, if no more than tolerated, go to `skipped`.
+    """Run named reads in several threads and yield their results in order.
 
-    Raises ValueError naming all that failed, after the last one.
+    The names of damaged files, if no more than tolerated, are added to `skipped`. Otherwise raises ValueError after the
+    last read, naming all that failed; the message begins with `source`.
     """
     rejects = Rejects(len(reads), tolerated)
 
@@ -189,37 +205,39 @@ def _read_all(
 
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(reads), 4 * threads):  # in portions, which bounds the memory
-            portion = reads[start : start + 4 * threads]
-            for (name, _), pixels in zip(portion, pool.map(attempt, portion), strict=True):
+        for start in range(0, len(reads), 4 * threads):  # in chunks, to bound the memory
+            chunk = reads[start : start + 4 * threads]
+            for (name, _), pixels in zip(chunk, pool.map(attempt, chunk), strict=True):
                 if pixels is not None:
                     yield name, pixels
-    if rejects and not rejects.bearable:
-        raise ValueError(f"{where}: {rejects}") from rejects.first
+    if rejects and not rejects.tolerable:
+        raise ValueError(f"{source}: {rejects}") from rejects.first
     skipped += sorted(rejects.damaged)
 
 
 def _open(path: Path) -> "Image.Image":
+    """Open a picture file. Raises Misfit for one of more than 8 bits per channel."""
     from PIL import Image
 
     image = Image.open(path)
     if image.mode[0] in "IF":
-        raise Misfit("of more than 8 bits a channel, which Pillow would clip to white")
+        raise Misfit("of more than 8 bits per channel, which Pillow would clip to white")
     return image
 
 
 def _check_size(split: Split, height: int, width: int, crops: int, config: DataSettings) -> None:
-    """Raise Misfit for a picture of a size that is of no use. `crops`: how many it must give if it is held out."""
+    """Raise Misfit for a picture that is too small. `crops`: how many crops it must give if it is held out."""
     if split == "train":
         if min(reduced_shape(height, width, config.resize_to, config.resize)) < config.crop:
             raise Misfit(f"smaller than the crop of {config.crop} px")
         return
     height, width = reduced_shape(height, width, heldout_side(height, width, crops, config), "bicubic")
-    rows, columns = height - config.heldout_size + 1, width - config.heldout_size + 1
+    rows = height - config.heldout_size + 1
+    columns = width - config.heldout_size + 1
     if crops and min(rows, columns) < 1:
         raise Misfit(f"smaller than the held-out crop of {config.heldout_size} px")
     if crops and rows * columns < crops:
         raise Misfit(
-            f"too small for a share of {config.heldout_count} different held-out crops of {config.heldout_size} px "
+            f"too small for their share of {config.heldout_count} different crops of {config.heldout_size} px "
             "(lower heldout_count or heldout_size, or hold out more pictures)"
         )

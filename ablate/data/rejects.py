@@ -1,4 +1,4 @@
-"""Pictures that are of no use: why, how many, and whether one can do without them."""
+"""Pictures that cannot be used: why, how many, and whether the rest is enough."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,11 @@ from ablate.slots.data import Misfit
 
 @dataclass
 class Rejects:
-    """Those of `total` pictures that are of no use. A share of `tolerated` may be damaged, none may be a misfit."""
+    """Collects the pictures, of `total`, that cannot be used.
+
+    At most the fraction `tolerated` may be damaged; a picture that is intact but unsuitable (`Misfit`) never passes.
+    `reasons`: reason -> names. `first`: the first error.
+    """
 
     total: int
     tolerated: float
@@ -19,10 +23,10 @@ class Rejects:
 
     @contextmanager
     def catch(self, name: str) -> Iterator[None]:
-        """Note what is raised while a picture is looked at."""
+        """Record an exception that is raised while the named picture is read."""
         try:
             yield
-        except Exception as error:  # a damaged file raises whatever its decoder stumbles over
+        except Exception as error:  # decoders raise all kinds of errors for a damaged file
             if not isinstance(error, Misfit):
                 self.damaged.append(name)
             reason = str(error) if isinstance(error, Misfit) else f"not readable ({type(error).__name__})"
@@ -33,8 +37,8 @@ class Rejects:
         return bool(self.reasons)
 
     @property
-    def bearable(self) -> bool:
-        """Whether all are damaged files that one can do without."""
+    def tolerable(self) -> bool:
+        """Whether all are damaged files, no more than tolerated, and at least one picture is left."""
         only_damaged = len(self.damaged) == sum(map(len, self.reasons.values()))
         return only_damaged and len(self.damaged) < self.total and len(self.damaged) <= self.tolerated * self.total
 
@@ -43,7 +47,7 @@ class Rejects:
 
 
 def tally(total: int, reasons: dict[str, list[str]], shown: int = 5) -> str:
-    """One clause for each reason: how many pictures of how many, and the names of the first few."""
+    """One clause per reason: how many of the pictures, and the names of the first few."""
     clauses = []
     for reason, names in reasons.items():
         more = f" and {len(names) - shown} more" if len(names) > shown else ""

@@ -1,4 +1,4 @@
-"""Reducing pictures, and places for crops of them."""
+"""Downscaling of pictures, and positions for crops."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from ablate.slots.data import Pixels, Resize
 
 
 def resize(pixels: Pixels, short_side: int, method: Resize) -> Pixels:
-    """Reduce `h w 3`, or each frame of `t h w 3`, to the given short side in px, keeping proportions.
+    """Downscale `h w 3`, or each frame of `t h w 3`, to a short side in px, keeping proportions.
 
-    Smaller pictures stay as they are.
+    Smaller pictures are returned unchanged.
     """
     from PIL import Image
 
@@ -27,7 +27,7 @@ def resize(pixels: Pixels, short_side: int, method: Resize) -> Pixels:
 
 
 def reduced_shape(height: int, width: int, short_side: int, method: Resize) -> tuple[int, int]:
-    """Height and width that `resize` gives."""
+    """Height and width after `resize`."""
     shorter = min(height, width)
     if method == "none" or shorter <= short_side:
         return height, width
@@ -35,11 +35,14 @@ def reduced_shape(height: int, width: int, short_side: int, method: Resize) -> t
 
 
 def spread(count: int, rows: int, columns: int) -> list[tuple[int, int]]:
-    """`count` places on a regular lattice over `rows x columns`, edge to edge; all different if there are enough."""
+    """`count` positions (row, column) on a regular lattice over `rows x columns`, edge to edge.
+
+    All are different if `rows * columns` is at least `count`.
+    """
     lines = min(max(1, round((count * rows / columns) ** 0.5)), count, rows)
     lines = max(lines, -(-count // columns))
     per_line = -(-count // lines)
     ys = np.linspace(0, rows - 1, lines).round() if lines > 1 else [(rows - 1) // 2]
     xs = np.linspace(0, columns - 1, per_line).round() if per_line > 1 else [(columns - 1) // 2]
-    places = [(int(y), int(x)) for y in ys for x in xs]
-    return [places[i * len(places) // count] for i in range(count)]
+    positions = [(int(y), int(x)) for y in ys for x in xs]
+    return [positions[i * len(positions) // count] for i in range(count)]

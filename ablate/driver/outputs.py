@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ablate.identity import signature
 from ablate.plan.plan import Plan
-from ablate.store.files import is_remote, read_json, whole, write_json
+from ablate.store.files import atomic_write, is_remote, read_json, write_json
 from ablate.store.folders import Store
 from ablate.study.study import Study
 
@@ -28,7 +28,7 @@ def write_results(plan: Plan) -> tuple["Table", dict[str, Path]]:
     results = gather(plan)
     files = {form: folder.table(suffix) for suffix, form in TABLES.items()}
     for form, path in files.items():
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(getattr(results.table, form)(), encoding="utf-8")
     write_report(results, folder.report)
     return results.table, {**files, "report": folder.report}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ablate.errors import Problem, StudyError
 from ablate.plan.plan import Plan
-from ablate.store.files import read_json, whole, write_json
+from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import Store
 from ablate.study.document import parse
 from ablate.study.shipped import shipped
@@ -48,7 +48,7 @@ def write_card(plan: Plan) -> None:
     study = plan.study
     folder = plan.store.study(study.name, study.scale)
     before = read_json(folder.card) or {}
-    with whole(folder.source) as temporary:
+    with atomic_write(folder.source) as temporary:
         temporary.write_text(study.document.text, encoding="utf-8")
     card = {
         "name": study.name, "question": study.question, "file": study.document.file, "scale": study.scale,

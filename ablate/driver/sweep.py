@@ -74,7 +74,7 @@ def sweep(
 
     # Run, as long as results add trials.
     mirror = open_mirror(plan, uri, runs=bool(plan.pending or source))
-    seen = {trial.signature for trial in plan.ready} | store.held()
+    seen = {trial.signature for trial in plan.ready} | store.stage_signatures()
     ran = len(plan.pending)
     progress = ProgressDisplay(plan.ready, plan.pending, store, study.metrics[study.primary], screen, more)
     with mirror, progress:

@@ -1,1 +1,1 @@
-"""A worker: build, train, probe, record."""
+"""Training and probing: what a worker does."""

@@ -1,4 +1,4 @@
-"""Models, losses, discriminators and data of a trial, built from its recipe."""
+"""Builds the model, losses, discriminator and regularizer of a trial from its recipe."""
 
 import functools
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import nn
 
 from ablate.data.corpus import Corpus
 from ablate.engine import checkpoint
-from ablate.engine.loss_weights import Weight
+from ablate.engine.loss_weights import WeightSchedule
 from ablate.engine.train import CHANNELS_LAST, TrainingParts
 from ablate.identity import derive
 from ablate.plan.trials import Order
@@ -18,9 +18,10 @@ from ablate.slots.video import VideoLayers
 
 
 def try_build(recipe: dict[str, Any]) -> None:
-    """Pass one crop, one held-out picture, and latents as small as the regularizer makes them through the model.
+    """Build the model without memory (on the meta device) and run it on every size of picture that training uses.
 
-    Raises what training would.
+    These are a crop, a held-out picture, and latents as small as the regularizer makes them. Raises what training
+    would; ValueError if a picture comes back in another size.
     """
     frames = recipe["data"].get("frames", 1)
     with torch.device("meta"), torch.no_grad():
@@ -36,54 +37,61 @@ def try_build(recipe: dict[str, Any]) -> None:
 
 
 def _smallest_latent(regularizer: dict[str, Any], side: int) -> int:
-    """The least side of latents that training decodes for the regularizer's sake; 0 if it reduces none."""
-    settings = {name: value for name, value in regularizer.items() if name != "level"}
-    config: Any = registry.level("regularizer", regularizer["level"]).Config.read(settings)
+    """The side of the smallest latents that the regularizer has decoded in training; 0 if it reduces none."""
+    level, settings = split_level(regularizer)
+    config: Any = registry.level("regularizer", level).Config.read(settings)
     return config.smallest_latent(side) if hasattr(config, "smallest_latent") and config.strength else 0
 
 
-StageStart = tuple[dict[str, Any], Path]
-"""The recipe of a stage that has ended, and its checkpoint."""
+EndedStage = tuple[dict[str, Any], Path]
+"""The recipe of a stage that has ended, and the path of its checkpoint."""
 
 
-INNER = ("norm", "upsample", "downsample")
+INNER_SLOTS = ("norm", "upsample", "downsample")
 
 
 def build_parts(
-    order: Order, corpus: Corpus, device: torch.device, before: StageStart | None = None, *, regularize: bool = True
+    order: Order, corpus: Corpus, device: torch.device, inherited: EndedStage | None = None, *, regularize: bool = True
 ) -> TrainingParts:
-    """Build the recipe's levels. Same names start with the same weights in every treatment of a seed.
+    """Build the recipe's levels. Parts of the same name start with the same weights in every treatment of a seed.
 
-    `before`: the stage before, where that trained another network whose weights are to be taken over. A regularizer of
-    strength 0 is left out, and so is any unless `regularize`.
+    `inherited`: the stage before, if it trained another network, whose weights the model takes over. The regularizer is
+    left out if its strength is 0 or `regularize` is false.
     """
-    recipe, seed = order["recipe"], order["seed"]
+    recipe = order["recipe"]
+    seed = order["seed"]
+
+    # Modules
     torch.manual_seed(derive(seed, "build"))
     vae = build_model(recipe)
     terms = {}
     for name, settings in recipe["loss"].items():
         if settings["weight"] > 0:
-            terms[name] = (weight_of(settings), registry.build("loss", name, settings).to(device))
+            terms[name] = (weight_schedule(settings), registry.build("loss", name, settings).to(device))
     discriminator = (
-        registry.build("discriminator", *_named(recipe["discriminator"])) if "adversarial" in terms else None
+        registry.build("discriminator", *split_level(recipe["discriminator"])) if "adversarial" in terms else None
     )
-    initialise = registry.build("init", *_named(recipe["init"]), lambda name: derive(seed, "init", name))
+
+    # Initial weights
+    initialise = registry.build("init", *split_level(recipe["init"]), lambda name: derive(seed, "init", name))
     initialise(vae)
-    if before:
-        initialise.inherit(vae, averaged(*before))
+    if inherited:
+        initialise.inherit(vae, load_averaged(*inherited))
     move_to(vae, device)
     if discriminator:
         initialise(discriminator)
         move_to(discriminator, device)
-    level, settings = _named(recipe["regularizer"])
-    acts = regularize and settings.get("strength", 1.0) != 0
-    regularizer = registry.build("regularizer", level, settings) if acts else None
-    opens = recipe["discriminator"].get("start", 0)
-    return TrainingParts(vae, discriminator, opens, terms, regularizer, corpus, device)
+
+    # Regularizer
+    level, settings = split_level(recipe["regularizer"])
+    is_active = regularize and settings.get("strength", 1.0) != 0
+    regularizer = registry.build("regularizer", level, settings) if is_active else None
+    discriminator_start = recipe["discriminator"].get("start", 0)
+    return TrainingParts(vae, discriminator, discriminator_start, terms, regularizer, corpus, device)
 
 
-def averaged(recipe: dict[str, Any], path: Path) -> training.Autoencoder:
-    """The autoencoder of a checkpoint with its averaged weights, on the CPU."""
+def load_averaged(recipe: dict[str, Any], path: Path) -> training.Autoencoder:
+    """The autoencoder of a checkpoint, with its averaged weights, on the CPU."""
     vae = build_model(recipe)
     vae.load_state_dict(checkpoint.load(path, "model."))
     vae.load_state_dict(checkpoint.load(path, "ema."), strict=False)
@@ -91,54 +99,57 @@ def averaged(recipe: dict[str, Any], path: Path) -> training.Autoencoder:
 
 
 def move_to(module: nn.Module, device: torch.device) -> None:
-    """Move a network to its device, in the memory layout that is quick there."""
+    """Move a network to its device, in the memory layout that is fastest there."""
     module.to(device)
     for parameter in module.parameters() if device.type == "cuda" else ():
         if parameter.ndim in CHANNELS_LAST:
             parameter.data = parameter.data.contiguous(memory_format=CHANNELS_LAST[parameter.ndim])
 
 
-def weight_of(term: dict[str, Any]) -> Weight:
-    """A loss term's weight over the steps, from its settings."""
+def weight_schedule(term: dict[str, Any]) -> WeightSchedule:
+    """The weight schedule of a loss term, from the term's settings."""
     clamp = term["clamp"] if term.get("mode") == "adaptive" else None
-    return Weight(float(term["weight"]), term.get("start", 0), term.get("ramp", 0), clamp)
+    return WeightSchedule(float(term["weight"]), term.get("start", 0), term.get("ramp", 0), clamp)
 
 
 def build_model(recipe: dict[str, Any]) -> training.Autoencoder:
-    """The recipe's autoencoder with its inner slots filled, on the default device."""
-    chosen, zeros = registry.build("padding", *_named(recipe["padding"])), registry.build("padding", "zeros", {})
+    """The recipe's autoencoder with its inner slots filled, on the default device.
+
+    `padding.where` says which half gets the chosen padding; the other pads with zeros.
+    """
+    chosen = registry.build("padding", *split_level(recipe["padding"]))
+    zeros = registry.build("padding", "zeros", {})
     where = recipe["padding"].get("where", "both")
     parts = video_parts if "temporal_conv" in recipe else image_parts
     halves = [parts(recipe, chosen if where in {half, "both"} else zeros) for half in ("encoder", "decoder")]
-    model: training.Autoencoder = registry.build("model", *_named(recipe["model"]), *halves)
+    model: training.Autoencoder = registry.build("model", *split_level(recipe["model"]), *halves)
     return model
 
 
 def image_parts(recipe: dict[str, Any], padding: training.Padding) -> training.Layers:
-    """The levels inside half of an image model."""
-    return training.Layers(padding, *(functools.partial(registry.build, slot, *_named(recipe[slot])) for slot in INNER))
+    """The levels inside one half (encoder or decoder) of an image model."""
+    return training.Layers(
+        padding, *(functools.partial(registry.build, slot, *split_level(recipe[slot])) for slot in INNER_SLOTS)
+    )
 
 
 def video_parts(recipe: dict[str, Any], padding: training.Padding) -> VideoLayers:
-    """The levels inside half of a video model."""
+    """The levels inside one half (encoder or decoder) of a video model."""
 
     def norm(channels: int, halves: int) -> nn.Module:
-        built: nn.Module = registry.build("norm", *_named(recipe["norm"]), channels, None, halves)
+        built: nn.Module = registry.build("norm", *split_level(recipe["norm"]), channels, None, halves)
         return built
 
     def temporal_conv(before: int, after: int, group: int) -> nn.Module:
         built: nn.Module = registry.build(
-            "temporal_conv", *_named(recipe["temporal_conv"]), before, after, group, padding
+            "temporal_conv", *split_level(recipe["temporal_conv"]), before, after, group, padding
         )
         return built
 
-    branch = registry.build("branch", *_named(recipe["branch"]), temporal_conv, padding)
-    return VideoLayers(padding, norm, branch, registry.build("context", *_named(recipe["context"]), padding))
+    branch = registry.build("branch", *split_level(recipe["branch"]), temporal_conv, padding)
+    return VideoLayers(padding, norm, branch, registry.build("context", *split_level(recipe["context"]), padding))
 
 
-def _named(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    return part["level"], _less(part, "level")
-
-
-def _less(values: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != key}
+def split_level(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A part of a recipe as the name of its level and the level's settings."""
+    return part["level"], {name: value for name, value in part.items() if name != "level"}

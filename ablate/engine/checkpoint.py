@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors with the settings as JSON in the header. Written by rename; never pickle."""
+"""Checkpoints: safetensors files with the settings as JSON in the header. Written by rename; never pickled."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ablate.store.files import local, whole
+from ablate.store.files import atomic_write, local
 from ablate.store.record import HEADER
 from ablate.store.record import read_header as header
 
@@ -17,14 +17,14 @@ __all__ = ["header", "load", "optimizer_tensors", "pack", "restore_optimizer", "
 
 
 def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write tensors and a JSON header in one file that appears whole."""
+    """Write tensors and a JSON header to one file, which appears complete or not at all."""
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(plain, temporary, metadata={HEADER: json.dumps(header)})
 
 
 def load(path: Path, prefix: str = "", device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, under their names without it."""
+    """The tensors whose names begin with `prefix`; the prefix is removed."""
     with safe_open(local(path), framework="pt", device=str(device)) as file:
         return {name.removeprefix(prefix): file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
 
@@ -47,16 +47,17 @@ def optimizer_tensors(parameters: dict[str, nn.Parameter], optimizer: torch.opti
 def restore_optimizer(
     parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` gave, for those parameters that this optimiser trains.
+    """Restore the tensors of `optimizer_tensors`, for those parameters that this optimiser trains.
 
-    Moments get their parameter's memory layout, which the file does not keep: a fused step pairs them as they lie in
-    memory, and never looks at strides.
+    Moments get the memory layout of their parameter, which the file does not keep: a fused step pairs elements by their
+    place in memory and ignores strides.
     """
     trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     for name, tensor in tensors.items():
         parameter, _, key = name.rpartition("/")
         if parameters[parameter] in trained:
-            state, like = optimizer.state[parameters[parameter]], parameters[parameter].detach()
+            state = optimizer.state[parameters[parameter]]
+            like = parameters[parameter].detach()
             if key == "step":
                 state[key] = tensor.clone().to(like.device if optimizer.defaults.get("fused") else "cpu")
             else:

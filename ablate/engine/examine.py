@@ -1,4 +1,4 @@
-"""What is said of a trained VAE: what the probes find, and by what it was made."""
+"""Probe a trained VAE and write its record."""
 
 import copy
 import functools
@@ -16,61 +16,72 @@ from ablate.identity import derive
 from ablate.plan.trials import Order
 from ablate.slots import registry
 from ablate.slots.training import Autoencoder
-from ablate.store.files import whole, write_json
+from ablate.store.files import atomic_write, write_json
 from ablate.store.folders import StageFolder
 from ablate.store.record import Record
 
-PEEK_PICTURES = 16
+QUICK_PROBE_PICTURES = 16
+"""How many held-out pictures the quick probes use during training."""
 
 
-INPUTS = 64
-"""How many training crops a probe may look at; the same in every trial."""
+TRAINING_CROPS = 64
+"""How many training crops are given to probes; the same crops in every trial."""
 
 
-def probe_during_training(
+def run_quick_probes(
     order: Order, model: Autoencoder, corpus: Corpus, device: torch.device, ema: dict[str, torch.Tensor]
 ) -> dict[str, float]:
-    """The study's quick probes on averaged weights and the first held-out pictures, as `during/<metric>`."""
+    """Run the study's quick probes on averaged weights and the first held-out pictures; gives `during/<metric>`."""
     quick = [probe for probe in order["probes"] if registry.level("probe", probe["level"]).cheap]
     vae = copy.deepcopy(model)
     vae.load_state_dict(ema, strict=False)
-    found = run_probes(vae, corpus.heldout[:PEEK_PICTURES], quick, device)
-    return {f"during/{name}": value for name, value in found.metrics.items()}
+    results = run_probes(vae, corpus.heldout[:QUICK_PROBE_PICTURES], quick, device)
+    return {f"during/{name}": value for name, value in results.metrics.items()}
 
 
 def examine(
     record: Record, order: Order, vae: Autoencoder, corpus: Corpus, folder: StageFolder, device: torch.device
 ) -> None:
-    """Run the probes that the record lacks, on the averaged weights of the checkpoint and, unless costly, the raw ones.
+    """Run the probes that the record lacks, and add their results to the record.
 
-    Pictures and per-image values are those of the averaged weights.
+    They run on the checkpoint's averaged weights and, unless they are costly, on its raw ones too. Pictures and
+    per-image values are those of the averaged weights.
     """
+    # Which probes, on which data
+    keys = order["probe_keys"]
     missing = [
-        probe for probe in order["probes"] if record.probes.get(probe["level"]) != order["probe_keys"][probe["level"]]
+        settings for settings in order["probes"] if record.probes.get(settings["level"]) != keys[settings["level"]]
     ]
     begun = time.perf_counter()
-    training = corpus.batch(INPUTS, np.random.default_rng(derive(0, "inputs")))
-    examination = functools.partial(
+    training = corpus.batch(TRAINING_CROPS, np.random.default_rng(derive(0, "inputs")))
+    probe = functools.partial(
         run_probes, vae, corpus.heldout, device=device, training=training, motion=corpus.motion, batch=corpus.batch
     )
+
+    # Raw weights
     vae.load_state_dict(checkpoint.load(folder.checkpoint, "model.", device))
-    quick = [probe for probe in missing if not registry.level("probe", probe["level"]).costly]
-    record.raw |= examination(quick).metrics
+    not_costly = [settings for settings in missing if not registry.level("probe", settings["level"]).costly]
+    record.raw |= probe(not_costly).metrics
+
+    # Averaged weights
     vae.load_state_dict(checkpoint.load(folder.checkpoint, "ema.", device), strict=False)
-    found = examination(missing)
-    keep(found, folder)
-    record.metrics |= found.metrics
-    record.info |= found.info
-    record.probes |= {probe["level"]: order["probe_keys"][probe["level"]] for probe in missing}
-    sources = {f"probe/{probe['level']}": registry.level("probe", probe["level"]).fingerprint for probe in missing}
+    results = probe(missing)
+    save_pictures(results, folder)
+
+    # Record
+    record.metrics |= results.metrics
+    record.info |= results.info
+    levels = [settings["level"] for settings in missing]
+    record.probes |= {level: order["probe_keys"][level] for level in levels}
+    sources = {f"probe/{level}": registry.level("probe", level).fingerprint for level in levels}
     record.code["components"] = {**record.code.get("components", {}), **sources}
     record.probe_s += time.perf_counter() - begun
 
 
-def keep(found: ProbeResults, folder: StageFolder) -> None:
-    """Store pictures and per-image values beside the record."""
-    for name, pixels in found.pictures.items():
-        with whole(folder.pictures / f"{name.replace('/', '_')}.png") as temporary:
+def save_pictures(results: ProbeResults, folder: StageFolder) -> None:
+    """Write pictures and per-image values beside the record; values of other metrics stay."""
+    for name, pixels in results.pictures.items():
+        with atomic_write(folder.pictures / f"{name.replace('/', '_')}.png") as temporary:
             Image.fromarray(pixels).save(temporary, "PNG")
     known = json.loads(folder.per_image.read_text()) if folder.per_image.exists() else {}
-    write_json(folder.per_image, known | found.per_image)
+    write_json(folder.per_image, known | results.per_image)

@@ -1,4 +1,4 @@
-"""The weight of the adversarial term: when it enters, how it rises, and how it keeps pace with the reconstruction."""
+"""Weights of loss terms: their schedule over a trial, and the adaptive factor of the adversarial term."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 FLOOR = 1e-4
-"""Keeps the quotient finite. The paper says 1e-6; its authors' code, and the trainers that follow it, this."""
+"""Keeps the quotient finite. The paper has 1e-6; its authors' code, and the trainers that follow it, use 1e-4."""
 
 
 @dataclass(frozen=True)
-class Weight:
-    """A term's weight over a trial: 0 up to and with step `start`, then rising linearly to `value` in `ramp` steps.
+class WeightSchedule:
+    """A loss term's weight over a trial: 0 through step `start`, then a linear rise to `value` in `ramp` steps.
 
-    `clamp`: the largest adaptive factor, for a weight that is to be multiplied by one.
+    `clamp`: the largest adaptive factor; None for a weight that is not adaptive.
     """
 
     value: float
@@ -29,8 +29,8 @@ class Weight:
 def adaptive_factor(reconstruction: Tensor, realism: Tensor, last_weight: Tensor, clamp: float) -> Tensor:
     """min(|grad reconstruction| / (|grad realism| + 1e-4), clamp), gradients with respect to the decoder's last weight.
 
-    Esser et al., 2021 (arXiv 2012.09841, equation 7). Takes two scalar losses, each a function of `last_weight`, and
-    keeps their graphs; gives a scalar on the same device, without gradient, and never waits for the device. Raises
+    Esser et al., 2021 (arXiv 2012.09841, equation 7). The two losses are scalars that depend on `last_weight`; their
+    graphs are kept. The result is a scalar on the same device, without gradient; the device is not waited for. Raises
     RuntimeError where a loss does not depend on `last_weight`.
     """
     (of_reconstruction,) = torch.autograd.grad(reconstruction, last_weight, retain_graph=True)

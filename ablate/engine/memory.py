@@ -1,10 +1,10 @@
-"""Running out of memory is a planned event: the batch is split into twice as many micro-batches.
+"""Micro-batches: where training runs out of memory, its batches are split into twice as many parts.
 
-Only the autoencoder, whose activations fill the memory, sees micro-batches. Each is run without keeping activations and
-once more on the way back (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016, arXiv 1604.06174), so
-that those of one alone are alive; gradients accumulate over them. All that compares pictures sees the whole batch. The
-step stays the same but for rounding, with norms over the batch, adaptive weights and every draw; it takes about a third
-longer.
+Only the autoencoder runs in micro-batches, because its activations fill the memory. Each micro-batch is run without
+keeping activations, and run again in the backward pass (gradient checkpointing: Chen et al., "Training Deep Nets with
+Sublinear Memory Cost", 2016, arXiv 1604.06174), so the activations of only one are alive; gradients accumulate. Losses
+and the discriminator see the whole batch. Apart from rounding the step is the same: norms over the batch, adaptive
+weights and random draws do not change. It takes about a third longer.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,55 +25,58 @@ from ablate.store.folders import Store
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that a device, or the host, has no memory left."""
+    """Whether an error says that the device or the host has run out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def device_name(device: torch.device) -> str:
-    """By which needs are kept."""
+    """The name under which footprints of a device are stored."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 class OutOfMemory(RuntimeError):
-    """Training ran out of memory. Batches are split from now on: run it again, at best in a fresh process."""
+    """Training ran out of memory. The store now says to split batches: run it again, preferably in a new process."""
 
 
 @contextmanager
 def within_memory(store: Store, key: str, stage: Stage, device: torch.device) -> Iterator[Footprint]:
-    """What a stage is known to need. Should it run out of memory, raises OutOfMemory, having noted that it needs twice
-    as many parts; where a part is one picture already, the error is passed on."""
+    """Yield the footprint of a stage; if the body runs out of memory, double the number of micro-batches and store it.
+
+    Raises OutOfMemory after that. Where a micro-batch is a single picture already, the original error is raised.
+    """
     name = device_name(device)
-    need = read(store, key, name)
+    footprint = read(store, key, name)
     try:
-        yield need
+        yield footprint
     except Exception as error:
-        if not ran_out(error) or need.parts >= stage.settings.batch:
+        if not ran_out(error) or footprint.parts >= stage.settings.batch:
             raise
-        more = replace(need, parts=2 * need.parts)
-        write(store, key, name, more)
-        what = f"{OUT_OF_MEMORY} in stage '{stage.name}', goes on with batches in {more.parts} parts"
-        raise OutOfMemory(what) from error
+        doubled = replace(footprint, parts=2 * footprint.parts)
+        write(store, key, name, doubled)
+        reason = f"{OUT_OF_MEMORY} in stage '{stage.name}'; continues with each batch in {doubled.parts} micro-batches"
+        raise OutOfMemory(reason) from error
 
 
 @contextmanager
 def micro_batches(vae: Autoencoder, size: int) -> Iterator[None]:
-    """Let an autoencoder encode and decode at most `size` pictures or clips at once. Its copies do so too."""
+    """Make an autoencoder, and copies of it, encode and decode at most `size` pictures or clips at once."""
 
     def encode(self: Autoencoder, x: Tensor) -> Posterior:
-        found = _by_part(partial(type(self).encode, self), x, size)
-        return Posterior(torch.cat([one.mean for one in found]), torch.cat([one.logvar for one in found]))
+        posteriors = _in_micro_batches(partial(type(self).encode, self), x, size)
+        return Posterior(torch.cat([p.mean for p in posteriors]), torch.cat([p.logvar for p in posteriors]))
 
     def decode(self: Autoencoder, z: Tensor) -> Tensor:
-        return torch.cat(_by_part(partial(type(self).decode, self), z, size))
+        return torch.cat(_in_micro_batches(partial(type(self).decode, self), z, size))
 
-    vae.encode, vae.decode = MethodType(encode, vae), MethodType(decode, vae)  # type: ignore[method-assign]
+    vae.encode = MethodType(encode, vae)  # type: ignore[method-assign]
+    vae.decode = MethodType(decode, vae)  # type: ignore[method-assign]
     try:
         yield
     finally:
         del vae.encode, vae.decode
 
 
-def _by_part(run: Callable[[Tensor], Any], x: Tensor, size: int) -> list[Any]:
+def _in_micro_batches(run: Callable[[Tensor], Any], x: Tensor, size: int) -> list[Any]:
     if len(x) <= size:
         return [run(x)]
     return [checkpoint(run, part, use_reentrant=False) for part in x.split(size)]

@@ -1,4 +1,4 @@
-"""Frozen model in, metrics out."""
+"""Runs probes on a frozen model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +19,11 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 @dataclass
 class ProbeResults:
-    """The findings of several probes put together; `info` says unit, direction and decimals of each metric."""
+    """The results of several probes, merged.
+
+    `metrics`: a number per metric name. `info`: unit, direction, decimals and target of each metric. `per_image`:
+    values per held-out picture, by metric. `pictures`: `h w 3`, by name.
+    """
 
     metrics: dict[str, float] = field(default_factory=dict)
     info: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -37,12 +41,14 @@ def run_probes(
     batch: Callable[[int, np.random.Generator], Pixels] | None = None,
     frames: int = 1,
 ) -> ProbeResults:
-    """Examine a model with held-out pictures `n 3 s s` or clips `n 3 t s s`. `probes` are plain settings with `level`.
+    """Run probes on a model, with held-out pictures `n 3 s s` or clips `n 3 t s s`.
 
-    `training`: crops that it was trained on, `n 3 c c` or `n 3 t c c`, where they are known; `batch` draws more
-    (`Corpus.batch`). `motion`: of held-out clips. `frames`: of the clip that a picture is to a temporal model, where
-    there are no held-out clips. Raises ValueError for clips where the model is one of images.
+    `probes`: plain settings, each with its `level`. `training`: crops that the model was trained on, `n 3 c c` or
+    `n 3 t c c`, where they are known; `batch` draws more (`Corpus.batch`). `motion`: that of the held-out clips.
+    `frames`: a video model gets each picture as a clip of this many equal frames, unless there are held-out clips.
+    Raises ValueError for clips where the model is an image model.
     """
+    # The subject that the probes examine
     vae = vae.eval().requires_grad_(False)
     x = _scaled(heldout, device)
     crops = None if training is None else _middle(_scaled(training, device))
@@ -54,28 +60,28 @@ def run_probes(
     subject = Subject(vae, _middle(x), training=crops, draw=draw if batch else None, frames=frames)
     if x.ndim == 5:
         if not vae.temporal:
-            raise ValueError(
-                f"held-out clips of {x.shape[2]} frames are for temporal models, and this one is of images"
-            )
-        subject.clips, subject.frames = x, vae.whole(x.shape[2])
+            raise ValueError(f"held-out clips of {x.shape[2]} frames need a video model, but this is an image model")
+        subject.clips = x
+        subject.frames = vae.whole(x.shape[2])
         if motion:
-            subject.flow, subject.visible = (torch.from_numpy(a).to(device) for a in (motion.flow, motion.visible))
-    found = ProbeResults()
+            subject.flow = torch.from_numpy(motion.flow).to(device)
+            subject.visible = torch.from_numpy(motion.visible).to(device)
+
+    # The probes, in true fp32: TF32 would keep 10 bits of the mantissa
+    results = ProbeResults()
     for settings in probes:
         level = settings["level"]
         probe = registry.build("probe", level, {name: value for name, value in settings.items() if name != "level"})
-        with torch.backends.cudnn.flags(
-            enabled=True, deterministic=True, allow_tf32=False
-        ):  # TF32 keeps 10 bits: no longer fp32
-            findings: ProbeResult = probe(subject)
-        found.metrics |= findings.metrics
-        found.per_image |= findings.per_image
-        found.pictures |= findings.pictures
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            result: ProbeResult = probe(subject)
+        results.metrics |= result.metrics
+        results.per_image |= result.per_image
+        results.pictures |= result.pictures
         for metric in registry.level("probe", level).metrics:
-            found.info[metric.name] = {
+            results.info[metric.name] = {
                 "unit": metric.unit, "direction": metric.direction, "decimals": metric.decimals, "target": metric.target
             }  # fmt: skip
-    return found
+    return results
 
 
 def _scaled(pixels: Pixels, device: torch.device) -> Tensor:
@@ -83,5 +89,5 @@ def _scaled(pixels: Pixels, device: torch.device) -> Tensor:
 
 
 def _middle(x: Tensor) -> Tensor:
-    """The middle frames of `n 3 t s s`; pictures as they are."""
+    """The middle frame of each clip in `n 3 t s s`; pictures are returned unchanged."""
     return x[:, :, x.shape[2] // 2] if x.ndim == 5 else x

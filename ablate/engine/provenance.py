@@ -1,4 +1,4 @@
-"""Where a record comes from: code, machine, sizes and costs."""
+"""The provenance of a record: how training ended, the code, the machine, the model's size and cost."""
 
 import copy
 import functools
@@ -7,7 +7,7 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,8 +23,8 @@ from ablate.store.record import Record
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How training ended: after `steps` steps, `diverged` with the reason or not."""
+class TrainingResult:
+    """How the training of a trial ended: steps over all stages, and the reason if it diverged."""
 
     steps: int
     diverged: bool = False
@@ -32,17 +32,18 @@ class Ending:
 
 
 def describe(
-    order: Order, outcome: Ending, store: Store, vae: Autoencoder, corpus: Corpus, device: torch.device
+    order: Order, result: TrainingResult, store: Store, vae: Autoencoder, corpus: Corpus, device: torch.device
 ) -> Record:
-    """The record of a trained trial, not probed yet: how it ended, by which code, on which machine.
+    """The record of a trained trial before it is probed: how training ended, with which code, on which machine.
 
-    `train_s` is the time of all its stages, of those too that other trials share; liveness is that of the last stage.
+    `train_s` is the time of all stages, including those shared with other trials. Liveness is that of the last stage.
     """
-    record = Record(
-        order["last"], order["seed"], "diverged" if outcome.diverged else "done", outcome.reason, outcome.steps
-    )
+    status: Literal["done", "diverged"] = "diverged" if result.diverged else "done"
+    record = Record(order["last"], order["seed"], status, result.reason, result.steps)
     record.role = order["role"]
-    record.train_s = sum(seconds(store.stage(signature).read_steps()) for signature in order["signatures"])
+
+    # Training
+    record.train_s = sum(training_seconds(store.stage(signature).read_steps()) for signature in order["signatures"])
     headers = (checkpoint.header(store.stage(signature).checkpoint) or {} for signature in order["signatures"])
     record.parts = max(header.get("parts", 1) for header in headers)
     lines = store.stage(order["last"]).read_steps()
@@ -51,9 +52,13 @@ def describe(
         record.liveness[name] = sum(values) / len(values)
     active = [line["active_parameters"] for line in lines if "active_parameters" in line]
     record.active_parameters = int(max(active, default=0))
+
+    # Model and data
     record.parameters = sum(p.numel() for p in vae.parameters())
     record.flops = flops(vae, corpus.heldout.shape[1:])
     record.data = corpus.fingerprint
+
+    # Code and machine
     record.code = {**code_version(), "components": component_sources(order)}
     record.machine = {
         "device": torch.cuda.get_device_name(device)
@@ -67,21 +72,22 @@ def describe(
 
 
 def flops(vae: Autoencoder, shape: tuple[int, ...]) -> int:
-    """Floating point operations of one round trip of `3 h w` or `3 t h w`, counted without computing anything.
+    """Floating point operations of encoding and decoding `3 h w` or `3 t h w`, counted on the meta device.
 
-    Of a clip, those frames that make whole groups count.
+    A clip is cut to the longest one that the model takes.
     """
     channels, *time, height, width = shape
-    whole = [vae.whole(frames) for frames in time]
-    hollow = copy.deepcopy(vae).to("meta")
+    frames = [vae.whole(count) for count in time]
+    meta_vae = copy.deepcopy(vae).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        hollow.decode(hollow.encode(torch.empty(1, channels, *whole, height, width, device="meta")).mean)
+        meta_vae.decode(meta_vae.encode(torch.empty(1, channels, *frames, height, width, device="meta")).mean)
     return int(counter.get_total_flops())
 
 
-def seconds(lines: list[dict[str, Any]]) -> float:
-    """The time that the logged steps of a stage took, whoever made them."""
-    total, last = 0.0, 0
+def training_seconds(lines: list[dict[str, Any]]) -> float:
+    """Seconds that the logged steps of a stage took, by whichever worker."""
+    total = 0.0
+    last = 0
     for line in lines:
         total += (line["step"] - last) / line["train/steps_per_s"]
         last = line["step"]
@@ -90,7 +96,7 @@ def seconds(lines: list[dict[str, Any]]) -> float:
 
 @functools.cache
 def code_version() -> dict[str, Any]:
-    """Version, commit and whether the checkout has uncommitted changes, where the code is a git checkout."""
+    """Version; for a git checkout also the commit, and `dirty`: whether there are uncommitted changes."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str | None:

@@ -1,4 +1,4 @@
-"""One trial in this process: build, restore, train stage by stage, probe, record. Knows neither Ray nor MLflow."""
+"""Run one trial in this process: build, restore, train stage by stage, probe, record. Knows neither Ray nor MLflow."""
 
 import functools
 import json
@@ -15,10 +15,10 @@ import torch
 from ablate.data.corpus import Corpus
 from ablate.data.prepare import prepare
 from ablate.engine import checkpoint
-from ablate.engine.build import _named, build_model, build_parts, move_to
-from ablate.engine.examine import examine, probe_during_training
+from ablate.engine.build import EndedStage, build_model, build_parts, move_to, split_level
+from ablate.engine.examine import examine, run_quick_probes
 from ablate.engine.memory import OutOfMemory, micro_batches, ran_out, within_memory
-from ablate.engine.provenance import Ending, describe
+from ablate.engine.provenance import TrainingResult, describe
 from ablate.engine.train import train
 from ablate.identity import canonical
 from ablate.plan.trials import Order
@@ -31,7 +31,7 @@ from ablate.store.folders import Store
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a worker says while it trains: steps done and planned over all stages, and the latest losses."""
+    """A worker's progress report: steps done and planned, over all stages of the trial, and the latest losses."""
 
     step: int
     steps: int
@@ -40,7 +40,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class StageResult:
-    """How a trial ended."""
+    """What a worker returns when a stage has ended: its status, and the reason unless it is done."""
 
     status: Literal["done", "diverged", "failed"]
     reason: str = ""
@@ -53,10 +53,10 @@ class WorkerSpoiled(RuntimeError):
 def run_trial(
     order: Order, store: Store, device: torch.device, threads: int, report: Callable[[StepReport], None]
 ) -> StageResult:
-    """Run what the store lacks of a trial, up to the stage that the order asks for; after the last of all, record it.
+    """Train what the store lacks of a trial, up to the stage `order["last"]`; if that ends the trial, probe and record.
 
     A failure is written to the store and returned, never raised. Raises WorkerSpoiled after a CUDA error, and
-    OutOfMemory where training may succeed with smaller micro-batches; the reason is in the store until it is run again.
+    OutOfMemory where training may succeed with smaller micro-batches; the store holds the reason until the next try.
     """
     folder = store.stage(order["last"])
     folder.error.unlink(missing_ok=True)
@@ -78,15 +78,18 @@ def run_trial(
 def _run(
     order: Order, store: Store, device: torch.device, threads: int, report: Callable[[StepReport], None]
 ) -> StageResult:
+    # Train
     reset_process(threads)
-    corpus = corpus_of(canonical(order["recipe"]["data"]), store.data)
-    outcome = train_stages(order, corpus, store, device, report)
+    corpus = cached_corpus(canonical(order["recipe"]["data"]), store.data)
+    result = train_stages(order, corpus, store, device, report)
     if order["last"] != order["trial"]:
-        return StageResult("diverged" if outcome.diverged else "done", outcome.reason)
+        return StageResult("diverged" if result.diverged else "done", result.reason)
+
+    # Probe and record
     folder = store.stage(order["last"])
     vae = build_model(order["recipe"])
     move_to(vae, device)
-    record = folder.read_record() or describe(order, outcome, store, vae, corpus, device)
+    record = folder.read_record() or describe(order, result, store, vae, corpus, device)
     if record.status == "done":
         examine(record, order, vae, corpus, folder, device)
     folder.finish(record)
@@ -94,67 +97,118 @@ def _run(
 
 
 @functools.lru_cache(maxsize=2)
-def corpus_of(part: str, cache: Path) -> Corpus:
-    """The pictures of a data level, with its settings in JSON, kept from one stage of a worker to the next.
+def cached_corpus(part: str, cache: Path) -> Corpus:
+    """The corpus of a data level (its settings as JSON), kept in this process from one stage to the next.
 
-    To look for 20,000 files takes longer than anything else at the start of a stage.
+    Without this, checking 20,000 files would take longer than anything else at the start of a stage.
     """
-    return prepare(*_named(json.loads(part)), cache)
+    return prepare(*split_level(json.loads(part)), cache)
 
 
 def train_stages(
     order: Order, corpus: Corpus, store: Store, device: torch.device, report: Callable[[StepReport], None]
-) -> Ending:
-    """Train every stage that is not complete yet, each from the one before, up to the one that the order asks for.
+) -> TrainingResult:
+    """Train every stage that is not complete yet, each from the one before, up to `order["last"]`.
 
-    A stage knows of the one before nothing but its checkpoint, so that it does not matter who has trained that; nor who
-    has trained its own first steps up to a fork.
+    The only thing that a stage takes from the one before is its checkpoint, so it does not matter which worker trained
+    that one; nor, if the stage starts at a fork, which worker trained the steps up to the fork.
     """
-    recipes = [recipe_of(order["recipe"], given) for given in order["recipe"]["stages"]]
-    stages = legs((given["name"], Train.read(training_of(given))) for given in order["recipe"]["stages"])
-    steps, outcome = order["steps"], Ending(0)
-    parent: Path | None = None
-    before: dict[str, Any] = {}
-    trial_folder = store.stage(order["trial"])
-    trial_folder.beat(0, steps)
-    for stage, recipe, signature, key in zip(stages, recipes, order["signatures"], order["needs"], strict=True):
-        folder, is_last = store.stage(signature), signature == order["last"]
+    recipes = [stage_recipe(order["recipe"], settings) for settings in order["recipe"]["stages"]]
+    stages = legs((settings["name"], Train.read(train_settings(settings))) for settings in order["recipe"]["stages"])
+    result = TrainingResult(0)
+    previous: EndedStage | None = None
+    store.stage(order["trial"]).beat(0, order["steps"])
+    for stage, recipe, signature, configuration in zip(
+        stages, recipes, order["signatures"], order["needs"], strict=True
+    ):
+        folder = store.stage(signature)
+        is_last = signature == order["last"]
         until = order["until"] if is_last else stage.settings.steps
+
+        # Start from a fork's steps, if other trials share them
         if is_last and order["origin"] and not folder.checkpoint.exists():
-            folder.go_on_from(store.stage(order["origin"]))
+            folder.start_from_fork(store.stage(order["origin"]))
+
+        # Train
         if not folder.has_ended(until):
             write_json(folder.settings, {**order, "stage": stage.name})
-
-            def progress(step: int, losses: dict[str, float], before: int = stage.before) -> None:
-                trial_folder.beat(before + step, steps)
-                report(StepReport(before + step, steps, losses))
-
-            header = {"settings": recipe, "seed": order["seed"], "stage": stage.name, "signature": signature}
             same_data = recipe["data"] == order["recipe"]["data"]
-            own = corpus if same_data else corpus_of(canonical(recipe["data"]), store.data)
-            ended = (before, parent) if parent and network_of(before) != network_of(recipe) else None
-            acts = stage.settings.regularize
-            with within_memory(store, key, stage, device) as need:
-                header["parts"] = max(need.parts, (checkpoint.header(folder.checkpoint) or {}).get("parts", 1))
-                parts = build_parts({**order, "recipe": recipe}, own, device, ended, regularize=acts)
-                peek = functools.partial(probe_during_training, order, parts.vae, own, device)
-                goes_on_from = None if ended else parent
-                with micro_batches(parts.vae, need.size(stage)):
-                    train(parts, stage, order["seed"], folder, goes_on_from, progress, header, peek, until)
-        outcome, parent, before = outcome_of(stage, folder.checkpoint), folder.checkpoint, recipe
-        if outcome.diverged or is_last:
+            stage_corpus = corpus if same_data else cached_corpus(canonical(recipe["data"]), store.data)
+            run = StageRun(stage, recipe, signature, configuration, until, previous)
+            train_stage(order, run, stage_corpus, store, device, report)
+
+        # Go on to the next stage, unless this one diverged
+        result = training_result(stage, folder.checkpoint)
+        previous = recipe, folder.checkpoint
+        if result.diverged or is_last:
             break
-    return outcome
+    return result
 
 
-def recipe_of(recipe: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
-    """The recipe that holds in a stage: that of the trial, unless the stage comes with one of its own."""
+@dataclass(frozen=True)
+class StageRun:
+    """One stage as a worker is to train it: up to step `until`, with a recipe, starting from the stage before.
+
+    `configuration`: the key of its footprint (`ablate.plan.footprint`).
+    """
+
+    stage: Stage
+    recipe: dict[str, Any]
+    signature: str
+    configuration: str
+    until: int
+    previous: EndedStage | None
+
+
+def train_stage(
+    order: Order,
+    run: StageRun,
+    corpus: Corpus,
+    store: Store,
+    device: torch.device,
+    report: Callable[[StepReport], None],
+) -> None:
+    """Build the parts of one stage and train it, in micro-batches where the store says that it needs them.
+
+    Raises OutOfMemory as `within_memory` does.
+    """
+    stage = run.stage
+    recipe = run.recipe
+    folder = store.stage(run.signature)
+
+    def report_step(step: int, losses: dict[str, float]) -> None:
+        store.stage(order["trial"]).beat(stage.before + step, order["steps"])
+        report(StepReport(stage.before + step, order["steps"], losses))
+
+    # From the stage before: its checkpoint as it is or, where that is of another network, the weights to take over
+    parent: Path | None = None
+    inherited: EndedStage | None = None
+    if run.previous and network_of(run.previous[0]) != network_of(recipe):
+        inherited = run.previous
+    elif run.previous:
+        parent = run.previous[1]
+
+    with within_memory(store, run.configuration, stage, device) as footprint:
+        # Build
+        header = {"settings": recipe, "seed": order["seed"], "stage": stage.name, "signature": run.signature}
+        header["parts"] = max(footprint.parts, (checkpoint.header(folder.checkpoint) or {}).get("parts", 1))
+        settings = {**order, "recipe": recipe}
+        parts = build_parts(settings, corpus, device, inherited, regularize=stage.settings.regularize)
+        quick_probes = functools.partial(run_quick_probes, order, parts.vae, corpus, device)
+
+        # Train
+        with micro_batches(parts.vae, footprint.micro_batch(stage)):
+            train(parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until)
+
+
+def stage_recipe(recipe: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of a stage: the trial's, unless the stage has levels of its own."""
     own = {slot: part for slot, part in stage.items() if slot in registry.SLOTS}
     return {**own, "stages": recipe["stages"]} if own else recipe
 
 
-def training_of(stage: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a stage's training alone."""
+def train_settings(stage: dict[str, Any]) -> dict[str, Any]:
+    """The training settings of a stage, without its name and levels."""
     return {name: value for name, value in stage.items() if name not in {*registry.SLOTS, "name"}}
 
 
@@ -163,20 +217,20 @@ def network_of(recipe: dict[str, Any]) -> dict[str, Any]:
     return {slot: part for slot, part in recipe.items() if slot in NETWORK}
 
 
-def outcome_of(stage: Stage, path: Path) -> Ending:
-    """How a stage that has ended did so, with the steps of all stages up to it."""
-    known = checkpoint.header(path)
-    assert known is not None
-    steps = stage.before + known["step"]
-    if "diverged" in known:
-        return Ending(steps, diverged=True, reason=f"{known['diverged']} of stage '{stage.name}'")
-    return Ending(steps)
+def training_result(stage: Stage, path: Path) -> TrainingResult:
+    """How training ended, from the checkpoint of the stage trained last; steps are counted over all stages."""
+    header = checkpoint.header(path)
+    assert header is not None
+    steps = stage.before + header["step"]
+    if "diverged" in header:
+        return TrainingResult(steps, diverged=True, reason=f"{header['diverged']} of stage '{stage.name}'")
+    return TrainingResult(steps)
 
 
 def reset_process(threads: int) -> None:
-    """Make a used process equal to a fresh one: random states, thread count, flags, caches.
+    """Make a used process equal to a new one: random states, thread count, flags, caches.
 
-    Training draws from generators of its own; the global ones are set so that a level which does not is repeatable too.
+    Training draws from its own generators. The global ones are seeded in case a level draws from them.
     """
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002

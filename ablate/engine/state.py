@@ -1,4 +1,4 @@
-"""What changes during training, and all that exact continuation needs of it."""
+"""The state of training: all that changes from step to step, and its way to a checkpoint and back."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,16 @@ from ablate.recipe.stages import Train
 from ablate.slots.training import Autoencoder, Discriminator
 
 
-class State:
+class TrainingState:
     """Weights, their average, optimisers and the step within the stage.
 
-    `logvar` is the scalar s of a stage that learns the noise of pixels; elsewhere it stays 0.
+    `logvar` is the scalar log-variance s of the pixels. It stays 0 unless the stage learns it.
     """
 
     def __init__(self, vae: Autoencoder, discriminator: Discriminator | None, settings: Train):
         self.step = 0
-        self.vae, self.discriminator = vae, discriminator
+        self.vae = vae
+        self.discriminator = discriminator
         self.ema = {name: parameter.detach().clone() for name, parameter in vae.named_parameters()}
         device = next(vae.parameters()).device
         self.logvar = nn.Parameter(torch.zeros((), device=device), requires_grad=settings.learn_logvar)
@@ -35,7 +36,7 @@ class State:
         return {**dict(self.vae.named_parameters()), "logvar": self.logvar}
 
     def save(self, path: Path, header: dict[str, Any], more: dict[str, Tensor]) -> None:
-        """Write all of it, and `more` that the loop goes on from."""
+        """Write a checkpoint: this state, the tensors `more`, and the header with the step added."""
         tensors = checkpoint.pack("model.", self.vae.state_dict())
         tensors |= checkpoint.pack("ema.", self.ema)
         tensors |= checkpoint.pack("balance.", {"logvar": self.logvar})
@@ -47,7 +48,10 @@ class State:
         checkpoint.save(path, tensors | more, {**header, "step": self.step})
 
     def restore(self, path: Path, *, step: int) -> None:
-        """Continue from a checkpoint of this stage, or start (`step` 0) from the one of the stage before."""
+        """Continue at `step` from a checkpoint of this stage, or start (`step` 0) from that of the stage before.
+
+        A discriminator that the checkpoint lacks stays as it is.
+        """
         device = self.logvar.device
         self.step = step
         self.vae.load_state_dict(checkpoint.load(path, "model.", device))
@@ -57,21 +61,21 @@ class State:
         balance = checkpoint.load(path, "balance.", device)
         self.logvar.data.copy_(balance.get("logvar", torch.zeros(())))
         checkpoint.restore_optimizer(self.parameters, self.optimizer, checkpoint.load(path, "optimizer.", device))
-        known = checkpoint.load(path, "discriminator.", device)
-        if self.discriminator and self.optimizer_d and known:
-            self.discriminator.load_state_dict(known)
+        discriminator = checkpoint.load(path, "discriminator.", device)
+        if self.discriminator and self.optimizer_d and discriminator:
+            self.discriminator.load_state_dict(discriminator)
             state = checkpoint.load(path, "optimizer_d.", device)
             checkpoint.restore_optimizer(dict(self.discriminator.named_parameters()), self.optimizer_d, state)
 
     def adopt_average(self) -> None:
-        """Go on from the averaged weights."""
+        """Replace the weights by their average."""
         self.vae.load_state_dict(self.ema, strict=False)
 
     @torch.no_grad()
     def update_ema(self, decay: float, step: int) -> None:
-        """Exponential moving average with the ramp min(d, (1+n)/(10+n)), so that short runs forget their start.
+        """Update the exponential moving average of the weights, with the decay min(d, (1+n)/(10+n)).
 
-        n is the step counted over all stages.
+        n is `step`, counted over all stages. The smaller decay of early steps lets short runs forget their start.
         """
         decay = min(decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.vae.parameters()], 1 - decay)

@@ -1,4 +1,4 @@
-"""The training loop of one stage: a function of the parts, the settings and the seed, whatever was interrupted."""
+"""The training loop of one stage. Its result depends on the parts, the settings and the seed, not on interruptions."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ablate.data.corpus import Corpus
 from ablate.engine import checkpoint
-from ablate.engine.loss_weights import Weight, adaptive_factor
-from ablate.engine.state import State
+from ablate.engine.loss_weights import WeightSchedule, adaptive_factor
+from ablate.engine.state import TrainingState
 from ablate.engine.steplog import StepLog
 from ablate.identity import derive
 from ablate.recipe.stages import Stage, Train
@@ -29,11 +29,11 @@ LOGVAR = "logvar"
 
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-"""The layout that convolutions are quick in on a GPU, by the number of axes."""
+"""The memory layout in which convolutions are fast on a GPU, by the number of axes."""
 
 
 QuickProbes = Callable[[dict[str, Tensor]], dict[str, float]]
-"""Averaged weights in, a few metrics out: an examination so quick that it can be had during training."""
+"""Averaged weights in, a few metrics out: the probes that are cheap enough to run during training."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TrainingParts:
     vae: Autoencoder
     discriminator: Discriminator | None
     discriminator_start: int
-    terms: dict[str, tuple[Weight, Term]]
+    terms: dict[str, tuple[WeightSchedule, Term]]
     regularizer: Regularizer | Alteration | None
     corpus: Corpus
     device: torch.device
@@ -60,7 +60,7 @@ def train(
     parent: Path | None,
     report: Callable[[int, dict[str, float]], None],
     header: dict[str, Any],
-    peek: QuickProbes,
+    quick_probes: QuickProbes,
     until: int | None = None,
 ) -> None:
     """Train one stage to its last step or to `until`, from its own checkpoint if there is one, else from the parent's.
@@ -68,72 +68,78 @@ def train(
     Logs the mean of every loss since the last line to `folder.steps` and calls `report(step, losses)`. The step never
     waits for the device: numbers are read back only where a line is logged, and a non-finite loss is noticed there.
 
-    A stage that freezes the encoder starts from the averaged weights, so that the encoder which the decoder is tuned to
-    is the one that is examined. Raises RuntimeError if its latents are not the same bits at the end. A stage that has
-    diverged is saved as it was then, with the reason in the checkpoint's header.
+    A stage that freezes the encoder starts from the averaged weights, because those are the weights that are probed:
+    the decoder is tuned to the encoder that counts. Raises RuntimeError if the frozen encoder's latents have changed by
+    a bit at the end. A stage that diverges is saved as it is then, with the reason in the checkpoint's header.
     """
+    # Set-up
     settings = stage.settings
     until = settings.steps if until is None else until
     frozen = settings.freeze == "encoder"
-    parts.vae.zero_grad()  # what the stage before left would count in the norm that is clipped
-    for part in parts.vae.encoding_parts if frozen else ():
-        part.requires_grad_(False)
-    state = State(parts.vae, parts.discriminator, settings)
-    known = checkpoint.header(folder.checkpoint)
-    latents = None
-    if parent and (frozen or not known):
+    parts.vae.zero_grad()  # gradients left by the stage before would count in the norm that is clipped
+    if frozen:
+        for part in parts.vae.encoding_parts:
+            part.requires_grad_(False)
+    state = TrainingState(parts.vae, parts.discriminator, settings)
+
+    # Start from the parent's checkpoint, or resume from this stage's own
+    own_header = checkpoint.header(folder.checkpoint)
+    frozen_latents = None
+    if parent and (frozen or not own_header):
         state.restore(parent, step=0)
     if frozen:
         state.adopt_average()
-        latents = latents_of(parts)
-    if known:
-        state.restore(folder.checkpoint, step=known["step"])
-    log = StepLog(folder, known, parts.device)
-
+        frozen_latents = heldout_latents(parts)
+    if own_header:
+        state.restore(folder.checkpoint, step=own_header["step"])
+    log = StepLog(folder, own_header, parts.device)
     parts.vae.train()
+
     for step in range(state.step + 1, until + 1):
-        now, last = stage.before + step, step == settings.steps
-        for optimizer in filter(None, (state.optimizer, state.optimizer_d)):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, step)
+        trial_step = stage.before + step
+        is_last = step == settings.steps
+        set_learning_rate(state, settings, step)
 
-        # the autoencoder
-        look = forward(parts, settings, draw_batch(parts, settings, seed, stage.name, step), seed, stage.name, step)
-        losses, notes = weighted_losses(parts, look, now, state.logvar, frozen=frozen)
-        total = torch.stack(list(losses.values())).sum()
-        shares = gradient_shares(losses, parts.vae) if checks_liveness(step, settings.steps) else {}
-        state.optimizer.zero_grad()
-        total.backward()
-        norm = nn.utils.clip_grad_norm_(parts.vae.parameters(), settings.clip)
-        if shares:
-            shares["active_parameters"] = torch.stack(
-                [(p.grad != 0).sum() for p in parts.vae.parameters() if p.grad is not None]
-            ).sum()
-        state.optimizer.step()
+        # Autoencoder
+        x = draw_batch(parts, settings, seed, stage.name, step)
+        out = forward(parts, settings, x, seed, stage.name, step)
+        losses, notes = weighted_losses(parts, out, trial_step, state.logvar, frozen=frozen)
+        check = checks_liveness(step, settings.steps)
+        total, grad_norm, liveness = autoencoder_step(parts, state, settings, losses, check_liveness=check)
         state.step = step
-        state.update_ema(settings.ema, now)
+        state.update_ema(settings.ema, trial_step)
 
-        # its opponent
-        if parts.discriminator and state.optimizer_d and now > parts.discriminator_start:
-            losses["discriminator"] = discriminator_loss(parts, settings, look)
+        # Discriminator
+        if parts.discriminator and state.optimizer_d and trial_step > parts.discriminator_start:
+            losses["discriminator"] = discriminator_loss(parts, settings, out)
             state.optimizer_d.zero_grad()
             losses["discriminator"].backward()
             nn.utils.clip_grad_norm_(parts.discriminator.parameters(), settings.clip)
             state.optimizer_d.step()
 
-        log.add(step, {"loss": total, "grad_norm": norm, **losses, **notes}, shares)
-        peeks = settings.probe_every > 0 and step % settings.probe_every == 0
-        if step % settings.log_every == 0 or last or peeks:
-            line = log.write(step, peek(state.ema) if peeks else {})
+        # Log and report; stop if the loss was not finite
+        log.add(step, {"loss": total, "grad_norm": grad_norm, **losses, **notes}, liveness)
+        probe_now = settings.probe_every > 0 and step % settings.probe_every == 0
+        if step % settings.log_every == 0 or is_last or probe_now:
+            line = log.write(step, quick_probes(state.ema) if probe_now else {})
             report(step, line)
             if log.bad_step:
                 reason = f"the loss was not finite at step {log.bad_step}"
                 state.save(folder.checkpoint, {**header, "log": log.pending, "diverged": reason}, log.tensors)
                 return
-        if last and latents is not None and not torch.equal(latents, latents_of(parts)):
-            raise RuntimeError(f"stage '{stage.name}' froze the encoder, and yet its latents have changed")
+
+        # Check the frozen encoder, save
+        if is_last and frozen_latents is not None and not torch.equal(frozen_latents, heldout_latents(parts)):
+            raise RuntimeError(f"stage '{stage.name}' freezes the encoder, but the encoder's latents have changed")
         if step % settings.checkpoint_every == 0 or step == until:
             state.save(folder.checkpoint, {**header, "log": log.pending}, log.tensors)
+
+
+def set_learning_rate(state: TrainingState, settings: Train, step: int) -> None:
+    """Set the rate of a step, counted from 1, in every optimiser."""
+    for optimizer in filter(None, (state.optimizer, state.optimizer_d)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(settings, step)
 
 
 def learning_rate(settings: Train, step: int) -> float:
@@ -156,8 +162,9 @@ def draw_batch(parts: TrainingParts, settings: Train, seed: int, stage: str, ste
 
 
 def forward(parts: TrainingParts, settings: Train, x: Tensor, seed: int, stage: str, step: int) -> Step:
-    """One round trip; whatever is drawn is a function of (seed, stage, step) and of what it is for."""
-    seed_of, context = partial(derive, seed, stage, step), partial(precision, settings, parts.device)
+    """Encode and decode a batch. Every random draw is a function of (seed, stage, step) and its purpose."""
+    seed_of = partial(derive, seed, stage, step)
+    context = partial(precision, settings, parts.device)
     chosen = parts.regularizer if settings.freeze == "none" else None
     alteration = chosen if isinstance(chosen, Alteration) else Alteration()
     generator = torch.Generator(parts.device).manual_seed(seed_of("noise"))
@@ -181,11 +188,11 @@ def precision(settings: Train, device: torch.device) -> AbstractContextManager[A
 
 
 def weighted_losses(
-    parts: TrainingParts, look: Step, now: int, logvar: Tensor, *, frozen: bool = False
+    parts: TrainingParts, out: Step, trial_step: int, logvar: Tensor, *, frozen: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Every term times its weight at step `now` of the trial, and numbers worth a note in the log.
+    """Every loss term times its weight at `trial_step`, and further numbers for the log.
 
-    Terms of weight 0 are left out, and with them what judges the latent alone while the encoder is frozen. The
+    Terms of weight 0 are left out; so are, while the encoder is frozen, terms that judge the latent alone. The
     discriminator's own weights get no gradient from the autoencoder's loss. Where s = `logvar` is learned, the
     reconstruction terms R enter as R / e^s + s, the likelihood of pixels with log-variance s up to constants.
     """
@@ -193,70 +200,98 @@ def weighted_losses(
         parts.discriminator.requires_grad_(False)
     losses: dict[str, Tensor] = {}
     notes: dict[str, Tensor] = {}
+
+    # Terms and regularizer
     for name, (weight, term) in parts.terms.items():
-        factor = weight.at(now)
-        if factor and not (frozen and term.of == "latent") and judges(term, look):
-            losses[name] = factor * term(look)
+        factor = weight.at(trial_step)
+        if factor and not (frozen and term.of == "latent") and applies(term, out):
+            losses[name] = factor * term(out)
     if parts.regularizer and not isinstance(parts.regularizer, Alteration) and not frozen:
-        compare = partial(reconstruction_loss, parts.terms, look, now, logvar.detach())
-        losses["regularizer"] = parts.regularizer(parts.vae, replace(look, compare=compare))
+        compare = partial(reconstruction_loss, parts.terms, out, trial_step, logvar.detach())
+        losses["regularizer"] = parts.regularizer(parts.vae, replace(out, compare=compare))
+
+    # Learned log-variance of the pixels
     compared = [name for name in losses if name in parts.terms and parts.terms[name][1].of == "reconstruction"]
     if logvar.requires_grad and compared:
         losses |= {name: losses[name] / logvar.exp() for name in compared}
         losses[LOGVAR] = logvar
+
+    # Adaptive weights
     for name in losses.keys() & parts.terms.keys():
         clamp = parts.terms[name][0].clamp
         if clamp is not None and compared:
             reconstruction = torch.stack([losses[term] for term in compared]).sum()
             notes["adaptive"] = adaptive_factor(
-                reconstruction, losses[name] / parts.terms[name][0].at(now), parts.vae.last_weight, clamp
+                reconstruction, losses[name] / parts.terms[name][0].at(trial_step), parts.vae.last_weight, clamp
             )
             losses[name] = losses[name] * notes["adaptive"]
     return losses, notes
 
 
-def judges(term: Term, look: Step) -> bool:
-    """Whether pictures of the size of x are large enough for a term: as large as the crops, or as it asks for."""
-    return min(look.x.shape[-2:]) >= min(term.smallest, look.crop)
+def applies(term: Term, out: Step) -> bool:
+    """Whether the pictures are large enough for a term: as large as the crops, or as the term's `smallest`."""
+    return min(out.x.shape[-2:]) >= min(term.smallest, out.crop)
 
 
 def reconstruction_loss(
-    terms: dict[str, tuple[Weight, Term]], look: Step, now: int, logvar: Tensor, x: Tensor, y: Tensor
+    terms: dict[str, tuple[WeightSchedule, Term]], out: Step, trial_step: int, logvar: Tensor, x: Tensor, y: Tensor
 ) -> Tensor:
-    """`Step.compare`: pictures y against targets x, by the terms and weights of the reconstruction at step `now`.
+    """`Step.compare`: the weighted reconstruction terms at `trial_step`, summed, of pictures y against targets x.
 
-    A learned variance counts, but does not learn from these pictures. Raises ValueError where no term judges them.
+    A learned log-variance scales the terms, but gets no gradient from these pictures. Raises ValueError where no term
+    applies to them.
     """
-    pair = replace(look, x=x, y=y.float())
+    pair = replace(out, x=x, y=y.float())
     compared = [
-        weight.at(now) * term(pair)
+        weight.at(trial_step) * term(pair)
         for weight, term in terms.values()
-        if term.of == "reconstruction" and weight.at(now) and judges(term, pair)
+        if term.of == "reconstruction" and weight.at(trial_step) and applies(term, pair)
     ]
     if not compared:
-        raise ValueError(f"no reconstruction term judges pictures of {min(x.shape[-2:])} px at step {now}")
+        raise ValueError(f"no reconstruction term applies to pictures of {min(x.shape[-2:])} px at step {trial_step}")
     return torch.stack(compared).sum() / logvar.exp()
 
 
-def discriminator_loss(parts: TrainingParts, settings: Train, look: Step) -> Tensor:
-    """The opponent's loss on the same batch, with the reconstruction detached."""
+def autoencoder_step(
+    parts: TrainingParts, state: TrainingState, settings: Train, losses: dict[str, Tensor], *, check_liveness: bool
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Update the autoencoder's weights. Gives the total loss, the gradient norm before clipping, and the liveness.
+
+    Liveness, if it is to be checked: the gradient share of each loss term, and the number of parameters whose gradient
+    is not 0. Otherwise it is empty.
+    """
+    total = torch.stack(list(losses.values())).sum()
+    liveness = gradient_shares(losses, parts.vae) if check_liveness else {}
+    state.optimizer.zero_grad()
+    total.backward()
+    grad_norm = nn.utils.clip_grad_norm_(parts.vae.parameters(), settings.clip)
+    if liveness:
+        gradients = [p.grad for p in parts.vae.parameters() if p.grad is not None]
+        liveness["active_parameters"] = torch.stack([(gradient != 0).sum() for gradient in gradients]).sum()
+    state.optimizer.step()
+    return total, grad_norm, liveness
+
+
+def discriminator_loss(parts: TrainingParts, settings: Train, out: Step) -> Tensor:
+    """The discriminator's loss on the same batch, with the reconstruction detached."""
     assert parts.discriminator is not None
     parts.discriminator.requires_grad_(True)
     with precision(settings, parts.device):
-        real, fake = parts.discriminator(look.x), parts.discriminator(look.y.detach())
+        real = parts.discriminator(out.x)
+        fake = parts.discriminator(out.y.detach())
     return parts.discriminator.loss(real.float(), fake.float())
 
 
 @torch.no_grad()
-def latents_of(parts: TrainingParts) -> Tensor:
-    """The posterior of a few held-out pictures, or of the whole groups of clips, mean and log-variance."""
+def heldout_latents(parts: TrainingParts) -> Tensor:
+    """The posterior of the first held-out pictures or clips, mean and log-variance; clips are cut to whole groups."""
     pixels = torch.from_numpy(parts.corpus.heldout[:4]).to(parts.device).float() / 127.5 - 1
     posterior = parts.vae.encode(pixels if pixels.ndim == 4 else pixels[:, :, : parts.vae.whole(pixels.shape[2])])
     return torch.cat([posterior.mean, posterior.logvar])
 
 
 def checks_liveness(step: int, steps: int) -> bool:
-    """The first step and the last of each quarter."""
+    """Whether liveness is checked at a step of a stage: at the first, and at the last of each quarter."""
     return step == 1 or step % max(1, steps // LIVENESS_CHECKS) == 0
 
 

@@ -1,7 +1,7 @@
-"""What a step of training needs on a device, as it was found by measuring, or by running out of memory.
+"""What a training step needs on a device: time, memory, micro-batches. Known by measuring, or by running out of memory.
 
-The store keeps it by what a step costs: trials that differ in weights, schedules, learning rates and seeds only need
-the same.
+The store keeps one footprint for each configuration and device. Trials that differ only in loss weights, schedules,
+learning rates and seeds have the same configuration.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,21 +13,24 @@ from ablate.store.files import read_json, write_json
 from ablate.store.folders import Store
 
 OUT_OF_MEMORY = "out of memory"
-"""How the reason begins for which a stage is run again in smaller parts."""
+"""Failure reasons with this prefix are retried with smaller micro-batches."""
 
 
 FREE_SETTINGS = {"weight", "start", "ramp", "clamp"}
-"""Settings of a loss term or a discriminator that change nothing in the cost of a step."""
+"""Settings of a loss term or discriminator that do not change what a step costs."""
 
 
 COST_SETTINGS = ("batch", "precision", "freeze", "latents", "learn_logvar")
-"""Settings of a stage that do."""
+"""Stage settings that change what a step costs."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """`parts`: how many micro-batches a batch must be split into. `step_s`: seconds a step; `probe_s`: seconds of the
-    probes of a trial. `memory` of a worker at its peak and `checkpoint` in bytes. 0 for what was not measured."""
+    """What training and probing a configuration needs on one device. 0 stands for what was not measured.
+
+    `parts`: the number of micro-batches that a batch must be split into. `step_s`: seconds per step. `probe_s`: seconds
+    for the probes of one trial. `memory`: a worker's peak, in bytes. `checkpoint`: the size of the file, in bytes.
+    """
 
     parts: int = 1
     step_s: float = 0.0
@@ -35,16 +38,16 @@ class Footprint:
     memory: int = 0
     checkpoint: int = 0
 
-    def size(self, stage: Stage) -> int:
-        """Pictures or clips in a micro-batch of a stage."""
+    def micro_batch(self, stage: Stage) -> int:
+        """Pictures or clips in one micro-batch of a stage."""
         return -(-stage.settings.batch // self.parts)
 
 
 def configuration(recipe: Recipe, stage: Stage) -> str:
-    """Content hash of what a step of a stage costs."""
+    """Content hash of everything that changes the cost of a step in a stage: levels, loss terms, stage settings."""
     recipe = recipe.at(stage.name)
-    losses = {name: _cost(term.plain()) for name, term in recipe.losses.items() if weight(term)}
-    parts = {slot: _cost(part.plain()) for slot, part in recipe.parts.items() if slot != "init"}
+    losses = {name: _without_free(term.plain()) for name, term in recipe.losses.items() if weight(term)}
+    parts = {slot: _without_free(part.plain()) for slot, part in recipe.parts.items() if slot != "init"}
     if "adversarial" not in losses:
         del parts["discriminator"]
     if not (stage.settings.regularize and regularizes(recipe.parts["regularizer"])):
@@ -53,15 +56,15 @@ def configuration(recipe: Recipe, stage: Stage) -> str:
     return signature([parts, losses, {name: settings[name] for name in COST_SETTINGS}])
 
 
-def _cost(settings: dict[str, object]) -> dict[str, object]:
+def _without_free(settings: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in settings.items() if name not in FREE_SETTINGS}
 
 
 def read(store: Store, key: str, device: str) -> Footprint:
-    """What a configuration is known to need on a device."""
-    return Footprint(**(read_json(store.needs(key)) or {}).get(device, {}))
+    """The stored footprint of a configuration on a device; the default one if nothing is known."""
+    return Footprint(**(read_json(store.footprint(key)) or {}).get(device, {}))
 
 
-def write(store: Store, key: str, device: str, need: Footprint) -> None:
-    """Keep it."""
-    write_json(store.needs(key), {**(read_json(store.needs(key)) or {}), device: asdict(need)})
+def write(store: Store, key: str, device: str, footprint: Footprint) -> None:
+    """Store the footprint of a configuration on a device, beside those on other devices."""
+    write_json(store.footprint(key), {**(read_json(store.footprint(key)) or {}), device: asdict(footprint)})

@@ -43,7 +43,7 @@ class Plan:
     @cached_property
     def held(self) -> list[Trial]:
         """The trials of `ready` of which the store holds anything."""
-        signatures = self.store.held()
+        signatures = self.store.stage_signatures()
         return [trial for trial in self.ready if not signatures.isdisjoint(trial.marks)] if signatures else []
 
     @cached_property

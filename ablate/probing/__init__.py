@@ -1,1 +1,1 @@
-"""`ablate probe`: the probes on any VAE checkpoint."""
+"""Probing of VAE checkpoints, our own and released ones, without training."""

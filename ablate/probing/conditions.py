@@ -1,4 +1,4 @@
-"""Conditions on metrics, such as `grid/const_fold8>0.25`, that make an examination a test."""
+"""Conditions on metrics, such as `grid/const_fold8>0.25`, which make `ablate probe` a test."""
 
 import difflib
 import math
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 
 
-FORM = re.compile(r"\s*([\w/.-]+?)\s*(>=|<=|>|<)\s*(\S+)\s*")
+PATTERN = re.compile(r"\s*([\w/.-]+?)\s*(>=|<=|>|<)\s*(\S+)\s*")
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Holds where `metric` compares so with `bound`, and also where it is NaN: what cannot be told is not fine."""
+    """A condition for failure: the metric compared with a bound. It also holds where the metric is NaN."""
 
     text: str
     metric: str
@@ -23,23 +23,25 @@ class Condition:
     bound: float
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the condition holds, so that the probe fails."""
         value = metrics[self.metric]
         return math.isnan(value) or bool(COMPARISONS[self.comparison](value, self.bound))
 
 
 def parse(text: str, known: Collection[str]) -> Condition:
-    """A condition on one of the `known` metrics. Raises ValueError for another form or metric."""
-    found = FORM.fullmatch(text)
+    """Parse a condition on one of the `known` metrics. Raises ValueError for another form or metric."""
+    match = PATTERN.fullmatch(text)
     try:
-        if found is None:
+        if match is None:
             raise ValueError
-        bound = float(found[3])
+        bound = float(match[3])
     except ValueError:
         raise ValueError(f"'{text}': expected METRIC>NUMBER, or >= < <=, such as 'grid/const_fold8>0.25'") from None
     if math.isnan(bound):
         raise ValueError(f"'{text}': nothing compares with NaN; a metric that is NaN fails every condition")
-    if found[1] not in known:
-        close = difflib.get_close_matches(found[1], known, n=3, cutoff=0.4)
+    metric = match[1]
+    if metric not in known:
+        close = difflib.get_close_matches(metric, known, n=3, cutoff=0.4)
         hint = f"; the nearest are {', '.join(close)}" if close else ""
-        raise ValueError(f"'{text}': there is no metric '{found[1]}'{hint}")
-    return Condition(text.strip(), found[1], found[2], bound)
+        raise ValueError(f"'{text}': there is no metric '{metric}'{hint}")
+    return Condition(text.strip(), metric, match[2], bound)

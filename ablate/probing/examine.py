@@ -1,4 +1,4 @@
-"""The work of `ablate probe`: load a VAE, examine it, judge the conditions, draw the sheet."""
+"""What `ablate probe` does: load a VAE, run the probes, check the conditions, draw the sheet."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,15 +22,18 @@ from ablate.slots.settings import Metric
 from ablate.slots.training import Autoencoder, Posterior
 
 PROBES = ("reconstruction", "color", "grid", "flatfield", "blur", "border", "droplet", "health")
+"""The probes that run by default."""
 
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 SHEET = "probe.png"
+"""The file name of the sheet."""
 
 
 SHEET_PICTURES = 8
+"""How many pictures the sheet's measurements use."""
 
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -38,9 +41,11 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for, as on the command line. `side` None: 256 px, or the next multiple of the stride.
+    """The options of `ablate probe`.
 
-    `frames`: of the clip that a picture is to a video autoencoder.
+    `images`: a folder; None for our held-out photographs. `fail_if`: conditions as text. `out`: the folder for the
+    sheet; None for no sheet. `side`: of the pictures, px; None for 256 or the next multiple of the stride.
+    `frames`: a video autoencoder gets each picture as a clip of this many equal frames.
     """
 
     checkpoint: Path
@@ -56,9 +61,11 @@ class Request:
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """What was found; `failed` are the conditions that hold, `about` what was examined and how.
+    """The result of `ablate probe`.
 
-    `intervals`: of those metrics that are means over pictures, 95 % over other pictures, where there are enough.
+    `metrics`: a number per metric. `intervals`: 95 % bootstrap intervals over pictures, of those metrics that are means
+    over pictures, if there are enough. `failed`: the conditions that hold. `about`: the model and the options, as JSON
+    values. `sheet`: the path of the sheet, if one was drawn.
     """
 
     metrics: dict[str, float]
@@ -69,17 +76,21 @@ class ProbeReport:
 
 
 def declared(probes: Sequence[str]) -> dict[str, Metric]:
-    """Every metric that these probes may report, by name."""
+    """The metrics that these probes may report, by name."""
     return {metric.name: metric for probe in probes for metric in registry.level("probe", probe).metrics}
 
 
 def examine(request: Request, report: Callable[[str], None]) -> ProbeReport:
-    """Load, probe, judge, draw. `report` hears what a user should know besides.
+    """Load a VAE, probe it, check the conditions and draw the sheet. `report` gets messages for the user.
 
-    Raises ValueError for what cannot be examined or was not understood, ImportError where diffusers is missing.
+    Raises ValueError for options that are invalid and for a VAE that cannot be loaded or probed, ImportError where
+    diffusers is missing.
     """
+    # Conditions first: an error in them should not cost a run
     known = declared(request.probes)
-    asked = [conditions.parse(text, known) for text in request.fail_if]
+    parsed = [conditions.parse(text, known) for text in request.fail_if]
+
+    # Model
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vae = load_vae(request.checkpoint, device, request.frames)
     about = {
@@ -91,46 +102,52 @@ def examine(request: Request, report: Callable[[str], None]) -> ProbeReport:
         override_padding(vae, request.padding)
     if request.dtype != "fp32":
         vae = InPrecision(vae, DTYPES[request.dtype])
+
+    # Pictures
     side = request.side or side_for(vae.stride)
     if side % vae.stride:
         raise ValueError(f"--size {side} is not a multiple of the model's stride {vae.stride}")
     crops = pictures(request.images, side, report)
+
+    # Probes, conditions, sheet
     try:
         probes = [{"level": name} for name in request.probes]
-        found = run_probes(vae, crops, probes, device, frames=request.frames)
-        failed = _judge(asked, found.metrics, known)
+        results = run_probes(vae, crops, probes, device, frames=request.frames)
+        failed = _failed(parsed, results.metrics, known)
         sheet = None
         if request.out is not None:
             x = torch.from_numpy(crops[:SHEET_PICTURES]).to(device).float() / 255
-            sheet = _draw(Subject(vae, x, frames=request.frames), request, about, found.metrics, request.out / SHEET)
-    except RuntimeError as error:  # out of memory, or an operation that a device lacks in half precision
+            sheet = _draw(Subject(vae, x, frames=request.frames), request, about, results.metrics, request.out / SHEET)
+    except RuntimeError as error:  # out of memory, or an operation that the device lacks in half precision
         raise ValueError(
             f"{request.checkpoint} at {side} px in {request.dtype}: {str(error).splitlines()[0]}"
         ) from error
     about |= {"size": side, "images": len(crops)}
-    return ProbeReport(found.metrics, _intervals(found, len(crops)), failed, about, sheet)
+    return ProbeReport(results.metrics, _intervals(results, len(crops)), failed, about, sheet)
 
 
-def _intervals(found: ProbeResults, pictures: int) -> dict[str, tuple[float, float]]:
-    no_sample = declared(["flatfield"])  # its values are of fixed colours, of which there may be as many
+def _intervals(results: ProbeResults, pictures: int) -> dict[str, tuple[float, float]]:
+    """95 % bootstrap intervals of the metrics that are means over the pictures; infinite ones are left out."""
+    no_sample = declared(["flatfield"])  # one value per fixed colour, whose number may equal that of the pictures
     intervals = {
         name: bootstrap_interval(values)
-        for name, values in found.per_image.items()
+        for name, values in results.per_image.items()
         if name not in no_sample
         and len(values) == pictures
-        and math.isclose(fmean(values), found.metrics.get(name, math.nan), rel_tol=1e-4)
+        and math.isclose(fmean(values), results.metrics.get(name, math.nan), rel_tol=1e-4)
     }
     return {name: (low, high) for name, (low, high) in intervals.items() if math.isfinite(low)}
 
 
-def _judge(
-    asked: list[conditions.Condition], metrics: dict[str, float], known: dict[str, Metric]
+def _failed(
+    parsed: list[conditions.Condition], metrics: dict[str, float], known: dict[str, Metric]
 ) -> tuple[conditions.Condition, ...]:
-    for condition in asked:
+    """The conditions that hold. Raises ValueError for one on a metric that was not measured."""
+    for condition in parsed:
         if condition.metric not in metrics:
             meaning = known[condition.metric].meaning
             raise ValueError(f"'{condition.text}': not measured on this model at this size ({meaning})")
-    return tuple(condition for condition in asked if condition.holds(metrics))
+    return tuple(condition for condition in parsed if condition.holds(metrics))
 
 
 def _draw(subject: Subject, request: Request, about: dict[str, Any], metrics: dict[str, float], path: Path) -> Path:
@@ -142,27 +159,30 @@ def _draw(subject: Subject, request: Request, about: dict[str, Any], metrics: di
     title = (
         f"{request.checkpoint}   {about['model']}, stride {about['stride']}, {side} px{clips}, {request.dtype}{padding}"
     )
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):  # as the probes see it
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):  # as in the probes
         sheet.draw(subject, metrics, title, path)
     return path
 
 
 class InPrecision(Autoencoder):
-    """A VAE whose weights and activations are of another precision; what goes in and comes out stays fp32."""
+    """A VAE with weights and activations in another precision; its inputs and outputs stay fp32."""
 
     def __init__(self, vae: Autoencoder, dtype: torch.dtype) -> None:
         super().__init__()
-        self.vae, self.dtype = vae.to(dtype), dtype
-        self.stride, self.latent_channels = vae.stride, vae.latent_channels
-        self.temporal, self.groups = vae.temporal, vae.groups
+        self.vae = vae.to(dtype)
+        self.dtype = dtype
+        self.stride = vae.stride
+        self.latent_channels = vae.latent_channels
+        self.temporal = vae.temporal
+        self.groups = vae.groups
 
     @property
     def decoder_blocks(self) -> list[torch.nn.Module]:
         return self.vae.decoder_blocks
 
     def encode(self, x: Tensor) -> Posterior:
-        found = self.vae.encode(x.to(self.dtype))
-        return Posterior(found.mean.float(), found.logvar.float())
+        posterior = self.vae.encode(x.to(self.dtype))
+        return Posterior(posterior.mean.float(), posterior.logvar.float())
 
     def decode(self, z: Tensor) -> Tensor:
         return self.vae.decode(z.to(self.dtype)).float()

@@ -1,4 +1,4 @@
-"""Papers' tables on the command line: as published, and with VAE checkpoints measured on folders of pictures."""
+"""Tables of papers: as published, or with VAE checkpoints measured on folders of pictures beside them."""
 
 import gc
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from ablate.analysis.tables.published import PaperTable, as_published
 from ablate.analysis.tables.vivat_table1 import ImageSet, Measured, Results, image_set
 
 BATCH_PIXELS = 1 << 20
-"""Pictures that go through a model at once: one of 1024 x 1024 px, or 16 of 256 x 256."""
+"""Pixels in one batch: one picture of 1024 x 1024 px, or 16 of 256 x 256."""
 
 
 def paper_table(
@@ -22,18 +22,19 @@ def paper_table(
     device: str | None,
     report: Callable[[str], None],
 ) -> PaperTable:
-    """A paper's table. Table 1 of VIVAT takes `checkpoints` (NAME=PATH) and `images` (NAME=DIR[@SIZE]) beside it.
+    """A table of a paper. In table 1 of VIVAT also `checkpoints` (NAME=PATH) on `images` (NAME=DIR[@SIZE]).
 
-    `report` hears what is measured. Raises ValueError for what is not understood and for models and pictures of no use.
+    `report` gets a line per measurement. Raises ValueError for invalid options and for models and pictures that cannot
+    be used.
     """
     if not (paper and number):
         raise ValueError("give a STUDY, or --paper and --table")
-    takes_ours = (paper, number) == ("vivat", "1")
-    if (checkpoints or images) and not takes_ours:
+    takes_checkpoints = (paper, number) == ("vivat", "1")
+    if (checkpoints or images) and not takes_checkpoints:
         raise ValueError("only table 1 of vivat takes checkpoints and images")
     if bool(checkpoints) != bool(images):
         raise ValueError("checkpoints and images go together: --checkpoint NAME=PATH --images NAME=DIR[@SIZE]")
-    if not takes_ours:
+    if not takes_checkpoints:
         return as_published(papers.load(paper), number)
     models = _named(checkpoints, "checkpoint NAME=PATH")
     folders = dict(_image_folder(name, text) for name, text in _named(images, "images NAME=DIR[@SIZE]").items())
@@ -43,6 +44,7 @@ def paper_table(
 def _measure(
     models: dict[str, str], folders: dict[ImageSet, Path], device: str | None, report: Callable[[str], None]
 ) -> Results:
+    """PSNR and SSIM of each model on each set of images."""
     import torch
 
     from ablate.probing.reconstruct import evaluate
@@ -50,37 +52,38 @@ def _measure(
 
     wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        place = torch.empty(0, device=wanted).device
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        target = torch.empty(0, device=wanted).device
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA
         raise ValueError(f"device '{wanted}' cannot be used: {str(error).splitlines()[0]}") from None
     results: dict[str, dict[ImageSet, Measured]] = {}
     for name, path in models.items():
-        vae = load_vae(Path(path), place)
+        vae = load_vae(Path(path), target)
         results[name] = {}
-        for where, folder in folders.items():
-            report(f"{name} on {where.name} ({folder})")
-            found = evaluate(vae, folder, where.size, place, max(1, BATCH_PIXELS // where.size**2))
-            intervals = {metric: bootstrap_interval(values) for metric, values in found.per_image.items()}
-            results[name][where] = Measured(found.psnr, found.ssim, found.n, len(found.skipped), intervals)
+        for images, folder in folders.items():
+            report(f"{name} on {images.name} ({folder})")
+            scores = evaluate(vae, folder, images.size, target, max(1, BATCH_PIXELS // images.size**2))
+            intervals = {metric: bootstrap_interval(values) for metric, values in scores.per_image.items()}
+            results[name][images] = Measured(scores.psnr, scores.ssim, scores.n, len(scores.skipped), intervals)
         del vae
-        gc.collect()  # a model of several GB must be gone before the next one comes
+        gc.collect()  # frees the model, perhaps several GB, before the next one is loaded
     return results
 
 
 def _named(texts: Sequence[str], form: str) -> dict[str, str]:
-    """NAME=VALUE texts as a mapping."""
-    found: dict[str, str] = {}
+    """Parse NAME=VALUE texts. `form`: what an error says was expected."""
+    values: dict[str, str] = {}
     for text in texts:
         name, _, value = text.partition("=")
         if not name or not value:
             raise ValueError(f"'{text}': expected {form}")
-        if name in found:
-            raise ValueError(f"'{text}': the name '{name}' is taken")
-        found[name] = value
-    return found
+        if name in values:
+            raise ValueError(f"'{text}': the name '{name}' is given twice")
+        values[name] = value
+    return values
 
 
 def _image_folder(name: str, text: str) -> tuple[ImageSet, Path]:
+    """Parse DIR or DIR@SIZE."""
     folder, _, size = text.rpartition("@")
     if not (folder and size.isdecimal() and int(size) > 0):
         return image_set(name, None), Path(text).expanduser()

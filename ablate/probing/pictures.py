@@ -1,4 +1,4 @@
-"""Pictures to probe a checkpoint with: our held-out photographs, or those of a folder."""
+"""Pictures to probe a checkpoint with: our held-out photographs, or the pictures in a folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +11,15 @@ from ablate.slots import registry
 from ablate.slots.data import DataSettings, Picture, Pixels
 
 SIDE = 256
+"""The side of the pictures in px, unless the stride does not divide it."""
 
 
 CROPS = 4
-"""Of each held-out photograph."""
+"""Crops of each held-out photograph."""
 
 
-MOST = 64
-"""Pictures of a folder that are looked at."""
+MAX_PICTURES = 64
+"""The largest number of pictures that is used of a folder."""
 
 
 def side_for(stride: int) -> int:
@@ -27,34 +28,35 @@ def side_for(stride: int) -> int:
 
 
 def pictures(folder: Path | None, side: int, report: Callable[[str], None]) -> Pixels:
-    """Square crops `n 3 side side` of pictures that are reduced (Pillow's bicubic filter) and never enlarged.
+    """Square crops `n 3 side side` of pictures, downscaled with Pillow's bicubic filter, never enlarged.
 
-    Without a folder four of each photograph that `data: photos` holds out, else the centre of each picture in the
-    folder and its subfolders: of 64 spread over the names, where there are more. `report` hears what is left out.
-    Raises ValueError where nothing is left and for a picture that cannot be read.
+    Without a folder: four crops of each held-out photograph of `data: photos`. With one: the centre of each picture in
+    it and its subfolders; if there are more than 64, of 64 spread evenly over the sorted names. `report` gets a message
+    about pictures that are left out. Raises ValueError if none is left, and for a picture that cannot be read.
     """
     if folder is None:
-        found, count = registry.build("data", "photos", {}, "heldout"), CROPS
+        chosen = registry.build("data", "photos", {}, "heldout")
+        count = CROPS
     else:
         settings = {"path": str(folder), "heldout_path": str(folder)}
-        found, count = registry.build("data", "folder", settings, "heldout"), 1
-    if len(found) > MOST:
-        report(f"{MOST} of {len(found)} pictures, spread over their names")
-        found = [found[i * len(found) // MOST] for i in range(MOST)]
-    cut = [_crops(picture, count, side) for picture in found]
-    crops = [pixels for pixels in cut if pixels is not None]
+        chosen = registry.build("data", "folder", settings, "heldout")
+        count = 1
+    if len(chosen) > MAX_PICTURES:
+        report(f"{MAX_PICTURES} of {len(chosen)} pictures, spread evenly over their names")
+        chosen = [chosen[i * len(chosen) // MAX_PICTURES] for i in range(MAX_PICTURES)]
+    crops = [pixels for picture in chosen if (pixels := _crops(picture, count, side)) is not None]
     if not crops:
-        raise ValueError(f"all {len(found)} pictures are smaller than {side} px, and none is enlarged")
-    if len(crops) < len(cut):
-        report(f"{len(cut) - len(crops)} of {len(cut)} pictures left out: smaller than {side} px")
+        raise ValueError(f"all {len(chosen)} pictures are smaller than {side} px; pictures are never enlarged")
+    if len(crops) < len(chosen):
+        report(f"{len(chosen) - len(crops)} of {len(chosen)} pictures left out: smaller than {side} px")
     return np.concatenate(crops)
 
 
 def _crops(picture: Picture, count: int, side: int) -> Pixels | None:
-    """`count side side` crops of a picture, spread over it; None if it is too small."""
+    """Crops `count 3 side side` of a picture, spread over it; None if it is too small."""
     try:
         pixels = picture.load()
-    except Exception as error:  # a damaged file raises whatever its decoder stumbles over
+    except Exception as error:  # decoders raise all kinds of errors for a damaged file
         reason = str(error) if isinstance(error, ValueError) else f"not readable ({type(error).__name__})"
         raise ValueError(f"{picture.path or picture.name} is {reason}") from error
     config = DataSettings(crop=side, resize_to=side, heldout_size=side)

@@ -1,4 +1,4 @@
-"""Reconstruction of a folder of pictures by a frozen VAE: PSNR and SSIM, picture by picture."""
+"""PSNR and SSIM of a frozen VAE on a folder of pictures."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,10 @@ from ablate.slots.training import Autoencoder
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over `n` pictures, PSNR in dB; `per_image` holds a value per name, `skipped` what was too small."""
+    """PSNR (dB) and SSIM, means over `n` pictures.
+
+    `per_image`: the values in the order of `names`. `skipped`: names of pictures that are too small.
+    """
 
     psnr: float
     ssim: float
@@ -34,15 +37,19 @@ class Scores:
 def evaluate(vae: Autoencoder, folder: Path, size: int, device: torch.device, batch: int) -> Scores:
     """Reconstruct the `size` x `size` px centres of all pictures in a folder and its subfolders, `batch` at a time.
 
-    Each is reduced to a short side of `size` (Pillow's bicubic filter, antialiased), never enlarged: smaller ones are
-    skipped. Posterior means, fp32, clamped to [0, 1]; both metrics image by image, then averaged. Raises ValueError if
-    the model's stride does not divide `size`, if no picture is left and for a picture that cannot be read.
+    Each is downscaled to a short side of `size` (Pillow's bicubic filter, antialiased); smaller ones are skipped, not
+    enlarged. Reconstructions are of posterior means, in fp32, clamped to [0, 1]; both metrics are computed per picture,
+    then averaged. Raises ValueError if the model's stride does not divide `size`, if no picture is left, and for a
+    picture that cannot be read.
     """
     if size % vae.stride:
-        raise ValueError(f"pictures of {size} px do not suit the model: not a multiple of its stride {vae.stride}")
+        raise ValueError(f"pictures of {size} px do not fit the model: not a multiple of its stride {vae.stride}")
     names, skipped = _pictures(folder, size)
-    psnr, ssim = [], []
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):  # TF32 keeps 10 bits
+    psnr = []
+    ssim = []
+    with torch.backends.cudnn.flags(
+        enabled=True, deterministic=True, allow_tf32=False
+    ):  # TF32 keeps 10 bits of the mantissa
         for pixels in _crops(folder, names, size, batch):
             x = torch.from_numpy(pixels).to(device).float() / 255
             y = measure.displayed(Subject(vae, x, batch).reconstruction)
@@ -53,25 +60,26 @@ def evaluate(vae: Autoencoder, folder: Path, size: int, device: torch.device, ba
 
 
 def _pictures(folder: Path, size: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the pictures that are large enough, and of those that are not, by their headers."""
+    """Names of the pictures that are large enough and of those that are too small, from their headers."""
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
     files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-    fit: dict[bool, list[str]] = {True: [], False: []}
+    large: list[str] = []
+    small: list[str] = []
     for path in sorted(files):
         try:
             with Image.open(path) as image:
-                fit[min(image.size) >= size].append(path.relative_to(folder).as_posix())
-        except Exception as error:  # a damaged file raises whatever its decoder stumbles over
+                (large if min(image.size) >= size else small).append(path.relative_to(folder).as_posix())
+        except Exception as error:  # decoders raise all kinds of errors for a damaged file
             raise ValueError(f"{path} is not readable ({type(error).__name__})") from error
-    if not fit[True]:
-        small = f"; {len(files)} smaller ones are not enlarged" if files else f" ({', '.join(sorted(SUFFIXES))})"
-        raise ValueError(f"{folder} holds no pictures of at least {size} px{small}")
-    return tuple(fit[True]), tuple(fit[False])
+    if not large:
+        reason = f"; {len(files)} smaller ones are not enlarged" if files else f" ({', '.join(sorted(SUFFIXES))})"
+        raise ValueError(f"{folder} holds no pictures of at least {size} px{reason}")
+    return tuple(large), tuple(small)
 
 
 def _crops(folder: Path, names: tuple[str, ...], size: int, batch: int) -> Iterator[Pixels]:
-    """Centre crops `b 3 size size`, in order; the next batch is decoded while the last one is looked at."""
+    """Yield centre crops `b 3 size size`, in order; the next batch is decoded while the last one is in use."""
 
     def crop(name: str) -> Pixels:
         try:

@@ -1,4 +1,4 @@
-"""One picture of what a VAE does to a photograph and to a flat field: errors, spectra, pattern, border."""
+"""A sheet (PNG) that shows what a VAE does to a photograph and a flat field: errors, spectra, pattern, border."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,27 +17,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GAIN = 50
+"""The factor by which differences are enlarged."""
 
 
 GREEN = COLOURS.index((0, 128, 0))
+"""The flat field that is shown."""
 
 
 CROP = 128
+"""The side of the centre whose spectrum is shown, px."""
 
 
 PERIODS = (2, 4, 8, 16, 32)
+"""Periods of patterns that are looked for, px."""
 
 
 REACH = 48
-"""How far the profile goes from the border, px."""
+"""The largest distance from the border in the profile, px."""
 
 
 def draw(subject: Subject, metrics: Mapping[str, float], title: str, path: Path) -> None:
-    """Write the PNG sheet. Above a photograph, in the middle the green flat field (0, 128, 0), each as source |
-    reconstruction | absolute difference times 50 | FFT of source and reconstruction; below measurements of both."""
+    """Draw the sheet and write it to `path`.
+
+    First row: a photograph. Second row: the green flat field (0, 128, 0). Each as source | reconstruction | absolute
+    difference times 50 | FFT of the source | FFT of the reconstruction. Third row: measurements of both.
+    """
     from matplotlib.figure import Figure
 
-    flat, photo = subject.constants[GREEN].cpu(), subject.reconstruction[0].cpu()
+    photo = subject.reconstruction[0].cpu()
+    flat = subject.constants[GREEN].cpu()
     source = subject.colours[GREEN].cpu().expand_as(flat)
     figure = Figure(figsize=(16, 10), layout="constrained")
     figure.suptitle(title, fontsize=13, x=0.01, ha="left")
@@ -55,7 +63,7 @@ def draw(subject: Subject, metrics: Mapping[str, float], title: str, path: Path)
 
 
 def _row(figure: Any, x: Tensor, y: Tensor, name: str) -> None:
-    """Five pictures of `3 s s` in [0, 1]."""
+    """A row of five pictures for a source x and its reconstruction y, `3 s s` in [0, 1]."""
     axes = figure.subplots(1, 5)
     worst = GREY_LEVELS * (y - x).abs().max().item()
     shown = {
@@ -76,7 +84,10 @@ def _row(figure: Any, x: Tensor, y: Tensor, name: str) -> None:
 
 
 def _log_magnitude(picture: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Of the green channel's centre, 128 x 128 px at most, frequency 0 in the middle; peaks widened to be seen."""
+    """log10 |FFT| of the centre of the green channel, at most 128 x 128 px, with frequency 0 in the middle.
+
+    Peaks are widened to 3 pixels, so that they can be seen.
+    """
     side = min(CROP, picture.shape[-1])
     first = (picture.shape[-1] - side) // 2
     green = displayed(picture[1, first : first + side, first : first + side].double()).nan_to_num()
@@ -86,7 +97,7 @@ def _log_magnitude(picture: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _pattern(ax: "Axes", residual: Tensor, title: str) -> None:
-    """What repeats in all residuals, at the longest period that fits, brightness only."""
+    """The pattern that repeats in all residuals with the longest period that fits; brightness only."""
     fitting = [p for p in PERIODS if interior(residual[:1], p).shape[-1]]
     pattern = fold(interior(residual, fitting[-1]), fitting[-1]).mean(0)
     grey = (GREY_LEVELS * pattern.mean(0)).nan_to_num()
@@ -100,19 +111,20 @@ def _pattern(ax: "Axes", residual: Tensor, title: str) -> None:
 
 
 def _periods(ax: "Axes", metrics: Mapping[str, float]) -> None:
-    """Amplitude of each period alone on flat fields, where it was measured."""
-    found = {p: metrics[name] for p in PERIODS if (name := f"flatfield/period{p}") in metrics}
-    bars = ax.bar([str(p) for p in found], list(np.nan_to_num(list(found.values()))), color="#4c72b0")
-    ax.bar_label(bars, [f"{value:.2g}" for value in found.values()], fontsize=9)
-    ax.set_ylim(0, 1.15 * max([0.5, *np.nan_to_num(list(found.values()))]))
+    """Bars: the amplitude of each period alone on flat fields, where it was measured."""
+    amplitudes = {p: metrics[name] for p in PERIODS if (name := f"flatfield/period{p}") in metrics}
+    heights = np.nan_to_num(list(amplitudes.values()))
+    bars = ax.bar([str(p) for p in amplitudes], list(heights), color="#4c72b0")
+    ax.bar_label(bars, [f"{value:.2g}" for value in amplitudes.values()], fontsize=9)
+    ax.set_ylim(0, 1.15 * max([0.5, *heights]))
     ax.axhline(0.25, color="#c44e52", linewidth=1, linestyle="--")
-    ax.set_title("each period alone, on flat fields\n(dashed: 0.25 gl, where an alarm is due)", fontsize=10)
+    ax.set_title("each period alone, on flat fields\n(dashed: 0.25 gl, the threshold of an alarm)", fontsize=10)
     ax.set_xlabel("period, px")
     ax.set_ylabel("amplitude, grey levels")
 
 
 def _profile(ax: "Axes", residuals: Mapping[str, Tensor]) -> None:
-    """Mean absolute error at each distance from the border."""
+    """Curves: the mean absolute error at each distance from the border."""
     top = 0.05
     for (name, residual), colour in zip(residuals.items(), ("#4c72b0", "#dd8452"), strict=True):
         error = GREY_LEVELS * residual.abs().mean((0, 1)).cpu()

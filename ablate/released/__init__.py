@@ -1,1 +1,1 @@
-"""Released VAEs and our own: loaded, padded otherwise, measured for the tables of papers."""
+"""VAE checkpoints, our own and those that others released, loaded as `Autoencoder`s."""

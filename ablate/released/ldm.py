@@ -1,11 +1,11 @@
-"""Single files of LDM: the autoencoder of latent diffusion alone or in a whole model, as .safetensors, .ckpt or .pt.
+"""Loads single files in the layout of LDM: a latent diffusion autoencoder, alone or in a whole model.
 
-The layout is that of `AutoencoderKL` in Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion
-Models", which Stable Diffusion 1 to 3, SDXL and Flux release their VAEs in. It becomes diffusers' `AutoencoderKL`,
-whose settings are read off the shapes of the tensors. What shapes do not tell is as LDM has it: 32 groups in each norm,
-SiLU, one head of attention. Averaged copies of the weights (`model_ema`) are not used.
+The files are .safetensors, .ckpt or .pt. The layout is that of `AutoencoderKL` in Rombach et al. 2022, "High-Resolution
+Image Synthesis with Latent Diffusion Models", in which Stable Diffusion 1 to 3, SDXL and Flux release their VAEs. It is
+converted to diffusers' `AutoencoderKL`, whose settings follow from the shapes of the tensors. Whatever shapes do not
+show is assumed as in LDM: 32 groups per norm, SiLU, one attention head. Averaged weights (`model_ema`) are not used.
 
-Pickles are opened by `torch.load(weights_only=True)` alone: one that would have to run code is refused.
+Pickles are opened only with `torch.load(weights_only=True)`: one that needs code to be run is refused.
 """
 
 import pickle
@@ -26,12 +26,15 @@ PICKLES = (".ckpt", ".pt")
 
 
 PREFIXES = ("first_stage_model.", "vae.", "")
+"""What may stand before the names of the VAE's tensors in a file."""
 
 
 PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
+"""The modules of the VAE; other tensors are losses and the like."""
 
 
 GROUPS = 32
+"""Groups of every norm."""
 
 
 RESNET = {"norm1": "norm1", "conv1": "conv1", "norm2": "norm2", "conv2": "conv2", "nin_shortcut": "conv_shortcut"}
@@ -44,10 +47,11 @@ ENDS = {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out
 
 
 SAMPLER = {"conv": "conv"}
+"""These four: LDM's name of a layer -> diffusers' name, by kind of module."""
 
 
 def holds_vae(file: Path) -> bool:
-    """Whether a safetensors file has an autoencoder in the layout of LDM."""
+    """Whether a safetensors file holds an autoencoder in the layout of LDM."""
     return _prefix(_names(file)) is not None
 
 
@@ -57,9 +61,9 @@ def _names(file: Path) -> list[str]:
 
 
 def load(file: Path) -> Any:
-    """The file's VAE as a diffusers model in fp32, all its weights used.
+    """Load the file's VAE as a diffusers model in fp32; every weight is used.
 
-    Raises ValueError for a file that cannot be read without running code or holds no such VAE, or one of other parts.
+    Raises ValueError for a file that cannot be read without running code, or that holds no VAE of this layout.
     """
     from diffusers import AutoencoderKL
 
@@ -71,64 +75,65 @@ def load(file: Path) -> Any:
         raise ValueError(f"{file}: {error}") from error
     except KeyError as error:
         raise ValueError(f"{file}: its VAE lacks the tensor {error}") from error
-    except RuntimeError as error:  # of load_state_dict: a line for each tensor, after a heading
+    except RuntimeError as error:  # from load_state_dict: a heading, then a line per tensor
         reason = str(error).splitlines()[:2][-1].strip()
-        raise ValueError(f"{file}: its VAE is not laid out as that of LDM: {reason}") from error
+        raise ValueError(f"{file}: its VAE does not have the layout of LDM: {reason}") from error
     return model.eval()
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of its VAE alone where it has one."""
+    """The tensors of a safetensors file; of its VAE alone if it holds one."""
     return checkpoint.load(file, _prefix(_names(file)) or "")
 
 
 def _unpickled(file: Path) -> dict[str, Tensor]:
-    """The tensors of a pickle, of its `state_dict` where it has one."""
+    """The tensors of a pickle, or of the `state_dict` in it. Raises ValueError if it needs code or is damaged."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of TorchScript, which is then refused
-            found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+            warnings.simplefilter("ignore")  # about TorchScript, which is refused
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
         if code is None:
-            raise ValueError("this is no pickle of tensors, or a damaged one") from error
+            raise ValueError("this is not a pickle of tensors, or it is damaged") from error
         raise ValueError(
-            f"it needs code ({code[1]}) to be opened, which is never run; save its tensors alone"
+            f"it needs code ({code[1]}) to be opened, which is never run; save only its tensors"
         ) from error
     except (RuntimeError, EOFError, OSError, UnicodeDecodeError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"it is damaged, cut short or no file of torch.save: {reason}") from error
-    found = found.get("state_dict", found) if isinstance(found, dict) else {}
-    return {str(name): t for name, t in found.items() if isinstance(t, Tensor)} if isinstance(found, dict) else {}
+        raise ValueError(f"it is damaged, cut short or not written by torch.save: {reason}") from error
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
+    if not isinstance(content, dict):
+        return {}
+    return {str(name): t for name, t in content.items() if isinstance(t, Tensor)}
 
 
 def _prefix(names: Iterable[str]) -> str | None:
-    """What stands before the names of the VAE's tensors; None where there is no VAE of this layout."""
+    """The prefix of the VAE's tensors; None if there is no VAE of this layout."""
     known = set(names)
     return next((prefix for prefix in PREFIXES if f"{prefix}encoder.mid.block_1.conv1.weight" in known), None)
 
 
 def _weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those of the VAE, named without prefix; losses, averages and other models left out."""
+    """The tensors of the VAE, without prefix; losses, averages and other models are left out."""
     prefix = _prefix(tensors)
     if prefix is None:
-        raise ValueError("no autoencoder in the layout of LDM (encoder.mid.block_1.conv1.weight) is in it")
-    found = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    if any(name.startswith("quantize.") for name in found):
-        raise ValueError(
-            "this is a VQGAN (it has a codebook, quantize.*); of LDM's layouts only AutoencoderKL is loaded"
-        )
-    return {name: t for name, t in found.items() if name.startswith(PARTS)}
+        raise ValueError("it holds no autoencoder in the layout of LDM (encoder.mid.block_1.conv1.weight)")
+    weights = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    if any(name.startswith("quantize.") for name in weights):
+        raise ValueError("this is a VQGAN (it has a codebook, quantize.*); only LDM's AutoencoderKL can be loaded")
+    return {name: t for name, t in weights.items() if name.startswith(PARTS)}
 
 
 def _settings(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Arguments of the diffusers class."""
+    """The arguments of the diffusers class, from the shapes of the tensors."""
     if weights["encoder.conv_in.weight"].ndim != 4:
-        raise ValueError("its convolutions are not those of pictures")
+        raise ValueError("its convolutions are not those of an image model")
     levels, layers = _size(weights)
     channels = [weights[f"encoder.down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
     if any(count % GROUPS for count in channels):
-        raise ValueError(f"its channels {channels} do not divide into the {GROUPS} groups of LDM's norms")
+        raise ValueError(f"its channels {channels} are not all multiples of {GROUPS}, the groups of LDM's norms")
     attention = [f"encoder.down.{i}.attn.0.q.weight" in weights for i in range(levels)]
     return {
         "in_channels": weights["encoder.conv_in.weight"].shape[1],
@@ -146,37 +151,38 @@ def _settings(weights: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def _size(weights: dict[str, Tensor]) -> tuple[int, int]:
-    """Resolutions, and residual blocks of the encoder at the first of them."""
-    found = [re.match(r"encoder\.down\.(\d+)\.block\.(\d+)\.conv1\.weight", name) for name in weights]
-    places = {(int(match[1]), int(match[2])) for match in found if match}
-    return len({i for i, _ in places}), sum(i == 0 for i, _ in places)
+    """The number of resolutions, and of residual blocks of the encoder at the first of them."""
+    matches = [re.match(r"encoder\.down\.(\d+)\.block\.(\d+)\.conv1\.weight", name) for name in weights]
+    blocks = {(int(match[1]), int(match[2])) for match in matches if match}
+    return len({level for level, _ in blocks}), sum(level == 0 for level, _ in blocks)
 
 
 def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names of diffusers. Raises ValueError for one that has no place there."""
+    """The tensors under their names in diffusers. Raises ValueError for one that diffusers' class lacks."""
     modules = _modules(*_size(weights))
-    found = {}
+    renamed = {}
     for name, tensor in weights.items():
         module, _, kind = name.rpartition(".")
         if module not in modules:
-            raise ValueError(f"the tensor {name} has no place in an AutoencoderKL")
+            raise ValueError(f"an AutoencoderKL has no tensor {name}")
         pointwise = ".attentions." in modules[module] and tensor.ndim == 4  # a linear layer in diffusers
-        found[f"{modules[module]}.{kind}"] = tensor.flatten(1) if pointwise else tensor
-    return found
+        renamed[f"{modules[module]}.{kind}"] = tensor.flatten(1) if pointwise else tensor
+    return renamed
 
 
 def _modules(levels: int, layers: int) -> dict[str, str]:
-    """LDM's layers by name to those of diffusers: all that a model of this size may have."""
-    places = []
+    """LDM's name -> diffusers' name, for every layer that a model of this size may have."""
+    groups = []
     for half, side in (("encoder", "down"), ("decoder", "up")):
         for i in range(levels):
-            level = i if side == "down" else levels - 1 - i  # LDM counts both from pixels inwards
-            ours, theirs = f"{half}.{side}.{i}", f"{half}.{side}_blocks.{level}"
+            level = i if side == "down" else levels - 1 - i  # LDM counts both halves from the pixels inwards
+            ldm = f"{half}.{side}.{i}"
+            diffusers = f"{half}.{side}_blocks.{level}"
             for j in range(layers + (side == "up")):
-                places += [(f"{ours}.block.{j}", f"{theirs}.resnets.{j}", RESNET)]
-                places += [(f"{ours}.attn.{j}", f"{theirs}.attentions.{j}", ATTENTION)]
-            places += [(f"{ours}.{side}sample", f"{theirs}.{side}samplers.0", SAMPLER)]
-        places += [(f"{half}.mid.block_{j + 1}", f"{half}.mid_block.resnets.{j}", RESNET) for j in (0, 1)]
-        places += [(f"{half}.mid.attn_1", f"{half}.mid_block.attentions.0", ATTENTION), (half, half, ENDS)]
-    found = {f"{ldm}.{a}": f"{diffusers}.{b}" for ldm, diffusers, names in places for a, b in names.items()}
-    return {**found, "quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
+                groups += [(f"{ldm}.block.{j}", f"{diffusers}.resnets.{j}", RESNET)]
+                groups += [(f"{ldm}.attn.{j}", f"{diffusers}.attentions.{j}", ATTENTION)]
+            groups += [(f"{ldm}.{side}sample", f"{diffusers}.{side}samplers.0", SAMPLER)]
+        groups += [(f"{half}.mid.block_{j + 1}", f"{half}.mid_block.resnets.{j}", RESNET) for j in (0, 1)]
+        groups += [(f"{half}.mid.attn_1", f"{half}.mid_block.attentions.0", ATTENTION), (half, half, ENDS)]
+    modules = {f"{ldm}.{a}": f"{diffusers}.{b}" for ldm, diffusers, names in groups for a, b in names.items()}
+    return {**modules, "quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}

@@ -1,9 +1,9 @@
-"""VAE checkpoints as `Autoencoder`s: our own, folders in the format of diffusers, single files of LTX-2 and LDM.
+"""Loads VAE checkpoints as `Autoencoder`s: our own, diffusers folders, single files of LTX-2 and LDM.
 
-No code of a checkpoint is run. Weights are read from safetensors; of pickles only those of LDM that hold nothing but
-tensors and numbers (`ldm_file.py`); TorchScript (`.jit`) holds code. So the image tokenizers of Cosmos
-(Cosmos-0.1-Tokenizer-CI8x8 and others), which exist as TorchScript only, cannot be loaded; `AutoencoderKLCosmos` is the
-video tokenizer. Nothing is downloaded.
+No code in a checkpoint is run. Weights are read from safetensors files, and from pickles of LDM that hold only tensors
+and numbers (`ablate.released.ldm`). TorchScript (`.jit`) holds code and is not loaded. So the image tokenizers of
+Cosmos (Cosmos-0.1-Tokenizer-CI8x8 and others), which exist only as TorchScript, cannot be loaded; `AutoencoderKLCosmos`
+is the video tokenizer. Nothing is downloaded.
 """
 
 import json
@@ -33,20 +33,21 @@ VIDEO_CLASSES = (
     "AutoencoderKLCogVideoX", "AutoencoderKLCosmos", "AutoencoderKLHunyuanVideo", "AutoencoderKLLTX2Video",
     "AutoencoderKLLTXVideo", "AutoencoderKLMagvit", "AutoencoderKLQwenImage", "AutoencoderKLWan",
 )  # fmt: skip
-"""Those that turn a clip of one frame into a clip of one frame."""
+"""Classes for video that turn a clip of one frame into a clip of one frame."""
 
 
-TRIAL_SIDE = 128
+TEST_SIDE = 128
+"""The side in px of the picture that a model must reconstruct when it is loaded."""
 
 
 def load_vae(path: Path, device: torch.device, frames: int = 1) -> Autoencoder:
-    """A frozen VAE in fp32 on `device`, in eval mode.
+    """Load a frozen VAE, in fp32 and eval mode, on `device`.
 
-    `path`: a checkpoint file of ours or the folder of a stage (averaged weights, where there are any); a folder of a
-    diffusers autoencoder, or of a pipeline that has one in `vae`; or a single file of LTX-2 (`ltx.py`) or LDM
-    (`ldm_file.py`). A picture goes through a video autoencoder as a clip of `frames` equal frames. Raises ValueError
-    for anything else and for a model that does not turn RGB pictures or such clips into their like, and ImportError
-    where diffusers is needed and missing.
+    `path`: a checkpoint file of ours or the folder of a stage (averaged weights, if there are any); the folder of a
+    diffusers autoencoder, or of a pipeline that has one in `vae`; or a single file of LTX-2 (`ablate.released.ltx`) or
+    LDM (`ablate.released.ldm`). A picture goes through a video autoencoder as a clip of `frames` equal frames. Raises
+    ValueError for anything else and for a model that does not reconstruct RGB pictures or such clips in their own
+    shape, ImportError if diffusers is needed and missing.
     """
     path = path.expanduser()
     if not path.exists():
@@ -65,9 +66,9 @@ def load_vae(path: Path, device: torch.device, frames: int = 1) -> Autoencoder:
         raise ValueError(f"{path}: a safetensors file is damaged or cut short: {error}") from error
     except KeyError as error:
         raise ValueError(f"{path}: its settings or weights lack {error}") from error
-    except RuntimeError as error:  # of load_state_dict: a line for each tensor, after a heading
+    except RuntimeError as error:  # from load_state_dict: a heading, then a line per tensor
         reason = str(error).splitlines()[:2][-1].strip()
-        raise ValueError(f"{path}: the weights do not suit the settings beside them: {reason}") from error
+        raise ValueError(f"{path}: the weights do not fit the settings beside them: {reason}") from error
     return vae.to(device).eval().requires_grad_(False)
 
 
@@ -85,18 +86,19 @@ def _from_file(file: Path, frames: int) -> Autoencoder:
         if holds_vae(file):
             return Released(file, "AutoencoderKL", load(file), frames)
         raise ValueError(f"{error}; a diffusers autoencoder is given by its folder") from None
-    assert header is not None  # the file is there
+    assert header is not None  # the file exists
     vae = build_model(header["settings"])
     if vae.temporal:
         group_of(frames, vae.groups)
     elif frames > 1:
-        raise ValueError(f"{file}: clips of {frames} frames are for video autoencoders, and this one is of pictures")
+        raise ValueError(f"{file}: clips of {frames} frames need a video autoencoder, but this is an image autoencoder")
     vae.load_state_dict(checkpoint.load(file, "model."))
     vae.load_state_dict(checkpoint.load(file, "ema."), strict=False)
     return vae
 
 
 def _diffusers_folder(path: Path) -> Path:
+    """The folder of a diffusers autoencoder: `path` itself or its subfolder `vae`. Raises ValueError without one."""
     folder = next((folder for folder in (path, path / "vae") if (folder / "config.json").is_file()), None)
     if folder is None or _class_name(folder) is None:
         script = "; its *.jit files are TorchScript, which is not loaded" if [*path.glob("*.jit")] else ""
@@ -108,6 +110,7 @@ def _diffusers_folder(path: Path) -> Path:
 
 
 def _class_name(folder: Path) -> str | None:
+    """The class that a folder's config.json names."""
     try:
         name: str | None = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
@@ -124,48 +127,51 @@ def _from_folder(folder: Path, frames: int) -> "Released":
 
 
 class Released(Autoencoder):
-    """An autoencoder of diffusers. No scaling of latents; tiling and slicing off.
+    """An autoencoder of diffusers, without its scaling of latents, tiling and slicing.
 
-    One of videos sees each picture as a clip of `frames` equal frames and gives back the middle one. Its latents are
-    those of the clip: channels times frames of the latent are the channels here.
+    A video autoencoder gets each picture as a clip of `frames` equal frames, and the middle frame of its output counts.
+    The latent of the clip becomes that of a picture: its channels and frames together are the channels here.
     """
 
-    def __init__(self, place: Path, class_name: str, model: Any, frames: int = 1) -> None:
-        """`place`: file or folder that it comes from, for errors."""
+    def __init__(self, path: Path, class_name: str, model: Any, frames: int = 1) -> None:
+        """`path`: the file or folder that the model comes from, for errors. Raises ValueError as `load_vae` does."""
         super().__init__()
-        self.model, self.class_name, self.frames = model, class_name, frames
+        self.model = model
+        self.class_name = class_name
+        self.frames = frames
         self.video = class_name in VIDEO_CLASSES
         if frames > 1 and not self.video:
-            raise ValueError(f"{place}: clips of {frames} frames are for video autoencoders, and {class_name} is none")
+            raise ValueError(f"{path}: clips of {frames} frames need a video autoencoder, and {class_name} is not one")
         self.stride = 1
-        self._measure(place, class_name)
+        self._measure(path, class_name)
 
     @torch.inference_mode()
-    def _measure(self, place: Path, name: str) -> None:
-        """Set stride and latent channels by a trial. Raises ValueError where a picture does not come back as such."""
+    def _measure(self, path: Path, name: str) -> None:
+        """Set stride and latent channels by reconstructing a picture. Raises ValueError if its shape changes."""
         config = self.model.config
-        found = config.get("in_channels", config.get("input_channels", 3))
+        channels = config.get("in_channels", config.get("input_channels", 3))
         patch = config.get("patch_size") or 1
-        if found != 3 and not (isinstance(patch, int) and found == 3 * patch**2):
-            raise ValueError(f"{place}: {name} takes images of {found} channels, expected 3 (RGB)")
-        x = torch.zeros(1, 3, TRIAL_SIDE, TRIAL_SIDE)
+        if channels != 3 and not (isinstance(patch, int) and channels == 3 * patch**2):
+            raise ValueError(f"{path}: {name} takes images of {channels} channels, expected 3 (RGB)")
+        x = torch.zeros(1, 3, TEST_SIDE, TEST_SIDE)
         try:
             self.latent_frames = self._moments(x)[0].shape[2] if self.video else 1
             z = self.encode(x).mean
             y = self.decode(z)
-        except Exception as error:  # whatever a model stumbles over
+        except Exception as error:  # models raise all kinds of errors
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             clip = f"a clip of {self.frames} frames" if self.frames > 1 else "a single picture"
-            raise ValueError(f"{place}: {name} cannot reconstruct {clip}: {reason}") from error
+            raise ValueError(f"{path}: {name} cannot reconstruct {clip}: {reason}") from error
         if y.shape != x.shape:
-            raise ValueError(f"{place}: {name} gives {tuple(y.shape)}, expected {tuple(x.shape)} (b c h w)")
-        self.stride, self.latent_channels = TRIAL_SIDE // z.shape[-1], z.shape[1]
+            raise ValueError(f"{path}: {name} gives {tuple(y.shape)}, expected {tuple(x.shape)} (b c h w)")
+        self.stride = TEST_SIDE // z.shape[-1]
+        self.latent_channels = z.shape[1]
 
     def encode(self, x: Tensor) -> Posterior:
         """Images `b 3 h w` in [-1, 1] to the posterior over latents `b z h/f w/f`.
 
-        A deterministic encoder gives its latents, before any quantisation, with the least log-variance. Raises
-        ValueError when h or w is not a multiple of the stride f.
+        The mean of a deterministic encoder is its latents before any quantisation; its log-variance is the smallest
+        possible. Raises ValueError if h or w is not a multiple of the stride f.
         """
         height, width = x.shape[-2:]
         if height % self.stride or width % self.stride:
@@ -176,10 +182,10 @@ class Released(Autoencoder):
         return Posterior(mean, logvar.clamp(*LOGVAR_RANGE))
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance as the model gives them: `b z h/f w/f`, of videos `b z t h/f w/f`."""
-        found = self.model.encode(x.unsqueeze(2).expand(-1, -1, self.frames, -1, -1) if self.video else x)
-        posterior = getattr(found, "latent_dist", None)
-        mean = found[0] if posterior is None else posterior.mode()
+        """Mean and log-variance as the model gives them: `b z h/f w/f`, or `b z t h/f w/f` from a video model."""
+        output = self.model.encode(x.unsqueeze(2).expand(-1, -1, self.frames, -1, -1) if self.video else x)
+        posterior = getattr(output, "latent_dist", None)
+        mean = output[0] if posterior is None else posterior.mode()
         logvar = getattr(posterior, "logvar", None)
         return mean, torch.full_like(mean, LOGVAR_RANGE[0]) if logvar is None else logvar
 
@@ -198,7 +204,7 @@ class Released(Autoencoder):
 
 
 def _from_pretrained(name: str, folder: Path) -> Any:
-    """A diffusers model in fp32. Raises ValueError where there are no safetensors or they lack weights."""
+    """Load a diffusers model in fp32. Raises ValueError if there are no safetensors or weights are missing."""
     import diffusers
 
     loader = getattr(diffusers, name, None)

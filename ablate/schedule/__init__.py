@@ -1,1 +1,1 @@
-"""Stages to workers."""
+"""Handing out stages to workers."""

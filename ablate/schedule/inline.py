@@ -1,4 +1,4 @@
-"""Stages one after the other in this process."""
+"""Runs stages one after the other in this process."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +19,7 @@ def run_inline(
     source: Source | None = None,
     pruner: Pruner | None = None,
 ) -> None:
-    """Run trials, and those that a source suggests, one stage after the other in this process, for debugging."""
+    """Run trials, and those that `source` suggests, one stage after the other in this process, for debugging."""
     import torch
 
     from ablate.engine.memory import OutOfMemory
@@ -29,14 +29,14 @@ def run_inline(
     agenda = Agenda(trials, store, notify, source, pruner=pruner)
     while node := agenda.take():
 
-        def report(p: StepReport, node: Node = node) -> None:
-            if agenda.progress(node, p.step, p.steps, p.losses):
-                raise _Stop
+        def report(done: StepReport, node: Node = node) -> None:
+            if agenda.progress(node, done.step, done.steps, done.losses):
+                raise _Pruned
 
         notify(Event("started", node.trial))
-        with suppress(_Stop):
+        with suppress(_Pruned):
             result = None
-            while result is None:
+            while result is None:  # with smaller micro-batches after running out of memory
                 try:
                     result = run_trial(node.order(), store, device, resources.cpus, report)
                 except OutOfMemory as error:
@@ -44,5 +44,5 @@ def run_inline(
             agenda.end(node, result.status, result.reason)
 
 
-class _Stop(BaseException):
-    """Ends the training of what was pruned. Like Ray's SystemExit it is no Exception, which would be a failure."""
+class _Pruned(BaseException):
+    """Ends the training of a pruned stage. Not an Exception, which `run_trial` would record as a failure."""

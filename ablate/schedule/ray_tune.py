@@ -1,8 +1,7 @@
-"""Stages to workers: Ray Tune on one machine or a cluster, or one after the other in this process.
+"""Runs stages in parallel under Ray Tune, on one machine or a cluster.
 
-Both take stages from an `Agenda`, which holds back a stage until the one before it has ended, and run them with
-`run_trial`. Ray Tune gets long-lived workers; what is finished is the store's knowledge, so a killed sweep starts a new
-Tune run over what is left.
+A Tune trial is one stage, taken from the `Agenda` and run by `run_trial` in a long-lived worker. The store knows what
+is finished, so a killed sweep starts a new Tune run over what is left.
 """
 
 import json
@@ -27,6 +26,7 @@ from ablate.store.files import parse_store
 from ablate.store.folders import Store
 
 LOST_WORKER_RETRIES = 2
+"""How often a stage is started again after its worker was lost."""
 
 
 RAY_SETTINGS = {
@@ -34,7 +34,7 @@ RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "4",  # stages are taken late, so in order; yet workers start side by side
+    "TUNE_MAX_PENDING_TRIALS_PG": "4",  # few: stages are taken late, so in order; yet workers start in parallel
     "RAY_DEDUP_LOGS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's own snapshots, which nobody restores, take longer with every trial
@@ -55,28 +55,31 @@ def run_ray(
     source: Source | None = None,
     pruner: Pruner | None = None,
 ) -> None:
-    """Run trials, and those that a source suggests, under Ray Tune; `notify` is told of every event, in this process.
+    """Run trials, and those that `source` suggests, under Ray Tune. `notify` gets every event, in this process.
 
     Raises ClusterError.
     """
+    # Set-up
     os.environ.update({name: value for name, value in RAY_SETTINGS.items() if name not in os.environ})
     if resources.address:
         find_cluster(resources.address)
-    from ray import tune  # reads the environment
+    from ray import tune  # after the environment is set, which it reads
 
     agenda = Agenda(trials, store, notify, source, pruner=pruner)
-    searcher, scheduler, listener = _tune_ends(agenda)
+    searcher = _searcher(agenda)
     worker = tune.with_resources(
         tune.with_parameters(_work, root=str(store.root.resolve()), threads=resources.cpus, gpu=resources.gpus > 0),
         {"cpu": resources.cpus, "gpu": resources.gpus},
     )
+
+    # Run
     with tempfile.TemporaryDirectory(prefix="ablate-") as scratch, _ray(resources.address, scratch):
-        agenda.workers = resources.workers or _room(resources)
+        agenda.workers = resources.workers or _capacity(resources)
         tuner = tune.Tuner(
             worker,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=scheduler,
+                scheduler=_scheduler(searcher),
                 num_samples=agenda.most,
                 reuse_actors=True,
                 max_concurrent_trials=resources.workers,
@@ -85,7 +88,7 @@ def run_ray(
             run_config=tune.RunConfig(
                 storage_path=f"{scratch}/tune",
                 verbose=0,
-                callbacks=[listener],
+                callbacks=[_listener(searcher)],
                 failure_config=tune.FailureConfig(max_failures=LOST_WORKER_RETRIES),
             ),
         )
@@ -93,7 +96,7 @@ def run_ray(
 
 
 def _work(config: dict[str, Any], root: str, threads: int, gpu: bool) -> None:
-    """A Tune trial: a stage of one of ours, from the first step that the store lacks."""
+    """A Tune trial: one stage, from the first step that the store lacks."""
     import torch
     from ray import tune
 
@@ -105,26 +108,24 @@ def _work(config: dict[str, Any], root: str, threads: int, gpu: bool) -> None:
         Store(parse_store(root)),
         device,
         threads,
-        lambda p: tune.report({"step": p.step, "steps": p.steps, "losses": p.losses}),
+        lambda done: tune.report({"step": done.step, "steps": done.steps, "losses": done.losses}),
     )
     tune.report({"status": result.status, "reason": result.reason})
 
 
-def _tune_ends(agenda: Agenda) -> tuple[Any, Any, Any]:
-    """The ends of Tune: the searcher that it asks for the next stage, the scheduler that it asks whether a stage goes
-    on, the callback to which it tells what else happens.
+def _searcher(agenda: Agenda) -> Any:
+    """What Tune asks for the next stage, and tells when one has ended. `nodes`: the stage of each Tune trial.
 
-    Tune pickles them for a restore that we never do; a terminal cannot be pickled.
+    Tune pickles this and the two below with their classes, to restore them later. We never restore, and the agenda
+    cannot be pickled (it may hold a terminal): so it is an attribute, which `__getstate__` leaves out, and no closure.
     """
-    from ray import tune
-    from ray.tune.schedulers import FIFOScheduler
     from ray.tune.search import Searcher
 
-    class Stages(Searcher):  # type: ignore[misc]  # Ray ships no types
+    class StageSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         def __init__(self, agenda: Agenda) -> None:
             super().__init__()
             self.agenda = agenda
-            self.given: dict[str, Node] = {}
+            self.nodes: dict[str, Node] = {}
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
@@ -135,24 +136,31 @@ def _tune_ends(agenda: Agenda) -> tuple[Any, Any, Any]:
             node = self.agenda.take()
             if node is None:
                 return str(Searcher.FINISHED) if self.agenda.is_over else None
-            self.given[trial_id] = node
+            self.nodes[trial_id] = node
             return {"order": json.dumps(node.order())}
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            node = self.given[trial_id]
+            node = self.nodes[trial_id]
             if error or result is None:
                 folder = self.agenda.store.stage(node.signature)
                 reason = folder.failure() or f"the worker process died {LOST_WORKER_RETRIES + 1} times"
                 if not folder.failure():
                     folder.fail(reason, "")
                 self.agenda.end(node, "failed", reason)
-            elif "status" in result:  # else it was pruned, and the agenda has ended it
+            elif "status" in result:  # otherwise it was pruned, and the agenda has ended it
                 self.agenda.end(node, result["status"], result["reason"])
 
-    class Rungs(FIFOScheduler):  # type: ignore[misc]
-        def __init__(self, stages: Stages) -> None:
+    return StageSearcher(agenda)
+
+
+def _scheduler(searcher: Any) -> Any:
+    """What Tune asks, after each progress report, whether a stage continues."""
+    from ray.tune.schedulers import FIFOScheduler
+
+    class PruningScheduler(FIFOScheduler):  # type: ignore[misc]
+        def __init__(self, searcher: Any) -> None:
             super().__init__()
-            self.stages = stages
+            self.searcher = searcher
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
@@ -161,66 +169,73 @@ def _tune_ends(agenda: Agenda) -> tuple[Any, Any, Any]:
             if "status" in result:
                 return str(FIFOScheduler.CONTINUE)
             losses = {key.removeprefix("losses/"): value for key, value in result.items() if key.startswith("losses/")}
-            node, agenda = self.stages.given[trial.trial_id], self.stages.agenda
-            stops = agenda.progress(node, result["step"], result["steps"], losses)
-            return str(FIFOScheduler.STOP if stops else FIFOScheduler.CONTINUE)
+            node = self.searcher.nodes[trial.trial_id]
+            pruned = self.searcher.agenda.progress(node, result["step"], result["steps"], losses)
+            return str(FIFOScheduler.STOP if pruned else FIFOScheduler.CONTINUE)
+
+    return PruningScheduler(searcher)
+
+
+def _listener(searcher: Any) -> Any:
+    """What Tune tells when a stage starts and when it loses its worker."""
+    from ray import tune
 
     class Listener(tune.Callback):  # type: ignore[misc]
-        def __init__(self, stages: Stages) -> None:
-            self.stages = stages
+        def __init__(self, searcher: Any) -> None:
+            self.searcher = searcher
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
 
-        def tell(self, kind: Literal["started", "interrupted"], trial: Any, reason: str = "") -> None:
-            self.stages.agenda.notify(Event(kind, self.stages.given[trial.trial_id].trial, reason))
+        def notify(self, kind: Literal["started", "interrupted"], trial: Any, reason: str = "") -> None:
+            self.searcher.agenda.notify(Event(kind, self.searcher.nodes[trial.trial_id].trial, reason))
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.tell("started", trial)
+            self.notify("started", trial)
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            reason = self.stages.agenda.store.stage(self.stages.given[trial.trial_id].signature).failure()
-            planned = reason.startswith(OUT_OF_MEMORY)
-            trial.max_failures += planned  # its worker was not lost
-            self.tell("interrupted", trial, reason if planned else "lost its worker, goes on from its last checkpoint")
+            node = self.searcher.nodes[trial.trial_id]
+            reason = self.searcher.agenda.store.stage(node.signature).failure()
+            ran_out = reason.startswith(OUT_OF_MEMORY)
+            trial.max_failures += ran_out  # the worker was not lost, so this does not count
+            self.notify("interrupted", trial, reason if ran_out else "lost its worker, continues from its checkpoint")
 
-    stages = Stages(agenda)
-    return stages, Rungs(stages), Listener(stages)
+    return Listener(searcher)
 
 
 @contextmanager
 def _ray(address: str | None, scratch: str) -> Iterator[None]:
-    """A Ray cluster: the one at `address`, or a local one that ends with the sweep. Ray's own chatter is off."""
+    """Connect to the Ray cluster at `address`, or start a local one that ends with the sweep. Ray's log is off."""
     import ray
 
-    logging.getLogger("ray").setLevel(logging.CRITICAL)  # a lost worker is told once, by us
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # a lost worker is reported once, by us
     on_sigterm = signal.getsignal(signal.SIGTERM)
     own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": scratch}
     try:
         ray.init(**{"address": address, **own}, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise ClusterError(f"cannot join the Ray cluster at {address}: {error}") from error
-    signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own there, which ends with a stack trace
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray installs a handler that prints a stack trace
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _room(resources: Resources) -> int:
-    """How many trials the cluster has room for at once."""
+def _capacity(resources: Resources) -> int:
+    """How many trials the cluster can run at once; at least 1."""
     import ray
 
-    there = ray.cluster_resources()
-    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
-    return max(1, min(int(there.get(kind, 0) / share) for kind, share in wanted.items() if share))
+    available = ray.cluster_resources()
+    needed = {"CPU": resources.cpus, "GPU": resources.gpus}
+    return max(1, min(int(available.get(kind, 0) / share) for kind, share in needed.items() if share))
 
 
 def find_cluster(address: str) -> None:
-    """Raise ClusterError if nobody listens at `host:port`, where Ray itself would try for minutes.
+    """Raise ClusterError at once if nothing listens at `host:port`; Ray itself would retry for minutes.
 
-    A cluster with a token refuses drivers without one, and one without a token cannot reach drivers that want one: so
-    it is asked which it is, unless RAY_AUTH_MODE says so.
+    Driver and cluster must agree on whether they use tokens. Unless RAY_AUTH_MODE is set, the cluster is asked without
+    a token, and RAY_AUTH_MODE is set to "token" if it refuses.
     """
     host, _, port = address.rpartition(":")
     if port.isdecimal() and "/" not in host:
@@ -232,5 +247,5 @@ def find_cluster(address: str) -> None:
         command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
         command += [] if address == "auto" else ["--address", address]
         without_token = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-        asked = subprocess.run(command, env=without_token, capture_output=True, check=False)
-        os.environ["RAY_AUTH_MODE"] = "token" if asked.returncode else "disabled"
+        check = subprocess.run(command, env=without_token, capture_output=True, check=False)
+        os.environ["RAY_AUTH_MODE"] = "token" if check.returncode else "disabled"

@@ -1,13 +1,18 @@
-"""What a trial gets of a machine, and what the machine has."""
+"""The resources of a trial, and those of the machine."""
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial gets, and how many run at once at most (None: as many as fit)."""
+    """What one trial gets, and how many may run at once.
+
+    `gpus`: GPUs per trial, possibly a fraction. `workers`: trials at once; None for as many as fit. `address`: of a Ray
+    cluster; None for a local one.
+    """
 
     cpus: int = 1
     gpus: float = 0.0
@@ -16,19 +21,18 @@ class Resources:
 
 
 def gpu_count() -> int:
-    """GPUs that this machine shows, without loading torch."""
+    """The number of GPUs of this machine, found without loading torch."""
     return sum(line.startswith("GPU ") for line in _nvidia_smi("-L"))
 
 
 def gpu_memory() -> int:
-    """Bytes of the smallest GPU that this machine shows; 0 where it shows none."""
-    found = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
-    return min((int(line) for line in found if line.strip().isdecimal()), default=0) << 20
+    """Bytes of the smallest GPU of this machine; 0 if it has none."""
+    lines = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    return min((int(line) for line in lines if line.strip().isdecimal()), default=0) << 20
 
 
 def _nvidia_smi(*arguments: str) -> list[str]:
-    import shutil
-
+    """The lines that nvidia-smi prints; none if there is no such program or the environment hides the GPUs."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"} or not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False)

@@ -1,1 +1,1 @@
-"""What is kept on disk."""
+"""The store: records, checkpoints, logs and pictures on disk."""

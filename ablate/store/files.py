@@ -1,4 +1,4 @@
-"""Files that are whole or absent, in a folder or in object storage: `s3://bucket/runs` is used like a folder."""
+"""Reading and atomic writing of files, in a folder or in object storage (`s3://bucket/runs`)."""
 
 import json
 import os
@@ -10,40 +10,40 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 COPIES = 3
-"""Of so many files in object storage a process keeps a copy: of a checkpoint and the one before it."""
+"""How many files in object storage a process keeps local copies of."""
 
 
 class StoreError(ValueError):
-    """The store cannot be used as it was asked for."""
+    """The store cannot be used: it cannot be written, or a package that it needs is missing."""
 
 
-def parse_store(where: str | Path) -> Path:
-    """A folder, or a place in object storage that is used like one: `s3://bucket/runs`.
+def parse_store(location: str | Path) -> Path:
+    """The store's root: a folder, or a location in object storage (`s3://bucket/runs`), which is used like one.
 
-    Credentials and endpoint are those of the environment. Raises StoreError where a package lacks.
+    Credentials and endpoint are taken from the environment. Raises StoreError where a package is missing.
     """
-    if "://" not in str(where):
-        return Path(where)
+    if "://" not in str(location):
+        return Path(location)
     try:
         from upath import UPath
 
-        return cast(Path, UPath(where, use_listings_cache=False))  # other machines write there too
+        return cast(Path, UPath(location, use_listings_cache=False))  # other machines write there too
     except ImportError as error:
-        raise StoreError(f"the store {where} needs: pip install 'ablate-vae[s3]' ({error})") from None
+        raise StoreError(f"the store {location} needs: pip install 'ablate-vae[s3]' ({error})") from None
 
 
 def is_remote(path: Path) -> bool:
-    """Whether a path leads to object storage."""
+    """Whether a path is in object storage."""
     return not isinstance(path, Path)
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Write to the yielded temporary path; the file appears under its own name, complete, or not at all."""
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Write a file atomically: write to the yielded temporary path, and `path` appears complete or not at all."""
     if is_remote(path):
-        with TemporaryDirectory(prefix="ablate-") as room:
-            yield Path(room) / path.name
-            path.fs.put_file(f"{room}/{path.name}", path.path)  # type: ignore[attr-defined]
+        with TemporaryDirectory(prefix="ablate-") as scratch:
+            yield Path(scratch) / path.name
+            path.fs.put_file(f"{scratch}/{path.name}", path.path)  # type: ignore[attr-defined]
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
@@ -55,8 +55,8 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON by rename. NaN and infinity are kept as Python writes them."""
-    with whole(path) as temporary:
+    """Write a JSON file atomically. NaN and infinity are written as Python does: NaN, Infinity."""
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
@@ -69,17 +69,21 @@ def read_json(path: Path) -> Any:
 
 
 def local(path: Path) -> Path:
-    """The file itself, or a copy of what is in object storage under this name now; the copies last read are kept."""
+    """A file on this machine: the path itself or, for object storage, a copy of its present content.
+
+    The last `COPIES` copies are kept.
+    """
     if not is_remote(path):
         return path
-    mark = path.fs.checksum(path.path)  # type: ignore[attr-defined]
-    if (path, mark) not in _copies:
+    checksum = path.fs.checksum(path.path)  # type: ignore[attr-defined]
+    if (path, checksum) not in _copies:
         while len(_copies) >= COPIES:
             _copies.pop(next(iter(_copies))).cleanup()
-        room = TemporaryDirectory(prefix="ablate-")
-        path.fs.get_file(path.path, f"{room.name}/{path.name}")  # type: ignore[attr-defined]
-        _copies[path, mark] = room
-    return Path(_copies[path, mark].name) / path.name
+        scratch = TemporaryDirectory(prefix="ablate-")
+        path.fs.get_file(path.path, f"{scratch.name}/{path.name}")  # type: ignore[attr-defined]
+        _copies[path, checksum] = scratch
+    return Path(_copies[path, checksum].name) / path.name
 
 
 _copies: dict[tuple[Path, Any], "TemporaryDirectory[str]"] = {}
+"""(path, checksum) -> the folder that holds the local copy, oldest first."""

@@ -1,12 +1,14 @@
-"""The store: one folder per signature, every path a property of one object, every file whole or absent.
+"""The layout of the store. Every path is a property of one of the classes here; every file is complete or absent.
 
-Its root is a folder, local or shared, or a place in object storage such as `s3://bucket/runs` (see `parse_store`).
+The root is a folder, local or shared, or a location in object storage such as `s3://bucket/runs` (see `parse_store`).
 
 <root>/
-  mlflow.db, mlartifacts/        the mirror; can be rebuilt with `ablate sync`
+  mlflow.db, mlartifacts/        the MLflow mirror; `ablate sync` can rebuild it
   data/<hash>/                   decoded pictures, shared by all trials
-  studies/<name>/<scale>/        the study file as it was last run, its tables
+  needs/<hash>.json              footprints: what a training step costs, by device
+  studies/<name>/<scale>/        the study file as last run, its tables
   stages/<signature>/            one stage of training: settings, steps, checkpoint, pictures, record
+  stale/<signature>/             a stage trained by other code, set aside when it was run again
 """
 
 import json
@@ -19,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ablate.store.files import StoreError, is_remote, local, read_json, whole, write_json
+from ablate.store.files import StoreError, atomic_write, is_remote, local, read_json, write_json
 from ablate.store.record import Record, read_header
 
 Status = Literal["done", "diverged", "failed", "running", "pending"]
@@ -30,18 +32,19 @@ Stamp = tuple[int, int]
 
 
 HEARTBEAT_S = 60.0
-"""A stage that has not reported for this long, on another machine, counts as dead."""
+"""A stage on another machine that has not reported for this many seconds counts as dead."""
 
 
 @dataclass(frozen=True)
 class StageFolder:
-    """Everything on disk of one stage of training. `records`: those that this process has read, by signature."""
+    """The folder of one stage of training. `records`: those that this process has read, by signature."""
 
     root: Path
     records: dict[str, tuple[tuple[int, ...], Record | None]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def settings(self) -> Path:
+        """The trial's order (`Trial.order`) and the name of the stage."""
         return self.root / "settings.json"
 
     @property
@@ -55,10 +58,12 @@ class StageFolder:
 
     @property
     def record_file(self) -> Path:
+        """The record of the trial that ends with this stage."""
         return self.root / "record.json"
 
     @property
     def per_image(self) -> Path:
+        """Values of metrics per held-out picture (JSON)."""
         return self.root / "per_image.json"
 
     @property
@@ -67,16 +72,18 @@ class StageFolder:
 
     @property
     def running(self) -> Path:
+        """The heartbeat of the worker that runs the trial."""
         return self.root / "running.json"
 
     @property
     def error(self) -> Path:
+        """Why the stage failed, with the stack trace."""
         return self.root / "error.json"
 
     def record(self) -> Record | None:
-        """The record; None if there is none. Its file is read once and again only after it has changed.
+        """The record; None if the trial is not finished. Its file is read once, and again only after it has changed.
 
-        All who ask get the same object: `read_record` gives one that may be changed.
+        All callers get the same object, which they must not change; `read_record` gives one of its own.
         """
         try:
             found = self.record_file.stat()
@@ -90,52 +97,53 @@ class StageFolder:
         return kept[1]
 
     def read_record(self) -> Record | None:
-        """The record, read from its file; None if there is none."""
+        """Read the record from its file; None if the trial is not finished."""
         value = read_json(self.record_file)
         return Record(**value) if value else None
 
     def record_stamp(self) -> Stamp | None:
-        """Time (ns) and size of the record's file, by which a copy of it is known to be still true; None if none."""
+        """Time (ns) and size of the record's file; a copy with the same stamp is up to date. None without a record."""
         try:
-            found = self.record_file.stat()
+            stat = self.record_file.stat()
         except FileNotFoundError:
             return None
-        return found.st_mtime_ns, found.st_size
+        return stat.st_mtime_ns, stat.st_size
 
     def finish(self, record: Record) -> None:
-        """The last write of a trial; from here on it is never run again."""
+        """Write the record of a finished trial, which is then never run again."""
         write_json(self.record_file, asdict(record))
         self.error.unlink(missing_ok=True)
         self.running.unlink(missing_ok=True)
 
     def beat(self, step: int, steps: int) -> None:
-        """Say that this process is at work on the stage."""
+        """Write a heartbeat: this process is working on the stage and has made `step` of `steps`."""
         host = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
         write_json(self.running, {**host, "step": step, "steps": steps})
 
     def fail(self, reason: str, trace: str) -> None:
-        """Keep why the stage failed, if there is room for it."""
+        """Write why the stage failed, unless the disk is full."""
         with suppress(OSError):
             write_json(self.error, {"reason": reason, "trace": trace})
         self.running.unlink(missing_ok=True)
 
     def has_ended(self, steps: int) -> bool:
-        """Whether its training of so many steps is over: by its checkpoint it has made them all, or diverged."""
-        known = read_header(self.checkpoint)
-        return known is not None and ("diverged" in known or known["step"] == steps)
+        """Whether training to step `steps` has ended: the checkpoint says that it got there, or that it diverged."""
+        header = read_header(self.checkpoint)
+        return header is not None and ("diverged" in header or header["step"] == steps)
 
-    def go_on_from(self, fork: "StageFolder") -> None:
-        """Begin with the steps that were made up to a fork, as if they had been made here. None yet: do nothing."""
-        for own, made in ((self.steps, fork.steps), (self.checkpoint, fork.checkpoint)):
+    def start_from_fork(self, fork: "StageFolder") -> None:
+        """Copy a fork's log and checkpoint, as if its steps had been made here; do nothing if it has none yet."""
+        for target, source in ((self.steps, fork.steps), (self.checkpoint, fork.checkpoint)):
             if fork.checkpoint.exists():
-                with whole(own) as temporary:
-                    shutil.copyfile(local(made), temporary)
+                with atomic_write(target) as temporary:
+                    shutil.copyfile(local(source), temporary)
 
     def failure(self) -> str:
-        """Why the stage failed; empty if it did not."""
+        """Why the stage failed; empty if it has not."""
         return str((read_json(self.error) or {}).get("reason", ""))
 
     def status(self) -> Status:
+        """The status of the trial that ends with this stage."""
         record = self.record()
         if record:
             return record.status
@@ -144,7 +152,7 @@ class StageFolder:
         return "failed" if self.error.exists() else "pending"
 
     def read_steps(self) -> list[dict[str, Any]]:
-        """The logged steps; a line that a kill cut short is left out."""
+        """The logged lines; a last line that was cut short by a kill is left out."""
         if not self.steps.exists():
             return []
         lines = self.steps.read_text(encoding="utf-8").split("\n")[:-1]
@@ -152,6 +160,7 @@ class StageFolder:
 
 
 def _alive(running: dict[str, Any] | None) -> bool:
+    """Whether the process of a heartbeat still runs; on another machine, whether the heartbeat is recent."""
     if running is None:
         return False
     if running["host"] != socket.gethostname():
@@ -162,19 +171,21 @@ def _alive(running: dict[str, Any] | None) -> bool:
         return False
     except PermissionError:
         return True
-    stat = Path(f"/proc/{running['pid']}/stat")  # a killed process that nobody has waited for still answers signals
+    stat = Path(
+        f"/proc/{running['pid']}/stat"
+    )  # Z: killed, but its parent has not waited for it; it still accepts signals
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """What the store keeps of one study at one scale, beyond its trials."""
+    """The folder of one study at one scale. Its trials are in the folders of their stages."""
 
     root: Path
 
     @property
     def card(self) -> Path:
-        """The study as last run: question, file, overrides, scale, trials."""
+        """The study as last run: question, file, overrides, scale, trials (JSON)."""
         return self.root / "study.json"
 
     @property
@@ -182,13 +193,13 @@ class StudyFolder:
         """A copy of the study file as last run."""
         return self.root / "study.yaml"
 
-    def searched(self, tunes: str = "") -> Path:
-        """What a search has suggested so far, or the tuning of a treatment, which has a signature for its name."""
-        return self.root / "tuning" / f"{tunes}.json" if tunes else self.root / "searched.json"
+    def searched(self, tuned: str = "") -> Path:
+        """What the study's search has suggested so far, or what tuning has; `tuned`: the signature of the treatment."""
+        return self.root / "tuning" / f"{tuned}.json" if tuned else self.root / "searched.json"
 
     @property
     def records(self) -> Path:
-        """A copy of the records of its trials, where there are many: see `analysis/compact.py`."""
+        """A copy of the trials' records in one file, if there are many: see `ablate.analysis.records.compact`."""
         return self.root / "records.parquet"
 
     @property
@@ -197,12 +208,12 @@ class StudyFolder:
 
     @property
     def replicates(self) -> Path:
-        """How many seeds each treatment has come to need."""
+        """How many seeds each treatment has, where their number grows until an effect is known well enough."""
         return self.root / "replicates.json"
 
     @property
     def rungs(self) -> Path:
-        """What pruning has decided at its rungs."""
+        """What pruning has decided at each rung."""
         return self.root / "rungs.json"
 
     def table(self, suffix: str) -> Path:
@@ -211,15 +222,15 @@ class StudyFolder:
 
 @dataclass(frozen=True)
 class Store:
-    """All results under one folder. `records`: those that were read through this object, by signature."""
+    """All results, under one folder. `records`: those that were read through this object, by signature."""
 
     root: Path
     records: dict[str, tuple[tuple[int, ...], Record | None]] = field(default_factory=dict, compare=False, repr=False)
 
     def check(self) -> None:
-        """Raise StoreError if nothing can be written here."""
+        """Raise StoreError if the store is not writable."""
         try:
-            with whole(self.root / ".writable") as temporary:
+            with atomic_write(self.root / ".writable") as temporary:
                 temporary.write_bytes(b"")
             (self.root / ".writable").unlink()
         except OSError as error:
@@ -227,9 +238,9 @@ class Store:
 
     @property
     def mlflow_uri(self) -> str:
-        """The default place of the mirror. Raises StoreError for object storage, which cannot hold a database."""
+        """The default database of the mirror. Raises StoreError for object storage, which cannot hold one."""
         if is_remote(self.root):
-            raise StoreError(f"the store {self.root} cannot hold MLflow's database: give --tracking URI, or none")
+            raise StoreError(f"the store {self.root} cannot hold MLflow's database: use --tracking URI or none")
         return f"sqlite:///{(self.root / 'mlflow.db').resolve()}"
 
     @property
@@ -238,7 +249,7 @@ class Store:
 
     @property
     def data(self) -> Path:
-        """Decoded pictures; on this machine where the store is not a folder. They are named by their content."""
+        """Decoded pictures, in folders named by content; on this machine even if the store is in object storage."""
         if is_remote(self.root):
             return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ablate" / "data"
         return self.root / "data"
@@ -247,23 +258,23 @@ class Store:
         """The folder of a stage or a fork."""
         return StageFolder(self.root / "stages" / signature, self.records)
 
-    def needs(self, configuration: str) -> Path:
-        """What a step of a configuration needs, by device."""
+    def footprint(self, configuration: str) -> Path:
+        """What a training step of a configuration costs, by device: see `ablate.plan.footprint`."""
         return self.root / "needs" / f"{configuration}.json"
 
     def set_aside(self, signature: str) -> Path:
-        """What other code had left of a stage that was run again."""
+        """Where a stage trained by other code is moved when it is run again."""
         return self.root / "stale" / signature
 
-    def held(self) -> set[str]:
-        """Signatures of the stages that have left anything here."""
+    def stage_signatures(self) -> set[str]:
+        """Signatures of all stages that have a folder here."""
         return {folder.name for folder in (self.root / "stages").glob("*")}
 
     def study(self, name: str, scale: str) -> StudyFolder:
         return StudyFolder(self.root / "studies" / name / scale)
 
     def studies(self) -> dict[str, list[str]]:
-        """Names of the studies that the store holds, each with its scales, the last run first."""
+        """Names of the studies in the store, each with its scales; the one run last comes first."""
         cards = sorted((self.root / "studies").glob("*/*/study.json"), key=lambda path: -path.stat().st_mtime)
         found: dict[str, list[str]] = {}
         for card in cards:

@@ -1,4 +1,4 @@
-"""The record of a finished trial, and the headers of checkpoints."""
+"""The record of a finished trial, and the header of a checkpoint."""
 
 import json
 from dataclasses import dataclass, field
@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 HEADER = "ablate"
-"""The key of a checkpoint's metadata that holds its settings and step, as JSON."""
+"""The key in a checkpoint's metadata under which its settings and step are stored, as JSON."""
 
 
 @dataclass
 class Record:
-    """The results of one finished trial. `metrics` may hold NaN or inf; `info` says unit and direction of each.
+    """The results of one finished trial.
 
-    `metrics` are of the averaged weights, `raw` are the same of the weights as the optimiser left them. `role`: what
-    the trial was run for first. `flops`: of the round trip of one held-out picture or clip; a multiply-add is two.
-    `parts`: into how many micro-batches a batch was split for want of memory, in the stage that needed most.
+    `metrics`: of the averaged weights; NaN and inf are possible. `raw`: the same metrics of the weights without
+    averaging. `info`: unit, direction, decimals and target of each metric. `probes`: probe -> content hash of its
+    settings. `liveness`: mean gradient share of each loss term in the last stage. `flops`: of encoding and decoding one
+    held-out picture or clip; a multiply-add counts as two. `parts`: the number of micro-batches that a batch was split
+    into for lack of memory, in the stage that needed most. `data`: the corpus's fingerprint. `role`: what the trial was
+    first run for.
     """
 
     signature: str
@@ -41,14 +44,15 @@ class Record:
 
     @property
     def wall_s(self) -> float:
+        """Seconds of training and probing."""
         return self.train_s + self.probe_s
 
 
 def read_header(checkpoint: Path) -> dict[str, Any] | None:
-    """What a checkpoint says of itself, its weights unread, or None if there is no such file. Needs no torch.
+    """The header of a checkpoint, read without its weights and without torch; None if there is no such file.
 
-    A safetensors file begins with the length of its header, 8 bytes, and the header as JSON. Raises ValueError for a
-    file that is not ours.
+    A safetensors file begins with the length of its header (8 bytes), then the header as JSON. Raises ValueError for a
+    file that ablate did not write.
     """
     try:
         with checkpoint.open("rb") as file:
@@ -58,5 +62,5 @@ def read_header(checkpoint: Path) -> dict[str, Any] | None:
         return None
     except (ValueError, KeyError, TypeError, MemoryError, OverflowError):
         raise ValueError(f"{checkpoint} is not a checkpoint of ablate: its header lacks '{HEADER}'") from None
-    found: dict[str, Any] = json.loads(text)
-    return found
+    header: dict[str, Any] = json.loads(text)
+    return header

@@ -1,11 +1,10 @@
-"""The MLflow mirror of a study. The truth is the store; whatever is written here can be written again from it.
+"""The MLflow mirror of a study. The store is the truth: everything in the mirror can be written again from it.
 
-There is one writer, a thread of the driver, and it sends nothing twice: step metrics carry the last step as a tag in
-the same call, and a finished run carries the hash of the record that it shows. MLflow keeps +inf as 1.8e308, and NaN as
-a point that no chart can draw; here both are tags `metric.<name>` and no points.
+One thread of the driver writes, and it sends nothing twice: step metrics come with the last step sent as a tag in the
+same call, and a finished run has the hash of its record as a tag. MLflow would store +inf as 1.8e308, and NaN as a
+point that no chart can draw; the mirror writes both as tags `metric.<name>` instead.
 """
 
-import functools
 import json
 import math
 import sys
@@ -13,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self
+from typing import Self
 
 from ablate.identity import signature
 from ablate.plan.labels import colors, show
@@ -22,67 +21,29 @@ from ablate.store.files import read_json
 from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
 from ablate.study.study import Study
-from ablate.track import views
+from ablate.track import texts, views
 from ablate.track.runs import Experiment, Run, grid_files
-from ablate.track.writer import Writer
+from ablate.track.writer import Service, Writer, queued, safe
 
 BATCH = 900
-"""Points a call; MLflow takes 1000 metrics, params and tags together."""
+"""Points per call; MLflow takes at most 1000 metrics, params and tags together."""
 
 
 RunKey = tuple[str | None, ...]
-"""Signature, treatment and seed. Treatments that compute the same share a signature; each has its own run."""
-
-
-P = ParamSpec("P")
-
-
-Method = Callable[Concatenate["Mirror", P], None]
+"""Signature, treatment and seed. Treatments that compute the same share a signature, but each has its own run."""
 
 
 def _to_stderr(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _contained(method: Method[P]) -> Method[P]:
-    """The one place where MLflow's errors end: the first is reported and turns the mirror off, the sweep goes on."""
+class Mirror(Service):
+    """Shows one study at one scale in MLflow: an experiment, a run for the study, and under it a run for every trial.
 
-    @functools.wraps(method)
-    def call(self: "Mirror", /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if self.failure is None:
-            try:
-                method(self, *args, **kwargs)
-            except Exception as error:
-                self.failure = error
-                reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-                self.report(
-                    f"MLflow failed and is left alone from here on ({reason}). The study goes on; all results are in "
-                    f"the store. To bring them to MLflow later: ablate sync {self.study.name}"
-                )
-
-    return call
-
-
-def _in_turn(method: Method[P]) -> Method[P]:
-    """The call is made by the mirror's own thread, after those before it; at once where none runs."""
-    contained = _contained(method)
-
-    @functools.wraps(method)
-    def call(self: "Mirror", /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if self.writer:
-            self.writer.add(functools.partial(contained, self, *args, **kwargs))
-        else:
-            contained(self, *args, **kwargs)
-
-    return call
-
-
-class Mirror:
-    """Shows one study at one scale in MLflow: an experiment, a run for the study and under it a run for every trial.
-
-    Within `with`, trials are mirrored by a thread, so that training never waits for MLflow; the end waits for it.
-    `artifacts` is where pictures and tables go, a folder that both this process and MLflow's server can read; None
-    leaves the place to the server. No method raises what MLflow raises: `report` is told, `failure` holds the error.
+    Inside `with`, a thread makes the calls, so that training never waits for MLflow; leaving `with` waits for the
+    thread. `artifacts`: the folder for pictures and tables, which this process and MLflow's server must be able to
+    read; None leaves the choice to the server. No method raises MLflow's errors: the first one is kept in `failure`
+    and described to `report`.
     """
 
     experiment: Experiment
@@ -97,14 +58,16 @@ class Mirror:
         store: Store,
         report: Callable[[str], None] = _to_stderr,
     ):
-        self.uri, self.artifacts, self.study, self.trials, self.store = uri, artifacts, study, trials, store
+        self.uri = uri
+        self.artifacts = artifacts
+        self.study = study
+        self.trials = trials
+        self.store = store
         self.report = report
-        self.failure: Exception | None = None
-        self.writer: Writer | None = None
         self.runs: dict[RunKey, Run] = {}
         self.treatments = {trial.treatment.label: trial.treatment for trial in trials}
         self.colors = colors(self.treatments.values())
-        self.by_name = {(trial.treatment.label, trial.seed): trial for trial in trials if trial.role == "trial"}
+        self.by_treatment = {(trial.treatment.label, trial.seed): trial for trial in trials if trial.role == "trial"}
 
     def __enter__(self) -> Self:
         self._open()
@@ -119,50 +82,58 @@ class Mirror:
         self.writer = None
         self._stop(kind is not None)
 
-    @_in_turn
+    def on_failure(self, error: Exception) -> None:
+        """Report the first error; the sweep continues without the mirror."""
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        self.report(
+            f"MLflow failed and is not used any more ({reason}). The study continues; all results are in the store. "
+            f"To send them to MLflow later: ablate sync {self.study.name}"
+        )
+
+    @queued
     def add(self, trial: Trial) -> None:
-        """Take in a trial that a search has suggested."""
+        """Add a trial that a search has suggested."""
         self.trials = [*self.trials, trial]
         self.treatments.setdefault(trial.treatment.label, trial.treatment)
         self.colors = colors(self.treatments.values())
         if trial.role == "trial":
-            self.by_name[trial.treatment.label, trial.seed] = trial
+            self.by_treatment[trial.treatment.label, trial.seed] = trial
 
-    @_in_turn
+    @queued
     def start(self, trial: Trial) -> None:
-        """Show a trial as running, unless it has ended by now."""
+        """Show a trial as running, unless it has ended already."""
         if not answers(self.store.stage(trial.signature).record(), trial):
-            self.experiment.revive(self._run(trial, {"ablate.status": "running"}))
+            self.experiment.resume(self._run(trial, {"ablate.status": "running"}))
 
     def follow(self, trial: Trial) -> None:
-        """Send the step metrics that were logged since the last time; where other calls wait, leave it for later."""
+        """Send the step metrics logged since the last call. Skipped while other calls wait; the next one catches up."""
         if not (self.writer and self.writer.is_behind):
             self._follow(trial)
 
-    @_in_turn
+    @queued
     def finish(self, trial: Trial) -> None:
-        """Send all that the store holds of a trial that has ended. Does nothing where MLflow shows it already."""
+        """Send everything that the store holds of a trial that has ended. Does nothing if MLflow shows it already."""
         self._finish(trial)
 
-    @_contained
+    @safe
     def finish_study(self, files: dict[str, str], note: str) -> None:
-        """Send whatever is still missing of any trial, the study's artifacts (path -> text) and its description."""
+        """Send what is still missing of any trial, the study's artifacts (path -> text) and its description `note`."""
         for trial in self.trials:
             if trial.pruned or self.store.stage(trial.signature).status() not in {"running", "pending"}:
                 self._finish(trial)
         self.experiment.send(self.study_run, files)
         if views.REPORT in files:
             self.experiment.tag({"ablate.report": views.REPORT})
-        self.experiment.tag({"ablate.compared": " ".join(self._compared())})
+        self.experiment.tag({"ablate.compared": " ".join(self._compared_runs())})
         self.experiment.write(self.study_run, tags={"mlflow.note.content": note})
         self.experiment.end(self.study_run, "FINISHED")
 
-    @_in_turn
+    @queued
     def _follow(self, trial: Trial) -> None:
         self._send_steps(trial, self._run(trial))
 
-    def _compared(self) -> list[str]:
-        """Runs of the first treatments with their first seed."""
+    def _compared_runs(self) -> list[str]:
+        """Ids of the runs that the comparison opens with: the first seed of the first treatments."""
         first: dict[str, Trial] = {}
         for trial in self.trials:
             if trial.role == "trial":
@@ -171,61 +142,63 @@ class Mirror:
         return ids[: views.COMPARED]
 
     def links(self, base_url: str) -> dict[str, str]:
-        """Name -> link into MLflow's pages, each on a view worth opening. Empty if MLflow has failed."""
+        """Name -> link to a view of the study in MLflow's pages. Empty if MLflow has failed."""
         return {} if self.failure else views.links(base_url, self.experiment.id, self.experiment.tags)
 
-    @_contained
+    @safe
     def _open(self) -> None:
+        """Find or create the experiment and the study's run, and bring existing runs and views up to date."""
+        # Experiment
         study = self.study
         name = study.name if study.scale == "base" else f"{study.name} ({study.scale})"
         folder = self.artifacts / study.name / study.scale if self.artifacts else None
         tags = {"ablate.study": study.name, "ablate.scale": study.scale, "mlflow.note.content": study.question}
         self.experiment = Experiment(self.uri, name, folder, tags)
+
+        # Runs that exist already
         runs = self.experiment.runs()
         self._open_study_run(next((run for run in runs if run.tags.get("ablate.role") == "study"), None))
         self.runs = {_key(run.tags): run for run in runs if "ablate.signature" in run.tags}
         wanted = {_key(tags): tags for tags in map(self._tags, self.trials)}
-        for key, run in self.runs.items():  # the views show role "trial": nothing that an older study file asked for
+        for key, run in self.runs.items():  # runs of an older study file get a role that no view shows
             self.experiment.write(run, tags=wanted.get(key, {"ablate.role": "past"}))
+
+        # Views
         self.pictures = {path.stem for trial in self.trials for path in self._pictures(trial)}
         self._write_views()
 
     def _open_study_run(self, known: Run | None) -> None:
+        """Create or reopen the study's own run, and send the study to it."""
         study = self.study
         tags = {"ablate.role": "study", "ablate.study": study.name, "mlflow.note.content": study.question}
-        self.study_run = known or self.experiment.create(study.name, tags, _now())
-        self.experiment.revive(self.study_run)
+        self.study_run = known or self.experiment.create(study.name, tags, _now_ms())
+        self.experiment.resume(self.study_run)
         self.experiment.tag({"ablate.run": self.study_run.id})
-        resolved = {
-            "study": study.name, "question": study.question, "paper": study.paper, "scale": study.scale,
-            "overrides": study.overrides, "design": study.designs, "seeds": study.seeds, "primary": study.primary,
-            "factors": {factor.path: factor.levels for factor in study.factors},
-            "probes": [probe.plain() for probe in study.probes], "baseline": study.baseline.plain(),
-        }  # fmt: skip
-        texts = {"study.yaml": study.document.text, "study.json": json.dumps(resolved, indent=1)}
-        self.experiment.send(self.study_run, texts)
+        files = {"study.yaml": study.document.text, "study.json": json.dumps(texts.resolved(study), indent=1)}
+        self.experiment.send(self.study_run, files)
 
-    @_contained
+    @safe
     def _stop(self, interrupted: bool) -> None:
-        """Leave no run that looks alive, except the study's if `finish_study` may still come."""
+        """Mark runs that still show as running as killed; the study's own only if the sweep was interrupted."""
         for run in [*self.runs.values(), *([self.study_run] if interrupted else [])]:
             if run.status == "RUNNING":
                 self.experiment.write(run, tags={"ablate.status": "pending"})
                 self.experiment.end(run, "KILLED")
 
     def _run(self, trial: Trial, more_tags: dict[str, str] | None = None) -> Run:
-        """The trial's run: found again, or created. The factors and the seed are its only params."""
+        """The run of a trial, which is created if there is none yet. Its only params are the factors and the seed."""
         tags = self._tags(trial)
         if _key(tags) not in self.runs:
             record = self.store.stage(trial.signature).record()
-            begun = self._ended(trial) - int(record.wall_s * 1000) if record else _now()
-            self.runs[_key(tags)] = self.experiment.create(trial.name, tags, begun)
+            start_ms = self._end_ms(trial) - int(record.wall_s * 1000) if record else _now_ms()
+            self.runs[_key(tags)] = self.experiment.create(trial.name, tags, start_ms)
         treatment = trial.treatment
         levels = {path: show(level) for path, level in {**treatment.levels, **(treatment.nuisance or {})}.items()}
         self.experiment.write(self.runs[_key(tags)], params={**levels, "seed": str(trial.seed)}, tags=more_tags)
         return self.runs[_key(tags)]
 
     def _tags(self, trial: Trial) -> dict[str, str]:
+        """The tags of a trial's run."""
         treatment = trial.treatment
         return {
             "ablate.role": trial.role, "ablate.study": self.study.name, "ablate.treatment": treatment.label,
@@ -235,33 +208,43 @@ class Mirror:
         }  # fmt: skip
 
     def _finish(self, trial: Trial) -> None:
-        run, folder = self._run(trial), self.store.stage(trial.signature)
+        """Send how a trial ended: pruned, finished or failed."""
+        run = self._run(trial)
+        folder = self.store.stage(trial.signature)
+
+        # Pruned
         if trial.pruned:
             self._send_steps(trial, run)
             self.experiment.write(run, tags={"ablate.status": "pruned", "ablate.reason": trial.pruned})
-            self.experiment.end(run, "KILLED", _now())
+            self.experiment.end(run, "KILLED", _now_ms())
             return
+
+        # Already sent
         record = folder.record()
         content = read_json(folder.record_file) or read_json(folder.error) or {}
-        mark, status = signature(content), "FINISHED" if record else "FAILED"
-        if (run.tags.get("ablate.content"), run.status) == (mark, status):
+        content_hash = signature(content)
+        status = "FINISHED" if record else "FAILED"
+        if (run.tags.get("ablate.content"), run.status) == (content_hash, status):
             return
+
+        # Finished or failed
         self._send_steps(trial, run)
         if record:
-            self._send_record(trial, run, record, folder, mark)
+            self._send_record(trial, run, record, folder, content_hash)
         else:
             reason = folder.failure() or "ended without a record"
             self.experiment.send(run, {"error.txt": content.get("trace", reason)})
-            tags = {"ablate.status": "failed", "ablate.reason": reason, "ablate.content": mark}
+            tags = {"ablate.status": "failed", "ablate.reason": reason, "ablate.content": content_hash}
             self.experiment.write(run, tags=tags)
-        self.experiment.end(run, status, self._ended(trial))
+        self.experiment.end(run, status, self._end_ms(trial))
 
     def _send_steps(self, trial: Trial, run: Run) -> None:
+        """Send the logged lines after the last one sent, at most `BATCH` points per call."""
         points: dict[tuple[str, int], float] = {}
         last = int(run.tags.get("ablate.step", 0))
         for line in logged(trial, self.store, last):
             step = int(line.pop("step"))
-            if step <= last:  # logged by a second worker too, which took the stage for abandoned
+            if step <= last:  # logged twice, by a second worker that took the stage for abandoned
                 continue
             if len(points) + len(line) > BATCH:
                 self.experiment.write(run, points, tags={"ablate.step": str(last)})
@@ -270,76 +253,75 @@ class Mirror:
             last = step
         self.experiment.write(run, points, tags={"ablate.step": str(last)})
 
-    def _send_record(self, trial: Trial, run: Run, record: Record, folder: StageFolder, mark: str) -> None:
-        """Metrics go to step 0: MLflow draws what has a later step as a curve, not as a bar.
+    def _send_record(self, trial: Trial, run: Run, record: Record, folder: StageFolder, content_hash: str) -> None:
+        """Send a record with its files. Metrics go to step 0: MLflow draws metrics of later steps as curves, not bars.
 
-        `mark` says that all is there; MLflow writes the tags of a call last.
+        The tag `ablate.content` says that all of it was sent; MLflow writes the tags of a call last.
         """
-        found = {**record.metrics, **{f"raw/{name}": value for name, value in record.raw.items()}}
-        finite = {name: value for name, value in found.items() if math.isfinite(value)}
-        texts = {f"metric.{name}": str(value) for name, value in found.items() if name not in finite}
-        for outdated in [tag for tag in run.tags if tag.startswith("metric.") and tag not in texts]:
+        # Metrics; those that are not finite become tags
+        metrics = {**record.metrics, **{f"raw/{name}": value for name, value in record.raw.items()}}
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        more_tags = {f"metric.{name}": str(value) for name, value in metrics.items() if name not in finite}
+        for outdated in [tag for tag in run.tags if tag.startswith("metric.") and tag not in more_tags]:
             self.experiment.untag(run, outdated)
+
+        # Files
         files: dict[str, str | bytes] = {"settings.json": json.dumps(trial.order(), indent=1)}
         if folder.per_image.exists():
             files["per_image.json"] = folder.per_image.read_text(encoding="utf-8")
         for picture in self._pictures(trial):
             files |= grid_files(picture, views.PICTURES, trial.signature)
-            texts["mlflow.loggedImages"] = "True"
+            more_tags["mlflow.loggedImages"] = "True"
         self.experiment.send(run, files)
+
+        # Data set, points and tags
         data = trial.treatment.recipe.parts["data"]
         self.experiment.send_data_set(run, data.level, record.data or signature(data.identity()), data.plain())
         points = {(name, 0): value for name, value in finite.items() if run.metrics.get(name) != value}
         tags = {
             "ablate.status": record.status, "ablate.steps": str(record.steps), "ablate.reason": record.reason,
-            "mlflow.note.content": self._note(trial, record), **texts, "ablate.content": mark,
+            "mlflow.note.content": self._note(trial, record), **more_tags, "ablate.content": content_hash,
         }  # fmt: skip
-        self.experiment.write(run, points, tags=tags, time_ms=self._ended(trial))
-        self._renew_notes(trial)
+        self.experiment.write(run, points, tags=tags, time_ms=self._end_ms(trial))
+
+        # What depends on this record
+        self._update_notes(trial)
         if new := {path.stem for path in self._pictures(trial)} - self.pictures:
             self.pictures |= new
             self._write_views()
 
-    def _renew_notes(self, reference: Trial) -> None:
-        """Of the finished trials that are measured against this one: workers end in any order."""
+    def _update_notes(self, reference: Trial) -> None:
+        """Write the notes of finished trials that are measured against this one, which may have ended before it."""
         for trial in self.trials:
             if (trial.treatment.reference, trial.seed) == (reference.treatment.label, reference.seed):
-                run, record = self.runs.get(_key(self._tags(trial))), self.store.stage(trial.signature).record()
+                run = self.runs.get(_key(self._tags(trial)))
+                record = self.store.stage(trial.signature).record()
                 if run and record and "ablate.content" in run.tags:
                     self.experiment.write(run, tags={"mlflow.note.content": self._note(trial, record)})
 
     def _note(self, trial: Trial, record: Record) -> str:
-        """The run's description: the primary metric, its change from its reference at that seed, what went wrong."""
-        metric = self.study.metrics[self.study.primary]
-        if metric.name not in record.metrics:
-            return f"{record.status}: {record.reason}"
-        value = record.metrics[metric.name]
-        note = f"{metric.name} {value:.{metric.decimals}f} {metric.unit}"
+        """The description of a run: the primary metric and its difference from the reference (`texts.note`)."""
         label = trial.treatment.reference
-        twin = self.by_name.get((label, trial.seed)) if label else None
-        reference = self.store.stage(twin.signature).record() if twin else None
-        if reference and metric.name in reference.metrics:
-            change = value - reference.metrics[metric.name]
-            name = "the baseline" if label == "baseline" else f"'{label}'"
-            note += f", {change:+.{metric.decimals}f} from {name} with the same seed"
-        return note
+        reference = self.by_treatment.get((label, trial.seed)) if label else None
+        reference_record = self.store.stage(reference.signature).record() if reference else None
+        return texts.note(self.study.metrics[self.study.primary], record, reference_record, label)
 
     def _write_views(self) -> None:
-        if views.knows_views():
+        if views.is_supported():
             self.experiment.tag(views.view_tags(self.study, self.treatments, self.pictures, self.experiment.created))
 
     def _pictures(self, trial: Trial) -> list[Path]:
         return sorted(self.store.stage(trial.signature).pictures.glob("*.png"))
 
-    def _ended(self, trial: Trial) -> int:
-        """When the trial's record or its error was written, ms."""
+    def _end_ms(self, trial: Trial) -> int:
+        """When the trial's record or its error was written, in ms since 1970; now, if neither was."""
         folder = self.store.stage(trial.signature)
         files = [path for path in (folder.record_file, folder.error) if path.exists()]
-        return int(files[0].stat().st_mtime * 1000) if files else _now()
+        return int(files[0].stat().st_mtime * 1000) if files else _now_ms()
 
 
 class NoMirror:
-    """The no-op twin of `Mirror`."""
+    """A `Mirror` that does nothing, for sweeps without MLflow."""
 
     failure: Exception | None = None
 
@@ -366,7 +348,7 @@ def sync(
     files: dict[str, str],
     note: str = "",
 ) -> Mirror:
-    """Mirror all that the store holds of a study; what MLflow has already stays. Raises what MLflow raises."""
+    """Mirror everything that the store holds of a study and MLflow lacks. Raises MLflow's errors."""
     with Mirror(uri, artifacts, study, trials, store, report=lambda text: None) as mirror:
         mirror.finish_study(files, note or study.question)
     if mirror.failure:
@@ -378,5 +360,5 @@ def _key(tags: dict[str, str]) -> RunKey:
     return tuple(tags.get(f"ablate.{name}") for name in ("signature", "treatment", "seed"))
 
 
-def _now() -> int:
+def _now_ms() -> int:
     return int(time.time() * 1000)

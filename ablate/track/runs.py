@@ -1,4 +1,4 @@
-"""An MLflow experiment and its runs, written so that to say a thing twice changes nothing."""
+"""An MLflow experiment and its runs. Writing the same thing twice changes nothing."""
 
 import contextlib
 import functools
@@ -13,65 +13,66 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CAUTION = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own 7 would hold a sweep up for minutes when the server is gone
+CLIENT_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # with MLflow's default of 7 a sweep would wait minutes for a dead server
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for results
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+"""Environment variables that make MLflow quiet and quick to give up."""
 
 
 DIGEST_LENGTH = 36
-"""The longest digest of a data set that MLflow takes."""
+"""The longest digest of a data set that MLflow accepts."""
 
 
 TAG_LENGTH = 8000
-"""Longer values of a run's tags are cut."""
+"""Longer tag values of a run are cut to this length, MLflow's limit."""
 
 
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "ceph", "gpfs", "beegfs", "afs", "9p", "fuse")
 
 
 GRID_PX = 256
-"""Side of the pictures in MLflow's image grid."""
+"""The side of a picture in MLflow's image grid, px."""
 
 
 @dataclass
 class Run:
-    """A run as last seen. `begun`: ms since 1970."""
+    """A run as last read or written. `start_ms`: when it started, in ms since 1970."""
 
     id: str
-    begun: int
+    start_ms: int
     status: str
     tags: dict[str, str]
     metrics: dict[str, float]
     params: dict[str, str]
 
     @classmethod
-    def of(cls, run: Any) -> "Run":
-        """From MLflow's own object."""
+    def from_mlflow(cls, run: Any) -> "Run":
+        """Convert MLflow's own object."""
         data = run.data
         return cls(run.info.run_id, run.info.start_time, run.info.status, data.tags, data.metrics, data.params)
 
 
 def connect(uri: str) -> Any:
-    """An `MlflowClient` that is quiet and gives up soon. The settings of the environment go before ours."""
-    for name, value in CAUTION.items():
+    """An `MlflowClient` that is quiet and gives up soon; variables set in the environment take precedence."""
+    for name, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    _let_sqlite_write_ahead()
+    _use_sqlite_write_ahead()
     return MlflowClient(uri)
 
 
 @functools.cache
-def _let_sqlite_write_ahead() -> None:
-    """Put SQLite's databases in write-ahead mode, where a commit need not wait for the disk.
+def _use_sqlite_write_ahead() -> None:
+    """Open SQLite databases in write-ahead mode, in which a commit does not wait for the disk.
 
-    If the machine loses power, the last commits are gone and the database is whole; `ablate sync` sends them again. A
-    network file system does not carry the shared memory that this mode needs, so it stays out there.
+    If the machine loses power, the last commits are lost, but the database stays intact; `ablate sync` sends them
+    again. Not on network file systems, which lack the shared memory that this mode needs.
     """
     from sqlalchemy import Engine, event
 
@@ -79,36 +80,36 @@ def _let_sqlite_write_ahead() -> None:
     def on_connect(connection: Any, _: Any) -> None:
         if isinstance(connection, sqlite3.Connection):
             [(_, _, file), *_] = connection.execute("PRAGMA database_list").fetchall()
-            with contextlib.suppress(sqlite3.OperationalError):  # another process is at work on it
-                if not _is_on_network(Path(file)) and connection.execute("PRAGMA journal_mode=WAL").fetchone() == (
-                    "wal",
-                ):
+            with contextlib.suppress(sqlite3.OperationalError):  # another process is using it
+                if _is_on_network(Path(file)):
+                    return
+                if connection.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",):
                     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _is_on_network(path: Path) -> bool:
-    """Whether a file lies on a network file system, as far as Linux says so."""
+    """Whether a file is on a network file system; false where there is no /proc."""
     mounts = Path("/proc/self/mounts")
     if not mounts.exists():
         return False
     fields = [line.split() for line in mounts.read_text(encoding="utf-8").splitlines()]
-    kinds = {Path(place): kind for _, place, kind, *_ in fields}
-    kind = next(kinds[folder] for folder in path.parents if folder in kinds)
-    return kind.startswith(NETWORK_FILE_SYSTEMS)
+    types = {Path(mount): file_system for _, mount, file_system, *_ in fields}
+    file_system = next(types[folder] for folder in path.parents if folder in types)
+    return file_system.startswith(NETWORK_FILE_SYSTEMS)
 
 
 class Experiment:
-    """An experiment, found by its name or created. Raises what MLflow raises.
+    """An experiment, found by its name or created. Raises MLflow's errors.
 
-    `folder` is where a new experiment keeps its files; None leaves the place to the server.
+    `folder`: where a new experiment keeps its files; None leaves the choice to the server.
     """
 
     def __init__(self, uri: str, name: str, folder: Path | None, tags: dict[str, str]):
         self.client = connect(uri)
         known = self.client.get_experiment_by_name(name)
         if known is None:
-            place = folder.resolve().as_uri() if folder else None
-            known = self.client.get_experiment(self.client.create_experiment(name, place, tags))
+            location = folder.resolve().as_uri() if folder else None
+            known = self.client.get_experiment(self.client.create_experiment(name, location, tags))
         elif known.lifecycle_stage == "deleted":
             self.client.restore_experiment(known.experiment_id)
         self.id: str = known.experiment_id
@@ -124,19 +125,19 @@ class Experiment:
                 self.tags[key] = value
 
     def runs(self) -> list[Run]:
-        """All runs that nobody deleted."""
-        found: list[Run] = []
+        """All runs that have not been deleted."""
+        runs: list[Run] = []
         token = None
         while True:
             page = self.client.search_runs([self.id], max_results=1000, page_token=token)
-            found += map(Run.of, page)
+            runs += map(Run.from_mlflow, page)
             token = page.token
             if not token:
-                return found
+                return runs
 
-    def create(self, name: str, tags: dict[str, str], begun: int) -> Run:
-        """A new run, running since `begun`."""
-        return Run.of(self.client.create_run(self.id, begun, tags, name))
+    def create(self, name: str, tags: dict[str, str], start_ms: int) -> Run:
+        """Create a run, running since `start_ms`."""
+        return Run.from_mlflow(self.client.create_run(self.id, start_ms, tags, name))
 
     def write(
         self,
@@ -146,10 +147,11 @@ class Experiment:
         tags: Mapping[str, str] | None = None,
         time_ms: int | None = None,
     ) -> None:
-        """One call for points, (metric, step) -> finite value, and for the params and tags that the run lacks.
+        """Write points, (metric, step) -> finite value, and the params and tags that the run lacks, in one call.
 
-        All points get one time stamp, by default the run's beginning: MLflow's database drops a point whose metric,
-        step, value and time it has already. A param that the run has stays as it is; MLflow allows no other value.
+        All points get the same time stamp, by default the start of the run, because MLflow's database drops a point
+        whose metric, step, value and time it has already. A param that the run has is left as it is: MLflow does not
+        allow another value.
         """
         from mlflow.entities import Metric, Param, RunTag
 
@@ -157,7 +159,7 @@ class Experiment:
         cut = {key: value[:TAG_LENGTH] for key, value in (tags or {}).items()}
         new_tags = {key: value for key, value in cut.items() if run.tags.get(key) != value}
         if points or new_params or new_tags:
-            stamp = run.begun if time_ms is None else time_ms
+            stamp = run.start_ms if time_ms is None else time_ms
             self.client.log_batch(
                 run.id,
                 [Metric(name, value, stamp, step) for (name, step), value in (points or {}).items()],
@@ -174,38 +176,38 @@ class Experiment:
         del run.tags[key]
 
     def send(self, run: Run, files: Mapping[str, str | bytes]) -> None:
-        """Artifacts: path within the run -> content. A file of the same path is replaced."""
-        with tempfile.TemporaryDirectory() as room:
+        """Send artifacts: path within the run -> content. A file with the same path is replaced."""
+        with tempfile.TemporaryDirectory() as scratch:
             for name, content in files.items():
-                path = Path(room) / name
+                path = Path(scratch) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content.encode() if isinstance(content, str) else content)
-            self.client.log_artifacts(run.id, room)
+            self.client.log_artifacts(run.id, scratch)
 
     def send_data_set(self, run: Run, name: str, digest: str, source: Any) -> None:
-        """Name the data that a run was trained on; `source` is any JSON value."""
+        """Log the data set that a run was trained on; `source` is any JSON value."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         used = Dataset(name, digest[:DIGEST_LENGTH], "local", json.dumps(source))
         self.client.log_inputs(run.id, [DatasetInput(used, [InputTag("mlflow.data.context", "training")])])
 
-    def revive(self, run: Run) -> None:
+    def resume(self, run: Run) -> None:
         """Show an ended run as running."""
         if run.status != "RUNNING":
             self.client.update_run(run.id, "RUNNING")
             run.status = "RUNNING"
 
     def end(self, run: Run, status: str, time_ms: int | None = None) -> None:
-        """`status`: FINISHED, FAILED or KILLED, at a time in ms (default: now)."""
+        """End a run as FINISHED, FAILED or KILLED, at a time in ms since 1970 (default: now)."""
         self.client.set_terminated(run.id, status, time_ms)
         run.status = status
 
 
-def grid_files(picture: Path, section: str, mark: str) -> dict[str, bytes]:
-    """A picture under the names by which MLflow's image grid finds it: as it is, and enlarged by a whole factor.
+def grid_files(picture: Path, section: str, unique: str) -> dict[str, bytes]:
+    """The files that MLflow's image grid expects for a picture: the original, and one enlarged by a whole factor.
 
-    The names are those of `MlflowClient.log_image`, with `mark` for its random part, so that a picture is replaced and
-    not doubled. That method would also resize bicubically and compress with losses, which hides what probes look for.
+    The names are those of `MlflowClient.log_image`, with `unique` in place of its random part, so that a picture is
+    replaced and not doubled. `log_image` itself would resize bicubically and compress with loss, which hides artifacts.
     """
     from PIL import Image
 
@@ -214,6 +216,6 @@ def grid_files(picture: Path, section: str, mark: str) -> dict[str, bytes]:
         factor = max(1, GRID_PX // max(image.size))
         enlarged = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     shown = io.BytesIO()
-    enlarged.save(shown, "WEBP", lossless=True, method=0)  # 25 times quicker than the default, a fifth larger
-    stem = f"images/{section}~{picture.stem}+step+0+timestamp+0+{mark}"
+    enlarged.save(shown, "WEBP", lossless=True, method=0)  # 25 times faster than the default, a fifth larger
+    stem = f"images/{section}~{picture.stem}+step+0+timestamp+0+{unique}"
     return {f"{stem}.png": content, f"{stem}+compressed.webp": shown.getvalue()}

@@ -1,4 +1,4 @@
-"""MLflow's pages over the store, on this machine only unless told otherwise."""
+"""Serves MLflow's pages over the store; by default to this machine only."""
 
 import contextlib
 import os
@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.store.folders import Store
-from ablate.track.runs import CAUTION, connect
+from ablate.track.runs import CLIENT_SETTINGS, connect
 from ablate.track.views import links
 
 START_S = 120.0
-"""How long MLflow's server may take to answer; a busy machine needs 20 s."""
+"""Seconds that MLflow's server may take to answer; a busy machine needs 20."""
 
 
 STOP_S = 5.0
-"""How long it may take to stop before it is killed."""
+"""Seconds that the server may take to stop before it is killed."""
 
 
-LEAN = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-"""Without this MLflow starts eight more processes, for judging language models."""
+SERVER_SETTINGS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Without this MLflow starts eight more processes, for evaluating language models."""
 
 
 class ServerError(RuntimeError):
-    """MLflow's server did not come up; the message holds the end of its log."""
+    """MLflow's server did not start, or ended by itself; the message has the end of its log, if it is known."""
 
 
 @dataclass(frozen=True)
@@ -42,43 +42,48 @@ class Server:
 
 
 def serve(
-    store: Store, uri: str, port: int = 5000, host: str = "127.0.0.1", say: Callable[[str], object] | None = None
+    store: Store, uri: str, port: int = 5000, host: str = "127.0.0.1", write: Callable[[str], object] | None = None
 ) -> None:
-    """Serve MLflow's pages until Ctrl-C and `say` (default: print to stdout) the links to every study.
+    """Serve MLflow's pages until Ctrl-C, and `write` (default: to stdout) the links to every study, line by line.
 
-    Where `uri` is a server's address there is nothing to start: only the links are said. Raises ServerError.
+    Where `uri` is the address of a server, none is started: only the links are written. Raises ServerError.
     """
-    say = say or (lambda line: sys.stdout.write(f"{line}\n") and sys.stdout.flush())
+    write = write or _print
     if uri.startswith(("http://", "https://")):
-        list_links(uri, uri, say)
+        list_links(uri, uri, write)
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), serving(uri, store.mlflow_artifacts, port, host) as server:
-        say(f"MLflow is at {server.url} (Ctrl-C stops it)")
-        list_links(uri, server.url, say)
+        write(f"MLflow is at {server.url} (Ctrl-C stops it)")
+        list_links(uri, server.url, write)
         code = server.process.wait()
         raise ServerError(f"MLflow's server ended by itself with exit code {code}")
 
 
-def list_links(uri: str, url: str, say: Callable[[str], object]) -> None:
-    """Say the links to every study that MLflow knows, the newest first."""
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def list_links(uri: str, url: str, write: Callable[[str], object]) -> None:
+    """Write the links to every study that MLflow knows, the newest first."""
     experiments = connect(uri).search_experiments(order_by=["creation_time DESC"])
     studies = {
         item.name: links(url, item.experiment_id, item.tags) for item in experiments if "ablate.run" in item.tags
     }
     for name, views in studies.items():
-        say(f"\n{name}")
+        write(f"\n{name}")
         for view, link in views.items():
-            say(f"  {view:8} {link}")
+            write(f"  {view:8} {link}")
     if not studies:
-        say("There is no study yet. Run one: ablate sweep STUDY.yaml")
+        write("There is no study yet. Run one: ablate sweep STUDY.yaml")
 
 
 @contextlib.contextmanager
 def serving(uri: str, artifacts: Path, port: int, host: str = "127.0.0.1") -> Iterator[Server]:
-    """MLflow's server in a process group of its own; ready to answer, and stopped in the end.
+    """Run MLflow's server in its own process group: yielded when it answers, stopped at the end.
 
-    Another free port is taken where `port` is in use. Raises ServerError.
+    If `port` is in use, another free port is taken. Raises ServerError.
     """
     artifacts.mkdir(parents=True, exist_ok=True)
     port = _free_port(host, port)
@@ -88,19 +93,26 @@ def serving(uri: str, artifacts: Path, port: int, host: str = "127.0.0.1") -> It
     ]  # fmt: skip
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            command, env=CAUTION | os.environ | LEAN, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=CLIENT_SETTINGS | os.environ | SERVER_SETTINGS,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         server = Server(f"http://{host}:{port}", process)
         try:
             if not _answers(server):
                 log.seek(0)
-                raise ServerError(f"MLflow's server does not answer at {server.url}; it said:\n{log.read()[-2000:]}")
+                raise ServerError(
+                    f"MLflow's server does not answer at {server.url}. Its log ends:\n{log.read()[-2000:]}"
+                )
             yield server
         finally:
             _stop(process)
 
 
 def _answers(server: Server) -> bool:
+    """Wait until the server answers; false if it ends before or takes too long."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and server.process.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{server.url}/health", timeout=2):
@@ -110,16 +122,16 @@ def _answers(server: Server) -> bool:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the whole group: the server starts workers of its own."""
-    for stop in (signal.SIGTERM, signal.SIGKILL):
+    """End the process group: the server and the workers that it starts."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, stop)
+            os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_S)
 
 
 def _free_port(host: str, wanted: int) -> int:
-    """The wanted port, or another one if it is in use."""
+    """The wanted port, or another free one if it is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -8,7 +8,7 @@ from ablate.analysis.figures import comparisons, lines
 from ablate.analysis.figures.style import COLUMN, Panel, compose, figure_style
 from ablate.analysis.results import StudyResults
 from ablate.errors import nearest
-from ablate.store.files import whole
+from ablate.store.files import atomic_write
 
 FORMATS = ("pdf", "svg")
 
@@ -65,6 +65,6 @@ def save_figure(results: StudyResults, kind: str, metrics: Sequence[str], path: 
     if form not in FORMATS:
         raise ValueError(f"cannot write '{path.name}': valid suffixes are {', '.join('.' + form for form in FORMATS)}")
     drawn = panels(results, kind, metrics)
-    with figure_style(), whole(path) as temporary:
+    with figure_style(), atomic_write(path) as temporary:
         date = {"pdf": "CreationDate", "svg": "Date"}[form]
         compose(drawn, width).savefig(temporary, format=form, metadata={date: None})

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.store.files import whole
+from ablate.store.files import atomic_write
 from ablate.store.folders import Stamp, Store
 from ablate.store.record import Record
 
@@ -101,5 +101,5 @@ def _write(records: "pd.DataFrame", copy: Path) -> None:
     settled = records[records["time"] < time.time_ns() - SETTLED_S * 1e9]
     table = pa.Table.from_pandas(settled)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"format": FORMAT})
-    with whole(copy) as temporary, temporary.open("wb") as file:
+    with atomic_write(copy) as temporary, temporary.open("wb") as file:
         pq.write_table(table, file)

@@ -15,7 +15,7 @@ from ablate.analysis.report.answer import answer
 from ablate.analysis.results import StudyResults
 from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset import html as emit_html
-from ablate.store.files import whole
+from ablate.store.files import atomic_write
 
 FOREST_WIDTH = 4.6
 """Width of the plot of all effects on the primary metric, inches."""
@@ -44,7 +44,7 @@ BANDS = "Mean over seeds; the band is one standard deviation to each side."
 def write_report(results: StudyResults, path: Path) -> None:
     """Write the page of a study with its results so far."""
     text = page(results)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

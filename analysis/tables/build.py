@@ -111,7 +111,8 @@ def _code_warnings(frame: "pd.DataFrame") -> tuple[str, str]:
         for name, fingerprint in components.items():
             fingerprints_of.setdefault(name, set()).add(fingerprint)
     mixed = sorted(name for name, fingerprints in fingerprints_of.items() if len(fingerprints) > 1)
-    outdated = sorted(registry.changed({name: next(iter(fingerprints)) for name, fingerprints in fingerprints_of.items()}))
+    first = {name: next(iter(fingerprints)) for name, fingerprints in fingerprints_of.items()}
+    outdated = sorted(registry.changed(first))
     return (
         f"the trials were made by different versions of the code of {', '.join(mixed)}; {RERUN}" if mixed else "",
         f"the code of {', '.join(sorted(outdated))} has changed since the trials were made; {RERUN}"

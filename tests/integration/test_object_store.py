@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from ablate.engine import checkpoint
-from ablate.store.files import StoreError, local, parse_store, read_json, whole, write_json
+from ablate.store.files import StoreError, atomic_write, local, parse_store, read_json, write_json
 from ablate.store.folders import Store
 from ablate.store.record import read_header
 
@@ -56,7 +56,7 @@ def test_files_are_whole_or_absent_and_seen_by_all(bucket: str) -> None:
     for number in (1, 2):
         write_json(ours / "card.json", number)
         assert read_json(theirs / "card.json") == number
-    with pytest.raises(RuntimeError), whole(ours / "card.json") as temporary:
+    with pytest.raises(RuntimeError), atomic_write(ours / "card.json") as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert read_json(theirs / "card.json") == 2

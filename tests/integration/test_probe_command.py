@@ -272,7 +272,7 @@ def test_checkpoints_that_are_no_vae_are_refused(probe: Probe, tmp_path: Path) -
     refused(probe(folder), "no safetensors weights")
     config.write_text(text.replace('"out_channels": 3', '"out_channels": 4'))
     weights.write_bytes(bytes_)
-    refused(probe(folder), "the weights do not suit the settings", "size mismatch for decoder.layers")
+    refused(probe(folder), "the weights do not fit the settings", "size mismatch for decoder.layers")
     saved("AutoencoderKL", tmp_path / "rgba", in_channels=4, out_channels=4)
     refused(probe(tmp_path / "rgba"), "4 channels, expected 3")
 

@@ -487,5 +487,6 @@ def test_a_server_that_cannot_start_says_why(tmp_path):
 
 
 def test_planning_does_not_load_mlflow():
-    code = "import sys, ablate.track, ablate.ui; sys.exit('mlflow' in sys.modules or 'torch' in sys.modules)"
+    imports = "import sys, ablate.track.mirror, ablate.track.server"
+    code = f"{imports}; sys.exit('mlflow' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

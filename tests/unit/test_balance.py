@@ -7,18 +7,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ablate.engine.loss_weights import Weight, adaptive_factor
+from ablate.engine.loss_weights import WeightSchedule, adaptive_factor
 from ablate.slots import registry
 
 
 @pytest.mark.parametrize(
     ("weight", "expected"),
     [
-        (Weight(0.5), {1: 0.5, 2: 0.5, 1000: 0.5}),
-        (Weight(0.5, start=3), {1: 0.0, 3: 0.0, 4: 0.5, 1000: 0.5}),
-        (Weight(0.5, start=3, ramp=1), {3: 0.0, 4: 0.5, 5: 0.5}),
-        (Weight(0.5, start=3, ramp=4), {3: 0.0, 4: 0.125, 5: 0.25, 6: 0.375, 7: 0.5, 8: 0.5}),
-        (Weight(0.5, ramp=2), {1: 0.25, 2: 0.5, 3: 0.5}),
+        (WeightSchedule(0.5), {1: 0.5, 2: 0.5, 1000: 0.5}),
+        (WeightSchedule(0.5, start=3), {1: 0.0, 3: 0.0, 4: 0.5, 1000: 0.5}),
+        (WeightSchedule(0.5, start=3, ramp=1), {3: 0.0, 4: 0.5, 5: 0.5}),
+        (WeightSchedule(0.5, start=3, ramp=4), {3: 0.0, 4: 0.125, 5: 0.25, 6: 0.375, 7: 0.5, 8: 0.5}),
+        (WeightSchedule(0.5, ramp=2), {1: 0.25, 2: 0.5, 3: 0.5}),
     ],
 )
 def test_schedule(weight, expected):
@@ -26,7 +26,7 @@ def test_schedule(weight, expected):
 
 
 def test_a_weight_without_schedule_is_itself_to_the_bit():
-    assert all(Weight(0.1).at(step) == 0.1 for step in range(1, 100))
+    assert all(WeightSchedule(0.1).at(step) == 0.1 for step in range(1, 100))
 
 
 def networks():

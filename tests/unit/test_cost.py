@@ -80,10 +80,10 @@ def test_as_many_trials_share_a_gpu_as_fit() -> None:
 
 def test_the_peak_of_memory_is_of_what_came_since(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
-    measure._forget_peak(cpu)
+    measure._reset_peak(cpu)
     np.ones(200_000_000, np.uint8)
     before = measure._peak(cpu)
-    measure._forget_peak(cpu)
+    measure._reset_peak(cpu)
     assert before - measure._peak(cpu) > 150_000_000
 
 

@@ -305,7 +305,7 @@ def test_too_few_different_crops_are_refused_before_and_while_preparing(tmp_path
     settings = {"path": str(tmp_path / "in"), "heldout_path": str(tmp_path / "out"), **SMALL, "resize_to": 33}
     assert prepare("folder", settings, tmp_path / "cache").heldout.shape[0] == 4  # 2 x 2 places
     settings["heldout_count"] = 5
-    message = r"data/folder, heldout: 1 of 1 pictures are too small for a share of 5 different held-out crops of 32 px"
+    message = r"data/folder, heldout: 1 of 1 pictures are too small for their share of 5 different crops of 32 px"
     with pytest.raises(ValueError, match=message):
         registry.level("data", "folder").Config.read(settings).preflight()
     with pytest.raises(ValueError, match=message):
@@ -369,7 +369,7 @@ def test_folder_preflight_names_and_counts_small_and_unreadable_pictures(picture
     assert "7 of 21 pictures are smaller than the crop of 16 px: small0.png, small1.png" in message
     assert "small4.png and 2 more" in message
     assert "1 of 21 pictures are not readable (UnidentifiedImageError): text.jpg" in message
-    assert "1 of 21 pictures are of more than 8 bits a channel" in message
+    assert "1 of 21 pictures are of more than 8 bits per channel" in message
 
 
 def test_prepare_names_pictures_smaller_than_the_crop(pictures, tmp_path):

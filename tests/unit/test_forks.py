@@ -11,7 +11,7 @@ import torch
 from ablate.adaptive.recall import plan_study
 from ablate.driver import overview
 from ablate.engine import checkpoint, run
-from ablate.engine.state import State
+from ablate.engine.state import TrainingState
 from ablate.plan.tree import trained, tree
 from ablate.plan.trials import Trial, expand, pending
 from ablate.schedule.agenda import Agenda, Event
@@ -122,14 +122,14 @@ def test_results_are_those_of_trials_that_share_nothing(
     study, store = load_study(write_study(CHAIN, GAN, LATE, ("seeds: 2", "seeds: 1"))), Store(tmp_path / "shared")
     trials, plan = expand(study), overview.summarise(plan_study(study, store))
     made = 0
-    original = State.update_ema
+    original = TrainingState.update_ema
 
-    def count(self: State, decay: float, step: int) -> None:
+    def count(self: TrainingState, decay: float, step: int) -> None:
         nonlocal made
         made += 1
         original(self, decay, step)
 
-    monkeypatch.setattr(State, "update_ema", count)
+    monkeypatch.setattr(TrainingState, "update_ema", count)
     events: list[Event] = []
     run_inline(trials, store, Resources(), events.append)
     assert Counter(event.kind for event in events)["done"] == len(trials)

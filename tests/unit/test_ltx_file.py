@@ -111,13 +111,16 @@ def test_a_constant_log_variance_is_at_its_floor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"_class_name": "CausalDiffusionVAE"}, "'CausalDiffusionVAE' is no autoencoder of convolutions"),
-        ({"timestep_conditioning": True}, "timestep_conditioning True is not known"),
-        ({"norm_layer": "group_norm"}, "norm_layer 'group_norm' is not known"),
-        ({"latent_log_var": "per_channel"}, "latent_log_var 'per_channel' is not known"),
-        ({"decoder_blocks": [["res_x", {"num_layers": 1}], ["res_x_y", {}]]}, "decoder_blocks are not res_x without"),
-        ({"patch_size": 2}, "the weights do not suit .*size mismatch"),
-        ({"encoder_blocks": LTX23_VAE["encoder_blocks"][:7]}, "the weights do not suit"),
+        ({"_class_name": "CausalDiffusionVAE"}, "'CausalDiffusionVAE' is not a convolutional autoencoder"),
+        ({"timestep_conditioning": True}, "timestep_conditioning True is not supported"),
+        ({"norm_layer": "group_norm"}, "norm_layer 'group_norm' is not supported"),
+        ({"latent_log_var": "per_channel"}, "latent_log_var 'per_channel' is not supported"),
+        (
+            {"decoder_blocks": [["res_x", {"num_layers": 1}], ["res_x_y", {}]]},
+            "decoder_blocks do not alternate",
+        ),
+        ({"patch_size": 2}, "the weights do not fit .*size mismatch"),
+        ({"encoder_blocks": LTX23_VAE["encoder_blocks"][:7]}, "the weights do not fit"),
     ],
 )
 def test_what_is_built_otherwise_is_refused(settings: dict[str, Any], reason: str, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def sweep(
     ended = subprocess.run(
         [*command, "--tracking", "none"], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
     )
-    said = [line.split("  ")[0] for line in ended.stderr.splitlines() if "goes on with batches" in line]
+    said = [line.split("  ")[0] for line in ended.stderr.splitlines() if "continues with each batch" in line]
     return ended, said
 
 
@@ -203,7 +203,7 @@ def test_no_size_is_tried_twice(write_study: Write, tmp_path: Path) -> None:
     assert "failed: room=0 s1: OutOfMemoryError: no room for 1 pictures" in ended.stderr
     assert "split into micro-batches, which changes nothing but rounding: baseline into 4" in ended.stdout
     plain, store = load_study(write_study(("batch: 2", "batch: 8"), name="plain.yaml")), Store(tmp_path / "runs")
-    records = [record for mark in store.held() if (record := store.stage(mark).record())]
+    records = [record for mark in store.stage_signatures() if (record := store.stage(mark).record())]
     assert len(records) == 2
     for record in records:
         trial = next(trial for trial in expand(plain) if trial.treatment.is_baseline and trial.seed == record.seed)

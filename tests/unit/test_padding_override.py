@@ -65,7 +65,7 @@ def test_other_classes_are_refused(name: str, tmp_path: Path) -> None:
     saved(name, tmp_path)
     vae = load_vae(tmp_path, CPU)
     assert isinstance(vae, Released)
-    with pytest.raises(ValueError, match=f"{name} pads by code of its own"):
+    with pytest.raises(ValueError, match=f"{name} pads in its own code"):
         override_padding(vae, "reflect")
 
 

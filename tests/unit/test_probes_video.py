@@ -341,5 +341,5 @@ def test_clips_are_given_to_probes_whole_and_refused_by_models_of_images() -> No
     found = run_probes(FakeVideo(each_frame(tint(1))), pixels, probes, torch.device("cpu"))
     assert found.metrics["color/bias_norm"] == pytest.approx(math.sqrt(43), abs=1e-3)
     assert {"clip/psnr_rest", "balance/gap"} <= set(found.metrics)
-    with pytest.raises(ValueError, match="clips of 20 frames are for temporal models, and this one is of images"):
+    with pytest.raises(ValueError, match="clips of 20 frames need a video model, but this is an image model"):
         run_probes(Fake(tint(1)), pixels, probes, torch.device("cpu"))

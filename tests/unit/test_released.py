@@ -155,7 +155,7 @@ def test_clips_that_a_model_does_not_give_back_are_refused(tmp_path: Path) -> No
     saved("AutoencoderKL", tmp_path / "image")
     with pytest.raises(ValueError, match=r"AutoencoderKLWan cannot reconstruct a clip of 3 frames: .*come back as"):
         load_vae(tmp_path / "video", CPU, frames=3)
-    with pytest.raises(ValueError, match="clips of 5 frames are for video autoencoders, and AutoencoderKL is none"):
+    with pytest.raises(ValueError, match="clips of 5 frames need a video autoencoder, and AutoencoderKL is not one"):
         load_vae(tmp_path / "image", CPU, frames=5)
 
 
@@ -311,7 +311,7 @@ def test_pictures_of_no_use_are_named(tmp_path: Path) -> None:
     pictures(tmp_path)
     with pytest.raises(ValueError, match="no pictures of at least 84 px; 4 smaller ones"):
         evaluate(Posterize(), tmp_path, 84, CPU, 1)
-    with pytest.raises(ValueError, match="30 px do not suit the model: not a multiple of its stride 4"):
+    with pytest.raises(ValueError, match="30 px do not fit the model: not a multiple of its stride 4"):
         evaluate(Posterize(), tmp_path, 30, CPU, 1)
     with pytest.raises(ValueError, match="there is no folder"):
         evaluate(Posterize(), tmp_path / "none", 32, CPU, 1)

@@ -12,8 +12,8 @@ from ablate.data.prepare import prepare
 from ablate.driver import overview
 from ablate.engine import checkpoint, run, train
 from ablate.engine.build import build_parts
-from ablate.engine.loss_weights import Weight
-from ablate.engine.state import State
+from ablate.engine.loss_weights import WeightSchedule
+from ablate.engine.state import TrainingState
 from ablate.errors import StudyError
 from ablate.plan.trials import Trial, chain, expand
 from ablate.slots.training import Step
@@ -86,14 +86,14 @@ def test_a_stage_that_lets_its_latents_move_fails(
 ) -> None:
     trial, store = trial_of(write_study(TUNE)), Store(tmp_path)
     steps = itertools.count()
-    original = State.update_ema
+    original = TrainingState.update_ema
 
-    def leak(self: State, decay: float, step: int) -> None:
+    def leak(self: TrainingState, decay: float, step: int) -> None:
         original(self, decay, step)
         if next(steps) == 8:  # a stray write in the second stage
             next(iter(self.vae.encoding_parts[1].parameters())).data.add_(1e-3)
 
-    monkeypatch.setattr(State, "update_ema", leak)
+    monkeypatch.setattr(TrainingState, "update_ema", leak)
     for _ in range(2):  # the second time goes on from a checkpoint that holds the stray write
         result = run.run_trial(trial.order(), store, CPU, 1, lambda progress: None)
         assert result.status == "failed" and "latents have changed" in result.reason
@@ -178,7 +178,7 @@ def test_the_adaptive_weight_balances_the_gradients_of_the_last_layer(write_stud
 
     assert gradient("adversarial") == pytest.approx(0.5 * gradient("l2", "perceptual"), rel=1e-2)
     assert float(notes["adaptive"]) > 0
-    clamped = parts.terms | {"adversarial": (Weight(0.5, clamp=1e-3), parts.terms["adversarial"][1])}
+    clamped = parts.terms | {"adversarial": (WeightSchedule(0.5, clamp=1e-3), parts.terms["adversarial"][1])}
     parts.terms.update(clamped)
     assert float(train.weighted_losses(parts, look(parts), 1, torch.zeros(()))[1]["adaptive"]) == pytest.approx(1e-3)
 

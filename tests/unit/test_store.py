@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from ablate.store.files import whole, write_json
+from ablate.store.files import atomic_write, write_json
 from ablate.store.folders import HEARTBEAT_S, Store
 from ablate.store.record import Record
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "x.json"
-    with pytest.raises(RuntimeError), whole(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert list(path.parent.iterdir()) == []
     write_json(path, {"a": 1})
-    with pytest.raises(RuntimeError), whole(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert json.loads(path.read_text()) == {"a": 1}

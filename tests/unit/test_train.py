@@ -13,7 +13,7 @@ import torch
 from ablate.data.prepare import prepare
 from ablate.engine import build, checkpoint, run
 from ablate.engine.build import build_parts
-from ablate.engine.state import State
+from ablate.engine.state import TrainingState
 from ablate.engine.steplog import StepLog
 from ablate.engine.train import TrainingParts, draw_batch, gradient_shares, learning_rate, train, weighted_losses
 from ablate.plan.trials import Trial, expand, pending
@@ -246,7 +246,7 @@ def test_learning_rate_ramps_up_and_down() -> None:
 
 def test_ema_against_its_recursion(write_study: Write, tmp_path: Path) -> None:
     parts, settings = built(trial_of(write_study()), Store(tmp_path))
-    state = State(parts.vae, parts.discriminator, settings)
+    state = TrainingState(parts.vae, parts.discriminator, settings)
     expected = {name: p.detach().double() for name, p in parts.vae.named_parameters()}
     for step in range(1, 30):
         with torch.no_grad():
@@ -277,7 +277,7 @@ def test_the_step_reads_nothing_back_between_lines(
     stage = trial.treatment.recipe.stages[0]
     stage = replace(stage, settings=stage.settings.model_copy(update={"steps": 7}))
     seen: list[int] = []
-    monkeypatch.setattr(State, "save", lambda *_: None)
+    monkeypatch.setattr(TrainingState, "save", lambda *_: None)
     train(parts, stage, 0, Store(tmp_path).stage("x"), None, lambda step, _: seen.append(len(reads)), {}, lambda _: {})
     assert seen == [1, 2, 3], reads
 

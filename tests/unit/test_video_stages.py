@@ -10,7 +10,7 @@ from ablate.adaptive.recall import plan_study
 from ablate.data.prepare import prepare
 from ablate.driver import overview
 from ablate.engine import checkpoint, measure, run
-from ablate.engine.build import _named, build_model, build_parts
+from ablate.engine.build import build_model, build_parts, split_level
 from ablate.errors import StudyError
 from ablate.plan.trials import Trial, expand
 from ablate.store.folders import Store
@@ -104,7 +104,7 @@ def test_a_video_model_trains_from_its_image_vae(write: Write, tmp_path: Path) -
     build_model(header["settings"]).load_state_dict(checkpoint.load(image, "model."))
 
     order = trial.order()
-    corpus = prepare(*_named(order["recipe"]["data"]), store.data)
+    corpus = prepare(*split_level(order["recipe"]["data"]), store.data)
     parts = build_parts(order, corpus, torch.device("cpu"), (header["settings"], image))
     averaged = checkpoint.load(image, "ema.")["encoder.conv_in.weight"]
     assert torch.equal(parts.vae.state_dict()["encoder.conv_in.spatial.weight"], averaged)

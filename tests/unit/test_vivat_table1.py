@@ -133,7 +133,7 @@ def test_a_name_finds_its_column(name: str, size: int | None, found: ImageSet) -
         (["a=x"], [], "go together"),
         ([], ["kodak=pics@512"], "go together"),
         (["x"], ["kodak=pics@512"], "'x': expected checkpoint NAME=PATH"),
-        (["a=x", "a=y"], ["kodak=pics@512"], "the name 'a' is taken"),
+        (["a=x", "a=y"], ["kodak=pics@512"], "the name 'a' is given twice"),
     ],
 )
 def test_what_is_not_understood_is_an_error(checkpoints: list[str], images: list[str], message: str) -> None:
