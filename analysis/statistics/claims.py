@@ -38,10 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Direction = Literal["A above B", "A below B", "A equals B"]
-
-
 Verdict = Literal["reproduced", "opposite", "inconclusive", "not observed"]
-
 
 Levels = Mapping[str, Any]
 """Factor path -> level. Everything not named is as in the context: `{}` is the baseline in the baseline's context."""

@@ -9,7 +9,6 @@ from ablate.slots.settings import Metric
 
 MISSING = "–"
 
-
 HUGE = 1e5
 """Numbers of at least this size are written with a power of ten."""
 
