@@ -36,6 +36,7 @@ class StudyResults:
 
     @property
     def primary(self) -> Metric:
+        """The primary metric."""
         return self.study.metrics[self.study.primary]
 
     @cached_property

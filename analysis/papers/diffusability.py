@@ -18,6 +18,7 @@ from ablate.analysis.papers import Paper
 from ablate.analysis.papers._diffusability_tables import TABLES
 from ablate.analysis.statistics.claims import Claim, Direction, Extreme, Levels
 
+# Factors and levels.
 SE = "regularizer"
 STRENGTH = "regularizer.strength"
 CHANNELS = "model.latent_channels"
@@ -25,10 +26,11 @@ KL = "loss.kl"
 STRONG = {SE: "se", STRENGTH: Extreme.MOST}
 CONTROL = {SE: "se", STRENGTH: Extreme.LEAST}
 FIGURE_1, FIGURE_2, FIGURE_3, FIGURE_4, FIGURE_5 = (f"figure {n}" for n in range(1, 6))
+
+# Caveats of several claims.
 SMOOTH_IS_EASY = "A blurred or collapsed latent is smooth as well: check psnr and health/active_dims."
 SHORT = "The paper tunes a published autoencoder for 10,000 steps or more; we do not know its strengths."
 ALREADY_SMOOTH = "If the latent is smoother than the pictures to begin with, there is no gap for the term to close."
-
 SMALL = (
     "A small generator on few pictures, measured with random features: this is not FID. The paper's gain is 19 % in "
     "FID of DiT-XL/2."
@@ -49,8 +51,10 @@ def _claim(
     margin: float = 0.0,
     ours: bool = False,
 ) -> Claim:
-    said_by = "us" if ours else "paper"
-    return Claim(id, text, a, b, metric, direction, source, said_by, caveat, margin=margin, along=along)  # type: ignore[arg-type]
+    """A claim. `ours`: it is our hypothesis, not the paper's."""
+    return Claim(
+        id, text, a, b, metric, direction, source, "us" if ours else "paper", caveat, margin=margin, along=along
+    )
 
 
 SCALE_EQUIVARIANCE = (

@@ -20,6 +20,8 @@ ABLATION = "ablation study"
 FIGURE_1A = "figure 1a"
 FIGURE_1B = "figure 1b"
 NOTE = "From a secondary note."
+
+# Factors, and the arms of the ablation by the paper's letters.
 CONV = "temporal_conv"
 BRANCH = "branch"
 CONTEXT = "context"
@@ -39,6 +41,7 @@ NAMES = {
     "E": "GCConv with KTC and TMPE",
 }
 
+# Settings of the image VAE that a video model starts from.
 IMAGE_CHANNELS = "stages.image.model.latent_channels"
 IMAGE_STEPS = "stages.image.steps"
 
@@ -49,18 +52,17 @@ ROWS: dict[str, tuple[float, float, float]] = {
     "D": (32.12, 0.9145, 0.04744),
     "E": (32.24, 0.9158, 0.04725),
 }
+"""Arm -> published PSNR in dB, SSIM and LPIPS."""
 
 PARAMETERS = {"A": 127, "B": 127, "C": 104, "D": 104, "E": 107}
+"""Arm -> parameters in millions."""
+
 METRICS = {"psnr": "PSNR", "ssim": "SSIM"}
 OWN_SET = "The set of videos is not named. Single changes also change the model size: KTC has fewer parameters than A."
 
 STEPS = {
     "A1": ("B", "A", "Grouped causal convolutions alone improve reconstructions."),
-    "A2": (
-        "C",
-        "A",
-        "The keyframe branch alone, started from an image VAE of half the channels, improves reconstructions.",
-    ),
+    "A2": ("C", "A", "The keyframe branch alone, from an image VAE of half the channels, improves reconstructions."),
     "A3": ("C", "B", "The keyframe branch alone is worth more than grouped convolutions alone."),
     "A4": ("D", "B", "The keyframe branch improves reconstructions on top of grouped convolutions."),
     "A5": ("D", "C", "Grouped convolutions improve reconstructions on top of the keyframe branch."),

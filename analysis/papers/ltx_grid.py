@@ -24,14 +24,13 @@ from ablate.analysis.statistics.claims import Claim, Direction, Levels
 SUGGESTED = "section Suggested directions"
 SEEN = "section What we see"
 
-
 # A metric, and where it looks for a grid.
-
-
 ON_CONSTANTS = ("grid/const_fold", "on constant colours")
 ALIKE = ("grid/nat_z", "the same in all natural images")
 ANY = ("grid/comb_db", "in natural images, the same in all or not")
 IN_WEIGHTS = ("grid/polyphase", "in the weights, without any picture")
+
+# Levels that several claims compare.
 TRANSPOSED = {"upsample": "transposed_conv"}
 SUB_PIXEL = {"upsample": "pixel_shuffle"}
 BLURRED = {"downsample": {"level": "blur_pool", "taps": 3}}
@@ -45,11 +44,11 @@ PATCH_4 = {"model": {"level": "image_kl", "patch": 4, "channels": [40]}}
 VISIBLE = 0.25
 """Smallest grid on constant colours that is visible, in grey levels."""
 
+# Caveats of several claims.
 CANNOT_FAIL = (
     "No other result is possible: with any weights the enlarged constant is the same constant, except for effects of "
     "zero padding at the border. The claims on natural images decide."
 )
-
 AT_THE_START = "The initialisation makes equal phases, and nothing in training keeps them so."
 LOSSES_TOO = "Losses draw grids too, with any up-sampler: if neither side has a grid, this is inconclusive."
 EVEN_OVERLAP = "The transposed convolution has 4 taps here, which overlap evenly; the report speaks of uneven overlap."

@@ -167,7 +167,7 @@ class _Evidence:
         self.treatments = treatments
         self.frame = frame
         self.arms = cache(lambda metric: by_seed(frame, metric))
-        # Treatments with the same signatures train alike; the first of them is the one that is found.
+        # Of treatments with the same signatures, which train the same model, the first one is found.
         self._labels = {chain(study.recipe(row.changed), 0): row.label for row in reversed(treatments)}
         self._cache: dict[str, str | None] = {}
 

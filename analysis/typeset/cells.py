@@ -56,7 +56,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Seeds:
-    """The number of seeds with results, and how the others stand: `div. 1/3`."""
+    """The number of seeds with results, and the status of the others: `div. 1/3`."""
 
     n: int
     trouble: str = ""
