@@ -46,6 +46,7 @@ class StudyResults:
 
     @property
     def primary(self) -> Metric:
+        """The primary metric."""
         return self.study.metrics[self.study.primary]
 
     @cached_property

@@ -25,18 +25,14 @@ if TYPE_CHECKING:
 
 BETTER = {"up": "higher is better", "down": "lower is better", "none": ""}
 
-
 ROW = 0.17
 """Height of a line of text, inches."""
-
 
 LETTER = 0.055
 """Width of a letter of a level's name, inches."""
 
-
 WRAP = 30
 """Most characters in a line of a treatment's name beside the axes."""
-
 
 MAX_NAMED = 8
 """Most treatments of a front that a legend names."""

@@ -39,30 +39,30 @@ def spectra_drawn(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel
 
 
 def _spectra(results: StudyResults, name: str) -> list[Panel]:
-    found = curves.of_probe(results, name, "spectrum")
+    by_treatment = curves.of_probe(results, name, "spectrum")
     pictures = curves.of_probe(results, "spec/profile_rgb", "spectrum")["baseline"]
     labels = "DCT coefficient, zigzag order", "log amplitude over DC"
-    return _panels(results, found, labels, ("pictures at the latent’s size", pictures))
+    return _panels(results, by_treatment, labels, ("pictures at the latent’s size", pictures))
 
 
 def erasure(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """PSNR after erasing the highest frequencies of the latents, and of the pictures. Raises MissingCurve."""
-    found = curves.of_probe(results, "erase/curve", "erasure", "erase/shares")
+    by_treatment = curves.of_probe(results, "erase/curve", "erasure", "erase/shares")
     pictures = curves.of_probe(results, "erase/curve_rgb", "erasure", "erase/shares")["baseline"]
     labels = "share of the coefficients that is erased", "PSNR (dB)"
-    return _panels(results, found, labels, ("pictures, erased alike", pictures))
+    return _panels(results, by_treatment, labels, ("pictures, erased alike", pictures))
 
 
 def diffusion(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """Distance of generated pictures from real ones while a generator learns the latents. Raises MissingCurve."""
-    found = curves.of_probe(results, "diff/curve_fd", "diffusability", "diff/curve_steps")
-    return _panels(results, found, ("steps of the transformer", "Fréchet distance"), log=True)
+    by_treatment = curves.of_probe(results, "diff/curve_fd", "diffusability", "diff/curve_steps")
+    return _panels(results, by_treatment, ("steps of the transformer", "Fréchet distance"), log=True)
 
 
 def balance(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """PSNR by a frame's position among those that share a latent frame. Raises MissingCurve."""
-    found = curves.of_metrics(results, {float(p): f"balance/psnr_{p}" for p in (1, 2, 3, 4)}, "balance")
-    return _panels(results, found, ("position in a group of frames", "PSNR (dB)"), ticks=(1, 2, 3, 4))
+    by_treatment = curves.of_metrics(results, {float(p): f"balance/psnr_{p}" for p in (1, 2, 3, 4)}, "balance")
+    return _panels(results, by_treatment, ("position in a group of frames", "PSNR (dB)"), ticks=(1, 2, 3, 4))
 
 
 def convergence(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
@@ -70,9 +70,9 @@ def convergence(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     (name,) = metrics or (results.study.primary,)
     metric = results.study.metrics.get(name)
     hint = ": it is logged by quick probes, in stages with `probe_every`"
-    found = curves.of_steps(results, f"during/{name}", hint)
+    by_treatment = curves.of_steps(results, f"during/{name}", hint)
     label = f"{name} ({unit(metric)}) {arrow(metric)}".replace(" () ", " ") if metric else name
-    return _panels(results, found, ("training step", label))
+    return _panels(results, by_treatment, ("training step", label))
 
 
 def training(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
@@ -83,19 +83,19 @@ def training(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
 
 def _panels(
     results: StudyResults,
-    found: Mapping[str, Curve],
+    by_treatment: Mapping[str, Curve],
     labels: tuple[str, str],
     beside: tuple[str, Curve] | None = None,
     *,
     log: bool = False,
     ticks: Sequence[float] = (),
 ) -> list[Panel]:
-    """A panel per group of treatments. `found`: treatment -> curve. `labels`: of the x and y axes.
+    """A panel per group of treatments. `by_treatment`: label -> curve. `labels`: of the x and y axes.
 
     `beside`: name and curve of a grey line in each panel. `log`: a logarithmic y axis if all values are positive.
     `ticks`: positions of the ticks on the x axis, if it has few values.
     """
-    positive = all((curve.mean[curve.mean == curve.mean] > 0).all() for curve in found.values())
+    positive = all((curve.mean[curve.mean == curve.mean] > 0).all() for curve in by_treatment.values())
 
     def panel(group: PanelGroup) -> Panel:
         def draw(axes: "Axes") -> None:
@@ -105,8 +105,8 @@ def _panels(
             if beside:
                 axes.plot(beside[1].x, beside[1].mean, color=FAINT, linewidth=2.4, alpha=0.6, label=beside[0])
             for index, (label, name) in enumerate({"baseline": group.baseline, **group.names}.items()):
-                if label in found:
-                    _line(axes, found[label], "\n".join(fold(name, LEGEND_WRAP)), results.colors[label], index)
+                if label in by_treatment:
+                    _line(axes, by_treatment[label], "\n".join(fold(name, LEGEND_WRAP)), results.colors[label], index)
             if log and positive:
                 log_scale(axes)
             legend(axes, columns)
@@ -117,7 +117,7 @@ def _panels(
         return Panel(group.title, 1.75 + 0.16 * math.ceil(lines / columns), draw)
 
     groups = panel_groups(results)
-    drawn = [group for group in groups if not group.names.keys().isdisjoint(found)]
+    drawn = [group for group in groups if not group.names.keys().isdisjoint(by_treatment)]
     return [panel(group) for group in drawn or groups[:1]]
 
 

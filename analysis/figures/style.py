@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 COLUMN = 3.25
 """Width of a column of a two-column paper, inches."""
 
-
 INK = "#222222"
 FAINT = "#9a9a9a"
 
@@ -44,7 +43,6 @@ LINES = (
 
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-
 
 LINES_PER_PANEL = len(LINES)
 """Most lines in a panel, not counting the baseline's."""

@@ -1,6 +1,6 @@
-"""Papers: their claims and published figures. A paper is found by its path: `vivat` is `analysis/papers/vivat.py`.
+"""Papers: their claims and published values. A paper is named after its file: `vivat` is `analysis/papers/vivat.py`.
 
-Such a file holds one public thing, `PAPER`; parts of it may stand beside it in files that start with an underscore.
+Such a file defines `PAPER`; parts of it may be in files beside it whose names start with an underscore.
 """
 
 import importlib
@@ -14,7 +14,11 @@ from ablate.slots import registry
 
 @dataclass(frozen=True)
 class Published:
-    """A table as a paper prints it: row -> its values in the order of `columns`; None where the paper has none."""
+    """A table as a paper prints it.
+
+    `rows`: name -> values in the order of `columns`; None where the paper has no value. `source`: its place in the
+    paper. `note`: what a reader should know about it.
+    """
 
     title: str
     source: str
@@ -25,7 +29,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Paper:
-    """A source, its tables by their number or name, and what it claims."""
+    """A paper with its tables, by number or name, and its claims."""
 
     name: str
     reference: str
@@ -34,7 +38,7 @@ class Paper:
 
 
 def load(name: str) -> Paper:
-    """A paper by name. Raises ValueError, with the nearest name, where there is none."""
+    """The paper of this name. Raises ValueError, with the nearest name, if there is none."""
     if name not in registry.papers():
         raise ValueError(f"unknown paper '{name}'{nearest(name, registry.papers())}")
     paper: Paper = importlib.import_module(f"ablate.analysis.papers.{name}").PAPER

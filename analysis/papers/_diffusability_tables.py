@@ -1,14 +1,17 @@
-"""Published figures on diffusability, each with its provenance: the paper's own, or a peer's; see `diffusability`."""
+"""Published values on diffusability, each with its provenance; see `diffusability`."""
 
 from ablate.analysis.papers import Published
 
-OURS, PEER = "paper", "peer"
-"""Whose a figure is; what is neither is in no table."""
+OURS = "paper"
+"""Provenance of values from the paper itself."""
+
+PEER = "peer"
+"""Provenance of values from another paper's table. Values from elsewhere are in no table."""
 
 
 TABLES = {
     "abstract": Published(
-        "What SE gains, generator trained on tuned against original autoencoders",
+        "Gains by SE: generator trained on the latents of tuned autoencoders, against those of the original ones",
         "abstract",
         ("metric", "change", "provenance"),
         {
@@ -18,7 +21,7 @@ TABLES = {
         "Its tables are not known to us.",
     ),
     "figures": Published(
-        "What its figures show, and the figure of ours that shows the same of a study",
+        "What its figures show, and our figure that shows the same for a study",
         "captions of figures 1 to 5",
         ("shows", "study", "ablate figure", "provenance"),
         {
@@ -33,7 +36,7 @@ TABLES = {
             "4": ("spectra with and without SE, by strength", "se_strength", "spectra", OURS),
             "5": ("reconstructions as DCT coefficients are erased", "se_variants", "erasure", OURS),
         },
-        "No value can be read off them here.",
+        "No values were available from these figures.",
     ),
     "DFM": Published(
         "Generation from FLUX latents, DiT-B, ImageNet 512 px, 400,000 steps",
@@ -56,7 +59,7 @@ TABLES = {
             "SD3-VAE-F16": (0.70, 19.82, 0.63, 0.30, 0.70, 22.58, 0.75, 0.18, PEER),
             "Sana-AE": (0.74, 22.16, 0.70, 0.159, 0.55, 23.64, 0.73, 0.163, PEER),
         },
-        "There is no control that is tuned without SE on the same pictures, so the gain is not SE's alone to claim.",
+        "There is no control that is tuned without SE on the same pictures, so the gain is not due to SE alone.",
     ),
     "EQ-VAE 1": Published(
         "EQ-VAE before and after: generation (gFID) and equivariance errors under rotation and scaling",
@@ -72,7 +75,7 @@ TABLES = {
         "Generators: DiT-B/2 after 400,000 steps, MaskGIT for VQ-GAN. Errors differ between its tables 1 and 7.",
     ),
     "EQ-VAE 5": Published(
-        "Which transformation does the work, SD-VAE",
+        "Which transformation is responsible for the effect, SD-VAE",
         "EQ-VAE, table 5",
         ("gFID", "rFID", "intrinsic dimension", "provenance"),
         {

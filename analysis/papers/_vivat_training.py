@@ -1,25 +1,13 @@
-"""What VIVAT says, and we ask, about how a model is trained.
-
-Its length (A1), a last stage of tuning (A2, F) and the preparation of its pictures (C3).
-"""
+"""Claims of VIVAT, and ours, about training: its length (A1), a last stage of tuning (A2, F), resizing (C3)."""
 
 from ablate.analysis.statistics.claims import Claim, Extreme
 
 STEPS = "stages.train.steps"
-
-
-FREEZE, TUNING_STEPS = "stages.tune.freeze", "stages.tune.steps"
-
-
+FREEZE = "stages.tune.freeze"
+TUNING_STEPS = "stages.tune.steps"
 RESIZE = "data.resize"
-
-
 DECODER_ALONE = {FREEZE: "encoder", TUNING_STEPS: Extreme.MOST}
-
-
 WHOLE_MODEL = {FREEZE: "none", TUNING_STEPS: Extreme.MOST}
-
-
 NO_TUNING = {TUNING_STEPS: 0}
 
 
@@ -27,17 +15,17 @@ TUNING = (
     *(
         Claim(
             id=name,
-            text=f"The shift of colours is one of early training: training longer cures it{kind}.",
+            text=f"The shift of colours belongs to early training: training longer cures it{kind}.",
             a={STEPS: Extreme.MOST},
             b={STEPS: Extreme.LEAST},
             metric=metric,
             direction="A below B",
             source="sections 4 and 5.2, color shift",
             said_by="paper",
-            caveat="As large a cure without the adversarial term would mean that the term is not the cause. The two "
-            "lengths are two runs, each with its own course of the learning rate, not one run seen twice.",
+            caveat="An equally large cure without the adversarial term would mean that the term is not the cause. The "
+            "two lengths are two separate runs, each with its own learning-rate schedule, not one run at two steps.",
         )
-        for name, metric, kind in (("A1d", "color/bias_norm", ""), ("A1e", "color/dE00", ", as one sees it"))
+        for name, metric, kind in (("A1d", "color/bias_norm", ""), ("A1e", "color/dE00", ", in perceived colour"))
     ),
     Claim(
         id="A2a",
@@ -46,9 +34,9 @@ TUNING = (
         b={FREEZE: "none"},
         metric="color/dE00",
         direction="A below B",
-        source="section 5.2, color shift, names both as cures and does not compare them",
+        source="section 5.2, color shift, which names both as cures but does not compare them",
         said_by="us",
-        caveat="Steps are equal, cost is not: without the encoder's gradients a step is cheaper.",
+        caveat="The steps are equal but the cost is not: a step without the encoder's gradients is cheaper.",
     ),
     Claim(
         id="A2b",
@@ -59,32 +47,31 @@ TUNING = (
         direction="A below B",
         source="section 5.2, color shift",
         said_by="paper",
-        caveat="Any further steps may do it, not those of the decoder in particular: see A2a.",
+        caveat="Any further training may have this effect, not only that of the decoder: see A2a.",
     ),
     Claim(
         id="A2c",
-        text="Training the whole model for as many steps more cures the shift.",
+        text="Training the whole model for the same number of further steps cures the shift.",
         a=WHOLE_MODEL,
         b=NO_TUNING,
         metric="color/dE00",
         direction="A below B",
         source="section 5.2, color shift",
         said_by="paper",
-        caveat="The learning rate starts anew: part of the cure may be its course rather than the steps.",
+        caveat="The learning-rate schedule restarts: part of the cure may be due to it rather than to the steps.",
     ),
 )
 
 
 DIRECT_CROP = (
-    "The paper speaks of HD sources, whose crops are mere magnifications. Sources of few pixels, or sharp in every "
-    "pixel, lose nothing by a direct crop. Held-out crops are reduced by bicubic in all treatments."
+    "The paper is about HD sources, whose crops are mere magnifications. Small sources, and sources that are sharp in "
+    "every pixel, lose nothing by a direct crop. Held-out crops are reduced by bicubic in all treatments."
 )
 
-
-ALIASES = "Nearest neighbour leaves aliases, whose power may pass for detail: of the two metrics MTF50 is the fair one."
-
-
-BILINEAR = "Antialiased, bilinear is only a little softer than bicubic: little difference is to be expected."
+ALIASES = (
+    "Nearest neighbour leaves aliases, whose power may be mistaken for detail: MTF50 is the fairer of the metrics."
+)
+BILINEAR = "With antialiasing, bilinear is only slightly softer than bicubic: expect a small difference."
 
 
 PREPROCESSING = tuple(
@@ -95,7 +82,7 @@ PREPROCESSING = tuple(
         b={RESIZE: level},
         metric=metric,
         direction="A above B",
-        source="section 5.1" if level != "bilinear" else "follows section 5.1, which names nearest and bicubic alone",
+        source="section 5.1" if level != "bilinear" else "follows section 5.1, which names only nearest and bicubic",
         said_by="paper" if level != "bilinear" else "us",
         caveat=caveat,
     )
@@ -120,19 +107,19 @@ FINISH = (
         direction="A above B",
         source="section 5.3",
         said_by="paper",
-        caveat="The paper's gain is in FID, by which its 'increase' must mean an improvement. FID takes thousands of "
-        "pictures and is not measured here; PSNR may stand still while it improves.",
+        caveat="The paper's gain is in FID; its 'increase' must mean an improvement. FID needs thousands of pictures "
+        "and is not measured here; it may improve while PSNR stays the same.",
     ),
     Claim(
         id="F1b",
-        text="At the end, tuning the decoder alone costs no PSNR against training the whole model for as many steps.",
+        text="At the end, tuning the decoder alone costs no PSNR compared with training the whole model equally long.",
         a={FREEZE: "encoder"},
         b={FREEZE: "none"},
         metric="psnr",
         direction="A above B",
         source="follows section 5.3, which does not compare the two",
         said_by="us",
-        caveat="Not lower is all that is claimed: only 'opposite' speaks against it. The whole model has more to learn "
-        "with, so that it should win where it has not settled yet.",
+        caveat="The claim is only that PSNR is not lower, so only 'opposite' contradicts it. The whole model has more "
+        "parameters to train, so it should win as long as training has not converged.",
     ),
 )

@@ -1,14 +1,12 @@
-"""What VIVAT says, and we ask, about loss weights: colour shift (A1), grid (B) and blur (C1, C2)."""
+"""Claims of VIVAT, and ours, about loss weights: colour shift (A1), grid (B) and blur (C1, C2)."""
 
 from ablate.analysis.statistics.claims import Claim
 
-KL, ADVERSARIAL, PERCEPTUAL = "loss.kl", "loss.adversarial", "loss.perceptual"
-
-
-BREAKDOWN = "At such weights training may break down and hide the grid behind other errors: look at PSNR."
-
-
-UNKNOWN_THRESHOLD = "The paper does not say from where on a weight is too large: this one may still be small enough."
+KL = "loss.kl"
+ADVERSARIAL = "loss.adversarial"
+PERCEPTUAL = "loss.perceptual"
+BREAKDOWN = "At such weights training may break down, and other errors may hide the grid: check PSNR."
+UNKNOWN_THRESHOLD = "The paper does not say above which value a weight is too large: this one may be small enough."
 
 
 COLOR = (
@@ -21,8 +19,8 @@ COLOR = (
         direction="A above B",
         source="section 4, color shift",
         said_by="paper",
-        caveat="An equal shift without the adversarial term would mean that it is not the cause. The paper sees the "
-        "shift early in training and cures it by training longer, so long runs may not show it.",
+        caveat="An equal shift without the adversarial term would mean that the term is not the cause. The paper sees "
+        "the shift early in training and cures it by training longer, so long runs may not show it.",
     ),
     Claim(
         id="A1b",
@@ -33,7 +31,7 @@ COLOR = (
         direction="A above B",
         source="section 4, color shift",
         said_by="paper",
-        caveat="Says something only where there is a shift: coherence is idle below 0.2 grey levels of bias.",
+        caveat="Meaningful only if there is a shift: coherence is meaningless below 0.2 grey levels of bias.",
     ),
     Claim(
         id="A1c",
@@ -59,19 +57,20 @@ GRID = (
         direction="A above B",
         source="sections 4 and 5.2, grid",
         said_by="paper",
-        caveat="As strong a grid without the adversarial term would point elsewhere. The metric sees grids that are "
-        "alike in all images. The paper does not say which weight was too large: 0.1 is that of the code it builds on.",
+        caveat="An equally strong grid without the adversarial term would point to another cause. The metric detects "
+        "grids that are the same in all images. The paper does not say which weight was too large: 0.1 is the weight "
+        "in the code that it builds on.",
     ),
     Claim(
         id="B1b",
-        text="The same, of grids that differ from image to image.",
+        text="As B1a, for grids that differ from image to image.",
         a={ADVERSARIAL: 0.1},
         b={ADVERSARIAL: 0.01},
         metric="grid/comb_db",
         direction="A above B",
         source="sections 4 and 5.2, grid",
         said_by="paper",
-        caveat="As for B1a. The metric also sees grids that the image modulates.",
+        caveat="As for B1a. The metric also detects grids that the image modulates.",
     ),
     Claim(
         id="B1c",
@@ -86,14 +85,14 @@ GRID = (
     ),
     Claim(
         id="B1d",
-        text="No adversarial term at all leaves more of a grid than a small one: the dependence is U-shaped.",
+        text="There is more of a grid without an adversarial term than with a small one: the dependence is U-shaped.",
         a={ADVERSARIAL: 0.0},
         b={ADVERSARIAL: 0.01},
         metric="grid/comb_db",
         direction="A above B",
         source="Open-Sora-Plan, pull request 145: a VAE trained without a discriminator drew grids that one removed",
         said_by="us",
-        caveat="Reproduced, it contradicts the advice to keep lowering the weight.",
+        caveat="If it is reproduced, it contradicts the advice to keep lowering the weight.",
     ),
     *(
         Claim(
@@ -125,7 +124,7 @@ GRID = (
             direction="A above B",
             source="follows sections 4 and 5.2, grid: the paper stops at 0.01",
             said_by="us",
-            caveat="Opposite, it speaks for a least grid at a weight above 0: see B1d.",
+            caveat="The verdict 'opposite' would suggest that the grid is smallest at a weight above 0: see B1d.",
         )
         for name, metric, kind in (("B1j", "grid/nat_z", ", alike in all images"), ("B1k", "grid/comb_db", ""))
     ),
@@ -138,8 +137,8 @@ GRID = (
         direction="A equals B",
         source="ours, about sections 4 and 5.2, grid",
         said_by="us",
-        caveat="Constant colours show what the upsampling and the padding draw. Where the decoder resizes and then "
-        "convolves and pads by reflection they show none with any weights, so that no test on them sees this grid.",
+        caveat="Constant colours show grids drawn by the upsampling and the padding. If the decoder resizes, then "
+        "convolves, and pads by reflection, they show none with any weights, so no test on them can detect this grid.",
         margin=0.05,
     ),
     Claim(
@@ -155,7 +154,7 @@ GRID = (
     ),
     Claim(
         id="B2b",
-        text="The perceptual loss draws a grid beside a small adversarial term too.",
+        text="The perceptual loss also draws a grid beside a small adversarial term.",
         a={PERCEPTUAL: 1.0},
         b={PERCEPTUAL: 0.0},
         metric="grid/comb_db",
@@ -177,40 +176,40 @@ BLUR = (
         direction="A above B",
         source="sections 4 and 5.2, blur",
         said_by="paper",
-        caveat="The paper does not say from which weight it came: 1e-3 assumes that it ended at the 1e-4 of table 3.",
+        caveat="The paper does not say where it started from: 1e-3 assumes that it ended at the 1e-4 of table 3.",
     ),
     Claim(
         id="C1b",
-        text="The same, in the power of the finest detail.",
+        text="As C1a, for the power of the finest detail.",
         a={KL: 1e-4},
         b={KL: 1e-3},
         metric="blur/hf_hi",
         direction="A above B",
         source="sections 4 and 5.2, blur",
         said_by="paper",
-        caveat="Noise and grids add power too: only with C1a does it speak of sharpness.",
+        caveat="Noise and grids add power too: it indicates sharpness only together with C1a.",
     ),
     Claim(
         id="C1c",
-        text="The same, in the fidelity of reconstructions.",
+        text="As C1a, for the fidelity of reconstructions.",
         a={KL: 1e-4},
         b={KL: 1e-3},
         metric="psnr",
         direction="A above B",
         source="sections 2.3 and 5.2, blur: stronger regularization loses detail and degrades reconstruction",
         said_by="paper",
-        caveat="PSNR counts every error, not blur alone.",
+        caveat="PSNR counts every error, not only blur.",
     ),
     Claim(
         id="C1d",
-        text="Over four decades of the KL weight, the small end reconstructs better.",
+        text="Of two KL weights four decades apart, the smaller one reconstructs better.",
         a={KL: 1e-6},
         b={KL: 1e-2},
         metric="psnr",
         direction="A above B",
         source="sections 2.3 and 4, blur",
         said_by="paper",
-        caveat="The end points of a trend. Where the posterior has collapsed already, less weight changes nothing.",
+        caveat="These are the ends of a trend. If the posterior has already collapsed, less weight changes nothing.",
     ),
     Claim(
         id="C1e",
@@ -221,39 +220,39 @@ BLUR = (
         direction="A above B",
         source="section 4, blur",
         said_by="paper",
-        caveat="Where the posterior has collapsed, reconstructions are wrong altogether rather than blurred: see PSNR.",
+        caveat="If the posterior has collapsed, reconstructions are wrong altogether rather than blurred: check PSNR.",
     ),
     Claim(
         id="C1f",
-        text="The latents carry more information with a tenth of the KL weight, which is how it cures blur.",
+        text="With a tenth of the KL weight the latents carry more information; this is how it cures the blur.",
         a={KL: 1e-4},
         b={KL: 1e-3},
         metric="health/kl_nats",
         direction="A above B",
         source="section 4, blur: a high weight makes the distribution of the latents too simple",
         said_by="paper",
-        caveat="If blur changes and the information does not, the KL weight works by other means.",
+        caveat="If the blur changes but the information does not, the KL weight has its effect in another way.",
     ),
     Claim(
         id="C2a",
-        text="A larger adversarial weight brings detail back, at the price of a grid (B1).",
+        text="A larger adversarial weight restores detail, at the price of a grid (B1).",
         a={ADVERSARIAL: 0.1},
         b={ADVERSARIAL: 0.01},
         metric="blur/hf_hi",
         direction="A above B",
         source="section 5.2, blur",
         said_by="paper",
-        caveat="A grid has power at high frequencies too: where B1a or B1b is reproduced, this needs C2b to be read.",
+        caveat="A grid has power at high frequencies too: if B1a or B1b is reproduced, read this together with C2b.",
     ),
     Claim(
         id="C2b",
-        text="The detail that the adversarial term brings is invented rather than the source's.",
+        text="The detail that the adversarial term adds is invented; it is not that of the source.",
         a={ADVERSARIAL: 0.1},
         b={ADVERSARIAL: 0.01},
         metric="blur/coherence",
         direction="A below B",
         source="ours, about section 5.2, blur",
         said_by="us",
-        caveat="Opposite, the adversarial term recovers true detail.",
+        caveat="The verdict 'opposite' would mean that the adversarial term recovers true detail.",
     ),
 )

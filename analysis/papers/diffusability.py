@@ -1,44 +1,40 @@
 """Diffusability: I. Skorokhodov et al., "Improving the Diffusability of Autoencoders", 2025, arXiv 2502.14831.
 
-Of the paper we have the abstract, the captions of figures 1 to 5 and code of its authors, not the tables. So only the
-two gains of its abstract are printed as its own; figures that secondary texts give as its tables are not printed at
-all. Numbers of others are in tables of their own, and a column `provenance` says in each row whose they are:
+Of the paper we have the abstract, the captions of figures 1 to 5 and code of its authors, but not the tables. So only
+the two gains in its abstract are printed as the paper's own; values that secondary texts attribute to its tables are
+not printed at all. Values of other papers are in separate tables, and a column `provenance` names their origin:
 
 - `paper`: this paper's abstract or a caption;
 - `peer`: another paper's table. DFM (arXiv 2506.19839) is the same group's follow-up; LWD (Latent Wavelet Diffusion,
-  ICLR 2026) implements scale equivariance (SE) independently; EQ-VAE (arXiv 2502.09509) is its neighbour.
+  ICLR 2026) implements scale equivariance (SE) independently; EQ-VAE (arXiv 2502.09509) proposes a similar term.
 
 Claims: S about the strength of SE (figure 4), C about channels (figure 2), K about KL (figure 3), E about erasure
-(figure 5), G about what a generator makes of it (figure 1), V about its variants. All claims on SE are against tuning
-for as many steps without the term. LWD's table lacks that control; EQ-VAE's has it, and it matters (see the tables).
+(figure 5), G about a generator trained on the latents (figure 1), V about variants of SE. All claims on SE compare with
+tuning for as many steps without the term. LWD's table lacks this control; EQ-VAE's has it, and it matters (see the
+tables).
 """
 
 from ablate.analysis.papers import Paper
 from ablate.analysis.papers._diffusability_tables import TABLES
 from ablate.analysis.statistics.claims import Claim, Direction, Extreme, Levels
 
-SE, STRENGTH = "regularizer", "regularizer.strength"
-
-
-STRONG, CONTROL = {SE: "se", STRENGTH: Extreme.MOST}, {SE: "se", STRENGTH: Extreme.LEAST}
-
-
-CHANNELS, KL = "model.latent_channels", "loss.kl"
-
-
+# Factors and levels.
+SE = "regularizer"
+STRENGTH = "regularizer.strength"
+CHANNELS = "model.latent_channels"
+KL = "loss.kl"
+STRONG = {SE: "se", STRENGTH: Extreme.MOST}
+CONTROL = {SE: "se", STRENGTH: Extreme.LEAST}
 FIGURE_1, FIGURE_2, FIGURE_3, FIGURE_4, FIGURE_5 = (f"figure {n}" for n in range(1, 6))
 
-
-SMOOTH_IS_EASY = "A blurred or collapsed latent is smooth as well: look at psnr and health/active_dims."
-
-
-SHORT = "The paper tunes a published autoencoder for 10,000 steps and more; strengths there are not known to us."
-
-
-ALREADY_SMOOTH = "Where the latent is smoother than the pictures to begin with, there is no gap for the term to close."
-
-
-SMALL = "A small generator on few pictures, by random features: no FID. The paper's gain is 19 % in FID of DiT-XL/2."
+# Caveats of several claims.
+SMOOTH_IS_EASY = "A blurred or collapsed latent is smooth as well: check psnr and health/active_dims."
+SHORT = "The paper tunes a published autoencoder for 10,000 steps or more; we do not know its strengths."
+ALREADY_SMOOTH = "If the latent is smoother than the pictures to begin with, there is no gap for the term to close."
+SMALL = (
+    "A small generator on few pictures, measured with random features: this is not FID. The paper's gain is 19 % in "
+    "FID of DiT-XL/2."
+)
 
 
 def _claim(
@@ -55,8 +51,10 @@ def _claim(
     margin: float = 0.0,
     ours: bool = False,
 ) -> Claim:
-    said_by = "us" if ours else "paper"
-    return Claim(id, text, a, b, metric, direction, source, said_by, caveat, margin=margin, along=along)  # type: ignore[arg-type]
+    """A claim. `ours`: it is our hypothesis, not the paper's."""
+    return Claim(
+        id, text, a, b, metric, direction, source, "us" if ours else "paper", caveat, margin=margin, along=along
+    )
 
 
 SCALE_EQUIVARIANCE = (
@@ -87,44 +85,44 @@ SCALE_EQUIVARIANCE = (
         SHORT, along=STRENGTH, ours=True,
     ),
     _claim(
-        "S3a", "SE does what it asks for: the decoder commutes better with halving the size.",
-        STRONG, CONTROL, "equi/dec_scale2", "A below B", "ours: the term is this error, by other measures",
-        "That the term falls says nothing of what it is good for.", ours=True,
+        "S3a", "SE has the effect that it is trained for: the decoder commutes better with halving the size.",
+        STRONG, CONTROL, "equi/dec_scale2", "A below B", "ours: the term is this error, measured in another way",
+        "That the term falls does not show that it is useful.", ours=True,
     ),
     _claim(
-        "S3b", "Latents under SE bear the loss of their high frequencies better.",
+        "S3b", "Latents trained with SE tolerate the loss of their high frequencies better.",
         STRONG, CONTROL, "erase/drop", "A below B", f"follows {FIGURE_5}, which shows a cut of high frequencies",
         "A blurred reconstruction has less to lose.", ours=True,
     ),
     _claim(
         "S3c", "SE lowers the variance of the velocity that no model can predict.",
         STRONG, CONTROL, "idim/viv", "A below B", "ours, by arXiv 2606.03578",
-        "Of a Gaussian model; smoothness within windows of 8 x 8 lowers it by definition.", ours=True,
+        "It is that of a Gaussian model; smoothness within windows of 8 x 8 lowers it by definition.", ours=True,
     ),
 )  # fmt: skip
 
 
 GENERATION = (
     _claim(
-        "G1a", "A diffusion transformer learns latents under SE faster: the curve of its distance lies lower.",
+        "G1a", "A diffusion transformer learns latents trained with SE faster: the curve of its distance is lower.",
         STRONG, CONTROL, "diff/fd_auc", "A below B", FIGURE_1, SMALL,
     ),
     _claim(
-        "G1b", "After the same steps its pictures are nearer to real ones.",
+        "G1b", "After the same number of steps, its pictures are closer to real ones.",
         STRONG, CONTROL, "diff/fd", "A below B", f"{FIGURE_1} and abstract", SMALL,
     ),
     _claim(
-        "G1c", "By the kernel distance, too.",
+        "G1c", "As G1b, by the kernel distance.",
         STRONG, CONTROL, "diff/kid", "A below B", f"follows {FIGURE_1}", SMALL, ours=True,
     ),
     _claim(
-        "G1d", "The generator's own share of the distance falls, reconstruction left aside.",
+        "G1d", "The generator's own share of the distance, without that of the reconstruction, falls.",
         STRONG, CONTROL, "diff/fd_gap", "A below B", f"follows {FIGURE_1}", SMALL, ours=True,
     ),
     _claim(
-        "G2", "The stronger SE is, the nearer generated pictures are to real ones.",
+        "G2", "The stronger SE is, the closer generated pictures are to real ones.",
         STRONG, CONTROL, "diff/fd", "A below B", "ours: the paper's best strength is not known to us",
-        f"{SMALL} Too strong a term ruins the reconstruction, so there should be a best strength.", along=STRENGTH,
+        f"{SMALL} Too strong a term ruins the reconstruction, so there should be an optimum.", along=STRENGTH,
         ours=True,
     ),
 )  # fmt: skip
@@ -143,38 +141,37 @@ BOTTLENECK = (
     ),
     _claim(
         "C2", "More channels reconstruct better.",
-        {CHANNELS: Extreme.MOST}, {CHANNELS: Extreme.LEAST}, "psnr", "A above B", "ours: why one takes more channels",
-        "In short runs the channels may not be used: look at health/active_dims.", ours=True,
+        {CHANNELS: Extreme.MOST}, {CHANNELS: Extreme.LEAST}, "psnr", "A above B", "ours: the reason for more channels",
+        "In short runs the channels may not be used: check health/active_dims.", ours=True,
     ),
 )  # fmt: skip
 
 
 POSTERIOR = (
     _claim(
-        "K1a", "A stronger KL term brings high frequencies into the latent that is drawn.",
+        "K1a", "A stronger KL term adds high frequencies to latents drawn from the posterior.",
         {KL: Extreme.MOST}, {KL: Extreme.LEAST}, "spec/hf_tail_draw", "A above B", FIGURE_3,
         "How the paper reduces its KL term is not known, so neither are its weights in our terms.", along=KL,
     ),
     _claim(
-        "K1b", "At the strongest KL term the latent that is drawn has more high frequencies than at the weakest.",
+        "K1b", "Latents drawn from the posterior have more high frequencies at the strongest KL term than the weakest.",
         {KL: Extreme.MOST}, {KL: Extreme.LEAST}, "spec/hf_tail_draw", "A above B", FIGURE_3,
         "How the paper reduces its KL term is not known, so neither are its weights in our terms.",
     ),
     _claim(
-        "K2", "The cause is the noise of the posterior: what it adds to the tail rises with the KL term.",
+        "K2", "The cause is the noise of the posterior: its contribution to the tail grows with the KL term.",
         {KL: Extreme.MOST}, {KL: Extreme.LEAST}, "spec/kl_rise", "A above B", f"{FIGURE_3} and its companion on noise",
         "The posterior's mean changes with the weight as well.", along=KL,
     ),
     _claim(
         "K3", "A stronger KL term brings the posterior closer to the standard Gaussian.",
         {KL: Extreme.MOST}, {KL: Extreme.LEAST}, "health/kl_nats", "A below B", FIGURE_3,
-        "It is what the term asks for.", along=KL,
+        "The term is trained for exactly this.", along=KL,
     ),
 )  # fmt: skip
 
 
 TUNED = "stages.tune.steps"
-
 
 VARIANTS: dict[str, Levels] = {
     "none": {SE: "none", TUNED: 150},
@@ -184,13 +181,10 @@ VARIANTS: dict[str, Levels] = {
     "eq_explicit": {SE: {"level": "eq_explicit", "strength": 0.1}, TUNED: 134},
     "hf_penalty": {SE: {"level": "hf_penalty", "strength": 0.1, "block": 4}, TUNED: 150},
 }
-"""The treatments of study `se_variants`: each tuned for as many steps as cost what 150 without a term do."""
+"""The treatments of study `se_variants`, each tuned for as many steps as cost the same as 150 steps without a term."""
 
-
-NAMES = {"se": "SE", "chf": "A cut of high frequencies", "eq": "EQ-VAE", "hf_penalty": "A price on high frequencies"}
-
-
-EQUAL_COMPUTE = "At equal compute; at equal steps the dearer terms would have more."
+NAMES = {"se": "SE", "chf": "A cut of high frequencies", "eq": "EQ-VAE", "hf_penalty": "A penalty on high frequencies"}
+EQUAL_COMPUTE = "Compute is equal; with equal steps, more expensive terms would get more compute."
 
 
 KINDS = (
@@ -213,34 +207,32 @@ KINDS = (
         for letter, level in zip("abcd", NAMES, strict=True)
     ),
     _claim(
-        "E1", "A cut of high frequencies makes latents bear the erasure of their high frequencies.",
+        "E1", "With a cut of high frequencies in training, latents tolerate the erasure of their high frequencies.",
         VARIANTS["chf"], VARIANTS["none"], "erase/drop", "A below B", FIGURE_5,
-        f"{EQUAL_COMPUTE} It is what the term trains for. A blurred reconstruction has less to lose.",
+        f"{EQUAL_COMPUTE} The term is trained for exactly this. A blurred reconstruction has less to lose.",
     ),
     _claim(
         "V3a", "The explicit penalty has the lowest equivariance error of the encoder, lower than EQ-VAE's.",
         VARIANTS["eq_explicit"], VARIANTS["eq"], "equi/enc_scale2", "A below B", "EQ-VAE, table 7",
-        "Normalised here by the variance of what is expected.",
+        "Here the error is normalised by the variance of the expected latent.",
     ),
     _claim(
-        "V3b", "And yet it ruins the reconstruction.",
+        "V3b", "The explicit penalty ruins the reconstruction.",
         VARIANTS["eq_explicit"], VARIANTS["none"], "psnr", "A below B", "EQ-VAE, table 7 (rFID 117.9 against 0.90)",
-        "The paper starts from SD-VAE and goes on for much longer.",
+        "The paper starts from SD-VAE and trains for much longer.",
     ),
     _claim(
         "V4", "EQ-VAE lowers the intrinsic dimension of the latent.",
         VARIANTS["eq"], VARIANTS["none"], "idim/twonn", "A below B", "EQ-VAE, table 5",
-        "Of single positions here, of whole latents there.",
+        "Here it is the dimension of single positions, in the paper that of whole latents.",
     ),
     _claim(
-        "V5", "A price on high frequencies is cheapest to pay by a smaller latent.",
-        VARIANTS["hf_penalty"], VARIANTS["none"], "health/z_std", "A below B", "ours: nothing holds the size",
-        "With a KL term the posterior's noise holds it.", ours=True,
+        "V5", "A penalty on high frequencies is reduced most easily by a latent of smaller scale.",
+        VARIANTS["hf_penalty"], VARIANTS["none"], "health/z_std", "A below B", "ours: nothing fixes the latent's scale",
+        "With a KL term, the posterior's noise fixes the scale.", ours=True,
     ),
 )  # fmt: skip
 
 
 CLAIMS = (*SCALE_EQUIVARIANCE, *GENERATION, *BOTTLENECK, *POSTERIOR, *KINDS)
-
-
 PAPER = Paper("Diffusability", "Skorokhodov et al., 2025, arXiv 2502.14831", TABLES, CLAIMS)

@@ -1,12 +1,14 @@
 """IV-VAE: P. Wu et al., "Improved Video VAE for Latent Video Diffusion Model", CVPR 2025, arXiv 2411.06449.
 
-Its full text was not at hand. Tables are from notes about the paper, and from its figures 1a and 1b, read off by the
-pixel; each says which. What its losses weigh, its optimiser, batch and length of clips, on which videos the ablation
-was run and how FVD was computed is in none of these. The authors published a model, but no code that trains one.
+Its full text was not available. Tables are from notes about the paper and from its figures 1a and 1b, measured in
+pixels; each table names its source. None of these sources gives the loss weights, the optimiser, the batch size, the
+length of clips, the videos of the ablation, or how FVD was computed. The authors published a model, but no code that
+trains one.
 
-Claims: the ablation and its order (A), how even frames of a group are (G), flicker and fast motion (F), and the start
-from an image VAE of half the latent channels (Z). That a clip encoded in chunks is the same to the last digit as in one
-piece, where norms look at one pixel only, is no comparison of treatments: the tests of `video_kl` hold it.
+Claims: the ablation and its order (A), how even the frames of a group are (G), flicker and fast motion (F), and the
+start from an image VAE with half the latent channels (Z). The paper also says that a clip encoded in chunks equals the
+clip encoded in one piece to the last digit if norms see single pixels only. That is no comparison of treatments; the
+tests of `video_kl` check it.
 """
 
 from collections.abc import Iterator
@@ -14,35 +16,22 @@ from collections.abc import Iterator
 from ablate.analysis.papers import Paper, Published
 from ablate.analysis.statistics.claims import Claim, Direction, Extreme, Levels, Named
 
-ABLATION, FIGURE_1A, FIGURE_1B = "ablation study", "figure 1a", "figure 1b"
+ABLATION = "ablation study"
+FIGURE_1A = "figure 1a"
+FIGURE_1B = "figure 1b"
+NOTE = "From a secondary note."
 
-
-NOTE = "As a secondary note gives it."
-
-
-CONV, BRANCH, CONTEXT = "temporal_conv", "branch", "context"
-
-
+# Factors, and the arms of the ablation by the paper's letters.
+CONV = "temporal_conv"
+BRANCH = "branch"
+CONTEXT = "context"
 A: Levels = {CONV: "causal", BRANCH: "single", CONTEXT: "none"}
-
-
 B = {**A, CONV: "grouped"}
-
-
 C = {**A, BRANCH: "ktc"}
-
-
 D = {**B, BRANCH: "ktc"}
-
-
-TMPE = Named("tmpe")  # whose rates are to suit the size of the clips
-
-
+TMPE = Named("tmpe")  # with the study's own rates, which must suit the size of the clips
 E = {**D, CONTEXT: TMPE}
-
-
 ARMS = {"A": A, "B": B, "C": C, "D": D, "E": E}
-
 
 NAMES = {
     "A": "a causal convolution",
@@ -52,9 +41,9 @@ NAMES = {
     "E": "GCConv with KTC and TMPE",
 }
 
-
-IMAGE_CHANNELS, IMAGE_STEPS = "stages.image.model.latent_channels", "stages.image.steps"
-
+# Settings of the image VAE that a video model starts from.
+IMAGE_CHANNELS = "stages.image.model.latent_channels"
+IMAGE_STEPS = "stages.image.steps"
 
 ROWS: dict[str, tuple[float, float, float]] = {
     "A": (31.29, 0.9042, 0.05233),
@@ -63,29 +52,28 @@ ROWS: dict[str, tuple[float, float, float]] = {
     "D": (32.12, 0.9145, 0.04744),
     "E": (32.24, 0.9158, 0.04725),
 }
-
+"""Arm -> published PSNR in dB, SSIM and LPIPS."""
 
 PARAMETERS = {"A": 127, "B": 127, "C": 104, "D": 104, "E": 107}
-
+"""Arm -> parameters in millions."""
 
 METRICS = {"psnr": "PSNR", "ssim": "SSIM"}
-
-
-OWN_SET = "The set of videos is not named. Single changes also change the size: KTC has fewer parameters than A."
-
+OWN_SET = "The set of videos is not named. Single changes also change the model size: KTC has fewer parameters than A."
 
 STEPS = {
     "A1": ("B", "A", "Grouped causal convolutions alone improve reconstructions."),
-    "A2": ("C", "A", "The keyframe branch alone, started from the image VAE of half the channels, improves them."),
+    "A2": ("C", "A", "The keyframe branch alone, from an image VAE of half the channels, improves reconstructions."),
     "A3": ("C", "B", "The keyframe branch alone is worth more than grouped convolutions alone."),
-    "A4": ("D", "B", "The keyframe branch improves them on top of grouped convolutions."),
-    "A5": ("D", "C", "Grouped convolutions improve them on top of the keyframe branch."),
-    "A6": ("E", "D", "A wider view at the coarsest level improves them a little more."),
-    "A7": ("E", "A", "All changes together improve them most."),
+    "A4": ("D", "B", "The keyframe branch improves reconstructions on top of grouped convolutions."),
+    "A5": ("D", "C", "Grouped convolutions improve reconstructions on top of the keyframe branch."),
+    "A6": ("E", "D", "A wider view at the coarsest level improves reconstructions a little more."),
+    "A7": ("E", "A", "All changes together improve reconstructions most."),
 }
+"""Claim -> the better arm, the worse arm, the claim's text."""
 
 
 def _ablation() -> Iterator[Claim]:
+    """The claims of the ablation table, one per step and metric."""
     for name, (better, worse, text) in STEPS.items():
         for column, (metric, label) in enumerate(METRICS.items()):
             yield Claim(
@@ -103,14 +91,13 @@ def _ablation() -> Iterator[Claim]:
 
 
 KEY_STEP = (
-    "With a keyframe branch other layers draw the first frame of a group, which makes a step of its own; which frame "
-    "the start keeps moves the gap as well. Blurrier models have smaller gaps: look at PSNR."
+    "With a keyframe branch, other layers draw the first frame of a group, which adds a difference of its own. The gap "
+    "also depends on which frame keeps the weights of the start. Blurrier models have smaller gaps: check PSNR."
 )
 
-
 ZEROS_BEHIND = (
-    "The last frame of a group has zeros behind it in grouped convolutions, so that it need not be the best of them. "
-    "How an image VAE is inflated moves the skew too."
+    "In grouped convolutions zeros follow the last frame of a group, so it need not be the best frame. The skew also "
+    "depends on how an image VAE is inflated."
 )
 
 
@@ -126,7 +113,7 @@ def _claim(
     above: bool,
     ours: bool = False,
 ) -> Claim:
-    """`above`: whether the metric is higher with `a`; it is lower otherwise."""
+    """A claim. `above`: whether the metric is higher with `a`; otherwise it is lower. `ours`: it is our hypothesis."""
     direction: Direction = "A above B" if above else "A below B"
     return Claim(name, text, a, b, metric, direction, source, "us" if ours else "paper", caveat)
 
@@ -135,19 +122,19 @@ EVEN = (
     _claim(
         "G1", "Grouped convolutions make the frames of a group more even.",
         {CONV: "grouped"}, {CONV: "causal"}, "balance/gap", f"{FIGURE_1B}; introduction",
-        "The figure compares whole models, none of which is A or B. " + KEY_STEP, above=False,
+        f"The figure compares whole models, none of which is A or B. {KEY_STEP}", above=False,
     ),
     _claim(
-        "G2", "All of IV-VAE is more even than a causal video VAE.",
+        "G2", "The frames of a group are more even in the full IV-VAE than in a causal video VAE.",
         E, A, "balance/gap", FIGURE_1B, KEY_STEP, above=False,
     ),
     _claim(
-        "G3", "Where convolutions are causal, earlier frames of a group fare worse against later ones than where they "
-        "are grouped.",
+        "G3", "With causal convolutions, earlier frames of a group are worse relative to later ones than with grouped "
+        "convolutions.",
         {CONV: "causal"}, {CONV: "grouped"}, "balance/skew", "introduction", ZEROS_BEHIND, above=True,
     ),
     _claim(
-        "G4", "The keyframe branch makes the frames of a group more even too.",
+        "G4", "The keyframe branch, too, makes the frames of a group more even.",
         {BRANCH: "ktc"}, {BRANCH: "single"}, "balance/gap", f"ours, about {FIGURE_1B}", KEY_STEP, above=False,
         ours=True,
     ),
@@ -156,61 +143,55 @@ EVEN = (
 
 MOTION = (
     _claim(
-        "F1", "Grouped convolutions flicker less on clips that stand still.",
+        "F1", "Grouped convolutions flicker less on static clips.",
         {CONV: "grouped"}, {CONV: "causal"}, "flicker/static", "introduction",
-        "The paper shows flicker in videos, and gives no number of it.", above=False,
+        "The paper shows flicker in videos but gives no number.", above=False,
     ),
     _claim(
         "F2", "Grouped convolutions flicker less along the motion.",
         {CONV: "grouped"}, {CONV: "causal"}, "flicker/warp", "introduction",
-        "The paper shows flicker in videos, and gives no number of it.", above=False,
+        "The paper shows flicker in videos but gives no number.", above=False,
     ),
     _claim(
         "F3", "A wider view at the coarsest level helps where motion is fast.",
         {CONTEXT: TMPE}, {CONTEXT: "none"}, "motion/psnr_fast", "section on TMPE",
-        "The paper speaks of high resolution, where motion spans more pixels: of small clips all see enough.",
+        "The paper is about high resolution, where motion spans more pixels; in small clips every model sees enough.",
         above=True,
     ),
 )  # fmt: skip
 
 
 STARTED = {IMAGE_STEPS: Extreme.MOST}
-
-
 FROM_ALL: Levels = {BRANCH: "single", **STARTED}
-
-
 FROM_HALF: Levels = {BRANCH: "single", IMAGE_CHANNELS: Extreme.LEAST, **STARTED}
-
-
-KEYFRAMES: Levels = {BRANCH: "ktc", **STARTED}  # which fills its halves from half of the channels
+KEYFRAMES: Levels = {BRANCH: "ktc", **STARTED}  # each half of the branch starts from half of the channels
 
 
 START = (
     *(
         _claim(
-            f"Z1{letter}", "A keyframe branch from an image VAE of half the latent channels beats a single branch "
-            f"from one of all of them. ({METRICS[metric]})",
+            f"Z1{letter}", "A keyframe branch started from an image VAE with half the latent channels beats a single "
+            f"branch started from one with all of them. ({METRICS[metric]})",
             KEYFRAMES, FROM_ALL, metric, FIGURE_1A,
-            "Architecture and start change together: Z2 and Z3 tell them apart. The paper trains for 300 000 steps.",
+            "Architecture and start change together: Z2 and Z3 separate them. The paper trains for 300 000 steps.",
             above=True,
         )
         for letter, metric in zip("ab", METRICS, strict=True)
     ),
     _claim(
-        "Z2", "The start alone does it: in a single branch, too, half the latent channels in the image VAE are better.",
+        "Z2", "The start alone is sufficient: half the image VAE's latent channels are better for a single branch too.",
         FROM_HALF, {**FROM_ALL, IMAGE_CHANNELS: Extreme.MOST}, "psnr", f"ours, about {FIGURE_1A}",
-        "The other channels start with no part in the decoder, and must come into use first.", above=True, ours=True,
+        "The decoder does not use the other channels at the start and must learn to do so.", above=True, ours=True,
     ),
     _claim(
-        "Z3", "The start alone does not do it: from half the channels, the keyframe branch beats the single one.",
+        "Z3", "The start alone is not sufficient: from half the channels, the keyframe branch beats a single branch.",
         {**KEYFRAMES, IMAGE_CHANNELS: Extreme.MOST}, FROM_HALF, "psnr", f"ours, about {FIGURE_1A}",
         "The keyframe branch has fewer parameters, and twice the frames at the start.", above=True, ours=True,
     ),
     _claim(
-        "Z4", "Starting from an image VAE is better than from nothing, for as many steps on clips.",
+        "Z4", "At equal steps on clips, starting from an image VAE is better than training from scratch.",
         STARTED, {IMAGE_STEPS: 0}, "psnr", f"follows {FIGURE_1A}",
-        "The image VAE's steps come on top. From nothing, short runs may stand still for long, some by luck less so.",
+        "The image VAE's steps are additional. From scratch, short runs may stagnate for long; some seeds less so.",
         above=True, ours=True,
     ),
 )  # fmt: skip
@@ -225,8 +206,8 @@ TABLES = {
         ABLATION,
         ("PSNR (dB)", "SSIM", "LPIPS", "parameters (M)"),
         {f"{name} {NAMES[name]}": (*ROWS[name], PARAMETERS[name]) for name in ARMS},
-        f"{NOTE} Parameters are quoted by others. GCConv is worth 0.35 dB alone and 0.26 with KTC, KTC 0.57 and 0.48: "
-        "an interaction of -0.09 dB.",
+        f"{NOTE} Numbers of parameters are quoted by others. GCConv is worth 0.35 dB alone and 0.26 dB with KTC; KTC "
+        "is worth 0.57 dB alone and 0.48 dB with GCConv: an interaction of -0.09 dB.",
     ),
     "main": Published(
         "Video reconstruction, 4 x 8 x 8 compression",
@@ -241,7 +222,7 @@ TABLES = {
             "causal baseline": (16, None, 3.28, None, None, None),
         },
         f"{NOTE} IV-VAE at 16 also has SSIM 0.9685 and 0.9722, LPIPS 0.02280 and 0.01968. The rows at 8 latent "
-        "channels and three further sets were not to be had.",
+        "channels and three further sets were not available.",
     ),
     "positions": Published(
         "SSIM of each frame of a group, K600",
@@ -253,10 +234,10 @@ TABLES = {
             "CogVideoX VAE, 16": (0.964, 0.966, 0.973, 0.967, 0.009),
             "IV-VAE, 16": (0.968, 0.969, 0.971, 0.966, 0.004),
         },
-        "Measured in the figure. Errors are not balanced over content, and models differ in more than convolutions.",
+        "Measured in the figure. Content is not balanced over positions, and models differ in more than convolutions.",
     ),
     "start": Published(
-        "Information preservation on video by the image VAE's latent channels",
+        "Information preservation on video, by the image VAE's latent channels",
         FIGURE_1A,
         ("2", "4", "8", "16"),
         {
@@ -266,13 +247,13 @@ TABLES = {
             "video, from half (KTC), step 0": (None, None, None, 0.914),
             "video, from half (KTC), 300k steps": (None, None, None, 0.960),
         },
-        "Measured in the figure, by column the video model's latent channels; the measure looks like SSIM.",
+        "Measured in the figure. Columns are the video model's latent channels; the measure is probably SSIM.",
     ),
     "resolution": Published(
         "PSNR over CogVideoX's VAE on MotionHD",
         "results at high resolution",
         ("480P", "1080P"),
-        {"IV-VAE less CogVideoX VAE (dB)": (0.28, 1.65)},
+        {"IV-VAE minus CogVideoX VAE (dB)": (0.28, 1.65)},
         f"{NOTE} MotionHD is the authors' set, sampled uniformly by motion.",
     ),
     "training": Published(
@@ -285,7 +266,7 @@ TABLES = {
             "larger": ("512 x 512", 200_000),
             "mixed, with a 3D discriminator": ("sizes and lengths mixed", 100_000),
         },
-        f"{NOTE} Losses are mean absolute error, LPIPS, KL and in the last stage a GAN; their weights are not given.",
+        f"{NOTE} Losses are mean absolute error, LPIPS, KL and, in the last stage, a GAN; their weights are not given.",
     ),
     "released": Published(
         "Parameters of the released model",
@@ -297,12 +278,10 @@ TABLES = {
             "16 latent channels": (107.80,),
             "16 latent channels, width 96": (241.85,),
         },
-        "Counted in its code. It attends after 8 blocks; notes on the paper say 7.",
+        "Counted in its code. The code has attention after 8 blocks; notes on the paper say 7.",
     ),
 }
 
 
 CLAIMS = (*_ablation(), *EVEN, *MOTION, *START)
-
-
 PAPER = Paper("IV-VAE", "Wu et al., 2025, arXiv 2411.06449", TABLES, CLAIMS)

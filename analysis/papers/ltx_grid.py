@@ -1,88 +1,61 @@
 """The LTX-2 grid report: AmitMY, "VAE produces grid-like tile artifacts on flat regions (constant-green diagnostic)".
 
-Issue 202 of github.com/Lightricks/LTX-2, April 2026. It shows a grid in what LTX-2.3's VAE makes of a constant picture,
-gives three figures of it, and suggests five changes to the architecture from the literature. None of them was tried, so
-no claim has a published figure.
+Issue 202 of github.com/Lightricks/LTX-2, April 2026. It shows a grid in the reconstruction of a constant picture by
+LTX-2.3's VAE, gives three numbers for it, and suggests five changes to the architecture from the literature. It tried
+none of them, so no claim has a published value.
 
 The report blames transposed convolutions. LTX's decoders have none: they enlarge by convolutions whose channels are
-rearranged into pixels, the last of them to 4 x 4 px at once. Such a sub-pixel convolution draws a grid for a reason
-alike, as each pixel of a square has weights of its own. So every up-sampler is held against both.
+rearranged into pixels, the last one into 4 x 4 px at once. Such a sub-pixel convolution draws a grid for a similar
+reason: each pixel of a square has weights of its own. So every up-sampler is compared with both.
 
-Constant pictures alone cannot tell which remedy is best. A decoder that resizes and then convolves draws no grid on
-them by construction, with any weights, and may still draw one on natural images, which therefore decide: `grid/nat_z`
-for grids that images share, `grid/comb_db` for grids that differ between them too. The report's own figure, the share
-off zero frequency, is no metric of any claim: `components/probe/flatfield.py` says why.
+Constant pictures alone cannot show which remedy is best. A decoder that resizes and then convolves draws no grid on
+them by construction, with any weights, but may still draw one on natural images, which therefore decide: `grid/nat_z`
+for grids that all images share, `grid/comb_db` also for grids that differ between images. The report's own number, the
+share off zero frequency, is not a metric of any claim; `components/probe/flatfield.py` says why.
 
-Claims: S1 to S5 bear the report's own numbers of its suggestions; R is about the skip that LTX-2.3 gave up, P about
-patches, F about the frame around the picture. S1, S2, S4 and R say which up-sampler draws a grid, where VIVAT's claims
-on grids (B) speak of loss weights alone.
+Claims: S1 to S5 are numbered like the report's suggestions; R is about the skip that LTX-2.3 dropped, P about patches,
+F about the frame around the picture. S1, S2, S4 and R say which up-sampler draws a grid; VIVAT's claims on grids (B)
+are about loss weights only.
 """
 
 from ablate.analysis.papers import Paper, Published
 from ablate.analysis.statistics.claims import Claim, Direction, Levels
 
-SUGGESTED, SEEN = "section Suggested directions", "section What we see"
+SUGGESTED = "section Suggested directions"
+SEEN = "section What we see"
 
+# A metric, and where it looks for a grid.
+ON_CONSTANTS = ("grid/const_fold", "on constant colours")
+ALIKE = ("grid/nat_z", "the same in all natural images")
+ANY = ("grid/comb_db", "in natural images, the same in all or not")
+IN_WEIGHTS = ("grid/polyphase", "in the weights, without any picture")
 
-ON_CONSTANTS = "grid/const_fold", "on constant colours"
-
-
-ALIKE = "grid/nat_z", "alike in all natural images"
-
-
-ANY = "grid/comb_db", "in natural images, alike in all or not"
-
-
-IN_WEIGHTS = "grid/polyphase", "in the weights, without any picture"
-
-
-TRANSPOSED, SUB_PIXEL = {"upsample": "transposed_conv"}, {"upsample": "pixel_shuffle"}
-
-
-BLURRED, STRIDED = {"downsample": {"level": "blur_pool", "taps": 3}}, {"downsample": "strided_conv"}
-
-
+# Levels that several claims compare.
+TRANSPOSED = {"upsample": "transposed_conv"}
+SUB_PIXEL = {"upsample": "pixel_shuffle"}
+BLURRED = {"downsample": {"level": "blur_pool", "taps": 3}}
+STRIDED = {"downsample": "strided_conv"}
 THROUGHOUT = {"upsample": "alias_free", "downsample": "alias_free", "model.activation": "filtered_silu"}
-
-
 NOWHERE = {"upsample": "nearest_conv", "downsample": "strided_conv", "model.activation": "silu"}
-
-
-CONV, VIT = {"model": "image_kl"}, {"model": "patch_vit"}
-
-
+CONV = {"model": "image_kl"}
+VIT = {"model": "patch_vit"}
 PATCH_4 = {"model": {"level": "image_kl", "patch": 4, "channels": [40]}}
 
+VISIBLE = 0.25
+"""Smallest grid on constant colours that is visible, in grey levels."""
 
-SHOWS = 0.25
-"""Grey levels of a grid on constants from which on it shows."""
-
-
+# Caveats of several claims.
 CANNOT_FAIL = (
-    "Nothing else is possible: it doubles a constant to the same constant with any weights, save for what zero padding "
-    "brings in from the border. The claims on natural images decide."
+    "No other result is possible: with any weights the enlarged constant is the same constant, except for effects of "
+    "zero padding at the border. The claims on natural images decide."
 )
-
-
 AT_THE_START = "The initialisation makes equal phases, and nothing in training keeps them so."
-
-
-LOSSES_TOO = "Losses draw grids as well, whatever the up-sampler: where neither side has one, this is inconclusive."
-
-
+LOSSES_TOO = "Losses draw grids too, with any up-sampler: if neither side has a grid, this is inconclusive."
 EVEN_OVERLAP = "The transposed convolution has 4 taps here, which overlap evenly; the report speaks of uneven overlap."
-
-
-HALF_OF_IT = "Half of the design: the non-linearities are not filtered, and the other direction is as it was."
-
-
-DECODERS_DRAW = "The filter is in the encoder, and what draws a grid is the decoder: there may be none to lower."
-
-
-NOT_ITS_OWN = "The report would have it replace transposed convolutions, of which LTX has none."
-
-
-SAME_SIZE = "The two are of equal stride and about equal size, and different in all else."
+HALF_OF_IT = "This is half of the design: non-linearities are not filtered, and the other direction is unchanged."
+DECODERS_DRAW = "The filter is in the encoder, but the decoder draws the grid: there may be none to lower."
+NOT_ITS_OWN = "The report suggests it as a replacement for transposed convolutions, of which LTX has none."
+SAME_SIZE = "The two have equal stride and about equal size, and differ in everything else."
 
 
 def _claims(
@@ -96,7 +69,10 @@ def _claims(
     source: str,
     ours: bool = False,
 ) -> tuple[Claim, ...]:
-    """A claim for each metric, with a caveat of its own. `first`: the id of the first; the others count on from it."""
+    """A claim for each metric. `measures`: metric and where it looks -> caveat. `first`: id of the first claim.
+
+    The ids of the other claims count on from the first.
+    """
     return tuple(
         Claim(
             id=f"{first[:-1]}{chr(letter)}",
@@ -115,13 +91,13 @@ def _claims(
 
 RESIZE = (
     *_claims(
-        "S1a", "To resize and then convolve draws less of a grid than a transposed convolution",
+        "S1a", "Resizing followed by a convolution draws less of a grid than a transposed convolution",
         {"upsample": "nearest_conv"}, TRANSPOSED,
         {ON_CONSTANTS: CANNOT_FAIL, ALIKE: f"{LOSSES_TOO} {EVEN_OVERLAP}", ANY: f"{LOSSES_TOO} {EVEN_OVERLAP}"},
         source=f"{SUGGESTED}, 1",
     ),
     *_claims(
-        "S1d", "To resize and then convolve draws less of a grid than a sub-pixel convolution, which LTX has",
+        "S1d", "Resizing followed by a convolution draws less of a grid than a sub-pixel convolution, as in LTX",
         {"upsample": "nearest_conv"}, SUB_PIXEL,
         {ON_CONSTANTS: CANNOT_FAIL, ALIKE: LOSSES_TOO, ANY: LOSSES_TOO},
         source=f"follows {SUGGESTED}, 1", ours=True,
@@ -137,7 +113,7 @@ ICNR = (
         source=f"{SUGGESTED}, 2",
     ),
     *_claims(
-        "S2d", "A sub-pixel convolution draws less of a grid if its phases start equal",
+        "S2d", "A sub-pixel convolution draws less of a grid if it starts with equal phases",
         {"upsample": "pixel_shuffle_icnr"}, SUB_PIXEL,
         {
             ON_CONSTANTS: AT_THE_START, ALIKE: f"{AT_THE_START} {LOSSES_TOO}", ANY: f"{AT_THE_START} {LOSSES_TOO}",
@@ -148,7 +124,7 @@ ICNR = (
     *_claims(
         "S2h", "Equal phases at the start do not last: there is more of a grid than with resizing",
         {"upsample": "pixel_shuffle_icnr"}, {"upsample": "nearest_conv"},
-        {ON_CONSTANTS: "How much of it comes back depends on how long training is."},
+        {ON_CONSTANTS: "How much of it returns depends on the length of training."},
         direction="A above B", source=f"ours, about {SUGGESTED}, 2", ours=True,
     ),
 )  # fmt: skip
@@ -156,21 +132,21 @@ ICNR = (
 
 BLUR_POOL = (
     *_claims(
-        "S3a", "An encoder that blurs before it drops pixels leaves less of a grid",
+        "S3a", "An encoder that blurs before it drops pixels reduces the grid",
         BLURRED, STRIDED,
         {ALIKE: DECODERS_DRAW, ANY: DECODERS_DRAW},
         source=f"{SUGGESTED}, 3",
     ),
     Claim(
         id="S3c",
-        text="With a blur before pixels are dropped, less is aliased into the latent: detail moves with the picture.",
+        text="If the encoder blurs before it drops pixels, latents have less aliasing: detail moves with the picture.",
         a=BLURRED,
         b=STRIDED,
         metric="shift/error",
         direction="A below B",
         source=f"{SUGGESTED}, 3",
         said_by="paper",
-        caveat="Blurrier reconstructions change less as well: look at blur/mtf50.",
+        caveat="Blurrier reconstructions change less as well: check blur/mtf50.",
     ),
 )  # fmt: skip
 
@@ -186,19 +162,19 @@ ALIAS_FREE = (
         source=f"{SUGGESTED}, 4",
     ),
     *_claims(
-        "S4d", "Up-sampling by a windowed sinc draws less of a grid than a sub-pixel convolution, which LTX has",
+        "S4d", "Up-sampling by a windowed sinc draws less of a grid than a sub-pixel convolution, as in LTX",
         {"upsample": "alias_free"}, SUB_PIXEL,
         {ON_CONSTANTS: f"{CANNOT_FAIL} {HALF_OF_IT}", ALIKE: HALF_OF_IT, ANY: HALF_OF_IT},
         source=f"follows {SUGGESTED}, 4", ours=True,
     ),
     *_claims(
-        "S4g", "An encoder that filters by a windowed sinc before it drops pixels leaves less of a grid",
+        "S4g", "An encoder that filters by a windowed sinc before it drops pixels reduces the grid",
         {"downsample": "alias_free"}, STRIDED,
         {ALIKE: HALF_OF_IT, ANY: HALF_OF_IT},
         source=f"{SUGGESTED}, 4",
     ),
     *_claims(
-        "S4i", "Alias-free samplers and non-linearities throughout leave less of a grid than none of them",
+        "S4i", "Alias-free samplers and non-linearities throughout reduce the grid",
         THROUGHOUT, NOWHERE,
         {ALIKE: LOSSES_TOO, ANY: LOSSES_TOO},
         source=f"{SUGGESTED}, 4",
@@ -212,7 +188,7 @@ ALIAS_FREE = (
         direction="A below B",
         source=f"{SUGGESTED}, 4",
         said_by="paper",
-        caveat="Blurrier reconstructions change less as well: look at blur/mtf50.",
+        caveat="Blurrier reconstructions change less as well: check blur/mtf50.",
     ),
 )  # fmt: skip
 
@@ -220,7 +196,7 @@ ALIAS_FREE = (
 PATCH_VIT = (
     *_claims(
         "S5a", "A transformer over patches draws less of a grid than a decoder with sub-pixel convolutions",
-        VIT, SUB_PIXEL,  # each otherwise the baseline, which resizes and convolves
+        VIT, SUB_PIXEL,  # all else is as in the baseline, which resizes and convolves
         {
             ON_CONSTANTS: f"{NOT_ITS_OWN} {SAME_SIZE}",
             ALIKE: f"{NOT_ITS_OWN} {SAME_SIZE}", ANY: f"{NOT_ITS_OWN} {SAME_SIZE}",
@@ -229,24 +205,24 @@ PATCH_VIT = (
     ),
     Claim(
         id="S5d",
-        text="A transformer over patches has no grid by construction: no more than resizing, on constant colours.",
+        text="By construction, a transformer over patches draws no more of a grid on constant colours than resizing.",
         a=VIT,
         b=CONV,
         metric="grid/const_fold",
         direction="A equals B",
         source=f"{SUGGESTED}, 5",
         said_by="paper",
-        caveat="No strides does not mean no grid: a linear un-patch is a sub-pixel convolution by the whole patch. S5e "
-        "asks whether it is to blame.",
-        margin=SHOWS,
+        caveat="A model without strides can still draw a grid: a linear un-patch is a sub-pixel convolution by the "
+        "whole patch. S5e tests whether it is the cause.",
+        margin=VISIBLE,
     ),
     *_claims(
-        "S5e", "What draws a transformer's grid is the linear un-patch, not the patches",
+        "S5e", "The grid of a transformer is drawn by the linear un-patch, not by the patches",
         {"model.unpatch": "linear"}, {"model.unpatch": "conv"},
         {
             ON_CONSTANTS: "Un-patching by resizing draws nothing on constants with any weights.",
-            ALIKE: "Convolutions smooth as well: look at PSNR and blur/mtf50.",
-            ANY: "Convolutions smooth as well: look at PSNR and blur/mtf50.",
+            ALIKE: "Convolutions also smooth: check PSNR and blur/mtf50.",
+            ANY: "Convolutions also smooth: check PSNR and blur/mtf50.",
             IN_WEIGHTS: "0 by definition where nothing is rearranged into pixels.",
         },
         direction="A above B", source=f"ours, about {SUGGESTED}, 5", ours=True,
@@ -255,21 +231,20 @@ PATCH_VIT = (
 
 
 SKIP = _claims(
-    "R1a", "Beside a skip that doubles to the nearest, a sub-pixel convolution draws less of a grid",
+    "R1a", "A sub-pixel convolution draws less of a grid if a nearest-neighbour skip runs beside it",
     {"upsample": "nearest_residual"}, SUB_PIXEL,
     {
-        ON_CONSTANTS: "The convolution beside the skip is free to draw what it would have drawn alone.",
+        ON_CONSTANTS: "The convolution beside the skip can still draw what it would draw alone.",
         ALIKE: LOSSES_TOO, ANY: LOSSES_TOO,
     },
-    source="ours: LTX-2.0's decoder has this skip, LTX-2.3's has not", ours=True,
+    source="ours: LTX-2.0's decoder has this skip, LTX-2.3's does not", ours=True,
 )  # fmt: skip
-
 
 PATCHES = _claims(
     "P1a", "A decoder that ends in patches of 4 px draws more of a grid than one that resizes to the end",
     PATCH_4, CONV,
     {
-        ON_CONSTANTS: "With patches there are fewer levels, so more differs than the last layer.",
+        ON_CONSTANTS: "A model with patches has fewer resolution levels, so more than the last layer differs.",
         ALIKE: LOSSES_TOO, ANY: LOSSES_TOO, IN_WEIGHTS: "0 by definition where nothing is rearranged into pixels.",
     },
     direction="A above B", source=f"follows {SEEN}: the period is that of LTX's patches", ours=True,
@@ -286,12 +261,12 @@ FRAME = (
         direction="A above B",
         source=f"{SEEN}: boundaries, presumably from padding",
         said_by="paper",
-        caveat="In short runs the excess differs much from seed to seed.",
+        caveat="In short runs the excess varies much between seeds.",
     ),
     *_claims(
-        "F1b", "With zero padding even a decoder that resizes draws a grid, from the border inwards",
+        "F1b", "With zero padding, even a decoder that resizes draws a grid, starting from the border",
         {"padding": "zeros", "upsample": "nearest_conv"}, {"padding": "reflect", "upsample": "nearest_conv"},
-        {ON_CONSTANTS: "The metric keeps from the border by an eighth of the side, less than these models see."},
+        {ON_CONSTANTS: "The metric leaves out a border of an eighth of the side; the receptive field is wider."},
         direction="A above B", source=f"ours, about {SEEN}", ours=True,
     ),
 )  # fmt: skip
@@ -299,16 +274,16 @@ FRAME = (
 
 TABLES = {
     "figures": Published(
-        "What LTX-2.3's VAE makes of a constant green clip, G channel",
+        "Reconstruction of a constant green clip by LTX-2.3's VAE, G channel",
         SEEN,
         ("LTX-2.3",),
         {"max |difference|": (0.124,), "mean |difference|": (0.0026,), "FFT off-DC fraction": (0.98,)},
         "The differences are on [0, 1]: 31.6 and 0.66 grey levels. The clip is (0, 128, 0), 49 frames of 256 x 256 px; "
-        "the middle one counts, with its border. The fraction is of magnitudes on [-1, 1]: white noise of a tenth of a "
-        "grey level, without any grid, has as much.",
+        "the middle frame is measured, with its border. The fraction is of magnitudes on [-1, 1]; white noise of a "
+        "tenth of a grey level, without any grid, has the same fraction.",
     ),
     "suggestions": Published(
-        "What to change, in rough order of disruption",
+        "Suggested changes, roughly from least to most disruptive",
         SUGGESTED,
         ("literature",),
         {
@@ -323,6 +298,4 @@ TABLES = {
 
 
 CLAIMS = (*RESIZE, *ICNR, *BLUR_POOL, *ALIAS_FREE, *PATCH_VIT, *SKIP, *PATCHES, *FRAME)
-
-
 PAPER = Paper("LTX-2 grid report", "AmitMY, 2026, Lightricks/LTX-2, issue 202", TABLES, CLAIMS)

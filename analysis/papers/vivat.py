@@ -1,16 +1,16 @@
 """VIVAT: L. Novitskiy et al., "VIVAT: Virtuous Improving VAE Training through Artifact Mitigation", arXiv 2506.07863.
 
-The paper names five artifacts of KL-VAEs, a cause and a remedy for each, and shows them in pictures. It gives no number
-per artifact or remedy, so no claim has a published figure, and it does not say what its loss weights multiply (sums or
-means), so claims are about directions between weights, not about the weights themselves.
+The paper names five artifacts of KL-VAEs with a cause and a remedy for each, and shows them in pictures. It gives no
+number for any artifact or remedy, so no claim has a published value. It does not say whether its loss weights multiply
+sums or means, so claims are about the order of weights, not about the weights themselves.
 
 Claims: colour shift (A), grid (B), blur (C), corners (D), droplets (E), and tuning the decoder at the end (F). They are
 in `_vivat_weights` (what the loss weights do), `_vivat_training` (what data, length and order of training do) and
 `_vivat_layers` (what padding and normalisation do).
 
-The paper is of two minds about its base model: by section 3.2 it has spatially conditional normalisation already, by
-section 5.2 that comes in later, as the remedy for droplets. No claim decides this. Each is judged in every context that
-a study holds, so one that varies the norm beside other factors answers for both bases.
+The paper contradicts itself about its base model: according to section 3.2 it has spatially conditional normalisation
+from the start; according to section 5.2 that is added later, as the remedy for droplets. No claim depends on this. Each
+is judged in every context that a study contains, so a study that varies the norm beside other factors covers both.
 """
 
 from ablate.analysis.papers import Paper, Published
@@ -19,8 +19,6 @@ from ablate.analysis.papers._vivat_training import FINISH, PREPROCESSING, TUNING
 from ablate.analysis.papers._vivat_weights import BLUR, COLOR, GRID
 
 DATASETS = ("ImageNet 256x256", "ImageNet 512x512", "MS COCO 2017 Test 512x512", "FFHQ 1024x1024")
-
-
 NAMES = "DC-VAE is the paper's name for the deep compression autoencoder, DC-AE."
 
 
@@ -90,6 +88,4 @@ TABLES = {
 
 
 CLAIMS = (*COLOR, *TUNING, *GRID, *BLUR, *PREPROCESSING, *CORNER, *DROPLET, *FINISH)
-
-
 PAPER = Paper("VIVAT", "Novitskiy et al., 2025, arXiv 2506.07863", TABLES, CLAIMS)

@@ -51,7 +51,7 @@ def tidy(trials: Sequence[Trial], store: Store, *, raw: bool = False, copy: Path
     # Which trials have a record that is used, and which probes' metrics are used.
     ends = _ends(trials, store, rows)
     ended = np.array([end.has_record for end in ends], bool)
-    answered = {level: ended & [level in end.probed for end in ends] for level in probes}
+    is_probed = {level: ended & [level in end.probed for end in ends] for level in probes}
 
     factors = dict.fromkeys(path for trial in trials for path in trial.treatment.levels)
     return pd.DataFrame(
@@ -67,7 +67,7 @@ def tidy(trials: Sequence[Trial], store: Store, *, raw: bool = False, copy: Path
             "code": [end.code for end in ends],
             "parts": np.where(ended, rows["parts"].to_numpy(float), 1).astype(int),
             **{
-                metric.name: np.where(answered[level], rows[source[metric.name]].to_numpy(float), math.nan)
+                metric.name: np.where(is_probed[level], rows[source[metric.name]].to_numpy(float), math.nan)
                 for level, reported in probes.items()
                 for metric in reported
             },

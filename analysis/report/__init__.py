@@ -20,7 +20,6 @@ from ablate.store.files import atomic_write
 FOREST_WIDTH = 4.6
 """Width of the plot of all effects on the primary metric, inches."""
 
-
 FIGURES = {
     "interaction": ("Interactions", "Means over seeds and over the levels of all other factors."),
     "pareto": (
@@ -36,7 +35,6 @@ FIGURES = {
     "curves": ("Training loss", ""),
 }
 """Kinds of figures besides the effects: heading and explanation."""
-
 
 BANDS = "Mean over seeds; the band is one standard deviation to each side."
 

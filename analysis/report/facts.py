@@ -14,8 +14,6 @@ from ablate.store.files import read_json
 from ablate.store.record import Record
 
 HOUR = 3600.0
-
-
 UNSUCCESSFUL = ("failed", "diverged")
 
 

@@ -15,7 +15,6 @@ from ablate.analysis.typeset.cells import numeral, unit
 
 Pixels = NDArray[np.uint8]
 
-
 SHEET_FILE = "reconstruction.png"
 """File of the probe `reconstruction`: sources on the left, reconstructions on the right, a square per picture."""
 

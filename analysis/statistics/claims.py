@@ -38,10 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Direction = Literal["A above B", "A below B", "A equals B"]
-
-
 Verdict = Literal["reproduced", "opposite", "inconclusive", "not observed"]
-
 
 Levels = Mapping[str, Any]
 """Factor path -> level. Everything not named is as in the context: `{}` is the baseline in the baseline's context."""
@@ -170,7 +167,7 @@ class _Evidence:
         self.treatments = treatments
         self.frame = frame
         self.arms = cache(lambda metric: by_seed(frame, metric))
-        # Treatments with the same signatures train alike; the first of them is the one that is found.
+        # Of treatments with the same signatures, which train the same model, the first one is found.
         self._labels = {chain(study.recipe(row.changed), 0): row.label for row in reversed(treatments)}
         self._cache: dict[str, str | None] = {}
 

@@ -200,7 +200,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def verdict(metric: Metric, judged: Change, p_holm: float | None) -> str:
-    """The verdict on a change, in a word.
+    """The verdict on a change.
 
     `p_holm` is given for the primary metric only: a difference must then also be significant after the correction.
     """

@@ -29,7 +29,6 @@ from ablate.study.study import Study
 Factors = tuple[int, ...]
 """One factor, or two that interact, by index among the study's factors."""
 
-
 LevelIndices = tuple[int, ...]
 """One level of each factor, by index among the factor's levels; 0 is the baseline's level."""
 

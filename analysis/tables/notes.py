@@ -206,7 +206,7 @@ def _in_total(metric: Metric, total: Change) -> Sentence:
 
 
 def _finished(arms: Sequence[Arm]) -> Sentence:
-    """How many trials finished, and how the others stand."""
+    """How many trials finished, and the status of the others."""
     counts = {name: sum(arm.status.get(name, 0) for arm in arms) for name in ("done", *UNFINISHED)}
     total = sum(counts.values())
     if counts["done"] == total:

@@ -41,7 +41,7 @@ class Arm:
 
     @property
     def seeds(self) -> Seeds:
-        """The number of finished trials, and how the others stand."""
+        """The number of finished trials, and the status of the others."""
         total = sum(self.status.values())
         others = [f"{word} {self.status[name]}/{total}" for name, word in UNFINISHED.items() if name in self.status]
         return Seeds(self.status.get("done", 0), ", ".join(others))

@@ -9,7 +9,6 @@ from ablate.slots.settings import Metric
 
 MISSING = "–"
 
-
 HUGE = 1e5
 """Numbers of at least this size are written with a power of ten."""
 
@@ -57,7 +56,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Seeds:
-    """The number of seeds with results, and how the others stand: `div. 1/3`."""
+    """The number of seeds with results, and the status of the others: `div. 1/3`."""
 
     n: int
     trouble: str = ""

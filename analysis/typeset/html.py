@@ -24,11 +24,7 @@ from ablate.analysis.typeset.cells import (
 from ablate.plan.labels import show
 
 LEGEND = "The best mean of a column is bold, the second best underlined."
-
-
 RANK_MARKUP = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}
-
-
 NUMBERS = {"value", "difference", "seeds"}
 
 

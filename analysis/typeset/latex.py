@@ -47,7 +47,6 @@ STYLES = (
     Style(r"\scriptsize", 4.0, 2.5, stacked=True),
 )
 
-
 FINE = 4.0
 """Width in points of a digit in `\\scriptsize`, in which standard deviations, intervals and units are set."""
 

@@ -16,7 +16,6 @@ SPECIAL = {
     "–": "--", "—": "---", "…": r"\dots{}", "‘": "`", "’": "'", "“": "``", "”": "''", "µ": r"$\mu$", "Δ": r"$\Delta$",
 }  # fmt: skip
 
-
 WIDE = 1.6
 """Width of a wide character of TeX's fonts, in digits."""
 
@@ -26,7 +25,6 @@ NARROW = 0.65
 GREEK = set(
     re.findall("[A-Z]+", "ALPHA BETA GAMMA DELTA EPSILON ETA THETA KAPPA MU NU PI RHO SIGMA TAU PHI CHI PSI OMEGA")
 )
-
 
 ACCENTS = dict(
     zip("\u0300\u0301\u0302\u0303\u0308\u030a\u0327", (r"\`", r"\'", r"\^", r"\~", r"\"", r"\r", r"\c"), strict=True)

@@ -23,7 +23,6 @@ from ablate.analysis.typeset.cells import (
 from ablate.plan.labels import show
 
 RANK_MARKUP = {0: "", 1: "**", 2: "_"}
-
 LEGEND = "The best mean of a column is **bold**, the second best _emphasised_."
 
 

@@ -272,7 +272,7 @@ def test_a_missing_curve_says_which_probe_leaves_it(write_study: Write, tmp_path
         ("curves", ["train/los"], "has logged 'train/los'; did you mean 'train/loss'"),
         ("pareto", ["psnr"], "kind 'pareto' takes 2 metrics, found 1"),
         ("spectra", ["psnr"], "kind 'spectra' takes no metrics, found 1"),
-        ("pareto", ["psnr", "spec/slope"], "no direction of 'spec/slope' is better"),
+        ("pareto", ["psnr", "spec/slope"], "needs metrics with a direction; for 'spec/slope' neither is better"),
     ],
 )
 def test_bad_requests_name_what_is_valid(found: StudyResults, kind: str, metrics: list[str], message: str) -> None:

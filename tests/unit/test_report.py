@@ -163,7 +163,7 @@ def test_a_factorial_study_shows_its_main_effects(write_study: Write, store: Sto
     reader.feed(text)
     assert reader.open == [] and "main-effects" in reader.sections
     section = text.partition('id="main-effects"')[2].partition("</section>")[0]
-    assert "padding × kl" in section and "0.0001 → 1" in section and "after Holm’s correction for 3 tests" in section
+    assert "padding × kl" in section and "0.0001 → 1" in section and "corrected for 3 tests by Holm’s method" in section
 
 
 def test_text_of_a_study_is_never_markup(write_study: Write, store: Store) -> None:
