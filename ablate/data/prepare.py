@@ -38,8 +38,7 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
     `settings` are plain values without the level's name. Raises ValueError naming and counting pictures of no use.
     """
     config = registry.level("data", level).Config.read(settings)
-    if not isinstance(config, DataSettings):
-        raise TypeError(f"data/{level}: Config must be a subclass of DataSettings")
+    assert isinstance(config, DataSettings)  # the registry accepts no other
     train, heldout = _pictures(level, config, "train"), _pictures(level, config, "heldout")
     folder = cache / _cache_key(level, config, train, heldout)
     if not folder.exists():
@@ -53,7 +52,7 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
             except OSError:
                 if not folder.exists():  # else another process finished the same content first
                     raise
-    return Corpus(folder, config.crop, config.flip, getattr(config, "frames", 1))
+    return Corpus(folder, config.crop, config.flip, config.clip_length)
 
 
 def picture_size(path: Path, split: Split) -> tuple[int, int]:

@@ -31,15 +31,16 @@ def try_build(recipe: dict[str, Any]) -> None:
             y = vae.decode(z)
             if y.shape != x.shape:
                 raise ValueError(f"the model turns {tuple(x.shape[2:])} into {tuple(y.shape[2:])}")
-        if small := _smallest_latent(recipe["regularizer"], z.shape[-1]):
+        if (small := _smallest_latent(recipe["regularizer"], z.shape[-1])) < z.shape[-1]:
             vae.decode(z[..., :small, :small])
 
 
 def _smallest_latent(regularizer: dict[str, Any], side: int) -> int:
-    """The least side of latents that training decodes for the regularizer's sake; 0 if it reduces none."""
+    """The smallest side of latents that the regularizer has decoded in training, for latents of `side` places."""
     settings = {name: value for name, value in regularizer.items() if name != "level"}
     config: Any = registry.level("regularizer", regularizer["level"]).Config.read(settings)
-    return config.smallest_latent(side) if hasattr(config, "smallest_latent") and config.strength else 0
+    smallest: int = config.smallest_latent(side) if config.acts else side
+    return smallest
 
 
 StageStart = tuple[dict[str, Any], Path]

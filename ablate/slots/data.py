@@ -81,6 +81,11 @@ class DataSettings(Settings):
         return 0.0
 
     @property
+    def clip_length(self) -> int:
+        """Frames of a training clip; 1 for pictures."""
+        return 1
+
+    @property
     def heldout_length(self) -> int:
         """Frames of a held-out clip; 1 for pictures."""
         return 1
@@ -101,6 +106,10 @@ class ClipSettings(DataSettings):
 
     frames: PositiveInt = 9
     heldout_frames: PositiveInt = 20
+
+    @property
+    def clip_length(self) -> int:
+        return self.frames
 
     @property
     def heldout_length(self) -> int:

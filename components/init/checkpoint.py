@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ablate.components.init import scratch
-from ablate.slots import Autoencoder, Initializer, SeedOf, Settings
+from ablate.slots import Autoencoder, Initializer, InitSettings, SeedOf
 
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Layers of attention, as diffusers called them up to 0.16; as checkpoints of Stable Diffusion still do."""
@@ -24,7 +24,7 @@ OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_o
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-class Config(Settings):
+class Config(InitSettings):
     """`path`: the folder with `config.json` and the weights, or that of a pipeline with both in `vae`."""
 
     path: str

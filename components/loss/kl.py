@@ -20,13 +20,13 @@ the KL is summed over a clip but the pixel loss over a single frame (Open-Sora-P
 from math import prod
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import NonNegativeInt
 from torch import Tensor
 
-from ablate.slots import Settings, Step, Term, added
+from ablate.slots import LossSettings, Step, Term, added
 
 
-class Config(Settings):
+class Config(LossSettings):
     """`weight`: the term's factor in the training loss.
 
     `reduction`: the convention that the weight is given in (table above); the term is scaled accordingly.
@@ -34,7 +34,6 @@ class Config(Settings):
     steps its weight rises linearly from 0.
     """
 
-    weight: float = Field(ge=0)
     reduction: Literal["mean", "sum", "sum_as_pixels", "channel_sum"] = added("mean", absent_means="mean")
     start: NonNegativeInt = added(0, absent_means=0)
     ramp: NonNegativeInt = added(0, absent_means=0)

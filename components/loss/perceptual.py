@@ -11,22 +11,20 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ablate.components.shared.layers import pictures
-from ablate.slots import Settings, Step, Term
+from ablate.slots import LossSettings, Step, Term
 
 
-class Config(Settings):
+class Config(LossSettings):
     """`weight`: the term's factor in the training loss. `backbone`: `random_features` is not LPIPS.
 
     `trunk` and `weights` concern `lpips` alone. `weights`: file of torchvision's state dict of the trunk; by default
     the one that torchvision leaves in $TORCH_HOME/hub/checkpoints.
     """
 
-    weight: float = Field(ge=0)
     backbone: Literal["lpips", "random_features"] = "lpips"
     trunk: Literal["vgg", "alex"] = "vgg"
     weights: str | None = None

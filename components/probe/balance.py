@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ablate.components.shared.measure import GREY_LEVELS, displayed, per_frame
 from ablate.components.shared.periodic import TINY
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("balance/gap", "dB", "down", "squared error at the worst position of a group over that at the best"),
@@ -44,12 +44,8 @@ ROUNDING = 1 / 12 / GREY_LEVELS**2
 DRAWS = 999
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings: numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
-        return stride
 
     def shortest(self) -> int:
         """Frames of a held-out clip from which on the first metric is reported, for groups of 4."""

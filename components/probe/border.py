@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ablate.components.shared.measure import GREY_LEVELS
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("border/excess_b4", "gl", "target", "extra absolute error in the outer 4 px when they are a border"),
@@ -36,7 +36,7 @@ METRICS = (
 FLOOR = 0.01  # gl added to both sides of a ratio: where cropping changes nothing, it reads 1
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings: numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

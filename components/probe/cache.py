@@ -9,7 +9,7 @@ and is dropped. The chunk is decoded by itself, so that nothing else of the past
 import torch
 from torch import Tensor
 
-from ablate.slots import Chunked, Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Chunked, Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("cache/error", "gl", "down", "largest difference from the whole clip, with remembered frames", decimals=4),
@@ -17,12 +17,8 @@ METRICS = (
 )
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings: numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
-        return stride
 
     def shortest(self) -> int:
         """Frames of a held-out clip from which on the first metric is reported, for groups of 4."""

@@ -30,7 +30,7 @@ from ablate.components.probe._flow import Budget, learn, sample
 from ablate.components.probe._inception import Inception
 from ablate.components.probe.spectrum import BLOCK, log_profile
 from ablate.components.shared.measure import Picture, displayed, sheet
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject, added
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject, added
 
 METRICS = (
     Metric("diff/fd", "1", "down", "Fréchet distance of generated from real pictures, random features; no FID"),
@@ -75,7 +75,7 @@ SEEDS = {"learnt": 1, "real": 2, "other": 3}
 TINY = 1e-12
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """`budget`: `cpu` is about a minute of one core, `gpu` about five of one GPU (not measured yet).
 
     `grid`: tokens along a side of every latent, which it is to divide. `samples`: pictures in each set that is
@@ -104,10 +104,6 @@ class Config(Settings):
                 f"diffusability.fid: {self.fid} does not exist; put pytorch-fid's pt_inception-2015-12-05-6726825d.pth "
                 "there, or leave `fid` out: distances in random features need no weights"
             )
-
-    def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
-        return stride
 
     def unfit(self, stride: int, crop: int) -> str:
         """What is wrong with latents of training crops of that side in px; empty if nothing is."""

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ablate.components.probe._latents import factor, some
 from ablate.components.shared.measure import sheet
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("equi/dec_scale2", "1", "down", "decoder: error of decoding the latent at half its size", decimals=3),
@@ -47,7 +47,7 @@ TINY = torch.finfo(torch.float64).tiny
 Transform = Callable[[Tensor], Tensor]
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings: numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.components.shared.measure import displayed
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("frechet/random3d", "1", "down", "Fréchet distance of a random network's features, 1000 times", decimals=3),
@@ -35,7 +35,7 @@ I3D_SIDE, I3D_FRAMES = 224, 10
 BATCH = 8
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """`i3d`: path of I3D as a TorchScript file. Loading it runs the code in it: give none that you do not trust."""
 
     i3d: str | None = None

@@ -11,7 +11,7 @@ over 0.01 it may be: a constant offset, or an idle channel with a log-variance o
 import torch
 from torch import Tensor
 
-from ablate.slots import LOGVAR_RANGE, Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import LOGVAR_RANGE, Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("health/active_dims", "channels", "up", "latent channels with over 0.01 nats per position", decimals=0),
@@ -25,12 +25,8 @@ METRICS = (
 ACTIVE_NATS = 0.01
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings: numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
-        return stride
 
 
 def build(config: Config) -> Probe:

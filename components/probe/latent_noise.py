@@ -15,7 +15,7 @@ import math
 
 from ablate.components.probe._latents import fixed_noise, some
 from ablate.components.shared.measure import displayed, psnr, sheet
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("znoise/sd_3db", "1", "up", "noise, in sds of the latent, that costs 3 dB; 1 at most", decimals=3),
@@ -32,12 +32,8 @@ SHARES = (0.1, 0.25, 0.5, 1.0)
 LOSS_DB = 3.0
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings: numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Side in px from which on the first metric is reported, for a model of that stride."""
-        return stride
 
 
 def build(config: Config) -> Probe:

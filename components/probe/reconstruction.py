@@ -6,7 +6,7 @@ Simoncelli, IEEE TIP 13(4), 2004, with its 11 x 11 Gaussian window on the valid 
 """
 
 from ablate.components.shared import measure
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("psnr", "dB", "up", "peak signal-to-noise ratio, mean of the images' values"),
@@ -23,7 +23,7 @@ MEASURES = {"psnr": measure.psnr, "ssim": measure.ssim}
 ERROR_GAIN = 8
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings: numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:
