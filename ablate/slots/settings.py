@@ -63,7 +63,8 @@ class Metric:
 
     `name`: unique among all probes, by custom `probe/what`. `unit`: "1" for a plain number; "gl" are grey levels, 1/255
     of the range. `direction`: which values are better: "up", "down", near `target` ("target"), or none ("none").
-    `meaning`: a few words for tables. `decimals`: how many are printed.
+    `meaning`: a few words for tables. `decimals`: how many are printed. `needs`: what the metric needs beyond pictures,
+    such as a file of weights; without it the probe does not report it.
     """
 
     name: str
@@ -72,3 +73,4 @@ class Metric:
     meaning: str = ""
     target: float = 0.0
     decimals: int = 2
+    needs: str = ""

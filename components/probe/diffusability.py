@@ -41,7 +41,10 @@ METRICS = (
     Metric("diff/sw2", "1", "down", "sliced Wasserstein distance, squared, in the same features", decimals=4),
     Metric("diff/spec_rgb", "1", "down", "mean distance of the log DCT profiles of generated and real pictures"),
     Metric("diff/spec_latent", "1", "down", "the same of generated and encoded latents"),
-    Metric("diff/fid", "1", "down", "FID of generated pictures, where `fid` names the weights of its network"),
+    Metric(
+        "diff/fid", "1", "down", "FID of generated pictures, where `fid` names the weights of its network",
+        needs="the setting `fid`",
+    ),
     Metric("diff/fd_gap", "1", "down", "that of generated from reconstructed pictures: the generator's own share"),
     Metric("diff/fd_recon", "1", "down", "that of reconstructed from real pictures: a perfect generator's"),
     Metric("diff/fd_floor", "1", "none", "that of two sets of real pictures; depends on their number alone"),

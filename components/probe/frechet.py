@@ -22,7 +22,7 @@ from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("frechet/random3d", "1", "down", "Fréchet distance of a random network's features, 1000 times", decimals=3),
-    Metric("fvd", "1", "down", "Fréchet video distance, only where I3D is given"),
+    Metric("fvd", "1", "down", "Fréchet video distance, only where I3D is given", needs="the setting `i3d`"),
 )
 
 
