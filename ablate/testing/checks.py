@@ -125,13 +125,13 @@ def initialised(module: nn.Module) -> None:
     with torch.no_grad():
         for parameter in second.parameters():
             parameter.fill_(torch.nan)
-    for one in (first, second):
+    for net in (first, second):
         try:
-            scratch.build(scratch.Config(), seed_of)(one)
+            scratch.build(scratch.Config(), seed_of)(net)
         except ValueError as error:
             raise Missing(f"{error}; a module with parameters of its own draws them in reset_parameters") from error
-    for (name, one), other in zip(first.named_parameters(), second.parameters(), strict=True):
-        if not torch.equal(one, other):
+    for (name, drawn), again in zip(first.named_parameters(), second.parameters(), strict=True):
+        if not torch.equal(drawn, again):
             raise Missing(f"reset_parameters does not draw '{name}' anew from torch's generator alone")
 
 

@@ -1,17 +1,22 @@
 """The exam of the slot data."""
 
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from ablate.data.resize import reduced_shape
-from ablate.slots import SPLITS, ClipSettings, Picture
+from ablate.slots import SPLITS, ClipSettings, Picture, Split
 from ablate.testing import checks
 from ablate.testing.exam import Exam, Missing, point
 
-LOADED = 3
-"""Pictures of each split that are loaded."""
+LOADED = 2
+"""Pictures of each split that are loaded; of videos, which take longer, one."""
+
+
+Loaded = list[tuple[Any, Split, Picture, Any]]
+"""Settings, split, picture and pixels."""
 
 
 class DataExam(Exam):
@@ -23,19 +28,24 @@ class DataExam(Exam):
     def arguments(self, config: Any) -> tuple[Any, ...]:
         return ("train",)
 
-    def pictures(self, config: Any, split: str, count: int | None = None) -> list[Picture]:
+    def pictures(self, config: Any, split: Split, count: int | None = None) -> list[Picture]:
         """The pictures of a split, all or the first few."""
         module = self.module
         return list(islice(module.build(module.Config.read(config.plain()), split), count))
 
-    def loaded(self) -> list[tuple[Any, str, Picture, Any]]:
-        """Settings, split, picture and pixels of the first pictures of each split."""
-        found = []
+    @cached_property
+    def loaded(self) -> Loaded:
+        """The first pictures of each split."""
+        return self.load()
+
+    def load(self) -> Loaded:
+        """The first pictures of each split, loaded now."""
+        found: Loaded = []
         for settings in self.all_settings:
             config = self.read(settings)
             for split in SPLITS:
-                for picture in self.pictures(config, split, LOADED):
-                    found.append((config, split, picture, picture.load()))
+                count = 1 if isinstance(config, ClipSettings) else LOADED
+                found += [(config, split, one, one.load()) for one in self.pictures(config, split, count)]
         return found
 
     def test_preflight(self) -> None:
@@ -59,7 +69,7 @@ class DataExam(Exam):
 
     def test_pixels(self) -> None:
         """pictures load as `h w 3` uint8, videos as `t h w 3`"""
-        for config, split, picture, pixels in self.loaded():
+        for config, split, picture, pixels in self.loaded:
             axes = 4 if isinstance(config, ClipSettings) else 3
             expected = "t h w 3" if axes == 4 else "h w 3"
             shape = checks.text(np.shape(pixels))
@@ -70,7 +80,7 @@ class DataExam(Exam):
 
     def test_size(self) -> None:
         """pictures are as large, and videos as long, as crop, heldout_size and the lengths ask for"""
-        for config, split, picture, pixels in self.loaded():
+        for config, split, picture, pixels in self.loaded:
             height, width = pixels.shape[-3:-1]
             if split == "train":
                 least, name = config.crop, "crop"
@@ -86,14 +96,14 @@ class DataExam(Exam):
     def test_repeatable(self) -> None:
         """pictures are the same each time, and the global random state is left alone"""
         with checks.random_state_kept("loading a picture"):
-            first = self.loaded()
-        for (_, split, picture, one), (_, _, again, other) in zip(first, self.loaded(), strict=True):
-            if picture.name != again.name or not np.array_equal(one, other):
+            again = self.load()
+        for (_, split, picture, one), (_, _, repeated, other) in zip(self.loaded, again, strict=True):
+            if picture.name != repeated.name or not np.array_equal(one, other):
                 raise Missing(f"{split} '{picture.name}' differs when it is built and loaded again")
 
     def test_motion(self) -> None:
         """the motion of held-out clips, where it is known, has the clip's shape"""
-        for _, split, picture, pixels in self.loaded():
+        for _, split, picture, pixels in self.loaded:
             if split != "heldout" or picture.motion is None:
                 continue
             motion = picture.motion()

@@ -98,7 +98,9 @@ class Exam:
             except ValidationError as error:
                 found = error.errors()[0]
                 name = ".".join(map(str, found["loc"]))
-                raise Missing(f"the default of `{name}` is not valid: {found['msg']}, found {found['input']!r}") from error
+                raise Missing(
+                    f"the default of `{name}` is not valid: {found['msg']}, found {found['input']!r}"
+                ) from error
             if again != config:
                 raise Missing(f"settings change when they are written and read: {plain} became {again.plain()}")
 
@@ -136,7 +138,7 @@ class Exam:
         return ()
 
     def build(self, settings: Mapping[str, Any]) -> Any:
-        """The level, built with these settings; equal weights each time. The global generators are left as they were."""
+        """The level, built with these settings and equal weights each time. The global generators stay as they were."""
         config = self.read(settings)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

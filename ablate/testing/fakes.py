@@ -37,8 +37,6 @@ class FakeVAE(Autoencoder):
             for row in range(3):  # so that colours come through
                 self.mix.weight[row, row] += 1
                 self.last.weight[row, row, 1, 1] += 1
-            for block in self.blocks:
-                block.weight[:, :, 1, 1] += torch.eye(4)
 
     @property
     def decoder_blocks(self) -> list[nn.Module]:
@@ -114,9 +112,10 @@ class FakeDiscriminator(Discriminator):
 @cache
 def pictures(count: int, side: int, seed: int = 0) -> Tensor:
     """Dead leaves `n 3 s s` in [0, 1], with sharp edges and a small bright spot in each. Not to be changed in place."""
-    settings = {"count": count, "size": side, "crop": side, "resize": "none", "heldout_size": side, "seed": seed}
+    drawn = max(side, 16)  # the level draws no smaller ones
+    settings = {"count": count, "size": drawn, "crop": side, "resize": "none", "heldout_size": drawn, "seed": seed}
     loaded = [torch.from_numpy(one.load().copy()) for one in registry.build("data", "leaves", settings, "train")]
-    x = torch.stack(loaded).permute(0, 3, 1, 2).float() / 255
+    x = torch.stack(loaded).permute(0, 3, 1, 2)[..., :side, :side].float() / 255
     spot = max(1, side // 8)
     x[:, :, spot : 2 * spot, spot : 2 * spot] = 1.0
     return x
@@ -124,9 +123,9 @@ def pictures(count: int, side: int, seed: int = 0) -> Tensor:
 
 @cache
 def clips(count: int, side: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Moving dead leaves `n 3 t s s` in [0, 1] with `flow` and `visible`. Not to be changed in place."""
+    """Moving discs `n 3 t s s` in [0, 1] on a smooth field, with `flow` and `visible`. Not to be changed in place."""
     settings = {"size": side, "crop": side, "resize": "none", "heldout_size": side}
-    settings |= {"frames": 5, "heldout_frames": frames, "heldout_count": count, "length": frames}
+    settings |= {"texture": "smooth", "frames": 5, "heldout_frames": frames, "heldout_count": count, "length": frames}
     found = list(registry.build("data", "moving_leaves", settings, "heldout"))
     motion = [one.motion() for one in found]
     x = torch.stack([torch.from_numpy(one.load()) for one in found]).permute(0, 4, 1, 2, 3).float() / 255

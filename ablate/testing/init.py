@@ -56,7 +56,7 @@ class InitExam(Exam):
 
     @point
     def test_same_seeds_same_weights(self, initialise: Any) -> None:
-        """gives the same weights for the same seeds, whatever was drawn before; the global random state is left alone"""
+        """gives the same weights for the same seeds, and leaves the global random state alone"""
         nets = []
         with torch.random.fork_rng(devices=[]):
             for seed in (1, 2):
@@ -67,7 +67,9 @@ class InitExam(Exam):
                 nets.append(net)
         for (name, one), other in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
             if not torch.equal(one, other):
-                raise Missing(f"'{name}' differs between two networks initialised alike; draw it by `seed_of('{name}')`")
+                raise Missing(
+                    f"'{name}' differs between two networks of the same seeds; draw it by `seed_of('{name}')`"
+                )
 
     def test_messages(self) -> None:
         """mismatch says in words why a recipe does not fit"""
@@ -84,7 +86,8 @@ class InitExam(Exam):
     @point
     def test_inherits(self, initialise: Any) -> None:
         """can take over weights of the stage before, if Config says `inherits`"""
-        if self.described.Config.inherits and not callable(getattr(initialise, "inherit", None)):
+        config: Any = self.described.Config
+        if config.inherits and not callable(getattr(initialise, "inherit", None)):
             raise Missing("Config says inherits = True, but build gives nothing with a method inherit(vae, before)")
 
 

@@ -1,6 +1,7 @@
 """Exams of the slots inside every model: padding, norm, upsample, downsample."""
 
 import inspect
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from ablate.testing.exam import Exam, Missing, point
 
 
 class PaddingExam(Exam):
-    """What a padding level must fulfil: `build(config)` gives a function of `b c h w` and (left, right, top, bottom)."""
+    """What a padding level must fulfil: a function of `b c h w` and (left, right, top, bottom) px."""
 
     slot = "padding"
     pads: ClassVar = ((1, 1, 1, 1), (0, 1, 0, 1), (2, 1, 0, 3), (3, 2, 1, 0))
@@ -41,9 +42,8 @@ class PaddingExam(Exam):
     def test_gradient(self, pad: Any) -> None:
         """the gradient reaches every pixel"""
         x = noise(1, 2, 6, 6).requires_grad_()
-        y = pad(x, (1, 1, 1, 1))
-        checks.gradient(y, {"the input": x})
-        (found,) = torch.autograd.grad(y.sum(), x)
+        checks.gradient(pad(x, (1, 1, 1, 1)), {"the input": x})
+        (found,) = torch.autograd.grad(pad(x, (1, 1, 1, 1)).sum(), x)
         if (found == 0).any():
             raise Missing(f"no gradient reaches {(found == 0).sum().item()} of {found.numel()} pixels of the input")
 
@@ -104,23 +104,24 @@ class ModuleExam(Exam):
         for module in self.modules(built):
             for _, x, _ in self.calls(module):
                 with torch.no_grad():
-                    checks.each_alone(lambda batch, module=module: self.call(module, batch), x)
+                    checks.each_alone(partial(self.call, module), x)
 
     @point
     def test_repeatable(self, built: Any) -> None:
         """gives the same bits each time and leaves the global random state alone"""
         for module in self.modules(built):
             _, x, _ = self.calls(module)[0]
-            checks.repeatable(module, lambda one, x=x: self.call(one, x))
+            checks.repeatable(module, partial(self.call, x=x))
 
     @point
     def test_bf16(self, built: Any) -> None:
         """is finite in bf16 and close to fp32"""
         for module in self.modules(built):
             _, x, _ = self.calls(module)[0]
-            checks.same_in_bf16(
-                lambda bf16, module=module, x=x: self.call(module, x.bfloat16() if bf16 else x)
-            )
+            checks.same_in_bf16(partial(self._call_in, module, x))
+
+    def _call_in(self, module: nn.Module, x: Tensor, bf16: bool) -> Tensor:
+        return self.call(module, x.bfloat16() if bf16 else x)
 
     @point
     def test_initialised(self, built: Any) -> None:
@@ -145,7 +146,10 @@ class NormExam(ModuleExam):
 
     def calls(self, module: nn.Module) -> list[tuple[str, Tensor, tuple[int, ...]]]:
         h = 2 * noise(2, self.channels, 8, 12) + 0.5
-        return [(" with a latent 2 4 4 6", h, tuple(h.shape)), (" of 1 x 1", h[..., :1, :1] * 1, (2, self.channels, 1, 1))]
+        return [
+            (" with a latent 2 4 4 6", h, tuple(h.shape)),
+            (" of 1 x 1", h[..., :1, :1] * 1, (2, self.channels, 1, 1)),
+        ]
 
     def call(self, module: Any, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]

@@ -29,9 +29,7 @@ class LossExam(Exam):
         with torch.no_grad():
             made = training_step(FakeVAE(), x, discriminator=FakeDiscriminator())
         dtype = torch.bfloat16 if bf16 else torch.float32
-        mean, logvar, z = (
-            v.to(dtype).requires_grad_() for v in (made.posterior.mean, made.posterior.logvar, made.z)
-        )
+        mean, logvar, z = (v.to(dtype).requires_grad_() for v in (made.posterior.mean, made.posterior.logvar, made.z))
         return replace(made, y=made.y.requires_grad_(), posterior=Posterior(mean, logvar), z=z)
 
     @point
@@ -165,12 +163,14 @@ class DiscriminatorExam(Exam):
 
     @point
     def test_gradient(self, net: Any) -> None:
-        """the gradient reaches the pictures and every weight"""
+        """the gradient reaches the pictures, every weight, and through both losses the logits"""
         if net is None:
             return
         x = self._x.clone().requires_grad_()
-        checks.gradient(net.loss(net(-self._x), net(x)), checks.weights_of(net))
-        checks.gradient(net.generator_loss(net(x)), {"the reconstruction": x})
+        checks.gradient(net(x), {"the pictures": x, **checks.weights_of(net)})
+        real, fake = ((0.3 * noise(2, 1, 3, 3, seed=seed)).requires_grad_() for seed in (0, 1))
+        checks.gradient(net.loss(real, fake), {"the logits of real pictures": real, "those of generated ones": fake})
+        checks.gradient(net.generator_loss(fake), {"the logits of generated pictures": fake})
 
     @point
     def test_repeatable(self, net: Any) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ablate.engine.build import build_model
 from ablate.slots import LOGVAR_RANGE, Autoencoder, Posterior
@@ -151,9 +151,7 @@ class ModelExam(Exam):
             last = vae.last_weight
         except TypeError:
             return  # a model need not name any
-        decoding = {id(p) for p in vae.parameters()} - {
-            id(p) for part in vae.encoding_parts for p in part.parameters()
-        }
+        decoding = {id(p) for p in vae.parameters()} - {id(p) for part in vae.encoding_parts for p in part.parameters()}
         if id(last) not in decoding:
             raise Missing("last_weight must be a parameter of the decoder")
 
@@ -168,7 +166,9 @@ class ModelExam(Exam):
         with torch.no_grad():
             vae.decode(vae.encode(x).mean)
         if [number for number, _ in seen] != list(range(len(blocks))):
-            raise Missing(f"decoder_blocks ran in the order {[number for number, _ in seen]}, expected each once in a row")
+            raise Missing(
+                f"decoder_blocks ran in the order {[number for number, _ in seen]}, expected each once in a row"
+            )
         for number, out in seen:
             if not isinstance(out, Tensor) or out.ndim != x.ndim:
                 found = checks.text(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -202,6 +202,6 @@ class ModelExam(Exam):
     @point
     def test_planning(self, vae: Any) -> None:
         """can be built and run without memory, on the device 'meta', as a sweep does before it starts"""
-        moved: nn.Module = copy.deepcopy(vae).to("meta")
+        moved = copy.deepcopy(vae).to("meta")
         with torch.device("meta"), torch.no_grad():
             moved.decode(moved.encode(torch.empty_like(self.inputs()[0], device="meta")).mean)

@@ -32,7 +32,7 @@ class ProbeExam(Exam):
     """What a probe must fulfil: a function of a `Subject` that gives a `ProbeResult`.
 
     It examines a small fake autoencoder on dead leaves, or on clips of moving ones where `shortest` is above 1. A probe
-    with `COSTLY` is run once for each set of settings, others several times.
+    with `COSTLY` is run twice for each set of settings, others more often.
     """
 
     slot = "probe"
@@ -129,7 +129,7 @@ class ProbeExam(Exam):
     @property
     def of_clips(self) -> bool:
         """Whether it examines clips."""
-        return self._config.shortest() > 1
+        return bool(self._config.shortest() > 1)
 
     def result(self, probe: Any) -> ProbeResult:
         """What it reports of the fake; made once for each set of settings."""
@@ -154,7 +154,7 @@ class ProbeExam(Exam):
             return pictures(16, crop, 1 + seed % 1000).repeat(-(-count // 16), 1, 1, 1)[:count]
 
         if not self.of_clips:
-            return Subject(vae, pictures(4, side), training=pictures(8, crop, 1), draw=draw)
+            return Subject(vae, pictures(8, side), training=pictures(8, crop, 1), draw=draw)
         frames = max(20, self._config.shortest())
         x, flow, visible = clips(4, side, frames)
         subject = Subject(vae, x[:, :, frames // 2], training=pictures(8, crop, 1), draw=draw)

@@ -17,7 +17,7 @@ FORWARD = "forward(x, past)"
 
 
 class SamePlace(Conv3d):
-    """A 3 x 3 x 3 convolution that sees each frame three times: the temporal convolution that exams hand to branches."""
+    """A 3 x 3 x 3 convolution that sees the same frame three times; exams hand it to branches."""
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         frames = x.unsqueeze(3).expand(-1, -1, -1, 3, -1, -1).flatten(2, 3)
@@ -74,7 +74,9 @@ class TemporalConvExam(ModuleExam):
                 later = x.clone()
                 later[:, :, end:] += 1
                 if not torch.allclose(module(later, None)[:, :, :end], before[:, :, :end], atol=1e-5):
-                    raise Missing(f"frames before frame {end} depend on it or on later ones, which are of the next group")
+                    raise Missing(
+                        f"frames before frame {end} depend on it or on later ones, which are of the next group"
+                    )
 
     @point
     def test_chunks(self, module: Any) -> None:
@@ -117,7 +119,8 @@ class BranchExam(ModuleExam):
     @point
     def test_halves(self, branch: Any) -> None:
         """has 1 or 2 halves, as Config says, and gives the branch of one half"""
-        expected = self.described.Config.halves
+        config: Any = self.described.Config
+        expected = config.halves
         if branch.halves != expected or expected not in (1, 2):
             raise Missing(f"halves: Config says {expected}, the Branch {branch.halves}; expected 1 or 2 in both")
         if not isinstance(branch.half, Branch) or branch.half.halves != 1:

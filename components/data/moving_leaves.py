@@ -38,6 +38,8 @@ FLAT_DISCS, FIELD_WAVES = 2, 6
 class Config(ClipSettings):
     """`count`: training clips, of `length` frames, `size` px high and wide, which held-out clips are too.
 
+    `texture`: of the surfaces; `smooth` has little to encode, see above.
+
     `speed`: px a frame of the fastest surface in the fastest clip; a clip's own speed is uniform from 0 up to it, and
     its surfaces move at half of that or more, the background at less than half. `still`: the share of clips that stand
     still for a while, half of their length at most. Held out are `heldout_count` clips of another draw from `seed`.

@@ -37,7 +37,8 @@ Rotation = tuple[Tensor, Tensor]
 class Config(ModelSettings):
     """`patch`: its side in px, which is the model's stride. `width`, `depth`, `heads`: of each of the two transformers.
 
-    By default 0.27 million parameters, as many as `image_kl` has at the small scale of the studies.
+    `latent_channels`: channels of the latent. The defaults have 0.27 million parameters, as many as `image_kl` has at
+    the small scale of the studies.
 
     `unpatch`: how the decoder comes back to pixels. "linear" makes all pixels of a patch at once from its token; "conv"
     goes to a quarter of the width, doubles the size by the up-sampling level until it is the picture's, each time

@@ -42,7 +42,10 @@ METRICS = (
     Metric("diff/spec_rgb", "1", "down", "mean distance of the log DCT profiles of generated and real pictures"),
     Metric("diff/spec_latent", "1", "down", "the same of generated and encoded latents"),
     Metric(
-        "diff/fid", "1", "down", "FID of generated pictures, where `fid` names the weights of its network",
+        "diff/fid",
+        "1",
+        "down",
+        "FID of generated pictures, where `fid` names the weights of its network",
         needs="the setting `fid`",
     ),
     Metric("diff/fd_gap", "1", "down", "that of generated from reconstructed pictures: the generator's own share"),
