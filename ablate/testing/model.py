@@ -167,7 +167,7 @@ class ModelExam(Exam):
             vae.decode(vae.encode(x).mean)
         if [number for number, _ in seen] != list(range(len(blocks))):
             raise Missing(
-                f"decoder_blocks ran in the order {[number for number, _ in seen]}, expected each once in a row"
+                f"decoder_blocks ran in the order {[number for number, _ in seen]}, expected each once, in turn"
             )
         for number, out in seen:
             if not isinstance(out, Tensor) or out.ndim != x.ndim:
