@@ -105,7 +105,7 @@ def probe(rest: str) -> str:
     return PROBE.format(rest=rest)
 
 
-UPSAMPLE = "return self.conv(F.interpolate(h, scale_factor=2.0))"
+REPORT = 'return ProbeResult({"broken/size": size, "broken/error": error})'
 
 
 FAULTS: dict[str, tuple[str, str, str, str]] = {
@@ -342,7 +342,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "probe that changes the model": (
         "probe",
-        probe('subject.vae.last.bias.data.zero_()\n    return ProbeResult({"broken/size": size, "broken/error": error})'),
+        probe(f"subject.vae.last.bias.data.zero_()\n    {REPORT}"),
         "test_repeatable",
         "the probe changes 'last.bias' of the model",
     ),
