@@ -15,6 +15,7 @@ from ablate.cli.show import show, status
 from ablate.cli.sweep import sweep
 from ablate.cli.table import table
 from ablate.errors import StudyError
+from ablate.slots.registry import LevelError
 from ablate.store.files import StoreError
 
 app = typer.Typer(
@@ -40,7 +41,7 @@ def main() -> None:
         count = f"{len(error.problems)} error{'s' * (len(error.problems) != 1)}"
         print(f"{error}\n{count}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    except StoreError as error:
+    except (StoreError, LevelError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except BrokenPipeError:
