@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ablate.plan.trials import Trial
-from ablate.slots import registry
+from ablate.slots import Settings, registry
 from ablate.store.files import write_json
 from ablate.store.folders import Store
 from ablate.store.record import Record
@@ -37,10 +37,10 @@ primary: psnr
 
 
 PLAIN = """\
-from ablate.slots import Metric, Settings
+from ablate.slots import Metric, {base}
 
 
-class Config(Settings):
+class Config({base}):
     {fields}
 
 
@@ -73,12 +73,14 @@ def make_levels(root: Path) -> Path:
     files = {(slot, name): ("pass", "") for slot, names in LEVELS.items() for name in names}
     files |= {("loss", name): ("weight: float = 1.0", "") for name in ("l2", "kl", "adversarial")}
     files["discriminator", "patchgan"] = ("width: int = 8", "")
-    files["model", "small"] = ("channels: tuple[int, ...]", "")
+    stride = "@property\n    def stride(self):\n        return 2"
+    files["model", "small"] = (f"channels: tuple[int, ...]\n\n    {stride}", "")
     files |= {("probe", name): ("pass", f"METRICS = {metrics}") for name, metrics in METRICS.items()}
     for (slot, name), (fields, more) in files.items():
         path = root / slot / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f'"""{name}"""\n\n' + PLAIN.format(fields=fields, more=more))
+        base = registry.SETTINGS.get(slot, Settings).__name__
+        path.write_text(f'"""{name}"""\n\n' + PLAIN.format(base=base, fields=fields, more=more))
     return root
 
 

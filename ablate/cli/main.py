@@ -9,6 +9,7 @@ import sys
 import typer
 
 from ablate.cli.catalogue import components, schema
+from ablate.cli.check_level import check_level
 from ablate.cli.mlflow import sync, ui
 from ablate.cli.plan import check, plan
 from ablate.cli.probe import probe
@@ -29,7 +30,9 @@ app = typer.Typer(
 )
 
 
-for command in (sweep, check, plan, status, show, table, report, figure, probe, ui, sync, components, schema):
+for command in (
+    sweep, check, plan, status, show, table, report, figure, probe, ui, sync, components, check_level, schema,
+):  # fmt: skip
     app.command()(command)
 
 

@@ -37,8 +37,7 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
     without the level's name. Raises ValueError, naming and counting them, for pictures that cannot be used.
     """
     config = registry.level("data", level).Config.read(settings)
-    if not isinstance(config, DataSettings):
-        raise TypeError(f"data/{level}: Config must be a subclass of DataSettings")
+    assert isinstance(config, DataSettings)  # the registry accepts no other
     train = _pictures(level, config, "train")
     heldout = _pictures(level, config, "heldout")
     folder = cache / _cache_key(level, config, train, heldout)
@@ -53,7 +52,7 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
             except OSError:
                 if not folder.exists():  # otherwise another process has finished the same folder
                     raise
-    return Corpus(folder, config.crop, config.flip, getattr(config, "frames", 1))
+    return Corpus(folder, config.crop, config.flip, config.clip_length)
 
 
 def picture_size(path: Path, split: Split) -> tuple[int, int]:

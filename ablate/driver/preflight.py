@@ -50,14 +50,14 @@ def _unfit(study: Study, trials: list[Trial]) -> list[Problem]:
         stride, pictures = parts["model"].settings.stride, parts["data"].settings
         side, frames = pictures.heldout_size, pictures.heldout_length
         for i, probe in enumerate(study.probes):
-            short = probe.settings.shortest() if hasattr(probe.settings, "shortest") else 1
+            short = probe.settings.shortest()
             if (least := probe.settings.smallest(stride)) > side:
                 found = f"data.heldout_size {side}"
                 what = f"needs held-out pictures of {least} px or more at stride {stride}, found {found}"
             elif short > frames:
                 found = f"data.heldout_frames {frames}" if frames > 1 else "pictures"
                 what = f"needs held-out clips of {short} frames or more, found {found}"
-            elif hasattr(probe.settings, "unfit") and (reason := probe.settings.unfit(stride, pictures.crop)):
+            elif reason := probe.settings.unfit(stride, pictures.crop):
                 what = f"cannot examine crops of {pictures.crop} px at stride {stride}: {reason}"
             else:
                 continue
@@ -70,7 +70,7 @@ def _mismatches(study: Study, trials: list[Trial]) -> list[Problem]:
     """Initial weights that are of another model than the recipe's, named once."""
     for trial in trials:
         init, recipe = trial.treatment.recipe.parts["init"], trial.treatment.recipe.plain()
-        if hasattr(init.settings, "mismatch") and (reason := init.settings.mismatch(recipe)):
+        if reason := init.settings.mismatch(recipe):
             message = f"init '{init.level}': {reason} (treatment '{trial.treatment.label}', scale {study.scale})"
             return [study.document.problem(("base", "init"), message)]
     return []

@@ -32,15 +32,16 @@ def try_build(recipe: dict[str, Any]) -> None:
             y = vae.decode(z)
             if y.shape != x.shape:
                 raise ValueError(f"the model turns {tuple(x.shape[2:])} into {tuple(y.shape[2:])}")
-        if small := _smallest_latent(recipe["regularizer"], z.shape[-1]):
+        if (small := _smallest_latent(recipe["regularizer"], z.shape[-1])) < z.shape[-1]:
             vae.decode(z[..., :small, :small])
 
 
 def _smallest_latent(regularizer: dict[str, Any], side: int) -> int:
-    """The side of the smallest latents that the regularizer has decoded in training; 0 if it reduces none."""
+    """The smallest side of latents that the regularizer has decoded in training, for latents of `side` positions."""
     level, settings = split_level(regularizer)
     config: Any = registry.level("regularizer", level).Config.read(settings)
-    return config.smallest_latent(side) if hasattr(config, "smallest_latent") and config.strength else 0
+    smallest: int = config.smallest_latent(side) if config.acts else side
+    return smallest
 
 
 EndedStage = tuple[dict[str, Any], Path]

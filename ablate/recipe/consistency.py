@@ -1,6 +1,5 @@
 """What no part of a recipe is to blame for, but their combination."""
 
-import math
 from collections.abc import Collection, Iterator
 from itertools import pairwise
 
@@ -37,18 +36,18 @@ def _in_one(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     parts = recipe.parts
     if "adversarial" in recipe.losses:
         yield from _adversary(recipe)
-    if parts["model"].temporal or parts["data"].tells("frames", 1) > 1:
+    if parts["model"].temporal or parts["data"].settings.clip_length > 1:
         yield from _clips(recipe)
     weighted = [term for term in recipe.losses.values() if weight(term)]
-    multiple = parts["regularizer"].tells("latent_multiple", 1)
-    side, stride = parts["data"].tells("crop", 0), parts["model"].tells("stride", 0)
-    if side and stride and side // stride % multiple:
+    multiple = parts["regularizer"].settings.latent_multiple
+    side, stride = parts["data"].settings.crop, parts["model"].settings.stride
+    if side // stride % multiple:
         what = (
             f"its latents' side to be a multiple of {multiple}, found {side // stride} (crop {side}, stride {stride})"
         )
         yield ("regularizer",), f"regularizer '{parts['regularizer'].level}' needs {what}"
-    multiple = parts["regularizer"].tells("latent_frames_multiple", 1)
-    frames, group = parts["data"].tells("frames", 1), parts["model"].tells("groups", 1)
+    multiple = parts["regularizer"].settings.latent_frames_multiple
+    frames, group = parts["data"].settings.clip_length, parts["model"].settings.groups
     if multiple > 1 and (frames == 1 or (frames - 1) // group % multiple):
         found = f"clips whose latent frames after the first are a multiple of {multiple}, found "
         found += f"{(frames - 1) // group} (frames {frames}, time stride {group})" if frames > 1 else "pictures"
@@ -73,10 +72,10 @@ def _adversary(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
         yield here, "an adversarial weight needs a discriminator, which is 'none'"
     elif enters < opens:
         yield here, f"the term enters at step {enters}, before its discriminator trains (start {opens})"
-    least, crop = opponent.tells("smallest", 0), getattr(data, "crop", math.inf)
+    least, crop = opponent.settings.smallest, data.crop
     if crop < least:
         yield ("data", "crop"), f"the discriminator needs crops of {least} px or more, found {crop}"
-    shortest, frames = opponent.tells("shortest", 1), getattr(data, "frames", 1)
+    shortest, frames = opponent.settings.shortest, data.clip_length
     if opponent.level != "none" and (frames > 1) != (shortest > 1):
         what = "clips" if shortest > 1 else "pictures"
         yield ("discriminator",), f"discriminator '{opponent.level}' judges {what}, found data.frames {frames}"
@@ -85,7 +84,7 @@ def _adversary(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _clips(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
-    part, frames = recipe.parts["model"], recipe.parts["data"].tells("frames", 1)
+    part, frames = recipe.parts["model"], recipe.parts["data"].settings.clip_length
     if not part.temporal:
         yield ("data", "frames"), f"model '{part.level}' takes pictures, found clips of {frames} frames"
         return
@@ -97,11 +96,9 @@ def _clips(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     if norm not in model.norms:
         yield ("norm",), f"model '{part.level}' works with norms {', '.join(model.norms)}, found '{norm}'"
     halves = recipe.parts["branch"].settings.halves
-    for name, numbers, multiple in (
-        ("channels", model.channels, 2 * halves),
-        ("latent_channels", [model.latent_channels], halves),
-    ):
-        for number in numbers:
+    for name, multiple in model.multiples(halves).items():
+        value = getattr(model, name)
+        for number in [value] if isinstance(value, int) else value:
             if number % multiple:
                 branch = recipe.parts["branch"].level
                 yield ("model", name), f"{name} must be multiples of {multiple} with branch '{branch}', found {number}"
@@ -129,7 +126,7 @@ def _in_a_row(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             where: KeyPath = (
                 ("stages", after.name, "init") if "init" in recipe.own.get(after.name, {}) else ("base", "init")
             )
-            if not getattr(init.settings, "inherits", False):
+            if not init.settings.inherits:
                 yield where, f"{here} and can take over its weights by init 'inflate' alone, found '{init.level}'"
             elif misfit := init.settings.misfit(earlier.present, later.present):
                 yield where, f"{here}, and init '{init.level}' cannot fill it: {misfit}"

@@ -36,23 +36,14 @@ class Part:
     @cached_property
     def start(self) -> int:
         """The step at which it enters; 0 for a part without such a setting."""
-        return getattr(self.settings, "start", 0)
+        start: int = self.settings.get("start", 0)
+        return start
 
-    def tells(self, name: str, default: Any) -> Any:
-        """What its settings say under a name, or the default. Recipes share parts, and a miss of pydantic's is slow."""
-        if name not in self._told:
-            self._told[name] = getattr(self.settings, name, None)
-        told = self._told[name]
-        return default if told is None else told
-
-    @cached_property
-    def _told(self) -> dict[str, Any]:
-        return {}
-
-    @cached_property
+    @property
     def temporal(self) -> bool:
-        """Whether it is the model of clips."""
-        return getattr(self.settings, "temporal", False)
+        """Whether a model takes clips."""
+        temporal: bool = self.settings.temporal
+        return temporal
 
     @cached_property
     def texts(self) -> tuple[str, str]:
@@ -210,7 +201,7 @@ def weight(term: Part) -> float:
 
 def regularizes(part: Part) -> bool:
     """Whether a regularizer does anything: neither `none` nor of strength 0."""
-    return part.level != "none" and getattr(part.settings, "strength", 1.0) != 0
+    return part.level != "none" and bool(part.settings.acts)
 
 
 Complaint = tuple[KeyPath, str, bool]

@@ -1,9 +1,9 @@
-"""What a level is given and must give back. The file of a level imports everything from here:
+"""Everything that the file of a level imports: base classes, what `build` is given, what it must return.
 
-    from ablate.slots import Metric, Settings
+    from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
-Names of `training`, `video` and `probe` need torch. They are loaded when they are first asked for, so that a study can
-be planned without it.
+`docs/writing_a_level.md` shows how a level is written. The names of `training`, `video` and `probe` need torch and are
+loaded on first use, so that a study can be planned without it.
 """
 
 import importlib
@@ -20,6 +20,15 @@ from ablate.slots.data import (
     Pixels,
     Resize,
     Split,
+)
+from ablate.slots.hooks import (
+    BranchSettings,
+    DiscriminatorSettings,
+    InitSettings,
+    LossSettings,
+    ModelSettings,
+    ProbeSettings,
+    RegularizerSettings,
 )
 from ablate.slots.settings import Metric, Settings, added, cosmetic
 
@@ -53,24 +62,26 @@ if TYPE_CHECKING:
     )
 
 LIGHT = frozenset({
-    "GROUP", "SPLITS", "ClipSettings", "DataSettings", "Metric", "Misfit", "Motion", "Picture", "Pixels", "Resize",
-    "Settings", "Split", "added", "cosmetic",
+    "GROUP", "SPLITS", "BranchSettings", "ClipSettings", "DataSettings", "DiscriminatorSettings", "InitSettings",
+    "LossSettings", "Metric", "Misfit", "ModelSettings", "Motion", "Picture", "Pixels", "ProbeSettings",
+    "RegularizerSettings", "Resize", "Settings", "Split", "added", "cosmetic",
 })  # fmt: skip
-"""The names here that need no torch: what a level's `Config` and `METRICS` may use."""
+"""The names here that need no torch: those which `Config` and `METRICS` of a level may use."""
 
 __all__ = [
-    "COLOURS", "GROUP", "LOGVAR_RANGE", "SPLITS", "Alteration", "Autoencoder", "Branch", "Chunked", "ClipSettings",
-    "Context", "DataSettings", "Discriminator", "Inheritance", "Initializer", "Layers", "Metric", "Misfit", "Motion",
-    "Padding", "Past", "Picture", "Pixels", "Posterior", "Probe", "ProbeResult", "Regularizer", "Resize", "SeedOf",
-    "Settings", "Split", "Step", "Subject", "TemporalConv", "Term", "VideoLayers", "added", "cat_frames", "cosmetic",
-    "group_of", "split_first",
+    "COLOURS", "GROUP", "LOGVAR_RANGE", "SPLITS", "Alteration", "Autoencoder", "Branch", "BranchSettings", "Chunked",
+    "ClipSettings", "Context", "DataSettings", "Discriminator", "DiscriminatorSettings", "Inheritance", "InitSettings",
+    "Initializer", "Layers", "LossSettings", "Metric", "Misfit", "ModelSettings", "Motion", "Padding", "Past",
+    "Picture", "Pixels", "Posterior", "Probe", "ProbeResult", "ProbeSettings", "Regularizer", "RegularizerSettings",
+    "Resize", "SeedOf", "Settings", "Split", "Step", "Subject", "TemporalConv", "Term", "VideoLayers", "added",
+    "cat_frames", "cosmetic", "group_of", "split_first",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
         for module in ("training", "video", "probe"):
-            found = importlib.import_module(f"ablate.slots.{module}").__dict__
-            if name in found:
-                return found[name]
+            names = importlib.import_module(f"ablate.slots.{module}").__dict__
+            if name in names:
+                return names[name]
     raise AttributeError(f"module 'ablate.slots' has no attribute '{name}'")

@@ -1,9 +1,9 @@
-"""What data levels are given and must give back."""
+"""What data levels are given and what they return."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +11,15 @@ from pydantic import PositiveInt, model_validator
 
 from ablate.slots.settings import Settings
 
-if TYPE_CHECKING:
-    pass
-
 Pixels = NDArray[np.uint8]
+"""A picture `h w 3` or a video `t h w 3`, RGB from 0 to 255."""
 
 
 Resize = Literal["none", "nearest", "bilinear", "bicubic", "area"]
 
 
 class Misfit(ValueError):
-    """A picture that is of no use; the message completes "the picture is ..."."""
+    """Raised for a picture that cannot be used. The message completes the sentence "the picture is ..."."""
 
 
 Split = Literal["train", "heldout"]
@@ -31,15 +29,16 @@ SPLITS: tuple[Split, Split] = ("train", "heldout")
 
 
 GROUP = 4
-"""Frames of a video that share a latent frame; the first frame has one of its own, so that clips have 1 + 4k."""
+"""Frames of a video that share a latent frame. The first frame has one of its own, so clips have 1 + 4k frames."""
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Where each pixel of a frame comes from in the frame before, for frames 1 and on; `n` clips, or one without it.
+    """The motion of a clip: where each pixel of frames 1 and on was in the frame before.
 
-    `flow`: `n 2 t-1 h w`, the way there in px, across and down. `visible`: `n t-1 h w`, whether one surface alone
-    covers the pixel and is seen there too; elsewhere the flow is that of the surface in front.
+    `flow`: `2 t-1 h w`, the way there in px, across and down. `visible`: `t-1 h w`, whether a single surface covers the
+    pixel and is also seen there; elsewhere the flow is that of the surface in front. Motion of n clips has an axis n
+    before these.
     """
 
     flow: NDArray[np.float32]
@@ -48,10 +47,11 @@ class Motion:
 
 @dataclass(frozen=True)
 class Picture:
-    """One source picture: `load` gives `h w 3` RGB, of a video `t h w 3`.
+    """One source picture or video.
 
-    `path` is its file, if any, for cache key and header check. `motion`: of a held-out video, where it is known; such a
-    video is neither reduced nor cropped.
+    `name`: unique within its data level. `load()`: the picture `h w 3` or the video `t h w 3`, RGB; the same each time.
+    `path`: its file, if any, for the cache's key and for checking the header. `motion()`: of a held-out video, where it
+    is known; such a video is neither reduced nor cropped.
     """
 
     name: str
@@ -61,11 +61,12 @@ class Picture:
 
 
 class DataSettings(Settings):
-    """Settings that all data levels share; lengths in px.
+    """Base of the `Config` of data levels of pictures: the settings that all share. Lengths are in px.
 
-    `crop`: side of training crops. `resize`: filter that reduces training pictures before the crop, antialiased unless
-    `nearest` (VIVAT, section 5.1). `resize_to`: their short side afterwards. `flip`: mirror half of the training crops.
-    `heldout_size`, `heldout_count`: side and number of held-out crops, reduced by `bicubic` whatever `resize` is.
+    `crop`: side of training crops. `resize`: the filter that reduces training pictures before they are cropped,
+    antialiased unless `nearest` (VIVAT, section 5.1). `resize_to`: their short side afterwards. `flip`: mirror half of
+    the training crops. `heldout_size`, `heldout_count`: side and number of held-out crops, which are always reduced by
+    `bicubic`.
     """
 
     crop: PositiveInt = 64
@@ -77,8 +78,13 @@ class DataSettings(Settings):
 
     @property
     def tolerated(self) -> float:
-        """The share of each split's files that may be damaged: they are left out."""
+        """The share of each split's files that may be damaged; these are left out."""
         return 0.0
+
+    @property
+    def clip_length(self) -> int:
+        """Frames of a training clip; 1 for pictures."""
+        return 1
 
     @property
     def heldout_length(self) -> int:
@@ -93,14 +99,18 @@ class DataSettings(Settings):
 
 
 class ClipSettings(DataSettings):
-    """What levels of videos share: `DataSettings`, whose lengths are those of each frame, and lengths in frames.
+    """Base of the `Config` of data levels of videos: `DataSettings`, which hold for each frame, and lengths in frames.
 
-    `frames`: of a training clip, 1 + 4k; with 1, training crops and held-out crops are pictures, single frames of the
-    videos. `heldout_frames`: of a held-out clip. With 1 + 4k + 3 the `balance` probe can place its windows.
+    `frames`: of a training clip, 1 + 4k. With 1, training crops and held-out crops are pictures, single frames of the
+    videos. `heldout_frames`: of a held-out clip. The `balance` probe needs 1 + 4k + 3 to place its windows.
     """
 
     frames: PositiveInt = 9
     heldout_frames: PositiveInt = 20
+
+    @property
+    def clip_length(self) -> int:
+        return self.frames
 
     @property
     def heldout_length(self) -> int:

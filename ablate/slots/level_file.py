@@ -67,7 +67,7 @@ def read_level(slot: str, name: str, path: Path, base: type[Settings] = Settings
     """Describe a level without importing it; its Config must inherit `base`. Raises LevelError with all problems."""
     tree = _parse(path)
     declarations = [node for node in map(_light_part, tree.body) if node]
-    if problems := [*_heavy_names(path, tree, declarations), *_missing(path, tree)]:
+    if problems := [*_heavy_names(path, tree, declarations), *_missing(path, tree, base)]:
         raise LevelError(problems)
     values = _run(path, declarations, f"ablate.components.{slot}.{name}:settings")
     if problems := list(_wrong_values(path, slot, base, declarations, values)):
@@ -122,12 +122,12 @@ def _forbid(tree: ast.Module, owner: str, name: str) -> str:
     )
 
 
-def _missing(path: Path, tree: ast.Module) -> Iterator[Problem]:
+def _missing(path: Path, tree: ast.Module, base: type[Settings]) -> Iterator[Problem]:
     """What every level's file must define and this one does not."""
     if not any(isinstance(node, ast.ClassDef) and node.name == "Config" for node in tree.body):
         other = next((node.lineno for node in tree.body if "Config" in _bound(node)), 0)
         found = "is not a class of this file" if other else "is missing"
-        message = f"Config {found}; a level's settings are a class, even without any: class Config(Settings): ..."
+        message = f"Config {found}; a level's settings are a class, even without any: class Config({base.__name__})"
         yield _problem(path, other or 1, message)
     if not any("build" in _bound(node) for node in tree.body):
         message = "build is missing; build(config, ...) makes the level (its arguments: ablate/slots/training.py)"
@@ -158,6 +158,11 @@ def _wrong_values(
     if not (isinstance(config, type) and issubclass(config, base)):
         found = ", ".join(parent.__name__ for parent in getattr(config, "__bases__", ())) or repr(config)
         message = f"Config must inherit {base.__name__} of ablate.slots, found {found}; write Config({base.__name__})"
+        yield _problem(path, lines["Config"], message)
+    elif hidden := sorted(
+        name for name in config.model_fields if hasattr(base, name) and name not in base.model_fields
+    ):
+        message = f"the field '{hidden[0]}' of Config hides {base.__name__}.{hidden[0]}; give the field another name"
         yield _problem(path, lines["Config"], message)
     if not isinstance(metrics, tuple) or not all(isinstance(metric, Metric) for metric in metrics):
         hint = "; a tuple of one ends with a comma: (Metric(...),)" if isinstance(metrics, Metric) else ""

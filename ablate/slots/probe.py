@@ -1,4 +1,4 @@
-"""What probes are given and must give back."""
+"""What a probe is given, a `Subject`, and what it returns, a `ProbeResult`."""
 
 import itertools
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from torch import Tensor
 from ablate.slots.training import Autoencoder, Posterior
 
 COLOURS = (*itertools.product((32, 128, 224), repeat=3), (0, 128, 0))
-"""Of the constant pictures that probes look at, in 1/255: a lattice, and the green of the LTX-2 grid report."""
+"""Colours of the constant pictures that probes examine, in 1/255: a lattice, and the green of the LTX-2 grid report."""
 
 
 @dataclass
 class Subject:
-    """A frozen model under examination, with the held-out images `n 3 s s` in [0, 1], fp32, on the model's device.
+    """A trained model to examine, with held-out images `n 3 s s` in [0, 1], fp32, on the model's device.
 
-    Everything in fp32, eval mode, without gradients; latents are posterior means. `training`: crops that the model was
-    trained on, `n 3 c c` in [0, 1]; None where they are not known. `draw(count, seed)`: as many further ones as a probe
-    likes, the same for the same seed; None likewise.
+    Everything is in fp32, in eval mode and without gradients; latents are posterior means. `batch`: images at once.
+    `training`: crops that the model was trained on, `n 3 c c` in [0, 1]; None where they are not known.
+    `draw(count, seed)`: as many more of them as a probe needs, the same for the same seed; None where not known.
 
-    A temporal model has the held-out `clips` `n 3 t s s`, whose middle frames are the images, and where it is known
-    their motion, `flow` `n 2 t-1 s s` and `visible` `n t-1 s s` as in `ablate.corpus.Motion`. Probes of images see it
-    as a model of images: each goes in as a clip of `frames` equal frames, of which the middle one counts, and the
-    latent frames are so many times the channels.
+    A temporal model has held-out `clips` `n 3 t s s`, whose middle frames are `images`, and where it is known their
+    motion: `flow` `n 2 t-1 s s` and `visible` `n t-1 s s`, as in `Motion`. Probes of images see it as a model of
+    images: each image goes in as a clip of `frames` equal frames, of which the middle one counts, and the channels of
+    all latent frames are stacked.
     """
 
     vae: Autoencoder
@@ -106,7 +106,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe found: a number per metric, per-image values where there are any, `h w 3` uint8 pictures."""
+    """The result of a probe.
+
+    `metrics`: a float for each metric in METRICS. A probe leaves out what it cannot measure on this subject, such as
+    metrics of larger pictures; NaN is for models whose output is not finite or gives no value. `per_image`: lists of
+    numbers by any name, for instance one for each image. `pictures`: `h w 3` uint8, by name.
+    """
 
     metrics: dict[str, float]
     per_image: dict[str, list[float]] = field(default_factory=dict)
@@ -114,3 +119,4 @@ class ProbeResult:
 
 
 Probe = Callable[[Subject], ProbeResult]
+"""Examines a subject, which it leaves as it was."""

@@ -1,16 +1,16 @@
-"""Levels are found by path: `norm: scn` in a study is `components/norm/scn.py`.
+"""Finds and reads levels: `norm: scn` in a study is the file `components/norm/scn.py`.
 
-A level's file holds these public things:
+A level's file defines, at its top level:
 
-- `Config`, its settings, a `Settings` subclass;
-- `build(config, ...)`, which makes the level (its arguments, by slot: `ablate/slots/training.py`);
-- `METRICS`, probes only: what the probe reports; `CHEAP = True` if it is quick enough to run during training,
-  `COSTLY = True` if it is so slow that it examines the averaged weights alone, not the raw ones as well.
+- `Config`, its settings: a subclass of the slot's base class in `SETTINGS`, or of `Settings` for other slots;
+- `build(config, ...)`, which makes the level; `ablate.slots.training` lists its arguments and its result by slot;
+- for probes, `METRICS`: a tuple of `Metric`, what the probe reports; optionally `CHEAP = True` for a probe quick enough
+  to run during training, or `COSTLY = True` for one so slow that it examines the averaged weights only.
 
-All but `build` is needed to check a study, long before anything is built. It is read from the source without running
-the rest of the file, so that planning never loads torch. Hence the one rule for a level's author: `Config`, `METRICS`,
-`CHEAP` and `COSTLY` may use only builtins, names imported from the modules in `LIGHT_MODULES`, and of `ablate.slots`
-those in `ablate.slots.LIGHT` (see `ablate/slots/level_file.py`).
+A study is checked from `Config` and `METRICS` long before anything is built. They are read from the source, and the
+rest of the file is not run, so planning never loads torch. Therefore `Config`, `METRICS`, `CHEAP` and `COSTLY` may use
+only builtins, names imported from the modules in `LIGHT_MODULES`, and from `ablate.slots` only those in
+`ablate.slots.LIGHT` (see `ablate/slots/level_file.py`).
 """
 
 import functools
@@ -19,18 +19,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ablate.slots.data import DataSettings
+from ablate.slots.hooks import (
+    BranchSettings,
+    DiscriminatorSettings,
+    InitSettings,
+    LossSettings,
+    ModelSettings,
+    ProbeSettings,
+    RegularizerSettings,
+)
 from ablate.slots.level_file import Level, read_level
 from ablate.slots.level_file import LevelError as LevelError
+from ablate.slots.settings import Settings
 
 SLOTS = {
-    "data": "the pictures that a trial trains on and is examined with",
+    "data": "the pictures or clips that a trial trains on and is examined with",
     "model": "the autoencoder",
     "padding": "what every convolution sees beyond the border",
     "norm": "the normalisation layers",
     "upsample": "how the decoder doubles the size",
     "downsample": "how the encoder halves the size",
-    "temporal_conv": "what a video model's convolutions see of other frames",
-    "branch": "the halves of a video model's channels",
+    "temporal_conv": "which other frames a video model's convolutions see",
+    "branch": "whether a video model's channels form one branch or two halves of different duties",
     "context": "how far a video model's coarsest level sees",
     "loss": "the weighted terms of the training loss",
     "discriminator": "the opponent of the adversarial term",
@@ -40,11 +51,25 @@ SLOTS = {
 }
 
 
+SETTINGS: dict[str, type[Settings]] = {
+    "data": DataSettings,
+    "model": ModelSettings,
+    "branch": BranchSettings,
+    "loss": LossSettings,
+    "discriminator": DiscriminatorSettings,
+    "regularizer": RegularizerSettings,
+    "init": InitSettings,
+    "probe": ProbeSettings,
+}
+"""The class that `Config` of a slot's levels must inherit; `Settings` for the slots not named here."""
+
+
 VIDEO_SLOTS = ("temporal_conv", "branch", "context")
-"""What only models have whose Config says `temporal`; for others these slots are absent."""
+"""Slots that only video models have."""
 
 
 ROOT = Path(__file__).parents[1] / "components"
+"""The folder of levels: `<slot>/<level>.py`."""
 
 
 PAPERS = Path(__file__).parents[1] / "analysis" / "papers"
@@ -65,7 +90,7 @@ def level(slot: str, name: str) -> Level:
     """Describe a level without importing it. Raises KeyError when there is none, LevelError when its file is wrong."""
     if name not in levels(slot):
         raise KeyError(f"{slot}: {name}")
-    return read_level(slot, name, ROOT / slot / f"{name}.py")
+    return read_level(slot, name, ROOT / slot / f"{name}.py", SETTINGS.get(slot, Settings))
 
 
 def changed(components: Mapping[str, str]) -> list[str]:
@@ -83,7 +108,10 @@ def _fingerprint(path: str) -> str | None:
 
 
 def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> Any:
-    """Import a level and make it. `settings` are plain values without the level's name."""
+    """Import a level and call its `build` with its settings and `arguments`.
+
+    `settings`: plain values without the level's name. Raises pydantic's ValidationError for settings that do not fit.
+    """
     level(slot, name).fingerprint  # noqa: B018  read now, so that it is that of the code imported in the next line
     module = importlib.import_module(f"ablate.components.{slot}.{name}")
     return module.build(module.Config.read(settings), *arguments)

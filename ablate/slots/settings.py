@@ -1,4 +1,4 @@
-"""Base classes of the settings of a level, and of what a probe declares to measure."""
+"""The base class of a level's settings, and the metrics that a probe declares."""
 
 import json
 from dataclasses import dataclass
@@ -8,13 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
-    """Base of every `Config`: frozen, no unknown names, no silent conversions (a bool is not a number)."""
+    """Base of every `Config`: frozen, unknown names are errors, and values are not converted (a bool is not a number).
+
+    Each field is a setting that a study can name. A field without a default must be given.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Self:
-        """Validate plain YAML values; raises pydantic's ValidationError. Lists become tuples, ints may be floats."""
+        """The settings from plain YAML values. Lists become tuples, and integers do for floats.
+
+        Raises pydantic's ValidationError for an unknown name and for a value of the wrong type or range.
+        """
         return cls.model_validate_json(json.dumps(values), strict=True)
 
     def plain(self) -> dict[str, Any]:
@@ -23,7 +29,7 @@ class Settings(BaseModel):
         return values
 
     def identity(self) -> dict[str, Any]:
-        """What distinguishes these settings: `plain` less cosmetic fields and those at the value absence means."""
+        """The part of `plain` that enters signatures: no `cosmetic` field, no `added` field at its `absent_means`."""
         kept = {}
         for name, value in self.plain().items():
             extra = type(self).model_fields[name].json_schema_extra
@@ -33,23 +39,33 @@ class Settings(BaseModel):
             kept[name] = value
         return kept
 
+    def get(self, name: str, default: Any) -> Any:
+        """The value of a field that only some levels of a slot have, or the default."""
+        return getattr(self, name) if name in type(self).model_fields else default
+
     def preflight(self) -> None:
         """Raise ValueError if what these settings point at (folders, weights) is not there. Called before a sweep."""
 
 
 def cosmetic(default: Any) -> Any:
-    """A field that changes no result (how often to log); it stays out of signatures."""
+    """A field that changes no result, such as how often to log; it does not enter signatures."""
     return Field(default, json_schema_extra={"cosmetic": True})
 
 
 def added(default: Any, *, absent_means: Any) -> Any:
-    """A field that came after records existed: those records count as having `absent_means`."""
+    """A field that is newer than existing records, which count as having `absent_means`: their signatures stay."""
     return Field(default, json_schema_extra={"absent_means": absent_means})
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that a probe reports. `direction` says what is better; `target` goes with direction "target"."""
+    """One number that a probe reports.
+
+    `name`: unique among all probes, by custom `probe/what`. `unit`: "1" for a plain number; "gl" are grey levels, 1/255
+    of the range. `direction`: which values are better: "up", "down", near `target` ("target"), or none ("none").
+    `meaning`: a few words for tables. `decimals`: how many are printed. `needs`: what the metric needs beyond pictures,
+    such as a file of weights; without it the probe does not report it.
+    """
 
     name: str
     unit: str
@@ -57,3 +73,4 @@ class Metric:
     meaning: str = ""
     target: float = 0.0
     decimals: int = 2
+    needs: str = ""

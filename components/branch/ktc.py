@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from ablate.components.branch.single import Single
 from ablate.components.shared.frames import DoubleTime, FrameConv, HalveTime, TwinConv
-from ablate.slots import Branch, Padding, Past, Settings, TemporalConv, cat_frames, split_first
+from ablate.slots import Branch, BranchSettings, Padding, Past, TemporalConv, cat_frames, split_first
 
 
-class Config(Settings):
+class Config(BranchSettings):
     """No settings."""
 
     halves: ClassVar = 2

@@ -5,10 +5,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from ablate.components.shared.frames import DoubleTime, FrameConv, HalveTime
-from ablate.slots import Branch, Padding, Past, Settings, TemporalConv
+from ablate.slots import Branch, BranchSettings, Padding, Past, TemporalConv
 
 
-class Config(Settings):
+class Config(BranchSettings):
     """No settings."""
 
     halves: ClassVar = 1

@@ -1,9 +1,9 @@
 """No discriminator, for an adversarial weight of 0."""
 
-from ablate.slots import Discriminator, Settings
+from ablate.slots import Discriminator, DiscriminatorSettings
 
 
-class Config(Settings):
+class Config(DiscriminatorSettings):
     """No settings."""
 
 

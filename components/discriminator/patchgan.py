@@ -14,7 +14,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.slots import Discriminator, Settings, added
+from ablate.slots import Discriminator, DiscriminatorSettings, added
 
 MAX_MULTIPLE = 8
 """Layers are at most this many times as wide as the first."""
@@ -24,7 +24,7 @@ DECAY = 0.99
 """Decay of LeCam's moving averages, as its authors set it."""
 
 
-class Config(Settings):
+class Config(DiscriminatorSettings):
     """`width`: channels of the first layer; each later layer doubles them, up to eightfold.
 
     `layers`: how often the size halves.

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ablate.components.init import scratch
-from ablate.slots import Autoencoder, Initializer, SeedOf, Settings
+from ablate.slots import Autoencoder, Initializer, InitSettings, SeedOf
 
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of attention layers in diffusers up to 0.16, still found in checkpoints of Stable Diffusion."""
@@ -24,7 +24,7 @@ OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_o
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-class Config(Settings):
+class Config(InitSettings):
     """`path`: the folder with `config.json` and the weights, or a pipeline's folder with both in `vae`."""
 
     path: str

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ablate.components.init import scratch
 from ablate.components.shared.frames import AtrousConvs, DoubleTime, HalveTime
 from ablate.components.shared.layers import GroupNorm, RMSNorm
-from ablate.slots import Autoencoder, Settings
+from ablate.slots import Autoencoder, InitSettings
 
 SIDES = {"spatial": (0,), "temporal": (1,)}
 """The half that a convolution of one half belongs to, by the last part of its name."""
@@ -34,7 +34,7 @@ MOMENTS = {"encoder.conv_out", "quant_conv"}
 """Convolutions whose channels are means and log-variances."""
 
 
-class Config(Settings):
+class Config(InitSettings):
     """`kernel`: the tap of 3 x 3 x 3 convolutions that holds the image VAE's kernel. `own`: the tap that sees the frame
     itself, which is the `centre` in grouped convolutions and the `tail` in causal ones. `average`: all, a third each.
 
@@ -46,25 +46,25 @@ class Config(Settings):
     kernel: Literal["own", "centre", "tail", "average"] = "own"
     key_frame: Literal["F1", "F2", "F3", "F4", "average"] = "F3"
 
-    def misfit(self, image: dict[str, Any], video: dict[str, Any]) -> str:
+    def misfit(self, before: dict[str, Any], after: dict[str, Any]) -> str:
         """Why the image VAE's weights cannot fill the video model's; empty if they can."""
-        before = image["model"].settings
-        after = video["model"].settings
-        if not getattr(before, "image", False) or getattr(after, "image", True):
+        image = before["model"].settings
+        video = after["model"].settings
+        if not image.get("image", False) or video.get("image", True):
             return "it supports only 'video_kl', with model.image true in the stage before and false after it"
-        if image["context"].level != "none" or 1 not in getattr(video["context"].settings, "rates", (1,)):
+        if before["context"].level != "none" or 1 not in after["context"].settings.get("rates", (1,)):
             return "it needs context 'none' in the image VAE, and rate 1 among those of 'tmpe'"
         for slot in ("branch", "norm"):
-            if image[slot].level != video[slot].level:
-                return f"{slot} is '{image[slot].level}' in the image VAE and '{video[slot].level}' after it"
+            if before[slot].level != after[slot].level:
+                return f"{slot} is '{before[slot].level}' in the image VAE and '{after[slot].level}' after it"
         for name in ("channels", "width", "blocks", "up_reduce"):
-            if getattr(before, name) != getattr(after, name):
-                return f"{name} differs: {getattr(before, name)} in the image VAE, {getattr(after, name)} after it"
-        least = after.latent_channels if video["branch"].settings.halves > 1 else 1
-        if not least <= before.latent_channels <= after.latent_channels:
-            return f"latent_channels is {before.latent_channels} in the image VAE and {after.latent_channels} after it"
-        if self.key_frame in {"F3", "F4"} and after.groups < 4:
-            return f"groups of {after.groups} frames have no {self.key_frame}"
+            if getattr(image, name) != getattr(video, name):
+                return f"{name} differs: {getattr(image, name)} in the image VAE, {getattr(video, name)} after it"
+        least = video.latent_channels if after["branch"].settings.halves > 1 else 1
+        if not least <= image.latent_channels <= video.latent_channels:
+            return f"latent_channels is {image.latent_channels} in the image VAE and {video.latent_channels} after it"
+        if self.key_frame in {"F3", "F4"} and video.groups < 4:
+            return f"groups of {video.groups} frames have no {self.key_frame}"
         return ""
 
 

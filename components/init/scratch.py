@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ablate.slots import Initializer, Settings
+from ablate.slots import Initializer, InitSettings
 
 
-class Config(Settings):
+class Config(InitSettings):
     """No settings."""
 
 

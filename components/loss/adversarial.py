@@ -5,13 +5,13 @@ Esser et al., "Taming Transformers for High-Resolution Image Synthesis", 2021 (a
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor
 
-from ablate.slots import Settings, Step, Term, added
+from ablate.slots import LossSettings, Step, Term, added
 
 
-class Config(Settings):
+class Config(LossSettings):
     """`weight`: the term's factor in the training loss.
 
     `mode`: `constant` uses the weight as it is; `adaptive` multiplies it at every step by
@@ -22,7 +22,6 @@ class Config(Settings):
     `ramp`: the number of further steps over which the weight rises linearly from 0.
     """
 
-    weight: float = Field(ge=0)
     mode: Literal["constant", "adaptive"] = added("constant", absent_means="constant")
     clamp: PositiveFloat = added(1e4, absent_means=1e4)
     start: NonNegativeInt = added(0, absent_means=0)

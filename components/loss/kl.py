@@ -21,13 +21,13 @@ by the number of frames: with t latent frames the factor is then t z / (3 f^2).
 from math import prod
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import NonNegativeInt
 from torch import Tensor
 
-from ablate.slots import Settings, Step, Term, added
+from ablate.slots import LossSettings, Step, Term, added
 
 
-class Config(Settings):
+class Config(LossSettings):
     """`weight`: the term's factor in the training loss.
 
     `reduction`: the convention that the weight is given in (table above); the term is scaled accordingly.
@@ -35,7 +35,6 @@ class Config(Settings):
     further steps over which its weight rises linearly from 0.
     """
 
-    weight: float = Field(ge=0)
     reduction: Literal["mean", "sum", "sum_as_pixels", "channel_sum"] = added("mean", absent_means="mean")
     start: NonNegativeInt = added(0, absent_means=0)
     ramp: NonNegativeInt = added(0, absent_means=0)

@@ -1,16 +1,13 @@
 """Mean absolute error of the reconstruction over b, c, h and w, on images in [-1, 1]."""
 
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.slots import Settings, Step, Term
+from ablate.slots import LossSettings, Step, Term
 
 
-class Config(Settings):
+class Config(LossSettings):
     """`weight`: the term's factor in the training loss."""
-
-    weight: float = Field(ge=0)
 
 
 def build(config: Config) -> Term:

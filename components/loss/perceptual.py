@@ -11,22 +11,20 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ablate.components.shared.layers import pictures
-from ablate.slots import Settings, Step, Term
+from ablate.slots import LossSettings, Step, Term
 
 
-class Config(Settings):
+class Config(LossSettings):
     """`weight`: the term's factor in the training loss. `backbone`: the features; `random_features` is not LPIPS.
 
     `trunk` and `weights` apply to `lpips` only. `weights`: file with torchvision's state dict of the trunk; by default
     the one that torchvision stores in $TORCH_HOME/hub/checkpoints.
     """
 
-    weight: float = Field(ge=0)
     backbone: Literal["lpips", "random_features"] = "lpips"
     trunk: Literal["vgg", "alex"] = "vgg"
     weights: str | None = None

@@ -20,10 +20,10 @@ from torch.nn import functional as F
 
 from ablate.components.shared.layers import Conv2d
 from ablate.components.shared.resample import filtered_silu
-from ablate.slots import LOGVAR_RANGE, Autoencoder, Layers, Posterior, Settings, added
+from ablate.slots import LOGVAR_RANGE, Autoencoder, Layers, ModelSettings, Posterior, added
 
 
-class Config(Settings):
+class Config(ModelSettings):
     """`channels`: width of each level, finest first; the size halves between levels.
 
     `blocks`: residual blocks at each level of the encoder; the decoder has one more. `mid_attention`: self-attention at

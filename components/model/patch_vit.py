@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ablate.components.shared.layers import Conv2d
-from ablate.slots import LOGVAR_RANGE, Autoencoder, Layers, Posterior, Settings
+from ablate.slots import LOGVAR_RANGE, Autoencoder, Layers, ModelSettings, Posterior
 
 SLOWEST = 100
 """The slowest pair of channels rotates about this many times slower than the fastest (as in Heo et al.)."""
@@ -34,7 +34,7 @@ Rotation = tuple[Tensor, Tensor]
 """Cosine and sine of `angles`."""
 
 
-class Config(Settings):
+class Config(ModelSettings):
     """`patch`: side of a patch in px, which is the stride. `width`, `depth`, `heads`: of each of the two transformers.
 
     The defaults give 0.27 million parameters, as many as `image_kl` has at the small scale of the studies.

@@ -25,10 +25,10 @@ from torch.nn import functional as F
 from ablate.components.model._video_blocks import Attention, Down, Level, Middle, Up
 from ablate.components.shared.frames import FrameConv
 from ablate.components.shared.layers import GroupNorm, pad_zeros
-from ablate.slots import LOGVAR_RANGE, Autoencoder, Past, Posterior, Settings, VideoLayers, added, group_of
+from ablate.slots import LOGVAR_RANGE, Autoencoder, ModelSettings, Past, Posterior, VideoLayers, added, group_of
 
 
-class Config(Settings):
+class Config(ModelSettings):
     """`channels`: width of each level, both halves together, finest first; the size halves between levels.
 
     `halve_time`: at how many of these halvings, counted from the coarsest, the number of frames halves too; a group is
@@ -65,6 +65,9 @@ class Config(Settings):
     def groups(self) -> int:
         """Frames per group. Clips have 1 + groups * k frames."""
         return 1 if self.image else 1 << self.halve_time
+
+    def multiples(self, halves: int) -> dict[str, int]:
+        return {"channels": 2 * halves, "latent_channels": halves}
 
     @property
     def levels(self) -> list[int]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ablate.components.shared.measure import GREY_LEVELS, displayed, per_frame
 from ablate.components.shared.periodic import TINY
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("balance/gap", "dB", "down", "squared error at the worst position of a group over that at the best"),
@@ -46,12 +46,8 @@ ROUNDING = 1 / 12 / GREY_LEVELS**2  # squared error of rounding to 8 bits
 DRAWS = 999  # permutations behind `balance/p`
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Smallest side in px at which the first metric is reported, for a model of this stride."""
-        return stride
 
     def shortest(self) -> int:
         """Fewest frames of a held-out clip at which the first metric is reported, for groups of 4."""

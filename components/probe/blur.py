@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ablate.components.probe._spectrum import Spectra, luma, radial_spectra
 from ablate.components.shared.measure import GREY_LEVELS
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("blur/mtf50", "cycles/px", "up", "frequency at which half the modulation is left; 0.5 at most", decimals=3),
@@ -43,7 +43,7 @@ CONTRAST = 0.5  # of the edge, which goes from 1/4 to 3/4
 PER_PIXEL = 4  # samples of the edge's profile
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

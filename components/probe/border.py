@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ablate.components.shared.measure import GREY_LEVELS
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("border/excess_b4", "gl", "target", "extra absolute error in the outer 4 px when they are a border"),
@@ -49,7 +49,7 @@ METRICS = (
 FLOOR = 0.01  # gl added to both sides of a ratio, so that it is 1 where cropping changes nothing
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

@@ -10,7 +10,7 @@ past.
 import torch
 from torch import Tensor
 
-from ablate.slots import Chunked, Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Chunked, Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("cache/error", "gl", "down", "largest difference from the whole clip, with cached frames", decimals=4),
@@ -18,12 +18,8 @@ METRICS = (
 )
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Smallest side in px at which the first metric is reported, for a model of this stride."""
-        return stride
 
     def shortest(self) -> int:
         """Fewest frames of a held-out clip at which the first metric is reported, for groups of 4."""

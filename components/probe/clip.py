@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ablate.components.shared.measure import Picture, displayed, enlarged, per_frame, psnr, ssim
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("clip/psnr_rest", "dB", "up", "PSNR of the frames after the first, mean of their values"),
@@ -34,7 +34,7 @@ STRIP_SIDE = 64  # px
 ERROR_GAIN = 8  # amplification of differences in the strip
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ablate.components.probe._cielab import ciede2000, srgb_to_lab
 from ablate.components.shared.measure import GREY_LEVELS, displayed, gaussian_blur
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("color/dE00", "dE00", "down", "colour difference between an image's mean colours"),
@@ -56,12 +56,8 @@ CHEAP = True
 LOW_SIGMA = 8.0  # px, of the blur before local casts are measured
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Smallest side in px at which the first metric is reported, for a model of this stride."""
-        return stride
 
 
 def build(config: Config) -> Probe:

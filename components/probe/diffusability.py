@@ -30,7 +30,7 @@ from ablate.components.probe._flow import Budget, learn, sample
 from ablate.components.probe._inception import Inception
 from ablate.components.probe.spectrum import BLOCK, log_profile
 from ablate.components.shared.measure import Picture, displayed, sheet
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject, added
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject, added
 
 METRICS = (
     Metric("diff/fd", "1", "down", "Fréchet distance of generated from real pictures in random features; no FID"),
@@ -41,7 +41,13 @@ METRICS = (
     Metric("diff/sw2", "1", "down", "sliced Wasserstein distance, squared, in the same features", decimals=4),
     Metric("diff/spec_rgb", "1", "down", "mean distance of the log DCT profiles of generated and real pictures"),
     Metric("diff/spec_latent", "1", "down", "the same of generated and encoded latents"),
-    Metric("diff/fid", "1", "down", "FID of generated pictures, if `fid` names the weights of its network"),
+    Metric(
+        "diff/fid",
+        "1",
+        "down",
+        "FID of generated pictures, if `fid` names its network's weights",
+        needs="the setting `fid`",
+    ),
     Metric(
         "diff/fd_gap",
         "1",
@@ -84,7 +90,7 @@ SEEDS = {"learnt": 1, "real": 2, "other": 3}  # of the three draws of crops
 TINY = 1e-12
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """`budget`: `cpu` is about a minute of one core, `gpu` about five of one GPU (not measured yet).
 
     `grid`: tokens along a side of every latent; it must divide the side. `samples`: pictures in each set that is
@@ -113,10 +119,6 @@ class Config(Settings):
                 f"diffusability.fid: {self.fid} does not exist; put pytorch-fid's pt_inception-2015-12-05-6726825d.pth "
                 "there, or leave `fid` out: distances in random features need no weights"
             )
-
-    def smallest(self, stride: int) -> int:
-        """Smallest side in px at which the first metric is reported, for a model of this stride."""
-        return stride
 
     def unfit(self, stride: int, crop: int) -> str:
         """Why latents of training crops of side `crop` px do not fit the grid; empty if they do."""

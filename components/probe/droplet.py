@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.components.shared.measure import GREY_LEVELS, PICTURE_SIDE, Picture, enlarged, gaussian_blur
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("droplet/act_maxmed", "1", "down", "largest norm over the median norm, in the worst block of the decoder"),
@@ -54,7 +54,7 @@ FLOOR = 0.01  # gl added to both sides of a ratio, so that it is 1 where nothing
 TINY = torch.finfo(torch.float32).tiny  # makes 0/0 one, and changes no other ratio
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ablate.components.probe._latents import pixels_per_position, subset
 from ablate.components.shared.measure import sheet
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("equi/dec_scale2", "1", "down", "decoder: error of decoding the latent at half its size", decimals=3),
@@ -48,7 +48,7 @@ TINY = torch.finfo(torch.float64).tiny  # avoids 0/0
 Transform = Callable[[Tensor], Tensor]
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

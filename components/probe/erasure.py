@@ -18,7 +18,7 @@ from ablate.components.probe._chart import Line, chart
 from ablate.components.probe._latents import pixels_per_position, subset
 from ablate.components.shared.dct import chop
 from ablate.components.shared.measure import Picture, displayed, psnr, sheet
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("erase/drop", "dB", "down", "PSNR lost by erasing 10 to 90 % of the latent's high frequencies, mean"),
@@ -43,7 +43,7 @@ SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the coefficients that are erased
 SHOWN = (0.5, 0.75, 0.9)  # shares in the picture
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

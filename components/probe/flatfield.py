@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ablate.components.shared.measure import displayed, sheet
 from ablate.components.shared.periodic import TINY, amplitude, fold, interior
-from ablate.slots import COLOURS, Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import COLOURS, Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 PERIODS = (2, 4, 8, 16, 32)
 
@@ -71,7 +71,7 @@ GREEN = COLOURS.index((0, 128, 0))
 DIFFERENCE_GAIN = 50  # amplification of the difference in the picture
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all checkpoints are comparable."""
 
     def smallest(self, stride: int) -> int:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.components.shared.measure import GREY_LEVELS, displayed
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("flicker/static", "gl", "down", "rms change from frame to frame on clips that stand still"),
@@ -23,12 +23,8 @@ METRICS = (
 )
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Smallest side in px at which the first metric is reported, for a model of this stride."""
-        return stride
 
     def shortest(self) -> int:
         """Fewest frames of a held-out clip at which the first metric is reported."""

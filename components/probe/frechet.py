@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.components.shared.measure import displayed
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("frechet/random3d", "1", "down", "Fréchet distance in features of a random network, times 1000", decimals=3),
-    Metric("fvd", "1", "down", "Fréchet video distance, only where I3D is given"),
+    Metric("fvd", "1", "down", "Fréchet video distance, only where I3D is given", needs="the setting `i3d`"),
 )
 
 
@@ -37,7 +37,7 @@ I3D_FRAMES = 10
 BATCH = 8
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """`i3d`: path of I3D as a TorchScript file. Loading it runs the code in it: use only files that you trust."""
 
     i3d: str | None = None

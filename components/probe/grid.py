@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ablate.components.shared.measure import PICTURE_SIDE, Picture, enlarged
 from ablate.components.shared.periodic import TINY, amplitude, chance_amplitude, comb, fold, interior, worst_polyphase
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric(
@@ -56,7 +56,7 @@ CHEAP = True
 PATTERN_GAIN = 32  # amplification of the patterns in the pictures
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

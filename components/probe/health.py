@@ -12,7 +12,7 @@ other than 0, has divergence as well.
 import torch
 from torch import Tensor
 
-from ablate.slots import LOGVAR_RANGE, Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import LOGVAR_RANGE, Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("health/active_dims", "channels", "up", "latent channels with over 0.01 nats per position", decimals=0),
@@ -26,12 +26,8 @@ METRICS = (
 ACTIVE_NATS = 0.01
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Smallest side in px at which the first metric is reported, for a model of this stride."""
-        return stride
 
 
 def build(config: Config) -> Probe:

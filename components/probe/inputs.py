@@ -12,7 +12,7 @@ Held-out pictures are cut into squares of the crops' size, since a larger pictur
 from torch import Tensor
 
 from ablate.components.probe._spectrum import TINY, Spectra, radial_spectra
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("inputs/hf_hi", "%", "none", "share of power in 1/4 to 1/2 cycles/px, training crops", decimals=3),
@@ -23,12 +23,8 @@ METRICS = (
 )
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Smallest side in px at which the first metric is reported, for a model of this stride."""
-        return stride
 
 
 def build(config: Config) -> Probe:

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ablate.components.shared.measure import sheet
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("idim/twonn", "1", "none", "dimension of latent vectors of single positions, by two nearest neighbours"),
@@ -52,7 +52,7 @@ FITTED = 0.9
 """Share of points, of smallest ratio, that the line is fitted to, as in the paper: the largest are unreliable."""
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

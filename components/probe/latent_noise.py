@@ -15,7 +15,7 @@ import math
 
 from ablate.components.probe._latents import fixed_noise, subset
 from ablate.components.shared.measure import displayed, psnr, sheet
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("znoise/sd_3db", "1", "up", "noise, in sds of the latent, that costs 3 dB; 1 at most", decimals=3),
@@ -32,12 +32,8 @@ SHARES = (0.1, 0.25, 0.5, 1.0)  # of the latent's standard deviation
 LOSS_DB = 3.0  # loss of PSNR that `znoise/sd_3db` allows
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Smallest side in px at which the first metric is reported, for a model of this stride."""
-        return stride
 
 
 def build(config: Config) -> Probe:

@@ -9,7 +9,7 @@ of different speeds differ in content too: compare models on the same clips, not
 from torch import Tensor
 
 from ablate.components.shared.measure import displayed, per_frame, psnr
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("motion/psnr_fast", "dB", "up", "PSNR of the fastest third of the clips"),
@@ -19,12 +19,8 @@ METRICS = (
 )
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
-
-    def smallest(self, stride: int) -> int:
-        """Smallest side in px at which the first metric is reported, for a model of this stride."""
-        return stride
 
     def shortest(self) -> int:
         """Fewest frames of a held-out clip at which the first metric is reported."""

@@ -7,7 +7,7 @@ valid region.
 """
 
 from ablate.components.shared import measure
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("psnr", "dB", "up", "peak signal-to-noise ratio, mean of the images' values"),
@@ -24,7 +24,7 @@ MEASURES = {"psnr": measure.psnr, "ssim": measure.ssim}
 ERROR_GAIN = 8  # amplification of the difference in the picture
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

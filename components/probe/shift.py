@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ablate.components.shared.measure import GREY_LEVELS
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("shift/error", "gl", "down", "change of the reconstruction, moved back, under shifts of 1 to stride - 1 px"),
@@ -20,7 +20,7 @@ METRICS = (
 )
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

@@ -26,7 +26,7 @@ from ablate.components.probe._chart import Line, chart
 from ablate.components.probe._latents import fixed_noise, pixels_per_position
 from ablate.components.shared.dct import blocks_dct, zigzag
 from ablate.components.shared.measure import Picture
-from ablate.slots import Metric, Probe, ProbeResult, Settings, Subject
+from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("spec/hf_tail", "1", "down", "log profile, mean of the 16 highest of 64 coefficients; 0 for white noise"),
@@ -62,7 +62,7 @@ TAIL = 48  # index of the first coefficient of the tail, in zigzag order
 TINY = torch.finfo(torch.float64).tiny  # makes 0/0 one, and changes no other ratio
 
 
-class Config(Settings):
+class Config(ProbeSettings):
     """No settings, so that the numbers of all studies are comparable."""
 
     def smallest(self, stride: int) -> int:

@@ -18,10 +18,10 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.slots import Autoencoder, Regularizer, Settings, Step
+from ablate.slots import Autoencoder, Regularizer, RegularizerSettings, Step
 
 
-class Config(Settings):
+class Config(RegularizerSettings):
     """`strength`: the term's factor in the training loss, 1 in the paper; 0 is the same as `none`.
 
     `reach`: the longest shift as a share of the side.

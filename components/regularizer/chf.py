@@ -17,10 +17,10 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from ablate.components.shared.dct import chop
-from ablate.slots import Autoencoder, Regularizer, Settings, Step
+from ablate.slots import Autoencoder, Regularizer, RegularizerSettings, Step
 
 
-class Config(Settings):
+class Config(RegularizerSettings):
     """`strength`: the term's factor in the training loss; 0 is the same as `none`.
 
     `block`: side of the blocks of the latents. `r_max`: the largest share to erase; the authors' value is not known.

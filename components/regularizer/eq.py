@@ -21,10 +21,10 @@ from torch import Tensor
 
 from ablate.components.regularizer._rescale import rescale, turn
 from ablate.components.regularizer._transformation import Transformation
-from ablate.slots import Alteration, Autoencoder, SeedOf, Settings
+from ablate.slots import Alteration, Autoencoder, RegularizerSettings, SeedOf
 
 
-class Config(Settings):
+class Config(RegularizerSettings):
     """`strength`: the share of transformed steps, 1 - p_alpha of the paper; 0 is the same as `none`.
 
     `prior`: the share of the other steps that reconstruct a reduced picture. `resample`: the filter.

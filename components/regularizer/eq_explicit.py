@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from ablate.components.regularizer._rescale import rescale, turn
 from ablate.components.regularizer._transformation import Transformation
-from ablate.slots import Autoencoder, Regularizer, Settings, Step
+from ablate.slots import Autoencoder, Regularizer, RegularizerSettings, Step
 
 
-class Config(Settings):
+class Config(RegularizerSettings):
     """`strength`: the term's factor in the training loss; 0 is the same as `none`.
 
     `resample`: the filter. `least`: the smallest scale.

@@ -14,10 +14,10 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from ablate.components.shared.dct import blocks_dct
-from ablate.slots import Autoencoder, Regularizer, Settings, Step
+from ablate.slots import Autoencoder, Regularizer, RegularizerSettings, Step
 
 
-class Config(Settings):
+class Config(RegularizerSettings):
     """`strength`: the penalty's factor in the training loss; 0 is the same as `none`.
 
     `block`: side of the blocks. `power`: how steeply the penalty rises with the frequency.

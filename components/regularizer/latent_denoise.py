@@ -13,10 +13,10 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from ablate.slots import Alteration, Autoencoder, SeedOf, Settings
+from ablate.slots import Alteration, Autoencoder, RegularizerSettings, SeedOf
 
 
-class Config(Settings):
+class Config(RegularizerSettings):
     """`strength`: standard deviation of the noise, gamma of the paper (3 there); 0 is the same as `none`."""
 
     strength: NonNegativeFloat

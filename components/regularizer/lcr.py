@@ -13,10 +13,10 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablate.slots import Autoencoder, Regularizer, Settings, Step
+from ablate.slots import Autoencoder, Regularizer, RegularizerSettings, Step
 
 
-class Config(Settings):
+class Config(RegularizerSettings):
     """`strength`: the term's factor in the training loss; 0 is the same as `none`.
 
     `threshold`: the correlation above which the term is 0.

@@ -1,9 +1,9 @@
 """No extra term on the latents."""
 
-from ablate.slots import Regularizer, Settings
+from ablate.slots import Regularizer, RegularizerSettings
 
 
-class Config(Settings):
+class Config(RegularizerSettings):
     """No settings."""
 
 

@@ -20,10 +20,10 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from ablate.slots import Autoencoder, Regularizer, Settings, Step
+from ablate.slots import Autoencoder, Regularizer, RegularizerSettings, Step
 
 
-class Config(Settings):
+class Config(RegularizerSettings):
     """`strength`: the penalty's factor in the training loss; 0 is the same as `none`.
 
     `r`: number of standard deviations without penalty.

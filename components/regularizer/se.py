@@ -26,10 +26,10 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from ablate.components.regularizer._rescale import rescale
-from ablate.slots import Autoencoder, Regularizer, Settings, Step, added
+from ablate.slots import Autoencoder, Regularizer, RegularizerSettings, Step, added
 
 
-class Config(Settings):
+class Config(RegularizerSettings):
     """`strength`: the term's factor in the training loss; 0 is the same as `none`.
 
     `factors`: by which sides are reduced; each step draws one.

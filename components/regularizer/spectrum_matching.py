@@ -18,13 +18,13 @@ from torch import Tensor
 
 from ablate.components.regularizer._rescale import rescale
 from ablate.components.shared.dct import dct_matrix
-from ablate.slots import Autoencoder, Regularizer, Settings, Step
+from ablate.slots import Autoencoder, Regularizer, RegularizerSettings, Step
 
 FLOOR = 1e-8
 """Added to the share of each ring, so that its logarithm is finite."""
 
 
-class Config(Settings):
+class Config(RegularizerSettings):
     """`strength`: the term's factor in the training loss; 0 is the same as `none`.
 
     `delta`: the power of frequency that flattens the picture's spectrum. `rings`: their number.

@@ -142,11 +142,11 @@ GREEDY = '''"""`image_kl` on a device with room for so many pictures at once whi
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 
-from ablate.slots import Settings
+from ablate.slots import ModelSettings
 from ablate.components.model import image_kl
 
 
-class Config(Settings):
+class Config(ModelSettings):
     """`room`: in pictures."""
 
     room: NonNegativeInt

@@ -1,0 +1,60 @@
+"""The levels in docs/writing_a_level.md pass their exams, and its tables are complete."""
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ablate.slots import registry
+from ablate.testing import EXAMS, Exam
+
+PAGE = (Path(__file__).parents[2] / "docs" / "writing_a_level.md").read_text(encoding="utf-8")
+
+
+LEVELS = re.findall(r"<!-- level: (\w+)/(\w+) -->\n```python\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The levels of the page, as files."""
+    for slot, name, code in LEVELS:
+        file = tmp_path / slot / f"{name}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(code, encoding="utf-8")
+        package = importlib.import_module(f"ablate.components.{slot}")
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(file.parent)])
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
+    registry.level.cache_clear()
+    yield
+    registry.level.cache_clear()
+    for slot, name, _ in LEVELS:
+        sys.modules.pop(f"ablate.components.{slot}.{name}", None)
+
+
+def test_the_levels_of_the_page_pass_their_exams(written: None) -> None:
+    assert [(slot, name) for slot, name, _ in LEVELS] == [("norm", "mine"), ("probe", "brightness")]
+    for slot, name, _ in LEVELS:
+        exam: Exam = type("TestLevel", (EXAMS[slot],), {"level": name})()
+        assert [one for one in exam.run() if one.status != "ok"] == []
+
+
+def test_the_exam_of_the_page_passes(written: None) -> None:
+    (code,) = re.findall(r"```python\n(from ablate\.testing.*?)```", PAGE, flags=re.DOTALL)
+    names: dict[str, type[Exam]] = {}
+    exec(code, names)
+    points = list(names["TestMine"]().run())
+    assert {one.status for one in points} == {"ok"}
+    assert f"{len(points)} of {len(points)} points fulfilled" in PAGE
+
+
+def test_every_slot_and_every_hook_is_on_the_page() -> None:
+    for slot in registry.SLOTS:
+        assert f"| {slot} |" in PAGE
+    for base in set(registry.SETTINGS.values()):
+        assert f"`{base.__name__}`" in PAGE
+        for name in vars(base):
+            is_hook = not name.startswith(("_", "model_")) and name not in base.model_fields and name != "acts"
+            assert not is_hook or f"`{name}" in PAGE, f"{base.__name__}.{name} is not explained"
