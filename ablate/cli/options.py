@@ -54,15 +54,21 @@ MaxTrials = Annotated[int | None, typer.Option(help="Refuse if more trials are p
 STORE = Path("runs")
 
 
-def load(path: Path, scale: str | None, overrides: list[str] | None, *, gpu: bool) -> Any:
-    """A study from its file."""
-    from ablate.study.study import load_study
-
-    return load_study(path, scale, overrides or (), gpu=gpu)
-
-
 def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
     """A study from its file or from the store."""
     from ablate.driver.studies import find_study
 
     return find_study(reference, Store(store), scale, tuple(overrides or ()), gpu=gpu_count() > 0)
+
+
+def validated(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
+    """A study from its file or from the store, checked as `ablate check` does. Prints notes to stderr."""
+    from ablate.adaptive.tuning import recall
+    from ablate.driver.preflight import validate
+    from ablate.driver.studies import find_document
+
+    found = find_document(reference, Store(store), scale, tuple(overrides or ()))
+    checked = validate(found.document, found.scale, found.overrides, gpu=gpu_count() > 0)
+    for note in checked.notes:
+        screen.print(f"note: {note}", soft_wrap=True)
+    return recall(checked.study, Store(store))

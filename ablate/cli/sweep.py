@@ -16,9 +16,8 @@ from ablate.cli.options import (
     StoreOption,
     StudyFile,
     Tracking,
-    find,
-    load,
     screen,
+    validated,
 )
 from ablate.cli.plan import plan_within
 from ablate.schedule.ray_tune import ClusterError
@@ -50,14 +49,12 @@ def sweep(
     """Run a study: plan, train, probe, record, mirror; ends with its table. The same command resumes it."""
     from ablate.driver.sweep import sweep as run
 
-    machine_gpus = gpu_count()
-    checked = load(study, scale, set_, gpu=machine_gpus > 0)
-    share = gpus if gpus is not None else float(machine_gpus > 0)
+    checked = validated(str(study), scale, set_, store)
+    share = gpus if gpus is not None else float(gpu_count() > 0)
     resources = Resources(cpus, share, workers, address)
     place = Store(store)
     if max_hours is not None or max_trials is not None:
-        found = find(str(study), scale, set_, store)
-        plan_within(found, store, max_hours, max_trials, measure=False, threads=cpus, redo=rerun == "stale")
+        plan_within(checked, store, max_hours, max_trials, measure=False, threads=cpus, redo=rerun == "stale")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # not via SIGINT: a shell's background jobs ignore that
     try:
         uri, redo = tracking or place.mlflow_uri, rerun == "stale"

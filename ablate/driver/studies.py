@@ -1,37 +1,48 @@
 """Studies by file or by name in the store."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ablate.adaptive.tuning import recall
-from ablate.errors import Problem, StudyError
+from ablate.errors import Problem, StudyError, nearest
 from ablate.plan.trials import Trial
 from ablate.store.files import read_json, whole, write_json
 from ablate.store.folders import Store
-from ablate.study.document import parse
-from ablate.study.study import Study, load_study, read_study
-
-if TYPE_CHECKING:
-    pass
+from ablate.study.document import Document, read_document
+from ablate.study.study import Study, read_study
 
 
-def find_study(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
-    """A study by its file, or by its name in the store as it was last run; with what its search has tried by now.
+@dataclass(frozen=True)
+class StudySource:
+    """The text of a study, with the scale and the overrides to read it at."""
 
-    Raises StudyError.
-    """
-    if Path(reference).suffix in {".yaml", ".yml"} or Path(reference).exists():
-        return recall(load_study(Path(reference), scale, overrides, gpu=gpu), store)
+    document: Document
+    scale: str | None
+    overrides: tuple[str, ...]
+
+
+def find_document(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...]) -> StudySource:
+    """The text of a study by its file, or by its name in the store as it was last run. Raises StudyError."""
+    path = Path(reference)
     studies = store.studies()
+    if path.suffix in {".yaml", ".yml"} or path.is_file() or (path.exists() and reference not in studies):
+        return StudySource(read_document(path), scale, overrides)
     if reference not in studies or (scale and scale not in studies[reference]):
         held = ", ".join(f"{name} ({' '.join(scales)})" for name, scales in studies.items()) or "none"
         wanted = f"study '{reference}'" + (f" at scale '{scale}'" if scale else "")
-        raise StudyError([Problem(str(store.root), 0, 0, f"the store holds no {wanted}; it holds: {held}")])
+        hint = nearest(reference, studies).partition(" (valid")[0]
+        message = f"the store holds no {wanted}, and there is no such file; it holds: {held}{hint}"
+        raise StudyError([Problem(str(store.root), 0, 0, message)])
     folder = store.study(reference, scale or studies[reference][0])
     card = read_json(folder.card)
-    document = parse(folder.source.read_text(encoding="utf-8"), str(folder.source))
     named = None if card["scale"] == "base" else card["scale"]
-    return recall(read_study(document, named, (*card["overrides"], *overrides), gpu=gpu), store)
+    return StudySource(read_document(folder.source), named, (*card["overrides"], *overrides))
+
+
+def find_study(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
+    """A study by its file or its name in the store, with what its search has tried by now. Raises StudyError."""
+    found = find_document(reference, store, scale, overrides)
+    return recall(read_study(found.document, found.scale, found.overrides, gpu=gpu), store)
 
 
 def check_name(study: Study, store: Store) -> None:

@@ -29,15 +29,16 @@ def read_parts(raw: Raw) -> tuple[Recipe, list[RecipeProblem]]:
     """Check each part of a raw recipe by itself. Gives the recipe of those that are right, and all problems."""
     problems: list[RecipeProblem] = []
     base = {**{slot: spread(slot, value) for slot, value in DEFAULTS.items()}, **raw["base"]}
-    for slot in base:
-        if slot not in RECIPE_SLOTS:
-            problems.append(
-                RecipeProblem(("base", slot), f"unknown slot '{slot}'{_slot_hint(slot, base)}", at_key=True)
-            )
-    for slot in RECIPE_SLOTS:
-        if slot not in base:
-            levels = ", ".join(registry.levels(slot))
-            problems.append(RecipeProblem(("base",), f"the slot '{slot}' is not filled (valid: {levels})"))
+    problems += [
+        RecipeProblem(("base", slot), f"unknown slot '{slot}'{_slot_hint(slot, base)}", at_key=True)
+        for slot in base
+        if slot not in RECIPE_SLOTS
+    ]
+    problems += [
+        RecipeProblem(("base",), f"the slot '{slot}' is not filled (valid: {', '.join(registry.levels(slot))})")
+        for slot in RECIPE_SLOTS
+        if slot not in base
+    ]
     parts = {slot: read_part(slot, base[slot], ("base", slot), problems) for slot in PLAIN_SLOTS if slot in base}
     losses = _read_losses(base.get("loss", {}), ("base", "loss"), problems)
     stages: dict[str, Train] = {}
@@ -95,8 +96,10 @@ def read_part(slot: str, value: Any, path: KeyPath, problems: list[RecipeProblem
     """Check one filled slot; adds to `problems` and gives None when it is wrong."""
     valid = registry.levels(slot)
     if not isinstance(value, dict) or not isinstance(value.get("level"), str):
-        what = "a mapping without 'level'" if isinstance(value, dict) and "level" not in value else show_value(value)
-        message = f"{slot}: expected a level's name or a mapping with 'level', found {what} (valid: {', '.join(valid)})"
+        found = "a mapping without 'level'" if isinstance(value, dict) and "level" not in value else show_value(value)
+        message = (
+            f"{slot}: expected a level or a mapping with 'level', found {found} (valid: {', '.join(valid)})"
+        )
         problems.append(RecipeProblem(path, message))
         return None
     name = value["level"]

@@ -71,7 +71,8 @@ SYNONYMS: dict[str, dict[str, str]] = {
     "probe": {
         "fid": "frechet", "fvd": "frechet", "psnr": "reconstruction", "ssim": "reconstruction",
         "mse": "reconstruction", "lpips": "reconstruction", "colour": "color", "droplets": "droplet",
-        "borders": "border", "checkerboard": "grid", "sharpness": "blur", "fourier": "spectrum", "noise": "latent_noise",
+        "borders": "border", "checkerboard": "grid", "sharpness": "blur", "fourier": "spectrum",
+        "noise": "latent_noise",
     },
     "setting": {
         "learningrate": "lr", "batchsize": "batch", "numsteps": "steps", "iterations": "steps", "iters": "steps",

@@ -121,16 +121,16 @@ def parse_value(text: str) -> Any:
 
 
 EXPLANATIONS = (
-    ("mapping values are not allowed", "': ' is not allowed here; put a value that holds ': ' in quotes, or align the line"
-     " with its neighbours"),
+    ("mapping values are not allowed", "': ' is not allowed here; put a value that holds ': ' in quotes, or align the"
+     " line with its neighbours"),
     ("could not find expected ':'", "expected 'key: value'"),
-    ("expected <block end>", "this does not line up with the lines above: the keys of a mapping, and the items of a list,"
-     " start in one column (here it is that of line {line})"),
+    ("expected <block end>", "this does not line up with the lines above: the keys of a mapping, and the items of a"
+     " list, start in one column (here it is that of line {line})"),
     ("expected ',' or ']'", "expected ',' or ']': the list that begins in line {line} is not closed"),
     ("expected ',' or '}'", "expected ',' or '}}': the mapping that begins in line {line} is not closed"),
     ("unexpected end of stream", "the quote that begins in line {line} is not closed"),
-    ("found undefined alias", "a value that starts with '*' refers to an anchor, and there is none of this name; put the"
-     " value in quotes"),
+    ("found undefined alias", "a value that starts with '*' refers to an anchor, and there is none of this name; put"
+     " the value in quotes"),
     ("but found another document", "a second document starts here; a study is one document, without '---'"),
 )  # fmt: skip
 """What PyYAML's messages hold, and what they mean. `{line}`: where that begins which PyYAML was reading."""

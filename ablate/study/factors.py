@@ -122,7 +122,7 @@ def try_levels(
 def _check_number(
     document: Document, file: StudyFile, path: KeyPath, keys: list[str], baseline: str | None
 ) -> list[Problem]:
-    """Whether the design can use as many levels. `baseline`: the key of the baseline's, None where it has no such setting."""
+    """Whether the design can use so many levels. `baseline`: the key of its level, None if it has no such setting."""
     message = ""
     name = path[1]
     two_levels = next((design for design in file.design if design in TWO_LEVELS), None)

@@ -61,9 +61,9 @@ def read_file(document: Document) -> FileCheck:
         wrong.add("seeds")
         file = file.model_copy(update={"seeds": 3})
     if "design" not in wrong:
-        found = _check_designs(document, file, wrong)
-        problems += found
-        wrong |= {"design"} if found else set()
+        contradictions = _check_designs(document, file, wrong)
+        problems += contradictions
+        wrong |= {"design"} if contradictions else set()
     return FileCheck(file, _one_per_position(problems), frozenset(wrong))
 
 
@@ -157,9 +157,9 @@ def _check_designs(document: Document, file: StudyFile, wrong: Collection[str]) 
             "each with a reference"
         )
     problems = [document.problem(("design", i), message) for i, message in messages.items()]
-    for check, keys in ((_check_fraction, {"fraction"}), (_check_search, {"search"}),
+    for rule, keys in ((_check_fraction, {"fraction"}), (_check_search, {"search"}),
                         (_check_tuning, {"nuisance", "tuning"})):  # fmt: skip
-        problems += [] if keys & {*wrong} else check(document, file)
+        problems += [] if keys & {*wrong} else rule(document, file)
     return problems
 
 

@@ -40,7 +40,7 @@ class Origin:
         yield from RELATED.get(name, ()) if slot == "data" else ("model",) if slot in BUILT else ()
 
     def _changed(self, dotted: str, message: str, *, at_key: bool) -> Problem | None:
-        """A problem at the last change of a setting: in the treatment, by `--set`, in the scale; None if there is none."""
+        """A problem at the last change of a setting: in the treatment, by `--set`, in the scale; None if unchanged."""
         for setting in reversed([*self.levels]):
             if touches(setting, dotted):
                 return self.document.problem(self._level(setting), message)

@@ -111,12 +111,13 @@ class Study:
 class Draft:
     """A study as far as its file can be read, and all that is wrong with the file.
 
-    `recipe`: the parts of the baseline that are right. `complete`: whether these are all of them, without contradiction.
-    `study`: None where anything is wrong.
+    `base` and `recipe`: the parts that are right, without the scale and `--set` and with them. `complete`: whether
+    `recipe` has all parts, without contradiction. `study`: None where anything is wrong.
     """
 
     problems: list[Problem]
     origin: Origin
+    base: Recipe
     recipe: Recipe
     complete: bool
     probes: tuple[Part, ...]
@@ -160,9 +161,9 @@ def read_draft(
         problems += override(scaled, text)
 
     # The base, the recipe at this scale, and those at the others.
-    _, wrong = _check_recipe(raw, check)
-    base = Origin(document, "", ())
-    problems += [base.problem(*item[:2], at_key=item.at_key) for item in wrong]
+    base, wrong = _check_recipe(raw, check)
+    its_origin = Origin(document, "", ())
+    problems += [its_origin.problem(*item[:2], at_key=item.at_key) for item in wrong]
     wrong_before = frozenset(item.path for item in wrong)
     origin = Origin(document, chosen, overrides, wrong_before=wrong_before)
     recipe, wrong = _check_recipe(scaled, check)
@@ -206,22 +207,21 @@ def read_draft(
     if complete and probes_right:
         pruning = read_pruning(document, file.pruning, recipe, probes, problems)
     if problems:
-        return Draft(problems, origin, recipe, complete, probes, None)
+        return Draft(problems, origin, base, recipe, complete, probes, None)
 
-    baseline = recipe
     seeds = tuple(list_seeds(scaled["seeds"]))
     bounds = scaled["seeds"]
     seed_bounds = (bounds.fewest, bounds.most) if isinstance(bounds, Replicates) else None
     study = Study(
         file.study, file.question, file.paper, chosen, reason, file.design, factors, tuple(file.treatments), seeds,
-        probes, file.primary, baseline, scaled, document, overrides, where, fraction, search,
+        probes, file.primary, recipe, scaled, document, overrides, where, fraction, search,
         tuning=tuning, pruning=pruning, seed_bounds=seed_bounds,
     )  # fmt: skip
-    return Draft([], origin, recipe, complete, probes, study)
+    return Draft([], origin, base, recipe, complete, probes, study)
 
 
 def _check_recipe(raw: Raw, check: FileCheck) -> tuple[Recipe, list[RecipeProblem]]:
-    """The parts of a raw recipe that are right, and what is wrong as far as `base` and `stages` themselves are right."""
+    """The parts of a raw recipe that are right, and all that is wrong; nothing of a `base` that is no mapping."""
     recipe, problems = read_parts(raw)
     if "base" in check.wrong:
         return recipe, []
@@ -254,7 +254,7 @@ def _check_primary(document: Document, file: StudyFile, probes: tuple[Part, ...]
     elif reporting:
         hint = f"; add probe '{reporting[0]}', which does{nearest('', names)}"
     else:
-        hint = nearest(file.primary, names)
+        hint = nearest(file.primary, known)
     return [document.problem(("primary",), f"primary: none of the probes reports '{file.primary}'{hint}")]
 
 
