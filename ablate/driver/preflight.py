@@ -73,7 +73,7 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
         if draft.study is None:
             problems += draft.problems
             continue
-        check = ScaleCheck(draft.origin, draft.probes, draft.base)
+        check = ScaleCheck(draft.origin, draft.probes, draft.base, seen=check.seen)
         cases, found = _cases(draft.study, rows)
         problems += found
         check.run(cases)
@@ -156,13 +156,14 @@ class ScaleCheck:
                     if any((first := build_failure(base)) and first.slot == slot for base in self.base.setups):
                         self.origin = replace(self.origin, wrong_before=self.origin.wrong_before | {path})
                 if case is cases[0] or path not in wrong or any(touches(level, slot) for level in case.levels):
-                    self._add(self.problems, case, path, f"the model cannot be built: {failure.reason}")
+                    message = f"the model cannot be built: {failure.reason}"
+                    self._add(self.problems, case, path, message, kind="model")
 
-    def _add(self, problems: list[Problem], case: Case, path: KeyPath, message: str) -> None:
-        """Note a problem of a treatment; equal ones of several treatments once."""
+    def _add(self, problems: list[Problem], case: Case, path: KeyPath, message: str, kind: str = "") -> None:
+        """Note a problem of a treatment: of equal messages, or of those of one kind, the first at each position."""
         origin = replace(self.origin, levels=case.levels)
         problem = origin.problem(path, f"{message} (treatment '{case.label}', scale {self.origin.scale})")
-        key = (problem.file, problem.line, problem.column, message)
+        key = (problem.file, problem.line, problem.column, kind or message)
         if key not in self.seen:
             self.seen.add(key)
             problems.append(problem)

@@ -1,5 +1,6 @@
 """From a raw recipe, as YAML gives it, to checked parts and all that is wrong with them."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -35,7 +36,9 @@ def read_parts(raw: Raw) -> tuple[Recipe, list[RecipeProblem]]:
         if slot not in RECIPE_SLOTS
     ]
     problems += [
-        RecipeProblem(("base",), f"the slot '{slot}' is not filled (valid: {', '.join(registry.levels(slot))})")
+        RecipeProblem(
+            ("base",), f"the slot '{slot}' is not filled (valid: {', '.join(registry.levels(slot))})", at_key=True
+        )
         for slot in RECIPE_SLOTS
         if slot not in base
     ]
@@ -97,9 +100,10 @@ def read_part(slot: str, value: Any, path: KeyPath, problems: list[RecipeProblem
     valid = registry.levels(slot)
     if not isinstance(value, dict) or not isinstance(value.get("level"), str):
         found = "a mapping without 'level'" if isinstance(value, dict) and "level" not in value else show_value(value)
-        message = (
-            f"{slot}: expected a level or a mapping with 'level', found {found} (valid: {', '.join(valid)})"
-        )
+        hint = f"; to vary it, put it under factors: '{slot}: [LEVEL, …]'" if isinstance(value, list) else ""
+        hint = "; write none" if (value is None or value is False) and "none" in valid else hint
+        expected = f"expected a level or a mapping with 'level', found {found}{hint} (valid: {', '.join(valid)})"
+        message = f"{slot}: {expected}"
         problems.append(RecipeProblem(path, message))
         return None
     name = value["level"]
@@ -134,8 +138,14 @@ def _settings(config: type[Settings], given: Any, path: KeyPath, problems: list[
     try:
         return config.read(given)
     except ValidationError as error:
-        problems += [_problem(config, given, path, owner, dict(item)) for item in error.errors()]
+        found = [item for item in error.errors() if not _follows(item)]
+        problems += [_problem(config, given, path, owner, dict(item)) for item in found]
         return None
+
+
+def _follows(item: Mapping[str, Any]) -> bool:
+    """Whether pydantic finds a list too short only because it leaves out items that are wrong, which it reports too."""
+    return item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]
 
 
 def _problem(config: type[Settings], given: Raw, path: KeyPath, owner: str, error: dict[str, Any]) -> RecipeProblem:

@@ -49,11 +49,15 @@ def explain(error: Mapping[str, Any]) -> str:
     hint = ""
     if kind == "literal_error" and isinstance(found, str):
         hint = nearest(found, expected.replace("'", "").replace(" or ", ", ").split(", ")).partition(" (valid")[0]
-    return f"expected {expected}, found {show_value(found)}{hint}{_quoted(kind, found)}"
+    return f"expected {expected}, found {show_value(found)}{hint or _rewritten(kind, found)}"
 
 
-def _quoted(kind: str, found: Any) -> str:
-    """The way out where a number is written as a text: '3', or 1_000."""
+def _rewritten(kind: str, found: Any) -> str:
+    """The way out where a value is only written in another form: '3', 1_000 or 1e3 for a number, x for the list [x]."""
+    if kind in {"list_type", "tuple_type"} and isinstance(found, str | int | float):
+        return f"; write [{found}]"
+    if kind in NUMBERS and isinstance(found, float) and found.is_integer():
+        return f"; write {int(found)}"
     if kind not in NUMBERS or not isinstance(found, str):
         return ""
     try:

@@ -12,6 +12,7 @@ from ablate.recipe.paths import RECIPE_SLOTS, Raw, spread
 from ablate.recipe.stages import Train
 from ablate.recipe.synonyms import nearest_of
 from ablate.recipe.validation import explain, is_finite
+from ablate.slots.settings import Settings
 from ablate.study.document import Document
 from ablate.study.schema import CHOICES, PARTS, Replicates, StudyFile
 
@@ -94,24 +95,41 @@ def _problem(document: Document, item: Mapping[str, Any]) -> Problem:
         loc = (loc[0], *loc[2:])
     if loc[0] in {"factors", "nuisance"}:
         loc = (*loc[:2], *loc[3:])
+    if loc[0] == "probes":
+        loc = loc[:2]
     name = ".".join(str(word) for word in loc if isinstance(word, str))
     kind = item["type"]
     if kind == "extra_forbidden":
-        hint = nearest(str(loc[-1]), PARTS[str(loc[0])].model_fields) if loc[1:] else _key_hint(str(loc[0]))
+        hint = nearest(str(loc[-1]), _keys(PARTS[str(loc[0])])) if loc[1:] else _key_hint(str(loc[0]))
         return document.problem(loc, f"unknown key '{name}'{hint}", at_key=True)
     if kind == "missing":
         return document.problem(loc, f"the key '{name}' is missing")
     if kind == "literal_error":
         what, valid = CHOICES[str(loc[0])]
-        return document.problem(loc, f"unknown {what} '{item['input']}'{nearest_of(what, str(item['input']), valid)}")
+        found = item["input"] if isinstance(item["input"], str) else show_value(item["input"])
+        return document.problem(loc, f"unknown {what} '{found}'{nearest_of(what, found, valid)}")
     if kind == "list_type" and loc[0] in {"factors", "nuisance"} and len(loc) == 2:
         found = item["input"]
         example = f", such as [{found}, …]" if isinstance(found, str | int | float) else ""
         message = f"{name}: expected a list of levels{example}, found {show_value(found)}"
         return document.problem(loc, message)
+    if loc[0] == "scales" and len(loc) == 2 and item["input"] is None:
+        return document.problem(
+            loc, f"{name}: expected a mapping, found nothing; write {{}} for a scale without changes"
+        )
     if loc == ("seeds",):
         return document.problem(loc, f"{SEEDS_EXPECTED}, found {show_value(item['input'])}")
-    return document.problem(loc, f"{name}: {explain(item)}")
+    hint = ""
+    if loc[0] == "stages" and kind in {"list_type", "dict_type"}:
+        hint = "; each stage is an item '- NAME: {steps: …, lr: …}'"
+    if loc[0] == "probes" and loc[1:]:
+        return document.problem(loc, f"probes: expected a probe's name, found {show_value(item['input'])}")
+    return document.problem(loc, f"{name}: {explain(item)}{hint}")
+
+
+def _keys(settings: type[Settings]) -> list[str]:
+    """The keys as they stand in a file."""
+    return [field.alias or name for name, field in settings.model_fields.items()]
 
 
 def _key_hint(key: str) -> str:

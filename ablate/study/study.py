@@ -11,6 +11,7 @@ from ablate.recipe.consistency import contradictions
 from ablate.recipe.paths import Raw
 from ablate.recipe.reading import RecipeProblem, read_part, read_parts
 from ablate.recipe.recipe import Part, Recipe
+from ablate.recipe.synonyms import synonym
 from ablate.recipe.variants import Variants
 from ablate.slots import registry
 from ablate.slots.settings import Metric
@@ -179,7 +180,7 @@ def read_draft(
     # Probes and metrics.
     probes, found = _probes(origin, scaled)
     metrics = _reported(probes)
-    probes_right = not found and "probes" not in check.wrong
+    probes_right = bool(probes) and not found and "probes" not in check.wrong
     found += [] if "primary" in check.wrong else _check_primary(document, file, probes, complete=probes_right)
     metrics_right = probes_right and not found and "primary" not in check.wrong
     problems += [*found, *_check_paper(document, file)]
@@ -251,6 +252,9 @@ def _check_primary(document: Document, file: StudyFile, probes: tuple[Part, ...]
     if file.primary in registry.levels("probe"):
         reported = ", ".join(metric.name for metric in registry.level("probe", file.primary).metrics)
         hint = f"; it is a probe, whose metrics are {reported}"
+    elif probe := synonym("probe", file.primary):
+        reported = ", ".join(metric.name for metric in registry.level("probe", probe).metrics)
+        hint = f"; probe '{probe}' reports {reported}"
     elif reporting:
         hint = f"; add probe '{reporting[0]}', which does{nearest('', names)}"
     else:
