@@ -8,7 +8,7 @@ from ablate.adaptive.search import to_come
 from ablate.cli.options import Json, Scale, Set, StudyFile, screen
 from ablate.cli.output import emit
 from ablate.errors import StudyError
-from ablate.plan.treatments import list_rows
+from ablate.plan.treatments import treatments
 from ablate.schedule.resources import gpu_count
 from ablate.study.document import read_document
 from ablate.study.study import Study
@@ -27,6 +27,7 @@ def check(study: StudyFile, scale: Scale = None, set_: Set = None, as_json: Json
 
     try:
         checked = validate(read_document(study), scale, tuple(set_ or ()), gpu=gpu_count() > 0)
+        count = count_trials(checked.study)
     except StudyError as error:
         if not as_json:
             raise
@@ -37,7 +38,7 @@ def check(study: StudyFile, scale: Scale = None, set_: Set = None, as_json: Json
         return
     for note in (*checked.notes, *checked.missing):
         screen.print(f"note: {note}", soft_wrap=True)
-    print(f"{study}: good ({count_trials(checked.study)})")  # noqa: T201
+    print(f"{study}: good ({count})")  # noqa: T201
 
 
 def _plain(problem: Any) -> dict[str, Any]:
@@ -45,10 +46,10 @@ def _plain(problem: Any) -> dict[str, Any]:
 
 
 def count_trials(study: Study) -> str:
-    """How many treatments and trials a study has, as text."""
-    treatments = len(list_rows(study).rows) + to_come(study)
-    least = f"{treatments * study.seed_bounds[0]} to " if study.seed_bounds else ""
-    text = f"scale {study.scale}: {treatments} treatments, {least}{treatments * len(study.seeds)} trials"
+    """How many treatments and trials a study has, as text. Raises StudyError where levels contradict each other."""
+    count = len(treatments(study)) + to_come(study)
+    least = f"{count * study.seed_bounds[0]} to " if study.seed_bounds else ""
+    text = f"scale {study.scale}: {count} treatments, {least}{count * len(study.seeds)} trials"
     if tuning := study.tuning:
-        text += f", {treatments * tuning.trials * len(tuning.seeds)} more to tune them"
+        text += f", {count * tuning.trials * len(tuning.seeds)} more to tune them"
     return text

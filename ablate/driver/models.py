@@ -31,10 +31,10 @@ class BuildFailure:
 
 @dataclass
 class ModelCheck:
-    """Tries to build models, those of equal parts once and `most` different ones; counts the others as `skipped`."""
+    """Tries to build models, those of the same parts once and `most` different ones; the others are `skipped`."""
 
     most: int
-    skipped: int = 0
+    skipped: set[tuple[int, ...]] = field(default_factory=set)
     results: dict[tuple[int, ...], BuildFailure | None] = field(default_factory=dict)
     tried: list[Recipe] = field(default_factory=list)
     """Keeps the parts alive whose ids are the keys of `results`."""
@@ -43,7 +43,7 @@ class ModelCheck:
         """Why the model of a recipe, that of one stage, cannot be built; None if it can or was skipped."""
         key = tuple([id(part) for slot, part in recipe.parts.items() if slot not in IRRELEVANT])
         if key not in self.results and len(self.results) >= self.most:
-            self.skipped += 1
+            self.skipped.add(key)
             return None
         if key not in self.results:
             self.tried.append(recipe)

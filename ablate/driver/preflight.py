@@ -65,7 +65,7 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
     check.run(cases)
     problems += [*check.problems, *check.missing]
     if check.models.skipped:
-        notes.append(f"the first {MOST_MODELS} different models were built; {check.models.skipped} more were not")
+        notes.append(f"the first {MOST_MODELS} different models were built; {len(check.models.skipped)} more were not")
 
     missing: list[str] = []
     for other in _other_scales(study):
@@ -181,9 +181,7 @@ def _rows(study: Study) -> tuple[dict[str, dict[str, Any]], list[Problem], list[
     if len(rows) > MOST_TREATMENTS:
         step = -(-len(rows) // MOST_TREATMENTS)
         kept = {label: levels for i, (label, levels) in enumerate(rows.items()) if len(levels) < 2 or i % step == 0}
-        notes.append(
-            f"{len(kept)} of {len(rows)} treatments were checked: each level alone, and every {step}th treatment"
-        )
+        notes.append(f"{len(kept)} of {len(rows)} treatments were checked: each level alone, and one in {step} others")
         rows = kept
     alone = (study.factors if study.search else ()) + (study.tuning.factors if study.tuning else ())
     short = short_names(alone)

@@ -145,7 +145,7 @@ def _settings(config: type[Settings], given: Any, path: KeyPath, problems: list[
 
 def _follows(item: Mapping[str, Any]) -> bool:
     """Whether pydantic finds a list too short only because it leaves out items that are wrong, which it reports too."""
-    return item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]
+    return item["type"] == "too_short" and bool(len(item["input"]) >= item["ctx"]["min_length"])
 
 
 def _problem(config: type[Settings], given: Raw, path: KeyPath, owner: str, error: dict[str, Any]) -> RecipeProblem:

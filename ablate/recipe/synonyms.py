@@ -69,7 +69,7 @@ SYNONYMS: dict[str, dict[str, str]] = {
         "pretrained": "checkpoint", "finetune": "checkpoint", "resume": "checkpoint", "released": "checkpoint",
     },
     "probe": {
-        "fid": "frechet", "fvd": "frechet", "psnr": "reconstruction", "ssim": "reconstruction",
+        "fvd": "frechet", "psnr": "reconstruction", "ssim": "reconstruction",
         "mse": "reconstruction", "lpips": "reconstruction", "colour": "color", "droplets": "droplet",
         "borders": "border", "checkerboard": "grid", "sharpness": "blur", "fourier": "spectrum",
         "noise": "latent_noise",

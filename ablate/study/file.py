@@ -114,9 +114,7 @@ def _problem(document: Document, item: Mapping[str, Any]) -> Problem:
         message = f"{name}: expected a list of levels{example}, found {show_value(found)}"
         return document.problem(loc, message)
     if loc[0] == "scales" and len(loc) == 2 and item["input"] is None:
-        return document.problem(
-            loc, f"{name}: expected a mapping, found nothing; write {{}} for a scale without changes"
-        )
+        return document.problem(loc, f"{name}: expected a mapping, found nothing; write {{}} for no changes")
     if loc == ("seeds",):
         return document.problem(loc, f"{SEEDS_EXPECTED}, found {show_value(item['input'])}")
     hint = ""
