@@ -9,9 +9,10 @@ import jsonschema
 import pytest
 
 from ablate.driver import catalogue
-from ablate.driver.preflight import check_scales, preflight
+from ablate.driver.preflight import validate
 from ablate.errors import StudyError
 from ablate.plan.trials import expand
+from ablate.study.document import read_document
 from ablate.study.study import load_study
 
 Write = Callable[..., Path]
@@ -141,18 +142,16 @@ def test_every_scale_is_checked_even_if_another_is_used(write_study: Write) -> N
 
 def test_pictures_too_small_for_a_probe_are_named_at_any_scale(write_study: Write) -> None:
     small = ("probes: [reconstruction]", "probes: [reconstruction, blur]\nscales:\n  tiny: {data.heldout_size: 24}")
-    study = load_study(write_study(small))
-    preflight(study, expand(study))
     with pytest.raises(StudyError) as caught:
-        check_scales(study)
+        validate(read_document(write_study(small)), None, (), gpu=False)
     assert [problem.message for problem in caught.value.problems] == [
         "probe 'blur' needs held-out pictures of 32 px or more at stride 2, found data.heldout_size 24 "
         "(treatment 'baseline', scale tiny)"
     ]
     assert (caught.value.problems[0].line, caught.value.problems[0].column) == (14, 26)
-    tiny = load_study(write_study(small), "tiny")
     with pytest.raises(StudyError, match="probe 'blur'"):
-        preflight(tiny, expand(tiny))
+        validate(read_document(write_study(small)), "tiny", (), gpu=False)
+    assert validate(read_document(write_study()), None, (), gpu=False).notes == []
 
 
 @pytest.mark.parametrize(
@@ -166,9 +165,8 @@ def test_probes_of_clips_say_how_long_these_must_be(write_study: Write, data: st
     changes = [("{level: leaves, ", data), ("probes: [reconstruction]", "probes: [reconstruction, clip, balance]")]
     if "moving" in data:
         changes += [("image_kl, channels: [8, 8]", "video_kl, channels: [8, 8, 8]"), ("group, groups: 4", "rms")]
-    study = load_study(write_study(*changes))
     with pytest.raises(StudyError) as caught:
-        preflight(study, expand(study))
+        validate(read_document(write_study(*changes)), None, (), gpu=False)
     expected = f"probe 'balance' needs held-out clips of 16 frames or more, found {found} (treatment 'baseline'"
     assert any(expected in problem.message for problem in caught.value.problems)
     assert len(caught.value.problems) == (2 if found == "pictures" else 1)
