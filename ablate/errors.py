@@ -1,15 +1,21 @@
-"""Errors of a study: each with its place in the file, all reported together."""
+"""Errors of a study: each with its position in the file, all reported together."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 KeyPath = tuple[str | int, ...]
+"""Keys and list positions that lead from the top of a study to one of its values, such as ("probes", 0)."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One error in a study. Line and column count from 1; both are 0 where the error has no place in the file."""
+    """One error in a study. Line and column count from 1; both are 0 where the error has no position in the file.
+
+    `file`: the study's file, or the command line's option that is wrong, such as `--set norm=snc`.
+    """
 
     file: str
     line: int
@@ -26,16 +32,35 @@ class Problem:
 
 
 class StudyError(ValueError):
-    """Everything that is wrong with a study, all at once."""
+    """All errors of a study, in the order of their lines; those of the command line come first."""
 
     def __init__(self, problems: Iterable[Problem]):
-        self.problems = list(dict.fromkeys(problems))
+        distinct = dict.fromkeys(problems)
+        self.problems = sorted(distinct, key=lambda problem: (problem.line, problem.column))
         super().__init__("\n".join(map(str, self.problems)))
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint for an unknown name: the nearest valid one and all of them."""
+def nearest(name: str, valid: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:
+    """A hint for an unknown name: the nearest valid one and all of them.
+
+    `synonyms`: other names, as `squeeze` gives them, of valid ones; they come before names that are merely spelt alike.
+    """
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    meant = (synonyms or {}).get(squeeze(name))
+    alike = [other for other in names if squeeze(other) == squeeze(name)]
+    close = [meant] if meant in names else alike or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     return f"{hint} (valid: {', '.join(names)})" if names else hint
+
+
+def squeeze(name: str) -> str:
+    """A name in lower case without spaces, `-` and `_`: `Batch-Norm` and `batch_norm` are `batchnorm`."""
+    return re.sub(r"[\s_-]", "", name).lower()
+
+
+def show_value(value: Any) -> str:
+    """A value as it is written in a study, cut after 60 characters: true, null, 'text', 3, [1, 2]."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing (null)", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -9,9 +9,10 @@ import sys
 import typer
 
 from ablate.cli.catalogue import components, schema
+from ablate.cli.check import check
 from ablate.cli.check_level import check_level
 from ablate.cli.mlflow import sync, ui
-from ablate.cli.plan import check, plan
+from ablate.cli.plan import plan
 from ablate.cli.probe import probe
 from ablate.cli.report import figure, report
 from ablate.cli.show import show, status

@@ -54,13 +54,6 @@ MaxTrials = Annotated[int | None, typer.Option(help="Refuse if more trials than 
 STORE = Path("runs")
 
 
-def load(path: Path, scale: str | None, overrides: list[str] | None, *, gpu: bool) -> Any:
-    """Load a study from its file."""
-    from ablate.study.study import load_study
-
-    return load_study(path, scale, overrides or (), gpu=gpu)
-
-
 def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
     """Load a study from its file or from the store."""
     from ablate.adaptive.recall import plan_study
@@ -68,3 +61,15 @@ def find(reference: str, scale: str | None, overrides: list[str] | None, store: 
 
     study = find_study(reference, Store(store), scale, tuple(overrides or ()), gpu=gpu_count() > 0)
     return plan_study(study, Store(store))
+
+
+def validated(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
+    """A study from its file or from the store, checked as `ablate check` does. Prints notes to stderr."""
+    from ablate.driver.preflight import validate
+    from ablate.driver.studies import find_document
+
+    found = find_document(reference, Store(store), scale, tuple(overrides or ()))
+    checked = validate(found.document, found.scale, found.overrides, gpu=gpu_count() > 0)
+    for note in checked.notes:
+        screen.print(f"note: {note}", soft_wrap=True)
+    return checked.study

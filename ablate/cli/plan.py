@@ -1,4 +1,4 @@
-"""`ablate check` and `ablate plan`."""
+"""`ablate plan`."""
 
 from typing import Annotated, Any
 
@@ -7,51 +7,21 @@ from rich.console import Console
 from rich.table import Table
 
 from ablate.adaptive.search import to_come
-from ablate.cli.options import STORE, Json, MaxHours, MaxTrials, Scale, Set, StoreOption, StudyFile, find, screen
+from ablate.cli.options import STORE, Json, MaxHours, MaxTrials, Scale, Set, StoreOption, StudyFile, screen, validated
 from ablate.cli.output import emit, page
 from ablate.driver.overview import gc_paused
 from ablate.driver.progress import duration
-from ablate.errors import StudyError
 from ablate.plan.estimable import contrasts
-from ablate.plan.known import NOTHING
 from ablate.plan.labels import show as show_level
 from ablate.plan.plan import Plan
 from ablate.schedule.resources import gpu_memory
 from ablate.slots.settings import Metric
+from ablate.store.folders import Store
 from ablate.study.factors import Factor
 from ablate.study.pruning import Pruning
 from ablate.study.search import Search
 from ablate.study.study import Study
 from ablate.study.tuning import Tuning
-
-
-def check(study: StudyFile, as_json: Json = False) -> None:
-    """Validate a study file and report every error with its line and column. Starts nothing."""
-    from ablate.adaptive.search import each_level, to_come
-    from ablate.driver.preflight import check_scales, preflight
-    from ablate.plan.trials import expand
-    from ablate.study.study import load_study
-
-    try:
-        found = load_study(study)
-        trials = expand(found)
-        preflight(found, [*trials, *each_level(found)])
-        check_scales(found)
-    except StudyError as error:
-        if as_json:
-            keys = ("file", "line", "column", "message")
-            emit({"ok": False, "errors": [{key: getattr(problem, key) for key in keys} for problem in error.problems]})
-            raise typer.Exit(2) from None
-        raise
-    if as_json:
-        emit({"ok": True, "errors": []})
-    else:
-        treatments = len({trial.treatment.label for trial in trials}) + to_come(found, NOTHING)
-        least = f"{treatments * found.seed_bounds[0]} to " if found.seed_bounds else ""
-        count = f"{treatments} treatments, {least}{treatments * len(found.seeds)} trials"
-        if tuning := found.tuning:
-            count += f", {treatments * tuning.trials * len(tuning.seeds)} more to tune them"
-        print(f"{study}: good ({count})")  # noqa: T201
 
 
 def plan(
@@ -67,8 +37,9 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """List treatments, stages, pending trials and their cost. Starts nothing."""
+    from ablate.adaptive.recall import plan_study
 
-    found = find(str(study), scale, set_, store)
+    found = plan_study(validated(str(study), scale, set_, store), Store(store))
     summary = plan_within(found, max_hours, max_trials, measure=measure)
     emit(summary) if as_json else print_plan(found, summary, page())
 
@@ -191,9 +162,11 @@ def plan_within(
 
     summary = overview.summarise(plan, redo=redo)
     if measure or (hours is not None and summary["estimate_s"] is None):
+        from ablate.driver.preflight import prepare_data
         from ablate.engine.measure import measure as run
         from ablate.plan.cost import gpu_share
 
+        prepare_data(plan.study, plan.ready, plan.store)
         summary = overview.summarise(plan, lambda kinds: run(kinds, plan.store, threads, screen.print), redo=redo)
         if gpu := gpu_memory():
             summary["gpus_per_trial"] = gpu_share(summary["memory_bytes"], gpu)

@@ -16,8 +16,8 @@ from ablate.cli.options import (
     StoreOption,
     StudyFile,
     Tracking,
-    load,
     screen,
+    validated,
 )
 from ablate.cli.plan import plan_within
 from ablate.schedule.ray_tune import ClusterError
@@ -50,9 +50,8 @@ def sweep(
     from ablate.adaptive.recall import plan_study
     from ablate.driver.sweep import sweep as run
 
-    machine_gpus = gpu_count()
-    checked = load(study, scale, set_, gpu=machine_gpus > 0)
-    share = gpus if gpus is not None else float(machine_gpus > 0)
+    checked = validated(str(study), scale, set_, store)
+    share = gpus if gpus is not None else float(gpu_count() > 0)
     resources = Resources(cpus, share, workers, address)
     place = Store(store)
     if max_hours is not None or max_trials is not None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from ablate.slots.data import Misfit
 
+TOO_LARGE = "of more pixels than Pillow opens (about 179 million); reduce or cut them"
+
 
 @dataclass
 class Rejects:
@@ -27,9 +29,11 @@ class Rejects:
         try:
             yield
         except Exception as error:  # decoders raise all kinds of errors for a damaged file
-            if not isinstance(error, Misfit):
+            kind = type(error).__name__
+            too_large = kind == "DecompressionBombError"  # Pillow's, which is not imported here
+            if not isinstance(error, Misfit) and not too_large:
                 self.damaged.append(name)
-            reason = str(error) if isinstance(error, Misfit) else f"not readable ({type(error).__name__})"
+            reason = TOO_LARGE if too_large else str(error) if isinstance(error, Misfit) else f"not readable ({kind})"
             self.reasons.setdefault(reason, []).append(name)
             self.first = self.first or error
 

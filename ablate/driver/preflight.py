@@ -1,116 +1,251 @@
-"""Looked at before anything starts: pictures and weights, probes against pictures, models that cannot be built."""
+"""All that is checked of a study before anything starts: `check`, `plan` and `sweep` refuse the same studies.
 
-from ablate.adaptive.search import each_level
+What depends on the file alone is checked at every scale of the study. What depends on the machine, that is folders,
+pictures and weights, is an error at the scale that is to run, and a note at the others.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ablate.driver.models import ModelCheck, build_failure
 from ablate.errors import KeyPath, Problem, StudyError
-from ablate.identity import signature
-from ablate.plan.trials import Trial, expand
+from ablate.plan.labels import short_names, show
+from ablate.plan.treatments import list_rows
+from ablate.plan.trials import Trial
 from ablate.recipe.recipe import Part, Recipe, weight
 from ablate.store.folders import Store
-from ablate.study.study import Study, read_study
+from ablate.study.document import Document
+from ablate.study.origin import Origin, touches
+from ablate.study.study import Study, read_draft
+
+MOST_TREATMENTS = 5_000
+"""Treatments of a study that are checked one by one. Of more, those with one change, and others at equal distances."""
+
+MOST_MODELS = 100
+"""Different models that are built at each scale, those of treatments with one change first."""
 
 
-def preflight(study: Study, trials: list[Trial]) -> None:
-    """Raise StudyError for missing pictures or weights and too small pictures: all that needs no model to be seen."""
-    seen: set[str] = set()
-    problems = []
-    for trial in trials:
-        recipe = trial.treatment.recipe
-        used = [(f"base.{slot}", part) for slot, part in recipe.parts.items()]
-        used += [(f"base.loss.{term}", part) for term, part in recipe.losses.items()]
-        used += [(f"base.{unit}", part) for own in recipe.own.values() for unit, part in own.items()]
-        for path, part in used:
-            if path.startswith("base.loss.") and not weight(part):
-                continue
-            mark = f"{path} {signature(part.plain())}"
-            if mark in seen:
-                continue
-            seen.add(mark)
-            problems += _preflight_part(study, tuple(path.split(".")), part)
-    for i, probe in enumerate(study.probes):
-        problems += _preflight_part(study, ("probes", i), probe)
-    problems = problems or _mismatches(study, trials)
-    problems += _unfit(study, trials)
+@dataclass(frozen=True)
+class Validated:
+    """A study in which nothing wrong was found.
+
+    `notes`: what was not checked. `missing`: why other scales cannot run on this machine.
+    """
+
+    study: Study
+    notes: list[str]
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A treatment that is checked. `levels`: those that differ from the baseline's."""
+
+    label: str
+    levels: dict[str, Any]
+    recipe: Recipe
+
+
+def validate(document: Document, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Validated:
+    """Check all of a study: its file, folders and weights, probes and models. Raises StudyError with every problem.
+
+    `overrides` hold at the scale to run alone; the other scales are checked as the file has them.
+    """
+    draft = read_draft(document, scale, overrides, gpu=gpu)
+    check = ScaleCheck(draft.origin, draft.probes, draft.base)
+    study = draft.study
+    if study is None:
+        check.run([Case("baseline", {}, draft.recipe)], complete=draft.complete)
+        raise StudyError([*draft.problems, *check.problems, *check.missing])
+
+    rows, problems, notes = _rows(study)
+    cases, found = _cases(study, rows)
+    problems += found
+    check.run(cases)
+    problems += [*check.problems, *check.missing]
+    if check.models.skipped:
+        notes.append(f"the first {MOST_MODELS} different models were built; {len(check.models.skipped)} more were not")
+
+    missing: list[str] = []
+    for other in _other_scales(study):
+        draft = read_draft(document, other, (), gpu="gpu" not in document.data.get("scales", {}), alone=True)
+        if draft.study is None:
+            problems += draft.problems
+            continue
+        check = ScaleCheck(draft.origin, draft.probes, draft.base, seen=check.seen)
+        cases, found = _cases(draft.study, rows)
+        problems += found
+        check.run(cases)
+        problems += check.problems
+        missing += [_note(problem, draft.study.scale) for problem in check.missing]
     if problems:
         raise StudyError(problems)
+    return Validated(study, notes, missing)
 
 
-def check_scales(study: Study) -> None:
-    """Raise StudyError for contradictions and unfit pictures at any scale of a study, not only at its own."""
-    for scale in study.document.data.get("scales", {}):
-        scaled = read_study(study.document, scale, study.overrides, gpu=False)
-        if problems := _unfit(scaled, [*expand(scaled), *each_level(scaled)]):
-            raise StudyError(problems)
+@dataclass
+class ScaleCheck:
+    """What is wrong with the treatments of a study at one scale: `problems` of the file, `missing` on this machine.
 
+    `base`: the recipe of the study without scale and `--set`.
+    """
 
-def _unfit(study: Study, trials: list[Trial]) -> list[Problem]:
-    """Probes that the held-out pictures are too small for, or that the crops do not suit, each named once."""
-    problems: dict[int, Problem] = {}
-    for trial in trials:
-        parts = trial.treatment.recipe.parts
-        stride, pictures = parts["model"].settings.stride, parts["data"].settings
-        side, frames = pictures.heldout_size, pictures.heldout_length
-        for i, probe in enumerate(study.probes):
-            short = probe.settings.shortest()
-            if (least := probe.settings.smallest(stride)) > side:
-                found = f"data.heldout_size {side}"
-                what = f"needs held-out pictures of {least} px or more at stride {stride}, found {found}"
-            elif short > frames:
-                found = f"data.heldout_frames {frames}" if frames > 1 else "pictures"
-                what = f"needs held-out clips of {short} frames or more, found {found}"
-            elif reason := probe.settings.unfit(stride, pictures.crop):
-                what = f"cannot examine crops of {pictures.crop} px at stride {stride}: {reason}"
-            else:
+    origin: Origin
+    probes: tuple[Part, ...]
+    base: Recipe
+    problems: list[Problem] = field(default_factory=list)
+    missing: list[Problem] = field(default_factory=list)
+    models: ModelCheck = field(default_factory=lambda: ModelCheck(MOST_MODELS))
+    seen: set[tuple[str, int, int, str]] = field(default_factory=set)
+
+    def run(self, cases: list[Case], *, complete: bool = True) -> None:
+        """Check treatments, of which the first is the baseline. `complete`: whether it has all parts."""
+        self._check_files(cases)
+        if complete:
+            self._check_mismatches(cases)
+            self._check_probes(cases)
+            self._check_models(cases)
+
+    def _check_files(self, cases: list[Case]) -> None:
+        """Folders, pictures and weights that settings name."""
+        parts = {id(part): (case, path, part) for case in reversed(cases) for path, part in _parts(case.recipe)}
+        parts |= {id(probe): (cases[0], ("probes", probe.level), probe) for probe in self.probes}
+        for case, path, part in parts.values():
+            try:
+                part.settings.preflight()
+            except (ValueError, OSError, ImportError) as error:
+                self._add(self.missing, case, (*path, *_named(part, str(error))), str(error))
+
+    def _check_mismatches(self, cases: list[Case]) -> None:
+        """Initial weights that are of another model than the recipe's."""
+        for case in cases if not self.missing else ():
+            init = case.recipe.parts["init"]
+            if reason := init.settings.mismatch(case.recipe.plain()):
+                return self._add(self.missing, case, ("base", "init"), f"init '{init.level}': {reason}")
+        return None
+
+    def _check_probes(self, cases: list[Case]) -> None:
+        """Probes that the held-out pictures are too small for, or that the crops do not suit, each once."""
+        seen: set[tuple[int, int]] = set()
+        unfit: set[str] = set()
+        for case in cases:
+            model = case.recipe.parts["model"]
+            data = case.recipe.parts["data"]
+            if (id(model), id(data)) in seen:
                 continue
-            message = f"probe '{probe.level}' {what} (treatment '{trial.treatment.label}', scale {study.scale})"
-            problems.setdefault(i, study.document.problem(("probes", i), message))
-    return list(problems.values())
+            seen.add((id(model), id(data)))
+            for probe in self.probes:
+                reason = _unfit(probe, model.settings.stride, data.settings)
+                if reason and probe.level not in unfit:
+                    unfit.add(probe.level)
+                    self._add(self.problems, case, ("probes", probe.level), f"probe '{probe.level}' {reason}")
+
+    def _check_models(self, cases: list[Case]) -> None:
+        """Models that cannot be built, each at the slot that is the cause."""
+        wrong: set[KeyPath] = set()  # in the baseline, and thus in treatments without being due to their levels
+        for case in [cases[0], *sorted(cases[1:], key=lambda case: len(case.levels))]:
+            for stage, setup in zip(case.recipe.stages, case.recipe.setups, strict=True):
+                failure = self.models.failure(setup)
+                if failure is None:
+                    continue
+                slot = failure.slot
+                path = ("stages", stage.name, slot) if slot in case.recipe.own.get(stage.name, {}) else ("base", slot)
+                if case is cases[0]:
+                    wrong.add(path)
+                    if any((first := build_failure(base)) and first.slot == slot for base in self.base.setups):
+                        self.origin = replace(self.origin, wrong_before=self.origin.wrong_before | {path})
+                if case is cases[0] or path not in wrong or any(touches(level, slot) for level in case.levels):
+                    message = f"the model cannot be built: {failure.reason}"
+                    self._add(self.problems, case, path, message, kind="model")
+
+    def _add(self, problems: list[Problem], case: Case, path: KeyPath, message: str, kind: str = "") -> None:
+        """Note a problem of a treatment: of equal messages, or of those of one kind, the first at each position."""
+        origin = replace(self.origin, levels=case.levels)
+        problem = origin.problem(path, f"{message} (treatment '{case.label}', scale {self.origin.scale})")
+        key = (problem.file, problem.line, problem.column, kind or message)
+        if key not in self.seen:
+            self.seen.add(key)
+            problems.append(problem)
 
 
-def _mismatches(study: Study, trials: list[Trial]) -> list[Problem]:
-    """Initial weights that are of another model than the recipe's, named once."""
-    for trial in trials:
-        init, recipe = trial.treatment.recipe.parts["init"], trial.treatment.recipe.plain()
-        if reason := init.settings.mismatch(recipe):
-            message = f"init '{init.level}': {reason} (treatment '{trial.treatment.label}', scale {study.scale})"
-            return [study.document.problem(("base", "init"), message)]
-    return []
-
-
-def _preflight_part(study: Study, path: KeyPath, part: Part) -> list[Problem]:
+def _rows(study: Study) -> tuple[dict[str, dict[str, Any]], list[Problem], list[str]]:
+    """Label -> changed levels of the treatments to check; what is wrong with the designs; what is left out."""
+    problems: list[Problem] = []
+    notes: list[str] = []
+    rows: dict[str, dict[str, Any]] = {"baseline": {}}
     try:
-        part.settings.preflight()
-    except ValueError as error:
-        return [study.document.problem(path, str(error))]
-    return []
+        rows |= {row.label: row.changed for row, *_ in list_rows(study).rows.values()}
+    except StudyError as error:
+        problems += error.problems
+    if len(rows) > MOST_TREATMENTS:
+        step = -(-len(rows) // MOST_TREATMENTS)
+        kept = {label: levels for i, (label, levels) in enumerate(rows.items()) if len(levels) < 2 or i % step == 0}
+        notes.append(f"{len(kept)} of {len(rows)} treatments were checked: each level alone, and one in {step} others")
+        rows = kept
+    alone = (study.factors if study.search else ()) + (study.tuning.factors if study.tuning else ())
+    short = short_names(alone)
+    for factor in alone:
+        for level in factor.levels[1:] if factor.at_baseline else ():
+            rows.setdefault(f"{short[factor.path]}={show(level)}", {factor.path: level})
+    return rows, problems, notes
 
 
-def try_models(study: Study, trials: list[Trial]) -> None:
-    """Raise StudyError if the model of some treatment cannot be built or does not fit the pictures."""
-    from ablate.engine.build import try_build
-
-    built: set[str] = set()
-    for trial in trials:
-        for recipe in [setup.plain() for setup in trial.treatment.recipe.setups]:
-            architecture = signature({slot: part for slot, part in recipe.items() if slot not in {"loss", "stages"}})
-            if architecture not in built:
-                built.add(architecture)
-                try:
-                    try_build(recipe)
-                except Exception as error:
-                    message = f"treatment '{trial.treatment.label}': the model cannot be built: {error}"
-                    raise StudyError([study.document.problem(("base", "model"), message)]) from error
+def _cases(study: Study, rows: dict[str, dict[str, Any]]) -> tuple[list[Case], list[Problem]]:
+    """The treatments of these rows, and contradictions between their levels."""
+    cases, problems = [], []
+    for label, levels in rows.items():
+        try:
+            cases.append(Case(label, levels, study.recipe(levels)))
+        except StudyError as error:
+            problems += error.problems
+    return cases, problems
 
 
-def fits(recipe: Recipe) -> bool:
-    """Whether the models of a recipe can be built and suit the pictures."""
-    from ablate.engine.build import try_build
+def _other_scales(study: Study) -> Iterator[str | None]:
+    """The scales that are not to run; None for the base, unless a machine with and one without a GPU have scales."""
+    scales = study.document.data.get("scales", {})
+    yield from (scale for scale in scales if scale != study.scale)
+    if study.scale != "base" and not {"cpu", "gpu"} <= scales.keys():
+        yield None
 
-    try:
-        for setup in recipe.setups:
-            try_build(setup.plain())
-    except Exception:
-        return False
-    return True
+
+def _parts(recipe: Recipe) -> Iterable[tuple[KeyPath, Part]]:
+    """The parts of a recipe that are used, with their paths."""
+    yield from ((("base", slot), part) for slot, part in recipe.parts.items())
+    for stage, own in recipe.own.items():
+        yield from ((("stages", stage, *unit.split(".")), part) for unit, part in own.items())
+    yield from ((("base", "loss", term), part) for term, part in recipe.losses.items() if weight(part))
+
+
+def _named(part: Part, message: str) -> list[str]:
+    """The setting whose text a message holds, such as the path of a folder; none where there is no such setting."""
+    fields = type(part.settings).model_fields
+    texts = {name: value for name, value in part.settings.plain().items() if isinstance(value, str)}
+    free = [name for name in texts if fields[name].annotation in {str, str | None}]  # not a choice, such as 'lpips'
+    return [name for name in free if texts[name] in message][:1]
+
+
+def _unfit(probe: Part, stride: int, data: Any) -> str:
+    """Why a probe cannot examine a model of this stride on such pictures; empty if it can."""
+    shortest = probe.settings.shortest()
+    smallest = probe.settings.smallest(stride)
+    frames = data.heldout_length
+    if smallest > data.heldout_size:
+        found = f"data.heldout_size {data.heldout_size}"
+        return f"needs held-out pictures of {smallest} px or more at stride {stride}, found {found}"
+    if shortest > frames:
+        found = f"data.heldout_frames {frames}" if frames > 1 else "pictures"
+        return f"needs held-out clips of {shortest} frames or more, found {found}"
+    if reason := probe.settings.unfit(stride, data.crop):
+        return f"cannot examine crops of {data.crop} px at stride {stride}: {reason}"
+    return ""
+
+
+def _note(problem: Problem, scale: str) -> str:
+    """A problem of this machine at a scale that is not to run."""
+    position = f"{problem.file}:{problem.line}:{problem.column}" if problem.line else problem.file
+    return f"{position}: scale '{scale}' cannot run on this machine: {problem.message}"
 
 
 def prepare_data(study: Study, trials: list[Trial], store: Store) -> list[str]:
@@ -122,9 +257,9 @@ def prepare_data(study: Study, trials: list[Trial], store: Store) -> list[str]:
 
     skipped: list[str] = []
     setups = [setup for trial in trials for setup in trial.treatment.recipe.setups]
-    for part in {signature(setup.parts["data"].plain()): setup.parts["data"] for setup in setups}.values():
+    for part in {id(setup.parts["data"]): setup.parts["data"] for setup in setups}.values():
         try:
             skipped += prepare(part.level, part.settings.plain(), store.data).skipped
         except ValueError as error:
-            raise StudyError([study.document.problem(("base", "data"), f"data: {error}")]) from None
+            raise StudyError([study.origin.problem(("base", "data"), f"data: {error}")]) from None
     return list(dict.fromkeys(skipped))

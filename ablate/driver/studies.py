@@ -1,34 +1,52 @@
 """Studies by file or by name in the store."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.errors import Problem, StudyError
+from ablate.errors import Problem, StudyError, nearest
 from ablate.plan.plan import Plan
 from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import Store
-from ablate.study.document import parse
+from ablate.study.document import Document, read_document
 from ablate.study.shipped import shipped
-from ablate.study.study import Study, load_study, read_study
+from ablate.study.study import Study, read_study
 
 
-def find_study(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
-    """A study by its file, or by its name in the store as it was last run.
+@dataclass(frozen=True)
+class StudySource:
+    """The text of a study, with the scale and the overrides to read it at."""
+
+    document: Document
+    scale: str | None
+    overrides: tuple[str, ...]
+
+
+def find_document(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...]) -> StudySource:
+    """The text of a study by its file, or by its name in the store as it was last run.
 
     A name that the store does not hold may be that of an example study. Raises StudyError.
     """
-    is_file = Path(reference).suffix in {".yaml", ".yml"} or Path(reference).exists()
-    studies = {} if is_file else store.studies()
+    path = Path(reference)
+    studies = store.studies()
+    is_file = path.suffix in {".yaml", ".yml"} or path.is_file() or (path.exists() and reference not in studies)
     if is_file or (reference in shipped() and reference not in studies):
-        return load_study(Path(reference), scale, overrides, gpu=gpu)
+        return StudySource(read_document(path), scale, overrides)
     if reference not in studies or (scale and scale not in studies[reference]):
         held = ", ".join(f"{name} ({' '.join(scales)})" for name, scales in studies.items()) or "none"
         wanted = f"study '{reference}'" + (f" at scale '{scale}'" if scale else "")
-        raise StudyError([Problem(str(store.root), 0, 0, f"the store holds no {wanted}; it holds: {held}")])
+        hint = nearest(reference, studies).partition(" (valid")[0]
+        message = f"the store holds no {wanted}, and there is no such file; it holds: {held}{hint}"
+        raise StudyError([Problem(str(store.root), 0, 0, message)])
     folder = store.study(reference, scale or studies[reference][0])
     card = read_json(folder.card)
-    document = parse(folder.source.read_text(encoding="utf-8"), str(folder.source))
     named = None if card["scale"] == "base" else card["scale"]
-    return read_study(document, named, (*card["overrides"], *overrides), gpu=gpu)
+    return StudySource(read_document(folder.source), named, (*card["overrides"], *overrides))
+
+
+def find_study(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
+    """A study by its file or its name in the store. Raises StudyError."""
+    found = find_document(reference, store, scale, overrides)
+    return read_study(found.document, found.scale, found.overrides, gpu=gpu)
 
 
 def check_name(study: Study, store: Store) -> None:

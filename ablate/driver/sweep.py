@@ -12,8 +12,9 @@ from ablate.adaptive.pruning import Pruner
 from ablate.adaptive.recall import plan_study
 from ablate.adaptive.search import Explorer, each_level
 from ablate.adaptive.tuning import Tuner, trials_to_come
+from ablate.driver.models import fits
 from ablate.driver.outputs import close_mirror, open_mirror, write_results
-from ablate.driver.preflight import fits, preflight, prepare_data, try_models
+from ablate.driver.preflight import prepare_data
 from ablate.driver.progress import ProgressDisplay
 from ablate.driver.seeds import more_seeds
 from ablate.driver.studies import check_name, write_card
@@ -49,7 +50,7 @@ class Sweep:
 def sweep(
     study: Study, store: Store, resources: Resources, uri: str, screen: Console, *, inline: bool, redo: bool = False
 ) -> Sweep:
-    """Run what the store lacks of a study. Raises StudyError or StoreError before anything starts.
+    """Run what the store lacks of a validated study. Raises StudyError or StoreError before anything starts.
 
     `redo`: run again, too, what other code has made.
     """
@@ -64,11 +65,8 @@ def sweep(
     more = trials_to_come(plan)
     check_name(study, store)
     samples = plan.pending + (each_level(study) if more else [])
-    preflight(study, samples)
-    if samples:
-        if skipped := prepare_data(study, samples, store):
-            screen.print(f"data: {len(skipped)} damaged files left out: {', '.join(skipped[:5])}", soft_wrap=True)
-        try_models(study, samples)
+    if samples and (skipped := prepare_data(study, samples, store)):
+        screen.print(f"data: {len(skipped)} damaged files left out: {', '.join(skipped[:5])}", soft_wrap=True)
     write_card(plan)
     announce(plan, more, screen)
 

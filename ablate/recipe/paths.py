@@ -1,12 +1,15 @@
-"""Raw recipes, as YAML gives them: what is in them and how a dotted path changes them."""
+"""Raw recipes, as YAML gives them: their slots, their defaults, and how a dotted path changes them."""
 
 import copy
 from typing import Any
 
 from ablate.errors import nearest
+from ablate.recipe.stages import Train
+from ablate.recipe.synonyms import nearest_of
 from ablate.slots import registry
 
 Raw = dict[str, Any]
+"""A recipe, or a part of one, as YAML values that are not checked yet."""
 
 
 DEFAULTS: Raw = {
@@ -36,12 +39,13 @@ def assign(raw: Raw, path: str, value: Any) -> None:
     """
     head, *rest = path.split(".")
     if head not in {*RECIPE_SLOTS, "stages"}:
-        raise ValueError(f"unknown slot '{head}' in '{path}'{nearest(head, [*RECIPE_SLOTS, 'stages'])}")
+        raise ValueError(f"unknown slot '{head}' in '{path}'{path_hint(path, raw, [*RECIPE_SLOTS, 'stages'])}")
     if head != "stages":
         _assign_slot(raw["base"], head, rest, value, path, {"level": DEFAULTS.get(head)}, {"weight": 0.0})
         return
     if len(rest) < 2 or (len(rest) > 2 and rest[1] not in RECIPE_SLOTS):
-        raise ValueError(f"'{path}' must be stages.NAME.SETTING")
+        names = ", ".join(raw["stages"])
+        raise ValueError(f"'{path}' must be stages.NAME.SETTING, such as stages.NAME.lr (stages: {names})")
     name, what, *deeper = rest
     if name not in raw["stages"]:
         raise ValueError(f"unknown stage '{name}' in '{path}'{nearest(name, raw['stages'])}")
@@ -49,6 +53,28 @@ def assign(raw: Raw, path: str, value: Any) -> None:
         _assign_slot(raw["stages"][name], what, deeper, value, path, {}, {})
     else:
         raw["stages"][name][what] = value
+
+
+def path_hint(path: str, raw: Raw, heads: list[str]) -> str:
+    """The way out of a path that begins with none of `heads`: what is missing before it, or the nearest of them."""
+    head, _, rest = path.partition(".")
+    if head in {"base", "baseline"}:
+        return f"; drop '{head}.': '{rest or 'norm'}'"
+    if head in {"seeds", "probes"}:
+        return f"; '{head}' is no part of the recipe, so it cannot vary between treatments"
+    if f"{head}s" in heads:
+        return f"; did you mean '{head}s'?"
+    if head in raw["stages"]:
+        return f"; did you mean 'stages.{path}'?"
+    if head in registry.levels("loss"):
+        return f"; did you mean 'loss.{path}'?"
+    if head in Train.model_fields and not rest:
+        return "; did you mean " + " or ".join(f"'stages.{name}.{head}'" for name in raw["stages"]) + "?"
+    for slot, value in raw["base"].items() if not rest else ():
+        level = value.get("level") if slot in PLAIN_SLOTS and isinstance(value, dict) else None
+        if level in registry.levels(slot) and head in registry.level(slot, level).Config.model_fields:
+            return f"; did you mean '{slot}.{head}'?"
+    return nearest_of("slot", head, heads)
 
 
 def _assign_slot(
@@ -59,36 +85,41 @@ def _assign_slot(
     elif len(rest) > 1:
         raise ValueError(f"'{path}' goes too deep: a slot has settings, a setting has no parts")
     elif rest:
-        levels.setdefault(slot, missing_level)[rest[0]] = value
+        settings = levels.setdefault(slot, missing_level)
+        if isinstance(settings, dict):  # else it is wrong in the file, which is an error of its own
+            settings[rest[0]] = value
     else:
         levels[slot] = _swap(slot, levels.get(slot, {}), spread(slot, value))
 
 
-def _assign_loss(losses: Raw, rest: list[str], value: Any, path: str, missing_term: Raw) -> None:
+def _assign_loss(losses: Any, rest: list[str], value: Any, path: str, missing_term: Raw) -> None:
     if not rest or len(rest) > 2:
-        raise ValueError(f"'{path}' must be loss.TERM or loss.TERM.SETTING")
+        raise ValueError(f"'{path}' must be loss.TERM or loss.TERM.SETTING, such as loss.kl")
     if rest[0] not in registry.levels("loss"):
-        raise ValueError(f"unknown loss term '{rest[0]}' in '{path}'{nearest(rest[0], registry.levels('loss'))}")
+        hint = nearest_of("loss", rest[0], registry.levels("loss"))
+        raise ValueError(f"unknown loss term '{rest[0]}' in '{path}'{hint}")
+    if not isinstance(losses, dict):  # wrong in the file, which is an error of its own
+        return
     term = losses.setdefault(rest[0], missing_term)
     term.update(value if isinstance(value, dict) and not rest[1:] else {rest[1] if rest[1:] else "weight": value})
 
 
 def overlay(base: Raw, own: Raw) -> Raw:
     """The raw levels of a stage: those of the base, in long form, with the stage's own settings in their place."""
-    found = dict(base)
+    laid = dict(base)
     for slot, value in own.items():
         if slot == "loss" and isinstance(value, dict):
             terms = base.get("loss", {})
-            found["loss"] = {**terms, **{term: {**terms.get(term, {}), **given} for term, given in value.items()}}
+            laid["loss"] = {**terms, **{term: {**terms.get(term, {}), **given} for term, given in value.items()}}
         elif isinstance(value, dict) and isinstance(base.get(slot), dict):
-            found[slot] = _swap(slot, base[slot], {"level": base[slot].get("level"), **value})
+            laid[slot] = _swap(slot, base[slot], {"level": base[slot].get("level"), **value})
         else:
-            found[slot] = value
-    return found
+            laid[slot] = value
+    return laid
 
 
 def _swap(slot: str, old: Raw, new: Any) -> Any:
-    if not isinstance(new, dict) or new.get("level") not in registry.levels(slot):
+    if not isinstance(new, dict) or not isinstance(old, dict) or new.get("level") not in registry.levels(slot):
         return new
     fields = registry.level(slot, new["level"]).Config.model_fields
     return {**{name: value for name, value in old.items() if name in fields}, **new}

@@ -12,14 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from pydantic import ValidationError
-
-from ablate.errors import KeyPath, nearest
 from ablate.identity import Canonical, canonical
-from ablate.recipe.paths import DEFAULTS, PLAIN_SLOTS, RECIPE_SLOTS, Raw, overlay, spread
+from ablate.recipe.paths import RECIPE_SLOTS, Raw
 from ablate.recipe.stages import Stage, Train, legs
 from ablate.slots import registry
-from ablate.slots.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -36,14 +32,23 @@ class Part:
     @cached_property
     def start(self) -> int:
         """The step at which it enters; 0 for a part without such a setting."""
-        start: int = self.settings.get("start", 0)
-        return start
+        return getattr(self.settings, "start", 0)
 
-    @property
+    def tells(self, name: str, default: Any) -> Any:
+        """What its settings say under a name, or the default. Recipes share parts, and a miss of pydantic's is slow."""
+        if name not in self._told:
+            self._told[name] = getattr(self.settings, name, None)
+        told = self._told[name]
+        return default if told is None else told
+
+    @cached_property
+    def _told(self) -> dict[str, Any]:
+        return {}
+
+    @cached_property
     def temporal(self) -> bool:
-        """Whether a model takes clips."""
-        temporal: bool = self.settings.temporal
-        return temporal
+        """Whether it is the model of clips."""
+        return getattr(self.settings, "temporal", False)
 
     @cached_property
     def texts(self) -> tuple[str, str]:
@@ -202,114 +207,3 @@ def weight(term: Part) -> float:
 def regularizes(part: Part) -> bool:
     """Whether a regularizer does anything: neither `none` nor of strength 0."""
     return part.level != "none" and bool(part.settings.acts)
-
-
-Complaint = tuple[KeyPath, str, bool]
-"""Where (within `base` or `stages`), what is wrong, and whether the key rather than the value is at fault."""
-
-
-def read_parts(raw: Raw) -> tuple[Recipe, list[Complaint]]:
-    """Check each part of a raw recipe by itself. Gives the recipe of those that are right, and all complaints."""
-    complaints: list[Complaint] = []
-    base = {**{slot: spread(slot, value) for slot, value in DEFAULTS.items()}, **raw["base"]}
-    for slot in sorted(set(base) ^ set(RECIPE_SLOTS)):
-        if slot in base:
-            complaints.append((("base", slot), f"unknown slot '{slot}'{nearest(slot, RECIPE_SLOTS)}", True))
-        else:
-            complaints.append(
-                (("base",), f"the slot '{slot}' is not filled{nearest('', registry.levels(slot))}", False)
-            )
-    parts = {slot: read_part(slot, base[slot], ("base", slot), complaints) for slot in PLAIN_SLOTS if slot in base}
-    losses = _read_losses(base.get("loss", {}), ("base", "loss"), complaints)
-    stages: dict[str, Train] = {}
-    own: dict[str, dict[str, Part]] = {}
-    for name, values in raw["stages"].items():
-        training = {key: value for key, value in values.items() if key not in RECIPE_SLOTS}
-        if settings := _settings(Train, training, ("stages", name), complaints, f"stage '{name}'"):
-            stages[name] = settings
-        if (levels := {key: value for key, value in values.items() if key in RECIPE_SLOTS}) and not complaints:
-            own[name] = _read_own(base, levels, ("stages", name), complaints)
-    return Recipe({slot: part for slot, part in parts.items() if part}, losses, stages, own), complaints
-
-
-def _read_own(base: Raw, levels: Raw, here: KeyPath, complaints: list[Complaint]) -> dict[str, Part]:
-    """The parts that a stage has for itself. The base is known to be right."""
-    laid = overlay(base, levels)
-    found: dict[str, Part] = {}
-    for slot, given in levels.items():
-        if slot == "loss":
-            terms = {term: laid["loss"][term] for term in given} if isinstance(given, dict) else given
-            losses = _read_losses(terms, (*here, "loss"), complaints)
-            found |= {f"loss.{term}": part for term, part in losses.items()}
-        elif part := read_part(slot, laid[slot], (*here, slot), complaints):
-            found[slot] = part
-    return found
-
-
-def _read_losses(value: Any, here: KeyPath, complaints: list[Complaint]) -> dict[str, Part]:
-    if not isinstance(value, dict):
-        complaints.append((here, f"expected a mapping of loss terms to weights, found {value!r}", False))
-        return {}
-    losses = {}
-    for term, given in value.items():
-        if term not in registry.levels("loss"):
-            message = f"unknown loss term '{term}'{nearest(term, registry.levels('loss'))}"
-            complaints.append(((*here, term), message, True))
-        elif (config := _config("loss", term, (*here, term), complaints, at_key=True)) and (
-            settings := _settings(config, given, (*here, term), complaints, f"loss.{term}")
-        ):
-            losses[term] = Part(term, settings)
-    return losses
-
-
-def read_part(slot: str, value: Any, here: KeyPath, complaints: list[Complaint]) -> Part | None:
-    """Check one filled slot; adds to `complaints` and gives None when it is wrong."""
-    if not isinstance(value, dict) or not isinstance(value.get("level"), str):
-        expected = "a level's name or a mapping with 'level'"
-        complaints.append(
-            (here, f"{slot}: expected {expected}, found {value!r}{nearest('', registry.levels(slot))}", False)
-        )
-        return None
-    name = value["level"]
-    if name not in registry.levels(slot):
-        place = (*here, "level")
-        complaints.append((place, f"unknown level '{name}' of {slot}{nearest(name, registry.levels(slot))}", False))
-        return None
-    given = {key: setting for key, setting in value.items() if key != "level"}
-    config = _config(slot, name, (*here, "level"), complaints)
-    settings = _settings(config, given, here, complaints, f"{slot} '{name}'") if config else None
-    return Part(name, settings) if settings else None
-
-
-def _config(
-    slot: str, name: str, here: KeyPath, complaints: list[Complaint], *, at_key: bool = False
-) -> type[Settings] | None:
-    """The settings class of a level; adds to `complaints` and gives None when the level's file is wrong."""
-    try:
-        return registry.level(slot, name).Config
-    except registry.LevelError as error:
-        complaints.append((here, f"the file of level '{name}' of {slot} is wrong: {error.brief}", at_key))
-        return None
-
-
-def _settings(config: type[Settings], given: Any, here: KeyPath, complaints: list[Complaint], owner: str) -> Any:
-    if not isinstance(given, dict):
-        complaints.append((here, f"{owner}: expected a mapping of settings, found {given!r}", False))
-        return None
-    try:
-        return config.read(given)
-    except ValidationError as error:
-        complaints += [_complaint(config, given, here, owner, dict(item)) for item in error.errors()]
-        return None
-
-
-def _complaint(config: type[Settings], given: Raw, here: KeyPath, owner: str, error: dict[str, Any]) -> Complaint:
-    loc: KeyPath = error["loc"]
-    name = str(loc[0]) if loc else ""
-    if error["type"] == "extra_forbidden":
-        return (*here, name), f"unknown setting '{name}' of {owner}{nearest(name, config.model_fields)}", True
-    if error["type"] == "missing":
-        return here, f"{owner} needs the setting '{name}'", False
-    found = "" if name not in given else f", found {error['input']!r}"
-    reason = error["msg"].removeprefix("Value error, ")
-    return (*here, *loc), f"{owner}{'.' + name if name else ''}: {reason[:1].lower() + reason[1:]}{found}", False

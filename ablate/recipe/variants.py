@@ -6,15 +6,16 @@ from typing import Any
 
 from ablate.recipe.consistency import contradictions
 from ablate.recipe.paths import PLAIN_SLOTS, RECIPE_SLOTS, Raw, assign
-from ablate.recipe.recipe import Complaint, Part, Recipe, read_parts
+from ablate.recipe.reading import RecipeProblem, read_parts
+from ablate.recipe.recipe import Part, Recipe
 from ablate.recipe.stages import Train
 
-LevelsKey = tuple[tuple[str, str], ...]
-"""Dotted path and level, of those that change in one unit."""
+UnitLevels = tuple[tuple[str, str], ...]
+"""The levels that change one unit: dotted path and the level's `repr`."""
 
 
-Checked = tuple[Part | Train | None, dict[str, Part], list[Complaint]]
-"""A part, or the `Train` of a stage; the part that stages have in its place; what is wrong with any of them."""
+Unit = tuple[Part | Train | None, dict[str, Part], list[RecipeProblem]]
+"""A checked unit: the part, or the `Train` of a stage; stage -> the part it has of its own; problems of any of them."""
 
 
 class Variants:
@@ -27,17 +28,23 @@ class Variants:
 
     def __init__(self, raw: Raw):
         self.raw = raw
-        self.base, _ = read_parts(raw)
+        self.base, self._base_problems = read_parts(raw)
+        self.complete = not self._base_problems and bool(self.base.settings) and not any(contradictions(self.base))
+        """Whether the raw recipe itself is right, so that what is wrong with its variants is due to their levels."""
         self._units: dict[str, str] = {}
-        self._read: dict[LevelsKey, Checked] = {}
+        self._read: dict[UnitLevels, Unit] = {}
 
-    def recipe(self, levels: Mapping[str, Any]) -> tuple[Recipe | None, list[Complaint]]:
-        """The recipe with these levels, or None and all complaints. Raises ValueError for a path that leads nowhere."""
-        recipe, complaints = self.merge(levels)
-        complaints = complaints or list(contradictions(recipe))
-        return (None if complaints else recipe), complaints
+    def recipe(self, levels: Mapping[str, Any]) -> tuple[Recipe | None, list[RecipeProblem]]:
+        """The recipe with these levels, or None and all problems that the levels bring.
 
-    def merge(self, levels: Mapping[str, Any]) -> tuple[Recipe, list[Complaint]]:
+        Raises ValueError for a path that leads nowhere.
+        """
+        recipe, problems = self.merge(levels)
+        if self.complete:
+            problems = problems or list(contradictions(recipe))
+        return (None if problems else recipe), problems
+
+    def merge(self, levels: Mapping[str, Any]) -> tuple[Recipe, list[RecipeProblem]]:
         """The recipe with these levels as far as each unit can be read, whether or not they fit together."""
         given: dict[str, list[tuple[str, str]]] = {}
         for path, level in levels.items():
@@ -47,12 +54,12 @@ class Variants:
         parts: dict[str, Part] = {}
         losses: dict[str, Part] = {}
         settings: dict[str, Train] = {}
-        complaints: list[Complaint] = []
+        problems: list[RecipeProblem] = []
         for unit, changes in given.items():
             key = tuple(changes)
             found, replaced, wrong = self._read.get(key) or self._part(unit, key, levels)
             if wrong:
-                complaints += wrong
+                problems += wrong
             elif isinstance(found, Train):
                 settings[unit.partition(".")[2]] = found
             elif found and unit in base.parts:
@@ -66,12 +73,12 @@ class Variants:
             {**base.losses, **losses} if losses else base.losses,
             {**base.settings, **settings} if settings else base.settings,
             own,
-        ), complaints
+        ), problems
 
     def has(self, path: str, levels: Mapping[str, Any]) -> bool:
         """Whether the recipe with these levels has the setting at `path`; False too where they cannot be read."""
-        recipe, complaints = self.merge({other: level for other, level in levels.items() if other == host(path)})
-        return not complaints and recipe.has(path)
+        recipe, problems = self.merge({other: level for other, level in levels.items() if other == host(path)})
+        return not problems and recipe.has(path)
 
     def _unit(self, path: str) -> str:
         """`norm` for `norm.groups`, `loss.kl` for `loss.kl.reduction`, `stages.train` for `stages.train.lr`.
@@ -84,19 +91,20 @@ class Variants:
         self._units[path] = ".".join(words[: 2 if words[0] in {"loss", "stages"} else 1])
         return self._units[path]
 
-    def _part(self, unit: str, key: LevelsKey, levels: Mapping[str, Any]) -> Checked:
+    def _part(self, unit: str, key: UnitLevels, levels: Mapping[str, Any]) -> Unit:
         """A unit with those changes that `key` names, checked."""
         raw = copy.deepcopy(self.raw)
         for path, _ in key:
             assign(raw, path, levels[path])
-        recipe, complaints = read_parts(raw)
+        recipe, problems = read_parts(raw)
+        problems = [problem for problem in problems if problem not in self._base_problems]
         head, _, name = unit.partition(".")
         if head == "stages":
-            self._read[key] = recipe.settings.get(name), {}, complaints
+            self._read[key] = recipe.settings.get(name), {}, problems
         else:
             part = (recipe.losses if name else recipe.parts).get(name or head)
             own = {stage: parts[unit] for stage, parts in recipe.own.items() if unit in parts}
-            self._read[key] = part, own, complaints
+            self._read[key] = part, own, problems
         return self._read[key]
 
 

@@ -64,6 +64,10 @@ def read_constraint(text: str, factors: Mapping[str, Iterable[Any]]) -> Constrai
         return Constraint(text, _truth(ast.parse(text.replace("\n", " "), mode="eval").body, levels))
     except SyntaxError as error:
         raise ConstraintError(f"not an expression: {error.msg}", max(0, (error.offset or 1) - 1)) from None
+    except ConstraintError:
+        raise
+    except ValueError as error:  # of a character that Python allows nowhere
+        raise ConstraintError(f"not an expression: {error}", 0) from None
     except (RecursionError, MemoryError):
         raise ConstraintError("not an expression: nested too deeply", 0) from None
 

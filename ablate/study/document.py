@@ -1,4 +1,4 @@
-"""YAML as people mean it, with a place for every value.
+"""YAML as people mean it, with the position of every key and value.
 
 PyYAML reads YAML 1.1, where `1e-4` is a word, `no` is false, `010` is eight and the last of two equal keys wins.
 Here scalars follow the YAML 1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema), equal keys are errors, and
@@ -7,33 +7,43 @@ each value keeps its line and column.
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ablate.errors import KeyPath, Problem, StudyError
+from ablate.study.shipped import hint, locate
+
+LARGEST = 200_000
+"""Values of a study at most. Aliases are copied, so that a short file can stand for more than fit in memory."""
 
 
 @dataclass
 class Document:
-    """Plain data with the mark of every key and value."""
+    """A YAML file as plain data, with the position of every key and value. `problems`: equal keys and the like."""
 
     file: str
     text: str
     data: Any = None
     keys: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
     values: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
 
     def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
-        """A problem at `path`, or at its nearest ancestor that the file has."""
+        """A problem at the value at `path`, or at that of its nearest ancestor in the file.
+
+        `at_key`: at the key of that value, if the file has it.
+        """
         known = path
         while known and known not in self.values:
             known = known[:-1]
-        marks = self.keys if at_key and known in self.keys and known == path else self.values
+        marks = self.keys if at_key and known == path and known in self.keys else self.values
         mark = marks.get(known)
-        return self._at(mark, message) if mark else Problem(self.file, 0, 0, message)
+        return self.problem_at(mark, message) if mark else Problem(self.file, 0, 0, message)
 
-    def _at(self, mark: yaml.Mark, message: str) -> Problem:
+    def problem_at(self, mark: yaml.Mark, message: str) -> Problem:
+        """A problem at a position of the text."""
         lines = self.text.splitlines()
         source = lines[mark.line] if mark.line < len(lines) else ""
         return Problem(self.file, mark.line + 1, mark.column + 1, message, source)
@@ -59,23 +69,54 @@ for _tag, _pattern, _first in (
     _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
+def read_document(path: Path) -> Document:
+    """Read a study's file, or the example study of this name; see `parse`.
+
+    Raises StudyError where there is no such file or it is no text.
+    """
+    path = locate(path)
+    try:
+        return compose(path.read_bytes().decode("utf-8-sig"), str(path))
+    except UnicodeDecodeError as error:
+        reason = f"it is not UTF-8 text (byte {error.start + 1} is 0x{error.object[error.start]:02x}); save it as UTF-8"
+    except FileNotFoundError:
+        reason = f"no such file{hint(path)}"
+    except IsADirectoryError:
+        reason = "it is a folder; name the YAML file in it"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise StudyError([Problem(str(path), 0, 0, f"cannot read the study: {reason}")])
+
+
 def parse(text: str, file: str) -> Document:
     """Read one YAML document. Raises StudyError with every duplicate or unusable key, or the syntax error."""
+    document = compose(text, file)
+    if document.problems:
+        raise StudyError(document.problems)
+    return document
+
+
+def compose(text: str, file: str) -> Document:
+    """Read one YAML document as far as it can be read. Raises StudyError for a syntax error and for an empty file."""
     document = Document(file, text)
     try:
         root = yaml.compose(text, Loader=_CoreLoader)
+        if root is None:
+            raise StudyError([Problem(file, 0, 0, "the file is empty")])
+        document.data = _plain(root, (), document, ())
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        message = f"not valid YAML: {error.problem or error.context}"
-        raise StudyError([document._at(mark, message) if mark else Problem(file, 0, 0, message)]) from None
+        raise StudyError([_syntax_error(document, error)]) from None
+    except yaml.reader.ReaderError as error:
+        lines = text[: error.position].split("\n")
+        source = "".join(c if c.isprintable() else "?" for c in text.split("\n")[len(lines) - 1])
+        message = (
+            f"not valid YAML: the character U+{ord(text[error.position]):04X} is not allowed; is this a text file?"
+        )
+        raise StudyError([Problem(file, len(lines), len(lines[-1]) + 1, message, source)]) from None
     except yaml.YAMLError as error:
         raise StudyError([Problem(file, 0, 0, f"not valid YAML: {error}")]) from None
-    if root is None:
-        raise StudyError([Problem(file, 0, 0, "the file is empty")])
-    problems: list[Problem] = []
-    document.data = _plain(root, (), document, problems, ())
-    if problems:
-        raise StudyError(problems)
+    except RecursionError:
+        raise StudyError([Problem(file, 0, 0, "not a study: its values are nested too deeply")]) from None
     return document
 
 
@@ -84,50 +125,98 @@ def parse_value(text: str) -> Any:
     return parse(text, "value").data if text.strip() else ""
 
 
-def _plain(node: yaml.Node, path: KeyPath, document: Document, problems: list[Problem], above: tuple[int, ...]) -> Any:
-    """Build plain data from a node and note the marks on the way. `above` holds the nodes that we are inside of."""
+EXPLANATIONS = (
+    ("mapping values are not allowed", "': ' is not allowed here; put a value that holds ': ' in quotes, or align the"
+     " line with its neighbours"),
+    ("could not find expected ':'", "expected 'key: value'"),
+    ("expected <block end>", "this does not line up with the lines above: the keys of a mapping, and the items of a"
+     " list, start in one column (here it is that of line {line})"),
+    ("expected ',' or ']'", "expected ',' or ']': the list that begins in line {line} is not closed"),
+    ("expected ',' or '}'", "expected ',' or '}}': the mapping that begins in line {line} is not closed"),
+    ("unexpected end of stream", "the quote that begins in line {line} is not closed"),
+    ("found undefined alias", "a value that starts with '*' refers to an anchor, and there is none of this name; put"
+     " the value in quotes"),
+    ("but found another document", "a second document starts here; a study is one document, without '---'"),
+)  # fmt: skip
+"""What PyYAML's messages hold, and what they mean. `{line}`: where that begins which PyYAML was reading."""
+
+
+def _syntax_error(document: Document, error: yaml.MarkedYAMLError) -> Problem:
+    """A syntax error with the way out, at the position that is to be mended."""
+    reason = f"{error.problem or error.context}"
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return Problem(document.file, 0, 0, f"not valid YAML: {reason}")
+    problem = document.problem_at(mark, "")
+    indent = problem.source[: len(problem.source) - len(problem.source.lstrip())]
+    begun = error.context_mark
+    if "\t" in indent:
+        message, column = "a tab; YAML is indented with spaces alone", indent.index("\t") + 1
+        return Problem(document.file, problem.line, column, f"not valid YAML: {message}", problem.source)
+    if character := re.search(r"found character '(.+)' that cannot start", reason):
+        what = (
+            "a tab; put spaces in its place" if character[1] == "\\t" else f"a value cannot start with '{character[1]}'"
+        )
+        return document.problem_at(mark, f"not valid YAML: {what}{'' if 'tab' in what else '; put it in quotes'}")
+    meaning = next((meaning for words, meaning in EXPLANATIONS if words in reason), None)
+    if begun and ("unexpected end of stream" in reason or "expected ':'" in reason):
+        mark = begun
+    message = meaning.format(line=(begun or mark).line + 1) if meaning else reason
+    return document.problem_at(mark, f"not valid YAML: {message}")
+
+
+def _plain(node: yaml.Node, path: KeyPath, document: Document, above: tuple[int, ...]) -> Any:
+    """Build plain data from a node and note the positions on the way. `above`: ids of the nodes that hold this one."""
     document.values[path] = node.start_mark
     if id(node) in above:
-        problems.append(document._at(node.start_mark, "an alias may not contain itself"))
+        document.problems.append(document.problem_at(node.start_mark, "an alias may not contain itself"))
         return None
+    if len(document.values) > LARGEST:
+        raise StudyError([document.problem_at(node.start_mark, f"a study of more than {LARGEST} values")])
     above = (*above, id(node))
     if not isinstance(node, yaml.ScalarNode) and node.tag.rpartition(":")[2] not in {"seq", "map"}:
-        problems.append(document._at(node.start_mark, f"the tag {node.tag} is not allowed in a study"))
+        document.problems.append(document.problem_at(node.start_mark, f"the tag {node.tag} is not allowed in a study"))
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(child, (*path, i), document, problems, above) for i, child in enumerate(node.value)]
+        return [_plain(child, (*path, i), document, above) for i, child in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, document, problems, above)
-    return _scalar(node, document, problems)
+        return _mapping(node, path, document, above)
+    return _scalar(node, document)
 
 
-def _mapping(
-    node: yaml.MappingNode, path: KeyPath, document: Document, problems: list[Problem], above: tuple[int, ...]
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _mapping(node: yaml.MappingNode, path: KeyPath, document: Document, above: tuple[int, ...]) -> dict[str, Any]:
+    data: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = key_node.value
         if not isinstance(key_node, yaml.ScalarNode):
-            problems.append(document._at(key_node.start_mark, "a key must be a word"))
+            document.problems.append(document.problem_at(key_node.start_mark, "a key must be a word"))
             continue
-        if key in found:
+        if key in data:
             first = document.keys[(*path, key)].line + 1
-            problems.append(document._at(key_node.start_mark, f"duplicate key '{key}', first given in line {first}"))
+            message = f"duplicate key '{key}', first given in line {first}"
+            document.problems.append(document.problem_at(key_node.start_mark, message))
             continue
         document.keys[(*path, key)] = key_node.start_mark
-        found[key] = _plain(value_node, (*path, key), document, problems, above)
-    return found
+        data[key] = _plain(value_node, (*path, key), document, above)
+    return data
 
 
-def _scalar(node: yaml.Node, document: Document, problems: list[Problem]) -> Any:
-    kind, text = node.tag.rpartition(":")[2], node.value
+def _scalar(node: yaml.Node, document: Document) -> Any:
+    kind = node.tag.rpartition(":")[2]
+    text = node.value
     if kind == "null":
         return None
     if kind == "bool":
         return text.lower() == "true"
-    if kind == "int":
-        return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
-    if kind == "float":
-        return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
-    if kind != "str":
-        problems.append(document._at(node.start_mark, f"the tag {node.tag} is not allowed in a study"))
+    if kind == "int" and len(text) > 300:  # Python itself refuses 4300 digits, floats end at 10^308
+        document.problems.append(document.problem_at(node.start_mark, f"a number of {len(text)} digits is too large"))
+        return 0
+    try:
+        if kind == "int":
+            return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
+        if kind == "float":
+            return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
+    except ValueError:  # of a tag that the value does not bear out: !!int x
+        document.problems.append(document.problem_at(node.start_mark, f"expected a number, found '{text}'"))
+    if kind not in {"str", "int", "float"}:
+        document.problems.append(document.problem_at(node.start_mark, f"the tag {node.tag} is not allowed in a study"))
     return text

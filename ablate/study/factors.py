@@ -48,32 +48,50 @@ def read_factors(
     return tuple(factor for factor in found if factor)
 
 
+def check_levels(document: Document, file: StudyFile, variants: Variants, problems: list[Problem]) -> None:
+    """Check each level by itself, where the baseline or the design cannot be read; adds to `problems`."""
+    for key, factors in (("factors", file.factors), ("nuisance", file.nuisance)):
+        for path, given in factors.items():
+            if host(path) not in file.factors:  # else the level of another factor may bring the setting
+                for position, level in positions(given):
+                    try_levels(document, variants, {path: level}, (key, path, position), problems)
+    for i, treatment in enumerate(file.treatments):
+        for path, level in treatment.items():
+            if host(path) not in treatment:
+                try_levels(document, variants, {path: level}, ("treatments", i, path), problems)
+
+
+def positions(levels: list[Any] | Range) -> list[tuple[str | int, Any]]:
+    """The levels of a list, or the ends of a range, with their keys in the file."""
+    return [("low", levels.low), ("high", levels.high)] if isinstance(levels, Range) else [*enumerate(levels)]
+
+
 def _factor(
     document: Document, file: StudyFile, variants: Variants, path: str, problems: list[Problem]
 ) -> Factor | None:
-    here: KeyPath = ("factors", path)
-    before, baseline = len(problems), variants.base
+    key: KeyPath = ("factors", path)
+    before = len(problems)
+    baseline = variants.base
     with_ = _bringing(file, variants, path)
     given = file.factors[path]
     if isinstance(given, Range) and "search" not in file.design:
         message = f"a range is for design 'search'; for '{file.design[0]}' list the levels of '{path}'"
-        problems.append(document.problem(here, message))
+        problems.append(document.problem(key, message))
         return None
-    levels = [given.low, given.high] if isinstance(given, Range) else given
-    places: list[str | int] = ["low", "high"] if isinstance(given, Range) else [*range(len(given))]
+    levels = [level for _, level in positions(given)]
     recipes = [
         recipe
-        for i, level in zip(places, levels, strict=True)
-        if (recipe := try_levels(document, variants, {**with_, path: level}, (*here, i), problems))
+        for position, level in positions(given)
+        if (recipe := try_levels(document, variants, {**with_, path: level}, (*key, position), problems))
     ]
     if len(problems) > before:
         return None
     keys = [recipe.key(path) for recipe in recipes]
     first = {} if with_ else {baseline.key(path): baseline.value(path)}
-    problems += _check_levels(document, file, here, keys, next(iter(first), None))
+    problems += _check_number(document, file, key, keys, next(iter(first), None))
     values = dict(first)
-    for key, level, recipe in zip(keys, levels, recipes, strict=True):
-        values.setdefault(key, level if isinstance(level, dict) else recipe.value(path))
+    for text, level, recipe in zip(keys, levels, recipes, strict=True):
+        values.setdefault(text, level if isinstance(level, dict) else recipe.value(path))
     shown = (*([None] if with_ else []), *values.values())
     return Factor(path, shown, not with_, host(path) in file.factors, given if isinstance(given, Range) else None)
 
@@ -87,43 +105,46 @@ def _bringing(file: StudyFile, variants: Variants, path: str) -> dict[str, Any]:
 
 
 def try_levels(
-    document: Document, variants: Variants, levels: Mapping[str, Any], here: KeyPath, problems: list[Problem]
+    document: Document, variants: Variants, levels: Mapping[str, Any], path: KeyPath, problems: list[Problem]
 ) -> Recipe | None:
-    """The recipe with these levels; what is wrong is a problem at `here`, or at the factor's key."""
-    factor = here if here[0] == "treatments" else here[:-1]
+    """The recipe with these levels; adds to `problems` what is wrong, at the level's `path` or at its factor's key."""
+    factor = path if path[0] == "treatments" else path[:-1]
     try:
-        recipe, complaints = variants.recipe(levels)
+        recipe, found = variants.recipe(levels)
     except ValueError as error:
         problems.append(document.problem(factor, str(error), at_key=True))
         return None
-    for _, message, at_key in complaints:  # an unknown name is the path's fault, a bad value the level's
-        problems.append(document.problem(factor if at_key else here, message, at_key=at_key))
+    for _, message, at_key in found:  # an unknown name is an error of the factor's key, a bad value one of the level
+        problems.append(document.problem(factor if at_key else path, message, at_key=at_key))
     return recipe
 
 
-def _check_levels(
-    document: Document, file: StudyFile, here: KeyPath, keys: list[str], baseline: str | None
+def _check_number(
+    document: Document, file: StudyFile, path: KeyPath, keys: list[str], baseline: str | None
 ) -> list[Problem]:
-    """`baseline`: the key of the baseline's level, None where it has no such setting."""
+    """Whether the design can use so many levels. `baseline`: the key of its level, None if it has no such setting."""
     message = ""
-    two_levels, fraction = next((name for name in file.design if name in TWO_LEVELS), None), "fraction" in file.design
-    others, count = len(set(keys) - {baseline}), f"{len(keys)} level{'s' * (len(keys) != 1)}"
+    name = path[1]
+    two_levels = next((design for design in file.design if design in TWO_LEVELS), None)
+    fraction = "fraction" in file.design
+    others = len(set(keys) - {baseline})
+    count = f"{len(keys)} level{'s' * (len(keys) != 1)}"
     if len(set(keys)) < len(keys):
-        message = f"factor '{here[1]}' names a level twice"
+        message = f"factor '{name}' names a level twice"
     elif two_levels and others != 1:
-        message = f"design '{two_levels}' needs exactly one level besides the baseline's; '{here[1]}' has {others}"
+        message = f"design '{two_levels}' needs exactly one level besides the baseline's; '{name}' has {others}"
     elif fraction and not others:
-        message = f"design 'fraction' needs a level besides the baseline's; '{here[1]}' has none"
+        message = f"design 'fraction' needs a level besides the baseline's; '{name}' has none"
     elif len(keys) < 2 and not (two_levels or fraction) and baseline is not None:
-        message = f"factor '{here[1]}' has {count}; it needs at least two to compare"
+        message = f"factor '{name}' has {count}; it needs at least two to compare"
     elif "grid" in file.design and baseline not in {*keys, None}:
-        message = f"factor '{here[1]}' lacks the baseline's level, so the grid would lack the baseline"
+        message = f"factor '{name}' lacks the baseline's level, so the grid would lack the baseline"
     elif baseline is None and file.design == ("one_at_a_time",):
         message = (
-            f"the baseline has no '{here[1]}', so 'one_at_a_time' cannot change it alone; "
-            f"design 'grid' varies it with the levels of {host(str(here[1]))} that have it"
+            f"the baseline has no '{name}', so 'one_at_a_time' cannot change it alone; "
+            f"design 'grid' varies it with the levels of {host(str(name))} that have it"
         )
-    return [document.problem(here, message, at_key=True)] if message else []
+    return [document.problem(path, message, at_key=True)] if message else []
 
 
 def _sound(variants: Variants, levels: Mapping[str, Any]) -> Recipe | None:

@@ -11,7 +11,7 @@ from ablate.study.document import Document
 from ablate.study.factors import Factor
 from ablate.study.schema import Range, Sampler, SearchSettings, StudyFile
 
-LIMIT = re.compile(r"\s*(<=|>=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
+LIMIT = re.compile(r"\s*(<=|>=)\s*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def read_search(
     problems: list[Problem],
 ) -> Search | None:
     """What a study searches for, None if it does not; adds to `problems` what is wrong with it."""
-    before, settings = len(problems), file.search
+    before = len(problems)
+    settings = file.search
     if settings is None:
         return None
     ranges = [factor.path for factor in factors if factor.range]
@@ -112,12 +113,13 @@ def _read_limits(
 ) -> tuple[Limit, ...]:
     found = []
     for name, text in settings.constraints.items():
-        here, parts = ("search", "constraints", name), LIMIT.fullmatch(text)
+        path = ("search", "constraints", name)
+        parts = LIMIT.fullmatch(text)
         if name not in metrics:
             message = f"constraints: none of the probes reports '{name}'{nearest(name, metrics)}"
-            problems.append(document.problem(here, message, at_key=True))
+            problems.append(document.problem(path, message, at_key=True))
         elif parts is None:
-            problems.append(document.problem(here, f"expected a bound such as '<= 2' or '>= 30', found '{text}'"))
+            problems.append(document.problem(path, f"expected a bound such as '<= 2' or '>= 30', found '{text}'"))
         else:
             found.append(Limit(name, "<=" if parts[1] == "<=" else ">=", float(parts[2])))
     return tuple(found)

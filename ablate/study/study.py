@@ -1,28 +1,33 @@
 """A study file, checked: `load_study(path) -> Study`, or every error at once with its line and column."""
 
-import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import KeyPath, Problem, StudyError, nearest
-from ablate.recipe.consistency import resolve
-from ablate.recipe.paths import RECIPE_SLOTS, Raw, assign
-from ablate.recipe.recipe import Complaint, Part, Recipe, read_part
+from ablate.errors import Problem, StudyError, nearest
+from ablate.recipe.consistency import contradictions
+from ablate.recipe.paths import Raw
+from ablate.recipe.reading import RecipeProblem, read_part, read_parts
+from ablate.recipe.recipe import Part, Recipe
+from ablate.recipe.synonyms import synonym
 from ablate.recipe.variants import Variants
 from ablate.slots import registry
+from ablate.slots.level_file import Level, LevelError
 from ablate.slots.settings import Metric
 from ablate.study.constraints import Constraint, ConstraintError, read_constraint
-from ablate.study.document import Document, parse, parse_value
-from ablate.study.factors import Factor, read_factors
+from ablate.study.document import Document, read_document
+from ablate.study.factors import Factor, check_levels, read_factors
+from ablate.study.file import FileCheck, list_seeds, raw_recipe, read_file
 from ablate.study.fraction import Fraction, read_fraction
 from ablate.study.optimal import Optimal
+from ablate.study.origin import Origin
 from ablate.study.pruning import Pruning, read_pruning
-from ablate.study.schema import Replicates, StudyFile, list_seeds, raw_recipe, read_file
+from ablate.study.scales import at_scale, choose_scale, override
+from ablate.study.schema import Replicates, StudyFile
 from ablate.study.search import Search, read_search
-from ablate.study.shipped import hint, locate
 from ablate.study.tuning import Tuning, read_tuning
 
 SeedBounds = tuple[int, int]
@@ -71,13 +76,19 @@ class Study:
         """The recipes of this study."""
         return Variants(self.raw)
 
+    @property
+    def origin(self) -> Origin:
+        """Where the settings of its baseline come from."""
+        return Origin(self.document, self.scale, self.overrides)
+
     def recipe(self, levels: Mapping[str, Any]) -> Recipe:
         """The recipe of a treatment, given as factor -> level. Raises StudyError where levels contradict each other."""
-        recipe, complaints = self.variants.recipe(levels)
+        recipe, problems = self.variants.recipe(levels)
         if recipe is None:
-            what = ", ".join(f"{path}={value}" for path, value in levels.items())
+            origin = replace(self.origin, levels=levels)
+            treatment = ", ".join(f"{path}={value}" for path, value in levels.items())
             raise StudyError(
-                self.document.problem(("factors",), f"treatment {what}: {text}") for _, text, _ in complaints
+                origin.problem(path, f"treatment {treatment}: {text}", at_key=at_key) for path, text, at_key in problems
             )
         return recipe
 
@@ -94,159 +105,133 @@ class Study:
         return {path: level for path, level in levels.items() if path in others or self.variants.has(path, others)}
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A study as far as its file can be read, and all that is wrong with the file.
+
+    `base` and `recipe`: the parts that are right, without the scale and `--set` and with them. `complete`: whether
+    `recipe` has all parts, without contradiction. `study`: None where anything is wrong.
+    """
+
+    problems: list[Problem]
+    origin: Origin
+    base: Recipe
+    recipe: Recipe
+    complete: bool
+    probes: tuple[Part, ...]
+    study: Study | None
+
+
 def load_study(path: Path, scale: str | None = None, overrides: Iterable[str] = (), *, gpu: bool = False) -> Study:
     """Read and check a study file, or the example study of this name where there is no such file.
 
     `scale` names one of the file's scales; without it `gpu` is used where there is one and else `cpu`, if the file has
-    it. `overrides` are `path=value` texts that come last. Raises StudyError with all problems, whatever the scale.
+    it. `overrides` are `path=value` texts that come last. Raises StudyError with all problems of the file, whatever the
+    scale. Folders are not looked at and models not built: see `validate`.
     """
-    path = locate(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = f"no such file{hint(path)}" if isinstance(error, FileNotFoundError) else str(error)
-        raise StudyError([Problem(str(path), 0, 0, f"cannot read the study: {reason}")]) from None
-    return read_study(parse(text, str(path)), scale, tuple(overrides), gpu=gpu)
+    return read_study(read_document(path), scale, tuple(overrides), gpu=gpu)
 
 
 def read_study(document: Document, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
     """Check a parsed study; see `load_study`."""
-    file = read_file(document)
-    raw = raw_recipe(document, file)
-    chosen, reason = _choose_scale(document, file, scale, gpu)
-    baseline = _check_scales(document, file, raw)
-    scaled, problems = _scaled(document, raw, file, chosen)
+    draft = read_draft(document, scale, overrides, gpu=gpu)
+    if draft.study is None:
+        raise StudyError(draft.problems)
+    return draft.study
+
+
+def read_draft(
+    document: Document, scale: str | None, overrides: tuple[str, ...], *, gpu: bool, alone: bool = False
+) -> Draft:
+    """Read a parsed study as far as it goes. Raises StudyError only if it is no mapping.
+
+    `alone`: leave out the other scales, and the choice of the treatments of design `fraction`, which may take long.
+    """
+    # Keys, and the raw recipe at the scale.
+    check = read_file(document)
+    file = check.file
+    problems = [*document.problems, *check.problems]
+    raw = raw_recipe(document, check, problems)
+    chosen, reason = choose_scale(check, scale, problems, gpu=gpu)
+    scaled, found = at_scale(document, raw, file, chosen)
+    problems += found
     for text in overrides:
-        problems += _override(document, scaled, text)
-    if not problems:
-        recipe, complaints = resolve(scaled)
-        problems += [_place(document, item, ("scales", chosen), overrides) for item in complaints]
-        baseline = recipe or baseline
+        problems += override(scaled, text)
+
+    # The base, the recipe at this scale, and those at the others.
+    base, wrong = _check_recipe(raw, check)
+    its_origin = Origin(document, "", ())
+    problems += [its_origin.problem(*item[:2], at_key=item.at_key) for item in wrong]
+    wrong_before = frozenset(item.path for item in wrong)
+    origin = Origin(document, chosen, overrides, wrong_before=wrong_before)
+    recipe, wrong = _check_recipe(scaled, check)
+    problems += [origin.problem(*item[:2], at_key=item.at_key) for item in wrong]
+    complete = not wrong and bool(recipe.settings) and "base" not in check.wrong
+    for other in file.scales if not alone else ():
+        if other != chosen:
+            its_raw, found = at_scale(document, raw, file, other)
+            its_origin = Origin(document, other, (), wrong_before=wrong_before)
+            problems += found
+            problems += [its_origin.problem(*item[:2], at_key=item.at_key) for item in _check_recipe(its_raw, check)[1]]
+
+    # Probes and metrics.
+    probes, found = _probes(origin, scaled)
+    metrics = _reported(probes)
+    probes_right = bool(probes) and not found and "probes" not in check.wrong
+    found += [] if "primary" in check.wrong else _check_primary(document, file, probes, complete=probes_right)
+    metrics_right = probes_right and not found and "primary" not in check.wrong
+    problems += [*found, *_check_paper(document, file)]
+
+    # Factors, and what depends on them.
+    before = len(problems)
+    variants = Variants(scaled)
+    if complete and not check.wrong & {"design", "factors", "treatments", "stages"}:
+        factors = read_factors(document, file, variants, problems)
+        factors_right = len(problems) == before
+    else:
+        factors, factors_right = (), False
+        check_levels(document, file, variants, problems)
+    where: tuple[Constraint, ...] = ()
+    search, tuning, pruning, fraction = None, None, None, None
+    if factors_right:
+        where, found = _constraints(document, file, factors)
+        problems += found
+        if metrics_right:
+            search = read_search(document, file, factors, metrics, problems)
+            if "nuisance" not in check.wrong:
+                tuning = read_tuning(document, file, factors, variants, metrics[file.primary], problems)
+        if not found and not alone:
+            fraction = read_fraction(document, file, factors, where, problems)
+    if complete and probes_right:
+        pruning = read_pruning(document, file.pruning, recipe, probes, problems)
     if problems:
-        raise StudyError(problems)
-    probes, problems = _probes(document, scaled)
-    problems += [*_check_primary(document, file, probes), *_check_paper(document, file)]
-    factors = read_factors(document, file, Variants(scaled), problems)
-    if problems:
-        raise StudyError(problems)
-    where, problems = _constraints(document, file, factors)
-    search = read_search(document, file, factors, _reported(probes), problems)
-    tuning = read_tuning(document, file, factors, Variants(scaled), _reported(probes)[file.primary], problems)
-    pruning = read_pruning(document, file.pruning, baseline, probes, problems)
-    fraction = read_fraction(document, file, factors, where, problems)
-    if problems:
-        raise StudyError(problems)
-    seeds, bounds = tuple(list_seeds(scaled["seeds"])), scaled["seeds"]
+        return Draft(problems, origin, base, recipe, complete, probes, None)
+
+    seeds = tuple(list_seeds(scaled["seeds"]))
+    bounds = scaled["seeds"]
     seed_bounds = (bounds.fewest, bounds.most) if isinstance(bounds, Replicates) else None
-    return Study(
+    study = Study(
         file.study, file.question, file.paper, chosen, reason, file.design, factors, tuple(file.treatments), seeds,
-        probes, file.primary, baseline, scaled, document, overrides, where, fraction, search,
+        probes, file.primary, recipe, scaled, document, overrides, where, fraction, search,
         tuning=tuning, pruning=pruning, seed_bounds=seed_bounds,
     )  # fmt: skip
+    return Draft([], origin, base, recipe, complete, probes, study)
 
 
-def _choose_scale(document: Document, file: StudyFile, scale: str | None, gpu: bool) -> tuple[str, str]:
-    if scale is not None:
-        if scale not in file.scales:
-            raise StudyError([document.problem(("scales",), f"unknown scale '{scale}'{nearest(scale, file.scales)}")])
-        return scale, "asked for"
-    name, why = ("gpu", "this machine has a GPU") if gpu else ("cpu", "this machine has no GPU")
-    if name in file.scales:
-        return name, why
-    return "base", f"the study has no scale '{name}'"
+def _check_recipe(raw: Raw, check: FileCheck) -> tuple[Recipe, list[RecipeProblem]]:
+    """The parts of a raw recipe that are right, and all that is wrong; nothing of a `base` that is no mapping."""
+    recipe, problems = read_parts(raw)
+    if "base" in check.wrong:
+        return recipe, []
+    if not problems and recipe.settings:
+        problems = [*contradictions(recipe)]
+    return recipe, problems
 
 
-def _check_scales(document: Document, file: StudyFile, raw: Raw) -> Recipe:
-    """The baseline without any scale; raises with the problems of the base and, if that is sound, of every scale."""
-    baseline, complaints = resolve(raw)
-    if baseline is None:
-        raise StudyError(_place(document, complaint) for complaint in complaints)
-    problems = []
-    for scale in file.scales:
-        scaled, found = _scaled(document, raw, file, scale)
-        problems += found or [_place(document, item, ("scales", scale)) for item in resolve(scaled)[1]]
-    if problems:
-        raise StudyError(problems)
-    return baseline
-
-
-def _scaled(document: Document, raw: Raw, file: StudyFile, scale: str) -> tuple[Raw, list[Problem]]:
-    scaled, problems = copy.deepcopy(raw), []
-    for path, value in file.scales.get(scale, {}).items():
-        try:
-            _assign(scaled, path, value)
-        except ValueError as error:
-            problems.append(document.problem(("scales", scale, path), str(error), at_key=True))
-    return scaled, problems
-
-
-def _assign(raw: Raw, path: str, value: Any) -> None:
-    """As `assign`, also for seeds and the settings of probes, which are no part of a recipe and thus no factor."""
-    head, *rest = path.split(".")
-    if path == "seeds":
-        raw["seeds"] = list_seeds(value)
-    elif head not in {*RECIPE_SLOTS, "stages", "probes"}:
-        names = [*RECIPE_SLOTS, "stages", "probes", "seeds"]
-        raise ValueError(f"unknown slot '{head}' in '{path}'{nearest(head, names)}")
-    elif head != "probes":
-        assign(raw, path, value)
-    elif len(rest) != 2:
-        raise ValueError(f"'{path}' must be probes.PROBE.SETTING")
-    elif rest[0] not in raw["probes"]:
-        raise ValueError(f"the study has no probe '{rest[0]}'{nearest(rest[0], raw['probes'])}")
-    else:
-        raw["probes"][rest[0]][rest[1]] = value
-
-
-def _override(document: Document, raw: Raw, text: str) -> list[Problem]:
-    path, equals, value = text.partition("=")
-    if not equals:
-        return [Problem("--set", 0, 0, f"expected PATH=VALUE, found '{text}'")]
-    try:
-        _assign(raw, path.strip(), parse_value(value))
-    except StudyError as error:
-        return [Problem(f"--set {text}", 0, 0, problem.message) for problem in error.problems]
-    except ValueError as error:
-        return [Problem(f"--set {text}", 0, 0, str(error))]
-    return []
-
-
-def _place(
-    document: Document,
-    complaint: Complaint,
-    scale: KeyPath = (),
-    overrides: tuple[str, ...] = (),
-) -> Problem:
-    """The origin of a complaint about a resolved recipe: the last override that touched it, the scale, or the base."""
-    where, message, at_key = complaint
-    dotted = ".".join(map(str, where[1:] if where[0] == "base" else where)).removesuffix(".level")
-    for text in reversed(overrides):
-        if _touches(text.partition("=")[0], dotted):
-            return Problem(f"--set {text}", 0, 0, message)
-    for known in reversed(document.keys):
-        if (
-            scale
-            and known[: len(scale)] == scale
-            and len(known) > len(scale)
-            and _touches(str(known[len(scale)]), dotted)
-        ):
-            return document.problem((*scale, known[len(scale)]), message, at_key=at_key)
-    if where[0] == "stages":
-        index = next((i for i, stage in enumerate(document.data["stages"]) if where[1] in stage), 0)
-        where = ("stages", index, *where[1:])
-    return document.problem(where, message, at_key=at_key)
-
-
-def _touches(override: str, dotted: str) -> bool:
-    return f"{dotted}.".startswith(f"{override}.") or f"{override}.".startswith(f"{dotted}.")
-
-
-def _probes(document: Document, raw: Raw) -> tuple[tuple[Part, ...], list[Problem]]:
-    complaints: list[Complaint] = []
-    parts = [read_part("probe", value, ("probes", i), complaints) for i, value in enumerate(raw["probes"].values())]
-    problems = [document.problem(where, message, at_key=at_key) for where, message, at_key in complaints]
-    if not raw["probes"]:
-        problems.append(document.problem(("probes",), "a study needs at least one probe"))
+def _probes(origin: Origin, raw: Raw) -> tuple[tuple[Part, ...], list[Problem]]:
+    found: list[RecipeProblem] = []
+    parts = [read_part("probe", value, ("probes", name), found) for name, value in raw["probes"].items()]
+    problems = [origin.problem(path, message, at_key=at_key) for path, message, at_key in found]
     return tuple(part for part in parts if part), problems
 
 
@@ -254,12 +239,31 @@ def _reported(probes: Iterable[Part]) -> dict[str, Metric]:
     return {metric.name: metric for probe in probes for metric in registry.level("probe", probe.level).metrics}
 
 
-def _check_primary(document: Document, file: StudyFile, probes: tuple[Part, ...]) -> list[Problem]:
-    names = [metric.name for probe in probes for metric in registry.level("probe", probe.level).metrics]
-    if len(probes) < len(file.probes) or file.primary in names:
+def _check_primary(document: Document, file: StudyFile, probes: tuple[Part, ...], *, complete: bool) -> list[Problem]:
+    """Whether a probe reports the primary metric. Unless all probes are known, one that is not may report it."""
+    names = [*_reported(probes)]
+    known = names if complete else [metric.name for level in _every_probe() for metric in level.metrics]
+    if file.primary in known:
         return []
-    message = f"primary: none of the probes reports '{file.primary}'{nearest(file.primary, names)}"
-    return [document.problem(("primary",), message)]
+    reporting = [level.name for level in _every_probe() if file.primary in [metric.name for metric in level.metrics]]
+    if file.primary in registry.levels("probe"):
+        reported = ", ".join(metric.name for metric in registry.level("probe", file.primary).metrics)
+        hint = f"; it is a probe, whose metrics are {reported}"
+    elif probe := synonym("probe", file.primary):
+        reported = ", ".join(metric.name for metric in registry.level("probe", probe).metrics)
+        hint = f"; probe '{probe}' reports {reported}"
+    elif reporting:
+        hint = f"; add probe '{reporting[0]}', which does{nearest('', names)}"
+    else:
+        hint = nearest(file.primary, known)
+    return [document.problem(("primary",), f"primary: none of the probes reports '{file.primary}'{hint}")]
+
+
+def _every_probe() -> Iterator[Level]:
+    """All probes but those whose file is wrong."""
+    for name in registry.levels("probe"):
+        with suppress(LevelError):
+            yield registry.level("probe", name)
 
 
 def _check_paper(document: Document, file: StudyFile) -> list[Problem]:

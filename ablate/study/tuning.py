@@ -10,7 +10,7 @@ from ablate.errors import KeyPath, Problem
 from ablate.recipe.variants import Variants
 from ablate.slots.settings import Metric
 from ablate.study.document import Document
-from ablate.study.factors import Factor, try_levels
+from ablate.study.factors import Factor, positions, try_levels
 from ablate.study.schema import Range, Sampler, StudyFile
 from ablate.study.search import check_ranges
 
@@ -34,7 +34,8 @@ def read_tuning(
     problems: list[Problem],
 ) -> Tuning | None:
     """What a study tunes, None if nothing; adds to `problems` what is wrong with it."""
-    before, settings = len(problems), file.tuning
+    before = len(problems)
+    settings = file.tuning
     if settings is None:
         return None
     varied = [factor.path for factor in factors]
@@ -62,16 +63,17 @@ def _factor(
     document: Document, file: StudyFile, variants: Variants, path: str, problems: list[Problem]
 ) -> Factor | None:
     """A nuisance setting with its levels or range, the file's own level first."""
-    here: KeyPath = ("nuisance", path)
-    before, given = len(problems), file.nuisance[path]
-    levels = {"low": given.low, "high": given.high} if isinstance(given, Range) else dict(enumerate(given))
-    recipes = [try_levels(document, variants, {path: level}, (*here, i), problems) for i, level in levels.items()]
+    key: KeyPath = ("nuisance", path)
+    before = len(problems)
+    given = file.nuisance[path]
+    levels = dict(positions(given))
+    recipes = [try_levels(document, variants, {path: level}, (*key, i), problems) for i, level in levels.items()]
     if len(problems) > before:
         return None
     values = {recipe.key(path): recipe.value(path) for recipe in [variants.base, *recipes] if recipe}
     if len(values) < 2 or len({recipe.key(path) for recipe in recipes if recipe}) < len(recipes):
         message = f"nuisance '{path}' needs different levels to choose from, found {[*levels.values()]}"
-        problems.append(document.problem(here, message, at_key=True))
+        problems.append(document.problem(key, message, at_key=True))
         return None
     span = given if isinstance(given, Range) else None
     return Factor(path, tuple(values.values()), range=span)

@@ -218,7 +218,7 @@ def test_interactions_that_it_cannot_tell_are_refused(write_study: Write, runs: 
         ("fraction: {runs: 16}", "16:18", "16 runs are no fraction: 4 factors have 16 treatments"),
         ("fraction: {runs: 4}", "16:18", "4 runs cannot tell the main effects of 4 factors apart: the least is 8"),
         ("fraction: {resolution: 2}", "16:24",
-         "fraction.resolution: input should be greater than or equal to 3, found 2"),
+         "fraction.resolution: expected a number of at least 3, found 2"),
         ("fraction: {resolutoin: 4}", "16:12", "unknown key 'fraction.resolutoin'; did you mean 'resolution'?"),
         ("fraction: {resolution: 4, runs: 8}", "16:11", "either 'resolution' or 'runs', found both"),
         ("fraction: {runs: 8, interactions: [[norm, lossl2]]}", "16:36",

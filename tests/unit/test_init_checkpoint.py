@@ -12,12 +12,11 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ablate.driver.preflight import preflight
+from ablate.driver.preflight import validate
 from ablate.errors import StudyError
-from ablate.plan.trials import expand
 from ablate.slots import registry
 from ablate.slots.training import Autoencoder, Layers
-from ablate.study.study import load_study
+from ablate.study.document import read_document
 
 Write = Callable[..., Path]
 
@@ -101,13 +100,11 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 
 def study(write_study: Write, path: Path, model: str) -> None:
     """Check a study that starts from `path`."""
-    found = load_study(
-        write_study(
-            ("model: {level: image_kl, channels: [8, 8], latent_channels: 4, blocks: 1}", f"model: {model}"),
-            ("padding: reflect", f"padding: reflect\n  init: {{level: checkpoint, path: {path}}}"),
-        )
+    path = write_study(
+        ("model: {level: image_kl, channels: [8, 8], latent_channels: 4, blocks: 1}", f"model: {model}"),
+        ("padding: reflect", f"padding: reflect\n  init: {{level: checkpoint, path: {path}}}"),
     )
-    preflight(found, expand(found))
+    validate(read_document(path), None, (), gpu=False)
 
 
 MODEL = "{level: image_kl, channels: [8, 8, 16], latent_channels: 4}"

@@ -299,8 +299,8 @@ def test_a_search_counts_what_was_stopped_and_learns_that_it_was_bad(write_study
         ),
         ("{rule: asha, metric: train/loss, first: 6}", "the first rung, 6, is no step"),
         ("{rule: median, metric: train/loss, first: 60}", "the first rung, 60, is no step"),
-        ("{rule: asha, metric: train/loss, first: 0}", "pruning.first: input should be greater than 0, found 0"),
-        ("{rule: asha, metric: train/loss, first: 2, factor: 1}", "pruning.factor: input should be greater"),
+        ("{rule: asha, metric: train/loss, first: 0}", "pruning.first: expected a number above 0, found 0"),
+        ("{rule: asha, metric: train/loss, first: 2, factor: 1}", "pruning.factor: expected a number of at least 2"),
         ("{rule: asha, metric: train/loss, fist: 2}", "unknown key 'pruning.fist'; did you mean 'first'?"),
     ],
 )

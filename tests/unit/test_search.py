@@ -358,7 +358,7 @@ def test_the_plan_says_what_will_be_searched(
         ("search: {trials: 4, constraints: {psnr: about 2}}\n", RANGES, "expected a bound such as '<= 2'"),
         ("search: {trials: 4, constraints: {psrn: <= 2}}\n", RANGES, "did you mean 'psnr'?"),
         (SEARCH.format("tpe", 4), RANGES.replace("1e-8", "10"), "is empty"),
-        (SEARCH.format("tpe", 4), RANGES.replace("1e-8", "-1"), "loss.kl.weight: input should be greater"),
+        (SEARCH.format("tpe", 4), RANGES.replace("1e-8", "-1"), "loss.kl.weight: expected a number of at least 0"),
         (SEARCH.format("tpe", 4), RANGES.replace("1e-8", "1e-3"), "lacks the baseline's level, 0.0001"),
         (SEARCH.format("tpe", 4), RANGES.replace("1e-8", "0"), "needs low > 0"),
         (SEARCH.format("tpe", 4), RANGES.replace("low", "lo"), "unknown key 'factors.loss.kl.lo'; did you mean 'low'?"),

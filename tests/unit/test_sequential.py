@@ -122,10 +122,10 @@ def test_a_real_sweep_adds_seeds_until_the_cap(write_study: Write, tmp_path: Pat
     [
         ("{from: 3}", "one_at_a_time", "'seeds.to' is missing"),
         ("{from: 8, to: 3}", "one_at_a_time", "expected 'from' below 'to', found 8 and 3"),
-        ("{from: 1, to: 3}", "one_at_a_time", "seeds.from: input should be greater than or equal to 2"),
+        ("{from: 1, to: 3}", "one_at_a_time", "seeds.from: expected a number of at least 2"),
         ("{form: 1, to: 3}", "one_at_a_time", "unknown key 'seeds.form'"),
         ("{from: 3, to: 8}", "grid", "design 'grid' needs as many seeds of each treatment"),
-        ("three", "one_at_a_time", "seeds: input should be a valid integer"),
+        ("three", "one_at_a_time", "seeds: expected a count or distinct numbers from 0"),
     ],
 )
 def test_bounds_that_cannot_be_are_said(write_study: Write, seeds: str, design: str, words: str) -> None:

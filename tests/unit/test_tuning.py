@@ -183,7 +183,7 @@ def test_the_plan_and_the_status_count_tuning_trials(
     [
         (NUISANCE, "'nuisance' needs the key 'tuning'"),
         ("tuning: {trials: 3}\n", "names nothing to tune"),
-        (NUISANCE + "tuning: {trials: 0}\n", "tuning.trials: input should be greater than or equal to 1, found 0"),
+        (NUISANCE + "tuning: {trials: 0}\n", "tuning.trials: expected a number of at least 1, found 0"),
         (NUISANCE + "tuning: {trails: 3}\n", "unknown key 'tuning.trails'; did you mean 'trials'?"),
         (NUISANCE + "tuning: {trials: 3, seeds: [1]}\n", "seed 1 is one of the study's"),
         (NUISANCE + "tuning: {trials: 3, sampler: tpr}\n", "unknown sampler 'tpr'; did you mean 'tpe'?"),

@@ -1,0 +1,56 @@
+"""`ablate check`."""
+
+from typing import Any
+
+import typer
+
+from ablate.adaptive.search import to_come
+from ablate.cli.options import Json, Scale, Set, StudyFile, screen
+from ablate.cli.output import emit
+from ablate.errors import StudyError
+from ablate.plan.known import NOTHING
+from ablate.plan.treatments import treatments
+from ablate.schedule.resources import gpu_count
+from ablate.study.document import read_document
+from ablate.study.study import Study
+
+
+def check(study: StudyFile, scale: Scale = None, set_: Set = None, as_json: Json = False) -> None:
+    """Check a study: every error at once, with its line and column. Starts nothing.
+
+    It refuses what `sweep` would refuse: keys, levels and settings that are not valid or contradict each other, folders
+    and weights that are missing, pictures too small for a probe, and models that cannot be built, of every treatment.
+
+    Every scale of the file is checked. --scale names the one whose trials are counted and whose folders and weights
+    must be on this machine; at the others, what is missing is a note. --set changes that scale alone.
+    """
+    from ablate.driver.preflight import validate
+
+    try:
+        checked = validate(read_document(study), scale, tuple(set_ or ()), gpu=gpu_count() > 0)
+        count = count_trials(checked.study)
+    except StudyError as error:
+        if not as_json:
+            raise
+        emit({"ok": False, "errors": [_plain(problem) for problem in error.problems], "notes": []})
+        raise typer.Exit(2) from None
+    if as_json:
+        emit({"ok": True, "errors": [], "notes": [*checked.notes, *checked.missing]})
+        return
+    for note in (*checked.notes, *checked.missing):
+        screen.print(f"note: {note}", soft_wrap=True)
+    print(f"{study}: good ({count})")  # noqa: T201
+
+
+def _plain(problem: Any) -> dict[str, Any]:
+    return {key: getattr(problem, key) for key in ("file", "line", "column", "message")}
+
+
+def count_trials(study: Study) -> str:
+    """How many treatments and trials a study has, as text. Raises StudyError where levels contradict each other."""
+    count = len(treatments(study)) + to_come(study, NOTHING)
+    least = f"{count * study.seed_bounds[0]} to " if study.seed_bounds else ""
+    text = f"scale {study.scale}: {count} treatments, {least}{count * len(study.seeds)} trials"
+    if tuning := study.tuning:
+        text += f", {count * tuning.trials * len(tuning.seeds)} more to tune them"
+    return text
