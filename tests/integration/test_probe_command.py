@@ -21,10 +21,9 @@ from ablate.engine import checkpoint, run
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-from tests.released import LTX23_VAE, identity, ltx_tensors, write_ltx
-from tests.unit.test_ldm_file import beside, ldm_tensors, model
-from tests.unit.test_released import saved
-from tests.video import ARMS, build, recipe
+from tests.support.ldm import beside, ldm_tensors, model
+from tests.support.released import LTX23_VAE, identity, ltx_tensors, saved, write_ltx
+from tests.support.video import ARMS, build, recipe
 
 diffusers = pytest.importorskip("diffusers")
 

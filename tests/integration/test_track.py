@@ -26,7 +26,7 @@ from ablate.track import views
 from ablate.track.mirror import Mirror, NoMirror, sync
 from ablate.track.runs import connect, grid_files
 from ablate.track.server import ServerError, serving
-from tests import mirrored
+from tests.support import mirrored
 
 RUNG = "+ padding=reflect s1"
 

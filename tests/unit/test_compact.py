@@ -15,7 +15,7 @@ from ablate.plan.trials import Trial, expand
 from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-from tests.left import leave
+from tests.support.finished import leave
 
 Write = Callable[..., Path]
 

@@ -17,7 +17,7 @@ from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-from tests.typeset import compiled, lint
+from tests.support.typeset import compiled, lint
 
 Write = Callable[..., Path]
 

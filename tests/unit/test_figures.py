@@ -17,7 +17,7 @@ from ablate.plan.trials import Trial, expand
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
-from tests.left import STEPS, leave
+from tests.support.finished import STEPS, leave
 
 Write = Callable[..., Path]
 

@@ -11,7 +11,7 @@ from ablate.engine.build import move_to
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-from tests import video
+from tests.support import video
 
 pytestmark = pytest.mark.gpu
 

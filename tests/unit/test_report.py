@@ -22,7 +22,7 @@ from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.search import Suggestion
 from ablate.study.study import Study, load_study
-from tests.left import leave, sheet
+from tests.support.finished import leave, sheet
 
 Write = Callable[..., Path]
 

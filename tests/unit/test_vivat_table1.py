@@ -13,7 +13,7 @@ import pytest
 from ablate.analysis.tables.published import PaperTable
 from ablate.analysis.tables.vivat_table1 import PUBLISHED, ImageSet, Measured, build, image_set
 from ablate.probing.paper_tables import paper_table
-from tests.typeset import compiled, lint
+from tests.support.typeset import compiled, lint
 
 KODAK = ImageSet("kodak 512x512", 512)
 

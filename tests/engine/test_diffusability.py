@@ -26,8 +26,8 @@ from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.training import Autoencoder, Posterior
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-from tests.latents import power_law
-from tests.planted import photographs
+from tests.support.latents import power_law
+from tests.support.planted import photographs
 
 torch.set_num_threads(1)
 
