@@ -19,7 +19,6 @@ from ablate.components.probe import _distance as distance
 from ablate.components.probe import _flow as flow
 from ablate.components.probe import diffusability
 from ablate.components.probe._inception import Inception
-from ablate.engine import run
 from ablate.plan.trials import expand
 from ablate.slots import registry
 from ablate.slots.probe import ProbeResult, Subject
@@ -28,6 +27,7 @@ from ablate.store.folders import Store
 from ablate.study.study import load_study
 from tests.support.latents import power_law
 from tests.support.planted import photographs
+from tests.support.training import run_to_end
 
 torch.set_num_threads(1)
 
@@ -192,7 +192,7 @@ def test_a_trial_is_examined_with_its_own_crops_and_by_its_averaged_weights_alon
     probes = "probes: [reconstruction, {level: diffusability, samples: 256}]"
     trial = expand(load_study(write_study(("probes: [reconstruction]", probes))))[0]
     store = Store(tmp_path)
-    assert run.run_trial(trial.order(), store, torch.device("cpu"), 1, lambda progress: None).status == "done"
+    run_to_end(trial, store)
     folder = store.stage(trial.signature)
     record = folder.record()
     assert (

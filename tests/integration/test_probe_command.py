@@ -17,12 +17,13 @@ from skimage import data
 from typer.testing import CliRunner, Result
 
 from ablate.cli.main import app
-from ablate.engine import checkpoint, run
+from ablate.engine import checkpoint
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.study.study import load_study
 from tests.support.ldm import beside, ldm_tensors, model
 from tests.support.released import LTX23_VAE, identity, ltx_tensors, saved, write_ltx
+from tests.support.training import run_to_end
 from tests.support.video import ARMS, build, recipe
 
 diffusers = pytest.importorskip("diffusers")
@@ -142,7 +143,7 @@ def test_the_sheet_is_a_picture(probe: Probe, tmp_path: Path) -> None:
 def test_our_own_checkpoint_is_probed(probe: Probe, write_study: Write, tmp_path: Path) -> None:
     trial = expand(load_study(write_study(("steps: 6", "steps: 2"), ("checkpoint_every: 3", "checkpoint_every: 2"))))[0]
     store = Store(tmp_path / "store")
-    assert run.run_trial(trial.order(), store, torch.device("cpu"), 1, lambda progress: None).status == "done"
+    run_to_end(trial, store)
     folder = store.stage(trial.signature).root
     answer = document(probe(folder, "--json", "--probes", "grid,droplet"))
     assert answer["model"] == "ablate" and answer["stride"] == 2

@@ -1,5 +1,6 @@
 """A study that trains in seconds on procedural pictures, written to a file with some of its text replaced."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,3 +52,8 @@ def write_study(folder: Path, *replacements: tuple[str, str], name: str = "tiny.
 def trial_of(path: Path, index: int = 0) -> Trial:
     """One trial of a study's file; the first is the baseline with seed 0."""
     return expand(load_study(path))[index]
+
+
+def copy_package(folder: Path) -> None:
+    """Copy the package to `folder/ablate`, levels included, so that a test can change its source."""
+    shutil.copytree(ROOT / "ablate", folder / "ablate", ignore=shutil.ignore_patterns("__pycache__"))

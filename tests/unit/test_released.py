@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ablate.engine import checkpoint, run
+from ablate.engine import checkpoint
 from ablate.plan.trials import expand
 from ablate.probing.reconstruct import evaluate
 from ablate.released.load import IMAGE_CLASSES, VIDEO_CLASSES, load_vae
@@ -22,6 +22,7 @@ from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
 from ablate.store.folders import Store
 from ablate.study.study import load_study
 from tests.support.released import SMALL, saved
+from tests.support.training import run_to_end
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -157,7 +158,7 @@ def test_nothing_is_downloaded(tmp_path: Path) -> None:
 def test_our_own_checkpoint_comes_back_with_its_averaged_weights(write_study: Write, tmp_path: Path) -> None:
     trial = expand(load_study(write_study(("steps: 6", "steps: 2"), ("checkpoint_every: 3", "checkpoint_every: 2"))))[0]
     store = Store(tmp_path / "store")
-    assert run.run_trial(trial.order(), store, CPU, 1, lambda progress: None).status == "done"
+    run_to_end(trial, store)
     folder = store.stage(trial.signature)
     averaged = checkpoint.load(folder.checkpoint, "ema.")
     for path in (folder.root, folder.checkpoint):
