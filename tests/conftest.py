@@ -9,8 +9,11 @@ import torch
 from ablate.study.study import Study, load_study
 from tests.support import studies
 
-SLOW = {"engine", "integration", "browser", "chaos"}
-"""Folders whose tests train, start processes or need other programs; `make check` leaves them out."""
+SLOW = ("integration", "chaos", "browser", "engine")
+"""Folders whose tests train, start processes or need other programs; `make check` leaves them out.
+
+They come first, the slowest at the head, so that no worker is left alone with a long file at the end.
+"""
 
 
 @pytest.fixture
@@ -34,9 +37,13 @@ def one_thread() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).parts[0] in SLOW:
+        if _folder(item) in SLOW:
             item.add_marker("slow")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    items.sort(key=lambda item: SLOW.index(_folder(item)) if _folder(item) in SLOW else len(SLOW))
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]

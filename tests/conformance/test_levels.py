@@ -2,13 +2,12 @@
 
 import importlib
 import json
-import subprocess
-import sys
 
 import pytest
 
 from ablate.slots import registry
 from ablate.slots.settings import Settings
+from tests.support.command import python
 
 LEVELS = [(slot, name) for slot in registry.SLOTS for name in registry.levels(slot)]
 
@@ -70,5 +69,5 @@ def test_reading_every_level_loads_nothing_heavy():
         "    for name in registry.levels(slot): registry.level(slot, name).Config.model_json_schema()\n"
         "print(*sorted({'torch', 'lpips', 'skimage', 'sklearn', 'ray', 'mlflow'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
     assert done.stdout.split() == []

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from ablate.engine import checkpoint
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.study.study import load_study
+from tests.support.command import ablate
 from tests.support.ldm import beside, ldm_tensors, model
 from tests.support.released import LTX23_VAE, identity, ltx_tensors, saved, write_ltx
 from tests.support.training import run_to_end
@@ -321,8 +320,7 @@ def test_means_over_enough_pictures_have_intervals(tmp_path: Path) -> None:
 def test_the_held_out_photographs_are_the_default(tmp_path: Path) -> None:
     """In a process of its own, as on a machine without a store."""
     saved("AutoencoderTiny", tmp_path / "m")
-    command = [sys.executable, "-m", "ablate.cli", "probe", "m", "--probes", "reconstruction", "--size", "64", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240, check=False)
+    done = ablate("probe", "m", "--probes", "reconstruction", "--size", "64", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["images"] == 16 and answer["checkpoint"] == "m"

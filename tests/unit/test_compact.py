@@ -15,7 +15,7 @@ from ablate.plan.trials import Trial, expand
 from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-from tests.support.finished import leave
+from tests.support.finished import finish_all
 
 Write = Callable[..., Path]
 
@@ -40,7 +40,7 @@ def store(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stor
     """Four finished trials of six, an hour old; one has diverged, one of the others failed."""
     monkeypatch.setattr(compact, "LEAST", 1)
     store = Store(tmp_path / "runs")
-    leave(study, store, lambda trial: {} if trial.name in {"kl=1 s1", "kl=0.01 s1"} else {"psnr": psnr(trial)})
+    finish_all(study, store, lambda trial: {} if trial.name in {"kl=1 s1", "kl=0.01 s1"} else {"psnr": psnr(trial)})
     by_name = {trial.name: store.stage(trial.signature) for trial in expand(study)}
     lost = by_name["kl=1 s0"].record()
     assert lost

@@ -4,8 +4,6 @@ import copy
 import io
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from ablate.recipe.consistency import resolve
 from ablate.recipe.paths import assign
 from ablate.store.folders import Store
 from ablate.study.study import load_study
+from tests.support.command import python
 
 Write = Callable[..., Path]
 
@@ -185,8 +184,7 @@ def planned(path: Path, store: Path) -> tuple[str, float, float]:
         "    peak = [x for x in open('/proc/self/status') if x.startswith('VmHWM')][0]  # maxrss: a parent's\n"
         "    print(used.ru_utime + used.ru_stime, int(peak.split()[1]) / 1024, file=sys.stderr)\n"
     )
-    command = [sys.executable, "-c", code, "plan", str(path), "--store", str(store)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"})
+    ended = python(code, "plan", path, "--store", store, env={**os.environ, "COLUMNS": "200"})
     seconds, megabytes = map(float, ended.stderr.split())
     return ended.stdout, seconds, megabytes
 

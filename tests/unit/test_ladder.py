@@ -25,8 +25,8 @@ from ablate.plan.treatments import Treatment, treatments
 from ablate.plan.trials import expand
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
-from ablate.store.record import Record
 from ablate.study.study import Study, load_study
+from tests.support.finished import finish
 from tests.support.typeset import compiled, lint
 
 Write = Callable[..., Path]
@@ -286,8 +286,7 @@ def fill(study: Study, store: Store, results: Mapping[str, list[float]]) -> Tabl
     for trial in expand(study):
         if trial.treatment.label in results:
             values = {"psnr": results[trial.treatment.label][trial.seed]}
-            record = Record(trial.signature, trial.seed, "done", "", trial.steps, values, probes=trial.probe_keys)
-            store.stage(trial.signature).finish(record)
+            finish(store, trial, values)
     return build_table(study, expand(study), store)
 
 

@@ -17,9 +17,9 @@ from ablate.analysis.tables.table import Table
 from ablate.plan.trials import expand
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
-from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-from tests.support.typeset import CVPR, ICML, compiled, lint
+from tests.support.finished import finish
+from tests.support.typeset import CVPR, ICML, cells, compiled, lint
 
 Write = Callable[..., Path]
 
@@ -47,8 +47,7 @@ def fill(study: Study, store: Store, lost: Mapping[str, tuple[int, ...]] | None 
     for trial in expand(study):
         values = {name: 20 + rng.normal() + 3 * len(trial.treatment.changed) for name in study.metrics}
         status = "diverged" if trial.seed in (lost or {}).get(trial.treatment.label, ()) else "done"
-        record = Record(trial.signature, trial.seed, status, "", trial.steps, values, probes=trial.probe_keys)
-        store.stage(trial.signature).finish(record)
+        finish(store, trial, values, status)
 
 
 @pytest.fixture
@@ -61,10 +60,6 @@ def built(write_study: Write, tmp_path: Path) -> Built:
         return build_table(study, expand(study), Store(tmp_path / "store"), metrics, look=TableOptions(**look))  # type: ignore[arg-type]
 
     return build
-
-
-def cells(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 
 def test_components_have_check_marks(built: Built, tmp_path: Path) -> None:

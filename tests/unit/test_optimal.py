@@ -3,8 +3,6 @@
 import itertools
 import math
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from ablate.plan.treatments import treatments
 from ablate.study import optimal
 from ablate.study.optimal import Cell, Effect, Optimal, choose
 from ablate.study.study import load_study
+from tests.support.command import python
 
 Write = Callable[..., Path]
 
@@ -137,7 +136,7 @@ def test_every_process_chooses_the_same() -> None:
 
     def chosen(seed: str, threads: str) -> str:
         env = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+        return python(code, env=env).stdout
 
     first = chosen("1", "1")
     assert first.count("\n") == 2

@@ -15,8 +15,8 @@ from ablate.driver.seeds import more_seeds
 from ablate.errors import StudyError
 from ablate.plan.trials import Trial, expand, pending
 from ablate.store.folders import Store
-from ablate.store.record import Record
 from ablate.study.study import Study, load_study
+from tests.support.finished import finish
 
 Write = Callable[..., Path]
 
@@ -59,12 +59,11 @@ SHIFT = {1.0: -5.0, 1e-2: 0.0, 1e-6: 0.6, 1e-4: 0.0}
 """Change of PSNR at each weight."""
 
 
-def finish(store: Store, trial: Trial) -> None:
+def simulate(store: Store, trial: Trial) -> None:
     kl = trial.treatment.levels["loss.kl"]
     noise = np.random.default_rng([trial.seed, int(1e6 * kl)]).normal(0, 0.3)
     metrics = {"psnr": 20 + trial.seed + SHIFT[kl] + noise, "ssim": 0.5}
-    record = Record(trial.signature, trial.seed, "done", "", trial.steps, metrics, probes=trial.probe_keys)
-    store.stage(trial.signature).finish(record)
+    finish(store, trial, metrics)
 
 
 def seeds_of(study: Study) -> dict[str, int]:
@@ -80,7 +79,7 @@ def test_seeds_are_added_where_nothing_is_told_apart_and_up_to_the_cap(write_stu
         assert more_seeds(study, store) is study, "judged before all had ended"
         history.append(seeds_of(study))
         for trial in lacking:
-            finish(store, trial)
+            simulate(store, trial)
         before, study = study, more_seeds(study, store)
         assert recall(before, store).replicates == study.replicates, "a kill forgets nothing"
     assert more_seeds(study, store) is study

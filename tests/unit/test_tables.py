@@ -5,8 +5,6 @@ import io
 import json
 import math
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,6 +22,8 @@ from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
+from tests.support.command import python
+from tests.support.finished import finish
 from tests.support.typeset import compiled, lint
 
 Write = Callable[..., Path]
@@ -55,9 +55,8 @@ def fill(study: Study, store: Store, results: Values) -> Table:
             name: row[study.seeds.index(trial.seed)] for name, row in results.get(trial.treatment.label, {}).items()
         }
         status = "diverged" if -math.inf in values.values() else "done"
-        record = Record(trial.signature, trial.seed, status, "", trial.steps, values, probes=trial.probe_keys)
         if values:
-            store.stage(trial.signature).finish(record)
+            finish(store, trial, values, status)
     return build_table(study, expand(study), store)
 
 
@@ -333,5 +332,5 @@ def test_a_hostile_question_stays_a_comment(write_study: Write, tmp_path: Path) 
 def test_importing_tables_loads_neither_scipy_nor_pandas_nor_torch() -> None:
     code = "import sys, ablate.analysis.tables.build\n"
     code += "print([name for name in ('scipy', 'pandas', 'torch') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
     assert done.stdout.strip() == "[]"
