@@ -1,6 +1,5 @@
 """Fixtures that all tests share, and the marks that a test has by its folder."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ def write_study(tmp_path: Path) -> studies.Write:
 
 
 @pytest.fixture
-def tiny(write_study: Callable[..., Path]) -> Study:
+def tiny(write_study: studies.Write) -> Study:
     return load_study(write_study())
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from ablate.store.folders import Store
 from ablate.study.study import load_study
 from tests.support.latents import power_law
 from tests.support.planted import photographs
+from tests.support.studies import Write
 from tests.support.training import run_to_end
 
 torch.set_num_threads(1)
@@ -186,7 +186,7 @@ def test_a_model_gone_to_nan_is_reported_as_such(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_trial_is_examined_with_its_own_crops_and_by_its_averaged_weights_alone(
-    write_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(diffusability.BUDGETS, "cpu", replace(BRIEF, evaluate=(1, 2)))
     probes = "probes: [reconstruction, {level: diffusability, samples: 256}]"

@@ -1,6 +1,5 @@
 """Adding to a study runs what is new; what other code has made is redone on demand, and nothing else."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from ablate.driver.overview import plan, status
@@ -11,9 +10,7 @@ from ablate.schedule.resources import Resources
 from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 TUNE = (
     "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}",

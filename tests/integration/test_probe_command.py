@@ -22,13 +22,11 @@ from ablate.study.study import load_study
 from tests.support.command import ablate
 from tests.support.ldm import beside, ldm_tensors, model
 from tests.support.released import LTX23_VAE, identity, ltx_tensors, saved, write_ltx
+from tests.support.studies import Write
 from tests.support.training import run_to_end
 from tests.support.video import ARMS, build, recipe
 
 diffusers = pytest.importorskip("diffusers")
-
-
-Write = Callable[..., Path]
 
 
 CLASSES = (

@@ -16,10 +16,8 @@ from ablate.schedule.ray_tune import run_ray
 from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
 from ablate.study.study import load_study
+from tests.support.studies import Write
 from tests.support.training import run_to_end
-
-Write = Callable[..., Path]
-
 
 Executor = Callable[[list[Trial], Store, Resources, Callable[[Event], None]], None]
 

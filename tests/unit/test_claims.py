@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,8 @@ from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
 from tests.support.command import ablate, document
 from tests.support.finished import finish
+from tests.support.studies import Write
 from tests.support.typeset import compiled, lint
-
-Write = Callable[..., Path]
-
 
 Results = Mapping[str, list[float]]
 

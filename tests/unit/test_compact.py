@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +15,7 @@ from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish_all
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 LEVELS = ("loss.kl: [1, 1e-4]", "loss.kl: [1e-4, 1, 1e-2]")
 

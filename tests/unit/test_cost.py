@@ -1,6 +1,5 @@
 """What a study costs: steps by their kind, a few real steps of each, and bounds that refuse."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,8 @@ from ablate.plan.tree import tree
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.study.study import load_study
+from tests.support.studies import Write
 from tests.support.training import run_to_end
-
-Write = Callable[..., Path]
-
 
 GAN = (
     "kl: 1e-4}",

@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,9 +23,7 @@ from ablate.recipe.paths import assign
 from ablate.store.folders import Store
 from ablate.study.study import load_study
 from tests.support.command import python
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 TWO = ("loss.kl: [1, 1e-4]", "loss.kl: [1, 1e-4]\n  norm: [group, scn]")
 

@@ -17,10 +17,8 @@ from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish
+from tests.support.studies import Write
 from tests.support.typeset import cells, compiled, lint
-
-Write = Callable[..., Path]
-
 
 Designed = Callable[..., Study]
 

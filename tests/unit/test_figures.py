@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,7 @@ from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
 from tests.support.finished import STEPS, finish_all
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 FACTORS = "loss.kl: [1e-4, 1, 1e-2]\n  padding: [reflect, zeros]"
 

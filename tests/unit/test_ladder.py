@@ -27,10 +27,8 @@ from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish
+from tests.support.studies import Write
 from tests.support.typeset import compiled, lint
-
-Write = Callable[..., Path]
-
 
 Designed = Callable[[str, int], Study]
 

@@ -19,10 +19,8 @@ from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish
+from tests.support.studies import Write
 from tests.support.typeset import CVPR, ICML, cells, compiled, lint
-
-Write = Callable[..., Path]
-
 
 Built = Callable[..., Table]
 

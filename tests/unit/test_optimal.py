@@ -3,8 +3,7 @@
 import itertools
 import math
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -16,9 +15,7 @@ from ablate.study import optimal
 from ablate.study.optimal import Cell, Effect, Optimal, choose
 from ablate.study.study import load_study
 from tests.support.command import python
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 MIXED = (
     "factors:\n  loss.kl: [1, 1e-4]",

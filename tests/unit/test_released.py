@@ -4,7 +4,6 @@ Every class of diffusers that can be loaded is built small, with random weights,
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,10 @@ from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
 from ablate.store.folders import Store
 from ablate.study.study import load_study
 from tests.support.released import SMALL, saved
+from tests.support.studies import Write
 from tests.support.training import run_to_end
 
 diffusers = pytest.importorskip("diffusers")
-
-
-Write = Callable[..., Path]
 
 
 CPU = torch.device("cpu")

@@ -23,9 +23,7 @@ from ablate.store.record import Record
 from ablate.study.search import Suggestion
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish_all, sheet
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 LEVELS = ("loss.kl: [1, 1e-4]", "loss.kl: [1e-4, 1, 1e-2]")
 

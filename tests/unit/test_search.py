@@ -21,9 +21,7 @@ from ablate.store.files import read_json
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 Result = Callable[[dict[str, Any]], dict[str, float]]
 

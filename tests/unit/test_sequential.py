@@ -1,6 +1,5 @@
 """Sequential seeds: the boundary against simulation and theory, and which treatments get how many seeds."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,7 @@ from ablate.plan.trials import Trial, expand, pending
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish
-
-Write = Callable[..., Path]
+from tests.support.studies import Write
 
 
 @pytest.mark.parametrize("bounds", [(2, 6), (3, 8), (5, 20)])

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -13,8 +12,7 @@ from ablate.driver.preflight import check_scales, preflight
 from ablate.errors import StudyError
 from ablate.plan.trials import expand
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
+from tests.support.studies import Write
 
 
 def errors(path: Path, *overrides: str, scale: str | None = None) -> list[str]:

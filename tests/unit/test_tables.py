@@ -5,7 +5,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,10 +24,8 @@ from ablate.store.record import Record
 from ablate.study.study import Study, load_study
 from tests.support.command import python
 from tests.support.finished import finish
+from tests.support.studies import Write
 from tests.support.typeset import compiled, lint
-
-Write = Callable[..., Path]
-
 
 Values = Mapping[str, Mapping[str, list[float]]]
 

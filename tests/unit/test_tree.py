@@ -1,7 +1,6 @@
 """The tree of stages: what is run once for several trials, what waits for what, and how trials end with a stage."""
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,7 @@ from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import load_study
 from tests.support.command import python
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}"
 

@@ -20,9 +20,7 @@ from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 Result = Callable[[Trial], dict[str, float]]
 
