@@ -3,10 +3,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= runs
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo test lint bench ui clean
+.PHONY: help setup demo check lint test bench ui clean
 
-setup: $(VENV)/.ready
+help:              ## this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 14
+
+setup: $(VENV)/.ready  ## install everything into .venv
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -19,14 +23,17 @@ $(VENV)/.ready: pyproject.toml
 demo: setup        ## the main job: train and compare, at the scale of this machine
 	$(BIN)/ablate sweep search_spaces/vivat_losses.yaml --store $(STORE)
 
-test: setup        ## all tests; pdflatex, Chromium and PostgreSQL are used where they are installed
-	$(BIN)/python -m pytest
+check: lint        ## lint and the fast tests, in at most 3 minutes: before each commit
+	$(PYTEST) -q -m "not slow"
 
-lint: setup
-	$(BIN)/ruff check .
+lint: setup        ## format, style, types, and which package may import which
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+test: setup        ## all tests; pdflatex, Chromium and PostgreSQL are used where they are installed
+	$(PYTEST) --durations=25
 
 bench: setup       ## speed as ratios against named peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
@@ -34,5 +41,5 @@ bench: setup       ## speed as ratios against named peers; writes benchmarks/res
 ui: setup          ## MLflow's pages over the store
 	$(BIN)/ablate ui --store $(STORE)
 
-clean:
-	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache
+clean:             ## remove the environment and all caches; the store stays
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,50 +1,32 @@
-"""Shared fixtures: a study that trains in seconds, on the procedural pictures."""
+"""Fixtures that all tests share, and the marks that a test has by its folder."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from ablate.study.study import Study, load_study
+from tests.support import studies
 
-TINY = """\
-study: tiny
-question: Does a strong KL weight cost PSNR?
-base:
-  data: {level: leaves, crop: 16, resize: none, heldout_size: 32, heldout_count: 4}
-  model: {level: image_kl, channels: [8, 8], latent_channels: 4, blocks: 1}
-  norm: {level: group, groups: 4}
-  padding: reflect
-  loss: {l2: 1.0, kl: 1e-4}
-factors:
-  loss.kl: [1, 1e-4]
-seeds: 2
-stages:
-  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}
-probes: [reconstruction]
-primary: psnr
+SLOW = ("integration", "chaos", "browser", "engine")
+"""Folders whose tests train, start processes or need other programs; `make check` leaves them out.
+
+They come first, the slowest at the head, so that no worker is left alone with a long file at the end.
 """
 
 
 @pytest.fixture
-def write_study(tmp_path: Path) -> Callable[..., Path]:
+def write_study(tmp_path: Path) -> studies.Write:
     """Write the tiny study with some texts replaced; gives its path."""
 
     def write(*replacements: tuple[str, str], name: str = "tiny.yaml") -> Path:
-        text = TINY
-        for old, new in replacements:
-            assert old in text, old
-            text = text.replace(old, new)
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return path
+        return studies.write_study(tmp_path, *replacements, name=name)
 
     return write
 
 
 @pytest.fixture
-def tiny(write_study: Callable[..., Path]) -> Study:
+def tiny(write_study: studies.Write) -> Study:
     return load_study(write_study())
 
 
@@ -53,8 +35,24 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Slow files are not even imported where all of them are left out."""
+    return True if config.option.markexpr == "not slow" and _is_slow(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    for item in items:
+        if _is_slow(item.path):
+            item.add_marker("slow")
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    items.sort(key=lambda item: SLOW.index(_folder(item.path)) if _is_slow(item.path) else len(SLOW))
+
+
+def _folder(path: Path) -> str:
+    """The folder of `tests/` that a path lies in."""
+    return path.relative_to(Path(__file__).parent).parts[0]
+
+
+def _is_slow(path: Path) -> bool:
+    return any(path.is_relative_to(Path(__file__).parent / folder) for folder in SLOW)

@@ -8,7 +8,7 @@ from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.track.mirror import sync
 from ablate.track.server import serving
-from tests import mirrored
+from tests.support import mirrored
 
 
 @pytest.fixture(scope="module")

@@ -3,17 +3,13 @@
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-Write = Callable[..., Path]
-
-
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in {"ABLATE_STORE", "MLFLOW_TRACKING_URI"}}
-
+from tests.support.command import ablate
+from tests.support.studies import Write
 
 LARGER = ("channels: [8, 8]", "channels: [24, 24]")
 
@@ -28,11 +24,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root can mount a small disk")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def ablate(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ablate.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=240, check=False)
 
 
 def test_a_full_disk_is_said_and_the_sweep_goes_on_once_there_is_room(write_study: Write, disk: Path) -> None:

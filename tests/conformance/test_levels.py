@@ -1,7 +1,5 @@
 """Every level on disk passes the exam of its slot. A new file is examined without being named here."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import pytest
 from ablate.components.probe import _flow, diffusability
 from ablate.slots import Autoencoder, registry
 from ablate.testing import EXAMS, Exam, InitExam
+from tests.support.command import python
 from tests.unit.test_init_checkpoint import save, small
 from tests.unit.test_video_folder import write
 
@@ -115,5 +114,5 @@ def test_reading_every_level_loads_nothing_heavy() -> None:
         "    for name in registry.levels(slot): registry.level(slot, name).Config.model_json_schema()\n"
         "print(*sorted({'torch', 'lpips', 'skimage', 'sklearn', 'ray', 'mlflow'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
     assert done.stdout.split() == []

@@ -1,56 +1,23 @@
 """The command as a user meets it, in processes of its own: real Ray Tune, real MLflow, real signals."""
 
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import psutil
 import pytest
 
-from ablate.adaptive.recall import plan_study
-from ablate.driver import overview
-from ablate.store.folders import Store
-from ablate.store.record import read_header
-from ablate.study.study import load_study
+from tests.support.command import Done, ablate, document, metrics, python
+from tests.support.studies import ROOT, Write
 
-Write = Callable[..., Path]
-
-
-ROOT = Path(__file__).parents[2]
-
-
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in {"ABLATE_STORE", "MLFLOW_TRACKING_URI"}}
-
-
-def ablate(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command; gives exit code, stdout and stderr."""
-    command = [sys.executable, "-m", "ablate.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=240, check=False)
-
-
-def documents(*arguments: str | Path) -> Any:
-    """The JSON document that a command prints."""
-    done = ablate(*arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def metrics(study: Path | str, store: Path) -> dict[str, dict[str, float]]:
-    """Trial -> metrics."""
-    rows = documents("show", study, "--store", store)
-    return {f"{row['treatment']} {row['seed']}": row["metrics"] for row in rows}
+Smoke = tuple[Path, Done]
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, subprocess.CompletedProcess[str]]]:
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Smoke]:
     """The store after one sweep of the smoke study under Ray with MLflow, and what the command said."""
     store = tmp_path_factory.mktemp("smoke") / "runs"
     yield store, ablate("sweep", ROOT / "search_spaces" / "smoke.yaml", "--store", store)
@@ -64,7 +31,7 @@ def test_help_loads_no_giant() -> None:
         "loaded = {'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'scipy'} & set(sys.modules)\n"
         "print(loaded, file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
     assert "sweep" in done.stdout
     assert done.stderr.strip() == "set()"
 
@@ -78,11 +45,11 @@ def test_planning_loads_no_torch() -> None:
         "overview.summarise(plan_study(study, Store(Path('none'))))\n"
         "print({'torch', 'ray', 'mlflow', 'optuna', 'fsspec'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
     assert done.stdout.strip() == "set()"
 
 
-def test_a_sweep_ends_with_its_table(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_a_sweep_ends_with_its_table(smoke: Smoke) -> None:
     store, done = smoke
     assert done.returncode == 0, done.stderr
     assert "baseline" in done.stdout and "psnr" in done.stdout.lower()
@@ -98,7 +65,7 @@ def test_a_sweep_ends_with_its_table(smoke: tuple[Path, subprocess.CompletedProc
     }
 
 
-def test_the_second_sweep_runs_nothing(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_the_second_sweep_runs_nothing(smoke: Smoke) -> None:
     store, first = smoke
     before = {path: path.stat().st_mtime_ns for path in (store / "stages").rglob("*")}
     again = ablate("sweep", ROOT / "search_spaces" / "smoke.yaml", "--store", store)
@@ -107,7 +74,7 @@ def test_the_second_sweep_runs_nothing(smoke: tuple[Path, subprocess.CompletedPr
     assert again.stdout.split("\n\n")[0] == first.stdout.split("\n\n")[0]
 
 
-def test_mlflow_holds_the_study(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_mlflow_holds_the_study(smoke: Smoke) -> None:
     store, _ = smoke
     client = mlflow.MlflowClient(f"sqlite:///{store.resolve()}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name.startswith("smoke")]
@@ -122,7 +89,7 @@ def test_mlflow_holds_the_study(smoke: tuple[Path, subprocess.CompletedProcess[s
         assert client.list_artifacts(run.info.run_id)
 
 
-def test_workers_do_not_change_results(smoke: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_workers_do_not_change_results(smoke: Smoke, tmp_path: Path) -> None:
     """Two long-lived Ray workers against one process: every metric of every trial is equal to the last bit."""
     store, _ = smoke
     alone = tmp_path / "alone"
@@ -131,10 +98,10 @@ def test_workers_do_not_change_results(smoke: tuple[Path, subprocess.CompletedPr
     assert metrics("smoke", alone) == metrics("smoke", store)
 
 
-def test_json_keys_that_scripts_rely_on(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_json_keys_that_scripts_rely_on(smoke: Smoke) -> None:
     store, _ = smoke
     file = ROOT / "search_spaces" / "smoke.yaml"
-    plan = documents("plan", file, "--store", store)
+    plan = document("plan", file, "--store", store)
     keys = [
         "study",
         "scale",
@@ -148,7 +115,7 @@ def test_json_keys_that_scripts_rely_on(smoke: tuple[Path, subprocess.CompletedP
     ]
     assert set(keys) <= plan.keys(), "keys may be added, never renamed"
     assert [plan[key] for key in keys[:-1]] == ["smoke", "base", 2, 4, 4, 0, 160, 160] and plan["estimate_s"] == 0
-    status = documents("status", "smoke", "--store", store)
+    status = document("status", "smoke", "--store", store)
     assert status["trials"] == {
         "done": 4,
         "running": 0,
@@ -158,18 +125,18 @@ def test_json_keys_that_scripts_rely_on(smoke: tuple[Path, subprocess.CompletedP
         "pruned": 0,
         "stale": 0,
     }
-    rows = documents("show", "smoke", "--store", store)
+    rows = document("show", "smoke", "--store", store)
     assert {"treatment", "seed", "status", "reason", "metrics", "signature", "steps", "wall_s"} <= rows[0].keys()
     assert rows[0]["treatment"] == {"loss.kl": 0.0001} and rows[0]["steps"] == 40
-    table = documents("table", "smoke", "--store", store)
+    table = document("table", "smoke", "--store", store)
     assert {"baseline", "rows", "claims"} <= table.keys()
     cells = table["rows"][1]["cells"]["psnr"]
     assert {"mean", "sd", "delta", "low", "high", "p_holm", "verdict"} <= cells.keys() and table["rows"][1]["n"] == 2
-    assert documents("check", file) == {"ok": True, "errors": [], "notes": []}
-    assert "groups" in documents("components")["norm"]["group"]["settings"]
+    assert document("check", file) == {"ok": True, "errors": [], "notes": []}
+    assert "groups" in document("components")["norm"]["group"]["settings"]
 
 
-def test_formats_of_the_table(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_formats_of_the_table(smoke: Smoke) -> None:
     store, _ = smoke
     assert "\\toprule" in ablate("table", "smoke", "--store", store, "--format", "latex").stdout
     assert ablate("table", "smoke", "--store", store, "--format", "csv").stdout.count("\n") >= 3
@@ -182,7 +149,7 @@ def test_formats_of_the_table(smoke: tuple[Path, subprocess.CompletedProcess[str
     assert "% needs \\usepackage{booktabs,amssymb,multirow}" in tex and "\\label{tab:kl}" in tex
 
 
-def test_sync_rebuilds_a_lost_database(smoke: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_sync_rebuilds_a_lost_database(smoke: Smoke, tmp_path: Path) -> None:
     store = tmp_path / "runs"
     shutil.copytree(smoke[0], store)
     before = mirrored(smoke[0])
@@ -208,7 +175,7 @@ def mirrored(store: Path) -> dict[str, Any]:
     return found
 
 
-def test_report_and_figure(smoke: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_report_and_figure(smoke: Smoke, tmp_path: Path) -> None:
     store, _ = smoke
     written = ablate("report", "smoke", "--store", store, "--out", tmp_path / "page.html")
     assert written.stdout.strip() == str(tmp_path / "page.html"), written.stderr
@@ -261,93 +228,11 @@ def test_pictures_that_do_not_fit_are_named_and_counted(write_study: Write, tmp_
     assert done.returncode == 2 and "small0.png" in done.stderr and "broken.png" in done.stderr
 
 
-def test_another_study_of_the_same_name_is_refused(
-    smoke: tuple[Path, subprocess.CompletedProcess[str]], write_study: Write
-) -> None:
+def test_another_study_of_the_same_name_is_refused(smoke: Smoke, write_study: Write) -> None:
     store, _ = smoke
     done = ablate("sweep", write_study(("study: tiny", "study: smoke"), ("Does", "Why does")), "--store", store)
     assert done.returncode == 2 and "another study named 'smoke'" in done.stderr
-    assert documents("status", "smoke", "--store", store)["trials"]["done"] == 4
-
-
-def kill_tree(process: subprocess.Popen[str]) -> None:
-    """SIGKILL a process and all its descendants at once."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for member in family:
-        member.suspend()
-    for member in family:
-        member.kill()
-    process.wait(timeout=30)
-
-
-def test_a_killed_sweep_resumes_to_the_same_numbers(write_study: Write, tmp_path: Path) -> None:
-    """kill -9 of the whole tree, Ray's daemons included, with one trial finished and others in their middle."""
-    study = write_study(
-        ("steps: 6", "steps: 150"), ("log_every: 2, checkpoint_every: 3", "log_every: 5, checkpoint_every: 20")
-    )
-    cut, whole = tmp_path / "cut", tmp_path / "whole"
-    command = [sys.executable, "-m", "ablate.cli", "sweep", str(study), "--store", str(cut), "--tracking", "none"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT
-    )
-    deadline = time.monotonic() + 120
-
-    def caught_in_the_middle() -> bool:
-        finished = list(cut.glob("stages/*/record.json"))
-        begun = [
-            path for path in cut.glob("stages/*/checkpoint.safetensors") if not (path.parent / "record.json").exists()
-        ]
-        return bool(finished) and bool(begun)
-
-    while not caught_in_the_middle():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    kill_tree(process)
-    finished = {path: path.stat().st_mtime_ns for path in cut.glob("stages/*/record.json")}
-    assert 0 < len(finished) < 4
-    resumed = ablate("sweep", study, "--store", cut, "--tracking", "none")
-    assert resumed.returncode == 0, resumed.stderr
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items()), "a finished trial was run again"
-    undisturbed = ablate("sweep", study, "--store", whole, "--inline", "--tracking", "none")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    assert metrics(study, cut) == metrics(study, whole)
-    assert documents("table", study, "--store", cut) == documents("table", study, "--store", whole)
-
-
-def test_a_sweep_killed_in_a_shared_stage_goes_on_from_its_checkpoint(write_study: Write, tmp_path: Path) -> None:
-    """kill -9 of the whole tree while the stage that four trials share is under way."""
-    study = write_study(
-        ("  - train: {steps: 6", "  - train: {steps: 150"),
-        ("log_every: 2, checkpoint_every: 3}", "log_every: 5, checkpoint_every: 20}\n  - tune: {steps: 4, lr: 1e-3}"),
-        (
-            "  loss.kl: [1, 1e-4]\n",
-            "  stages.tune.freeze: [none, encoder]\n  stages.tune.lr: [1e-3, 1e-4]\ndesign: grid\n",
-        ),
-        ("seeds: 2", "seeds: 1"),
-    )
-    cut, whole = tmp_path / "cut", tmp_path / "whole"
-    command = [sys.executable, "-m", "ablate.cli", "sweep", str(study), "--store", str(cut), "--tracking", "none"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT
-    )
-    deadline = time.monotonic() + 120
-    while not (checkpoints := list(cut.glob("stages/*/checkpoint.safetensors"))):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
-    counts = overview.count_statuses(plan_study(load_study(study), Store(cut)))["trials"]
-    kill_tree(process)
-    assert (counts["running"], counts["pending"]) == (1, 3)
-    (shared,) = {path.parent for path in checkpoints}
-    step = read_header(shared / "checkpoint.safetensors")["step"]
-    assert 0 < step < 150 and not list(cut.glob("stages/*/record.json"))
-    before = [line for line in (shared / "steps.jsonl").read_text().splitlines() if json.loads(line)["step"] <= step]
-    resumed = ablate("sweep", study, "--store", cut, "--tracking", "none")
-    assert resumed.returncode == 0, resumed.stderr
-    after = (shared / "steps.jsonl").read_text().splitlines()
-    assert after[: len(before)] == before and len(after) == 150 / 5, "the steps of the checkpoint were made again"
-    undisturbed = ablate("sweep", study, "--store", whole, "--inline", "--tracking", "none")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    assert metrics(study, cut) == metrics(study, whole)
+    assert document("status", "smoke", "--store", store)["trials"]["done"] == 4
 
 
 def test_a_cluster_that_is_not_there_is_said_at_once(write_study: Write, tmp_path: Path) -> None:
@@ -355,52 +240,3 @@ def test_a_cluster_that_is_not_there_is_said_at_once(write_study: Write, tmp_pat
         port = taken.getsockname()[1]
     done = ablate("sweep", write_study(), "--store", tmp_path, "--tracking", "none", "--address", f"127.0.0.1:{port}")
     assert done.returncode == 2 and f"there is no Ray cluster at 127.0.0.1:{port}" in done.stderr
-
-
-def test_a_lost_worker_is_replaced(write_study: Write, tmp_path: Path) -> None:
-    """SIGKILL of a Ray worker in the middle of a trial: the sweep goes on and ends well."""
-    study = write_study(
-        ("steps: 6", "steps: 150"), ("log_every: 2, checkpoint_every: 3", "log_every: 5, checkpoint_every: 20")
-    )
-    store = tmp_path / "runs"
-    command = [sys.executable, "-m", "ablate.cli", "sweep", str(study), "--store", str(store), "--tracking", "none"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    deadline = time.monotonic() + 120
-    while not (running := list(store.glob("stages/*/running.json"))) or not list(
-        store.glob("stages/*/checkpoint.safetensors")
-    ):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    psutil.Process(json.loads(running[0].read_text())["pid"]).kill()
-    _, said = process.communicate(timeout=200)
-    assert process.returncode == 0, said
-    assert "lost its worker" in said and "Traceback" not in said
-    assert documents("status", study, "--store", store)["trials"]["done"] == 4
-
-
-@pytest.mark.parametrize("how", [["--inline"], []], ids=["inline", "ray"])
-def test_being_stopped_says_how_to_go_on(write_study: Write, tmp_path: Path, how: list[str]) -> None:
-    study = write_study(("steps: 6", "steps: 100000"))
-    command = [
-        sys.executable,
-        "-m",
-        "ablate.cli",
-        "sweep",
-        str(study),
-        "--store",
-        str(tmp_path / "runs"),
-        *how,
-        "--tracking",
-        "none",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    while not list((tmp_path / "runs").glob("stages/*/steps.jsonl")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.terminate()
-    try:
-        _, said = process.communicate(timeout=60)
-    finally:
-        if process.poll() is None:
-            kill_tree(process)
-    assert process.returncode == 130 and f"sweep {study}" in said and "Traceback" not in said, said

@@ -1,21 +1,15 @@
 """A sweep on a Ray cluster of two nodes, each with a daemon and workers of its own, on this machine."""
 
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-Write = Callable[..., Path]
-
-
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in {"ABLATE_STORE", "MLFLOW_TRACKING_URI"}}
+from tests.support.command import document, start, wait_for
+from tests.support.studies import LONG, Write
 
 
 @pytest.fixture
@@ -29,25 +23,11 @@ def cluster() -> Iterator[Any]:
     found.shutdown()
 
 
-def start(*arguments: str | Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "ablate.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-
-
-def document(*arguments: str | Path) -> Any:
-    said, errors = (process := start(*arguments, "--json")).communicate(timeout=200)
-    assert process.returncode == 0, errors
-    return json.loads(said)
-
-
 def test_a_node_is_killed_and_the_study_ends_with_the_same_table(
-    write_study: Write, tmp_path: Path, cluster: Any
+    write_study: Write, tmp_path: Path, cluster: Any, undisturbed: Path
 ) -> None:
     """SIGKILL of a node's daemon and workers while it trains: its trial goes on elsewhere from its last checkpoint."""
-    study = write_study(
-        ("steps: 6", "steps: 150"), ("log_every: 2, checkpoint_every: 3", "log_every: 5, checkpoint_every: 20")
-    )
-    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    study, shared = write_study(*LONG), tmp_path / "shared"
     process = start("sweep", study, "--store", shared, "--tracking", "none", "--address", cluster.address)
     [node] = cluster.worker_nodes
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
@@ -60,15 +40,10 @@ def test_a_node_is_killed_and_the_study_ends_with_the_same_table(
         ]
         return [path.parent for path in running if (path.parent / "checkpoint.safetensors").exists()]
 
-    deadline = time.monotonic() + 200
-    while not (lost := caught()):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
+    lost = wait_for(process, caught)
     cluster.remove_node(node, allow_graceful=False)
     _, said = process.communicate(timeout=250)
     assert process.returncode == 0, said
     assert said.count("lost its worker") == 1 and "Traceback" not in said, said
     assert (lost[0] / "record.json").exists()
-    undisturbed = start("sweep", study, "--store", alone, "--inline", "--tracking", "none")
-    assert undisturbed.wait(timeout=200) == 0
-    assert document("table", study, "--store", shared) == document("table", study, "--store", alone)
+    assert document("table", study, "--store", shared) == document("table", study, "--store", undisturbed)

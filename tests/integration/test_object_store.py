@@ -1,22 +1,16 @@
 """The store in object storage, against a real S3 protocol: moto's server on this machine."""
 
-import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from ablate.engine import checkpoint
 from ablate.store.files import StoreError, atomic_write, local, parse_store, read_json, write_json
 from ablate.store.folders import Store
 from ablate.store.record import read_header
-
-Write = Callable[..., Path]
+from tests.support.command import ablate, document, kill_tree, start, wait_for
+from tests.support.studies import Write
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +28,6 @@ def bucket() -> Iterator[str]:
         parse_store("s3://results").mkdir()
         yield "s3://results"
     server.stop()
-
-
-def start(*arguments: str | Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "ablate.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def document(*arguments: str | Path) -> Any:
-    process = start(*arguments, "--json")
-    said, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
-    return json.loads(said)
 
 
 def test_files_are_whole_or_absent_and_seen_by_all(bucket: str) -> None:
@@ -73,9 +55,9 @@ def test_a_database_is_not_put_there(bucket: str) -> None:
 
 
 def test_a_bucket_that_is_not_there_is_said_before_anything_starts(bucket: str, write_study: Write) -> None:
-    process = start("sweep", write_study(), "--store", "s3://nowhere/runs", "--tracking", "none", "--inline")
-    _, said = process.communicate(timeout=200)
-    assert process.returncode == 2 and "s3://nowhere/runs cannot be written" in said and "Traceback" not in said, said
+    done = ablate("sweep", write_study(), "--store", "s3://nowhere/runs", "--tracking", "none", "--inline")
+    assert done.returncode == 2 and "s3://nowhere/runs cannot be written" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_sweep_killed_and_resumed_there_has_the_table_of_a_folder(
@@ -87,27 +69,14 @@ def test_a_sweep_killed_and_resumed_there_has_the_table_of_a_folder(
     )
     remote, root = f"{bucket}/runs", parse_store(f"{bucket}/runs")
     process = start("sweep", study, "--store", remote, "--tracking", "none")
-    deadline = time.monotonic() + 200
-
-    def begun() -> list[Path]:
-        return [path.parent for path in root.glob("stages/*/checkpoint.safetensors")]
-
-    while not (found := begun()):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for member in family:
-        member.suspend()
-    for member in family:
-        member.kill()
-    process.communicate()
+    found = wait_for(process, lambda: [path.parent for path in root.glob("stages/*/checkpoint.safetensors")])
+    kill_tree(process)
     header = read_header(found[0] / "checkpoint.safetensors")
     assert header and header["step"] > 0
-    resumed = start("sweep", study, "--store", remote, "--tracking", "none", "--inline")
-    _, said = resumed.communicate(timeout=200)
-    assert resumed.returncode == 0 and "[4/4]" in said, said
-    alone = start("sweep", study, "--store", tmp_path / "runs", "--tracking", "none", "--inline")
-    alone.communicate(timeout=200)
+    resumed = ablate("sweep", study, "--store", remote, "--tracking", "none", "--inline")
+    assert resumed.returncode == 0 and "[4/4]" in resumed.stderr, resumed.stderr
+    alone = ablate("sweep", study, "--store", tmp_path / "runs", "--tracking", "none", "--inline")
+    assert alone.returncode == 0, alone.stderr
     assert document("table", "tiny", "--store", remote) == document("table", "tiny", "--store", tmp_path / "runs")
     pictures = sorted(path.name for path in root.glob("stages/*/pictures/*.png"))
     assert pictures == ["error_x8.png"] * 4 + ["reconstruction.png"] * 4

@@ -1,9 +1,6 @@
 """`ablate table --paper vivat --table 1` as a user meets it: a released VAE and our own, on folders of pictures."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
-from ablate.engine import run
-from ablate.plan.trials import expand
 from ablate.store.folders import Store
-from ablate.study.study import load_study
+from tests.support.command import Done, ablate
+from tests.support.studies import Write, trial_of
+from tests.support.training import run_to_end
 
 diffusers = pytest.importorskip("diffusers")
 
 
-Write = Callable[..., Path]
+def table(*arguments: str | Path) -> Done:
+    return ablate("table", *arguments)
 
 
-def table(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ablate.cli", "table", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-
-def rows(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+def rows(done: Done) -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
     return found
@@ -42,9 +35,9 @@ def models(write_study: Write, tmp_path: Path) -> list[str]:
     blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
     diffusers.AutoencoderTiny(**small, **blocks).save_pretrained(tmp_path / "taesd")
     short = (("steps: 6", "steps: 2"), ("checkpoint_every: 3", "checkpoint_every: 2"))
-    trial = expand(load_study(write_study(*short, ("blocks: 1", "blocks: 1, mid_attention: false"))))[0]
+    trial = trial_of(write_study(*short, ("blocks: 1", "blocks: 1, mid_attention: false")))
     store = Store(tmp_path / "store")
-    assert run.run_trial(trial.order(), store, torch.device("cpu"), 1, lambda progress: None).status == "done"
+    run_to_end(trial, store)
     folder = store.stage(trial.signature).root
     return ["--checkpoint", f"TAESD={tmp_path / 'taesd'}", "--checkpoint", f"ours={folder}"]
 

@@ -19,7 +19,7 @@ from ablate.store.folders import Store
 from ablate.track.mirror import Mirror, sync
 from ablate.track.runs import connect
 from ablate.track.server import serving
-from tests import mirrored
+from tests.support import mirrored
 
 TABLES = {"table.md": "| treatment | psnr |\n|---|---|\n"}
 

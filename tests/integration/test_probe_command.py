@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,19 +15,18 @@ from skimage import data
 from typer.testing import CliRunner, Result
 
 from ablate.cli.main import app
-from ablate.engine import checkpoint, run
+from ablate.engine import checkpoint
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-from tests.released import LTX23_VAE, identity, ltx_tensors, write_ltx
-from tests.unit.test_ldm_file import beside, ldm_tensors, model
-from tests.unit.test_released import saved
-from tests.video import ARMS, build, recipe
+from tests.support.command import ablate
+from tests.support.ldm import beside, ldm_tensors, model
+from tests.support.released import LTX23_VAE, identity, ltx_tensors, saved, write_ltx
+from tests.support.studies import Write
+from tests.support.training import run_to_end
+from tests.support.video import ARMS, build, recipe
 
 diffusers = pytest.importorskip("diffusers")
-
-
-Write = Callable[..., Path]
 
 
 CLASSES = (
@@ -143,7 +140,7 @@ def test_the_sheet_is_a_picture(probe: Probe, tmp_path: Path) -> None:
 def test_our_own_checkpoint_is_probed(probe: Probe, write_study: Write, tmp_path: Path) -> None:
     trial = expand(load_study(write_study(("steps: 6", "steps: 2"), ("checkpoint_every: 3", "checkpoint_every: 2"))))[0]
     store = Store(tmp_path / "store")
-    assert run.run_trial(trial.order(), store, torch.device("cpu"), 1, lambda progress: None).status == "done"
+    run_to_end(trial, store)
     folder = store.stage(trial.signature).root
     answer = document(probe(folder, "--json", "--probes", "grid,droplet"))
     assert answer["model"] == "ablate" and answer["stride"] == 2
@@ -321,8 +318,7 @@ def test_means_over_enough_pictures_have_intervals(tmp_path: Path) -> None:
 def test_the_held_out_photographs_are_the_default(tmp_path: Path) -> None:
     """In a process of its own, as on a machine without a store."""
     saved("AutoencoderTiny", tmp_path / "m")
-    command = [sys.executable, "-m", "ablate.cli", "probe", "m", "--probes", "reconstruction", "--size", "64", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240, check=False)
+    done = ablate("probe", "m", "--probes", "reconstruction", "--size", "64", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["images"] == 16 and answer["checkpoint"] == "m"

@@ -1,14 +1,8 @@
 """A search from the command line, killed with all its processes and resumed, in Ray's workers as in one process."""
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
-import psutil
 import pytest
 
 from ablate.adaptive.recall import plan_study
@@ -16,9 +10,8 @@ from ablate.analysis.tables.build import build_table
 from ablate.store.files import read_json
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.command import ablate, kill_tree, records, start, wait_for
+from tests.support.studies import Write
 
 SEARCH = (
     "  loss.kl: [1, 1e-4]\n",
@@ -32,28 +25,20 @@ def test_a_killed_search_goes_on_to_its_budget_and_prints_its_front(
     write_study: Write, tmp_path: Path, how: list[str]
 ) -> None:
     study, store = write_study(SEARCH, ("steps: 6", "steps: 40"), ("seeds: 2", "seeds: 1")), tmp_path / "runs"
-    command = [sys.executable, "-m", "ablate.cli", "sweep", str(study), "--store", str(store), *how]
-    environment = {
-        key: value for key, value in os.environ.items() if key not in {"ABLATE_STORE", "MLFLOW_TRACKING_URI"}
-    }
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    deadline = time.monotonic() + 200
-    while len(list(store.glob("stages/*/record.json"))) < 3:
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    for member in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-        member.kill()
-    process.wait(timeout=30)
+    command = ("sweep", study, "--store", store, *how)
+    process = start(*command)
+    wait_for(process, lambda: len(records(store)) >= 3)
+    kill_tree(process)
     ledger = Store(store).study("tiny", "base").searched()
     asked = read_json(ledger)
-    ended = {path: path.stat().st_mtime_ns for path in store.glob("stages/*/record.json")}
+    ended = records(store)
     assert len(ended) < 6 and len(ended) <= len(asked) + 1 <= len(ended) + 2
 
-    resumed = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+    resumed = ablate(*command)
     assert resumed.returncode == 0, resumed.stderr
     assert read_json(ledger)[: len(asked)] == asked and len(read_json(ledger)) == 5
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in ended.items()), "a finished trial was run again"
-    assert len(list(store.glob("stages/*/record.json"))) == 6 and f"{6 - len(ended)} trials run" in resumed.stdout
+    assert ended.items() <= records(store).items(), "a finished trial was run again"
+    assert len(records(store)) == 6 and f"{6 - len(ended)} trials run" in resumed.stdout
     rows = build_table(plan_study(load_study(study), Store(store))).json()["rows"]
     values = {row["label"]: (row["cells"]["psnr"]["mean"], row["cells"]["ssim"]["mean"]) for row in rows}
     front = {
@@ -71,5 +56,5 @@ def test_a_killed_search_goes_on_to_its_budget_and_prints_its_front(
         runs = client.search_runs([experiment.experiment_id], "tags.`ablate.role` = 'trial'")
         assert {run.info.run_name for run in runs} == {f"{label} s0" for label in values} and len(runs) == 6
 
-    again = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+    again = ablate(*command)
     assert again.returncode == 0 and "nothing to run" in again.stdout

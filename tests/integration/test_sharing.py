@@ -17,9 +17,8 @@ from ablate.schedule.ray_tune import run_ray
 from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
+from tests.support.training import run_to_end
 
 Executor = Callable[[list[Trial], Store, Resources, Callable[[Event], None]], None]
 
@@ -61,7 +60,7 @@ def test_a_decoder_tuning_study_makes_its_distinct_steps_and_the_results_of_unsh
 
     for trial in trials:
         own = Store(tmp_path / trial.signature)
-        assert run.run_trial(trial.order(), own, torch.device("cpu"), 1, count).status == "done"
+        run_to_end(trial, own, count)
         assert_same_results(trial, store, own)
     assert alone == plan["planned_steps"]
 

@@ -1,23 +1,16 @@
 """A study with tuning from the command line, killed with all its processes and resumed."""
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
-import psutil
 
 from ablate.adaptive.recall import plan_study
 from ablate.analysis.tables.build import build_table
 from ablate.store.files import read_json
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.command import ablate, kill_tree, records, start, wait_for
+from tests.support.studies import Write
 
 NORMS = (
     "  loss.kl: [1, 1e-4]\n",
@@ -27,26 +20,18 @@ NORMS = (
 
 def test_a_killed_tuning_goes_on_and_confirms_on_other_seeds(write_study: Write, tmp_path: Path) -> None:
     study, store = write_study(NORMS, ("steps: 6", "steps: 30"), ("groups: 4", "groups: 8")), tmp_path / "runs"
-    command = [sys.executable, "-m", "ablate.cli", "sweep", str(study), "--store", str(store), "--workers", "2"]
-    environment = {
-        key: value for key, value in os.environ.items() if key not in {"ABLATE_STORE", "MLFLOW_TRACKING_URI"}
-    }
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    deadline = time.monotonic() + 240
-    while len(list(store.glob("stages/*/record.json"))) < 3:
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    for member in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-        member.kill()
-    process.wait(timeout=30)
-    ended = {path: path.stat().st_mtime_ns for path in store.glob("stages/*/record.json")}
+    command = ("sweep", study, "--store", store, "--workers", "2")
+    process = start(*command)
+    wait_for(process, lambda: len(records(store)) >= 3)
+    kill_tree(process)
+    ended = records(store)
     assert 3 <= len(ended) < 6
 
-    resumed = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
+    resumed = ablate(*command)
     assert resumed.returncode == 0, resumed.stderr
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in ended.items()), "a finished trial was run again"
-    records = [read_json(path) for path in store.glob("stages/*/record.json")]
-    assert sorted((record["role"], record["seed"]) for record in records) == sorted(
+    assert ended.items() <= records(store).items(), "a finished trial was run again"
+    written = [read_json(path) for path in records(store)]
+    assert sorted((record["role"], record["seed"]) for record in written) == sorted(
         [("tuning", 1000)] * 6 + [("trial", 0), ("trial", 1)] * 2
     )
     checked = plan_study(load_study(study), Store(store))
@@ -55,7 +40,7 @@ def test_a_killed_tuning_goes_on_and_confirms_on_other_seeds(write_study: Write,
         lr = settings["recipe"]["stages"][0]["lr"]
         tried = [
             (record["metrics"]["psnr"], read_json(store / "stages" / record["signature"] / "settings.json")["recipe"])
-            for record in records
+            for record in written
             if record["role"] == "tuning"
         ]
         mine = [(psnr, recipe) for psnr, recipe in tried if recipe["norm"] == settings["recipe"]["norm"]]
@@ -70,5 +55,5 @@ def test_a_killed_tuning_goes_on_and_confirms_on_other_seeds(write_study: Write,
     assert found == [("trial", "0")] * 2 + [("trial", "1")] * 2 + [("tuning", "1000")] * 6
     assert all("stages.train.lr" in run.data.params for run in runs)
 
-    again = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+    again = ablate(*command)
     assert again.returncode == 0 and "nothing to run" in again.stdout

@@ -3,9 +3,7 @@
 import itertools
 import json
 import math
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +26,11 @@ from ablate.identity import signature
 from ablate.plan.treatments import treatments
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
-from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-from tests.typeset import compiled, lint
-
-Write = Callable[..., Path]
-
+from tests.support.command import ablate, document
+from tests.support.finished import finish
+from tests.support.studies import Write
+from tests.support.typeset import compiled, lint
 
 Results = Mapping[str, list[float]]
 
@@ -64,11 +61,8 @@ def fill(study: Study, store: Store, results: Results) -> None:
     for trial in expand(study):
         value = results.get(trial.treatment.label, [math.nan] * 3)[trial.seed]
         status = "diverged" if value == -math.inf else "done"
-        record = Record(
-            trial.signature, trial.seed, status, "", trial.steps, {"psnr": value}, probes=trial.probe_keys
-        )  # fmt: skip
         if not math.isnan(value):
-            store.stage(trial.signature).finish(record)
+            finish(store, trial, {"psnr": value}, status)
 
 
 def judgements(study: Study, folder: Path, results: Results, *claims: Claim) -> list[tuple[Claim, Judgement]]:
@@ -488,12 +482,12 @@ def test_latex_of_claims_compiles(study: Study, table: Table, tmp_path: Path) ->
 
 
 def test_the_command_refuses_an_unknown_paper(write_study: Write, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ablate.cli", "table", str(write_study()), "--store", str(tmp_path), "--paper"]
-    wrong = subprocess.run([*command, "vivvat"], capture_output=True, text=True, check=False)
+    command = ("table", write_study(), "--store", tmp_path, "--paper")
+    wrong = ablate(*command, "vivvat")
     assert wrong.returncode == 2
     assert "did you mean 'vivat'?" in " ".join(wrong.stderr.replace("│", " ").split())
-    right = subprocess.run([*command, "vivat", "--json"], capture_output=True, text=True, check=True)
-    assert [row["id"] for row in json.loads(right.stdout)["claims"]] == [one.id for one in PAPER.claims]
+    right = document(*command, "vivat")
+    assert [row["id"] for row in right["claims"]] == [one.id for one in PAPER.claims]
 
 
 def test_a_long_table_of_claims_fits_its_pages(study: Study, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -15,10 +14,8 @@ from ablate.plan.trials import Trial, expand
 from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-from tests.left import leave
-
-Write = Callable[..., Path]
-
+from tests.support.finished import finish_all
+from tests.support.studies import Write
 
 LEVELS = ("loss.kl: [1, 1e-4]", "loss.kl: [1e-4, 1, 1e-2]")
 
@@ -40,7 +37,7 @@ def store(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stor
     """Four finished trials of six, an hour old; one has diverged, one of the others failed."""
     monkeypatch.setattr(compact, "LEAST", 1)
     store = Store(tmp_path / "runs")
-    leave(study, store, lambda trial: {} if trial.name in {"kl=1 s1", "kl=0.01 s1"} else {"psnr": psnr(trial)})
+    finish_all(study, store, lambda trial: {} if trial.name in {"kl=1 s1", "kl=0.01 s1"} else {"psnr": psnr(trial)})
     by_name = {trial.name: store.stage(trial.signature) for trial in expand(study)}
     lost = by_name["kl=1 s0"].record()
     assert lost

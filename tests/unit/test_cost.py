@@ -1,6 +1,5 @@
 """What a study costs: steps by their kind, a few real steps of each, and bounds that refuse."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,15 @@ from typer.testing import CliRunner
 from ablate.adaptive.recall import plan_study
 from ablate.cli.main import app
 from ablate.driver.overview import summarise
-from ablate.engine import measure, run
+from ablate.engine import measure
 from ablate.plan.cost import StepKinds, count, gpu_share, total
 from ablate.plan.footprint import Footprint, configuration, read
 from ablate.plan.tree import tree
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
+from tests.support.training import run_to_end
 
 GAN = (
     "kl: 1e-4}",
@@ -68,7 +66,7 @@ def test_a_few_real_steps_are_measured(write_study: Write, tmp_path: Path) -> No
     assert summary["estimate_s"] == pytest.approx(2 * (6 * need.step_s + need.probe_s))
     assert summary["memory_bytes"] == need.memory and summary["disk_bytes"] == 2 * need.checkpoint
     assert not (store.root / "stages").exists(), "nothing is left but what was measured"
-    assert run.run_trial(trial.order(), store, torch.device("cpu"), 1, lambda progress: None).status == "done"
+    run_to_end(trial, store)
     assert store.stage(trial.signature).checkpoint.stat().st_size == pytest.approx(need.checkpoint, abs=4096)
 
 

@@ -18,6 +18,7 @@ from ablate.data.prepare import prepare, read_rgb
 from ablate.data.resize import resize, spread
 from ablate.slots import registry
 from ablate.slots.data import SPLITS, DataSettings
+from tests.support.command import python
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -435,7 +436,7 @@ data.prepare("photos", {{}}, Path({str(tmp_path)!r}))
 heavy = {{"torch", "skimage", "sklearn", "matplotlib", "pandas"}} & set(sys.modules)
 print(json.dumps([pillow_at_import, sorted(heavy)]))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = python(code, cwd=ROOT)
     assert json.loads(done.stdout) == [False, []]
 
 

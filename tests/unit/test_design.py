@@ -4,9 +4,6 @@ import copy
 import io
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,9 +23,8 @@ from ablate.recipe.consistency import resolve
 from ablate.recipe.paths import assign
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.command import python
+from tests.support.studies import Write
 
 TWO = ("loss.kl: [1, 1e-4]", "loss.kl: [1, 1e-4]\n  norm: [group, scn]")
 
@@ -187,8 +183,7 @@ def planned(path: Path, store: Path) -> tuple[str, float, float]:
         "    peak = [x for x in open('/proc/self/status') if x.startswith('VmHWM')][0]  # maxrss: a parent's\n"
         "    print(used.ru_utime + used.ru_stime, int(peak.split()[1]) / 1024, file=sys.stderr)\n"
     )
-    command = [sys.executable, "-c", code, "plan", str(path), "--store", str(store)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"})
+    ended = python(code, "plan", path, "--store", store, env={**os.environ, "COLUMNS": "200"})
     seconds, megabytes = map(float, ended.stderr.split())
     return ended.stdout, seconds, megabytes
 

@@ -16,12 +16,10 @@ from ablate.analysis.tables.table import Table
 from ablate.plan.treatments import Treatment
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
-from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-from tests.typeset import compiled, lint
-
-Write = Callable[..., Path]
-
+from tests.support.finished import finish
+from tests.support.studies import Write
+from tests.support.typeset import cells, compiled, lint
 
 Designed = Callable[..., Study]
 
@@ -52,13 +50,8 @@ def fill(study: Study, folder: Path, metrics: list[str] | None = None, lost: tup
         psnr = 25 - 4 * strong - zeros - 2 * strong * zeros + trial.seed + rng.normal(0, 0.2)
         values = {"psnr": psnr, "ssim": psnr / 40}
         status = "diverged" if trial.treatment.label in lost else "done"
-        record = Record(trial.signature, trial.seed, status, "", trial.steps, values, probes=trial.probe_keys)
-        store.stage(trial.signature).finish(record)
+        finish(store, trial, values, status)
     return build_table(plan_study(study, store), metrics)
-
-
-def cells(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 
 def test_what_was_planted_is_printed(designed: Designed, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,8 @@ from ablate.plan.trials import Trial
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
-from tests.left import STEPS, leave
-
-Write = Callable[..., Path]
-
+from tests.support.finished import STEPS, finish_all
+from tests.support.studies import Write
 
 FACTORS = "loss.kl: [1e-4, 1, 1e-2]\n  padding: [reflect, zeros]"
 
@@ -63,14 +60,14 @@ def results(study: Study, store: Store) -> StudyResults:
 @pytest.fixture
 def found(write_study: Write, tmp_path: Path) -> StudyResults:
     study, store = load_study(write_study(*ONE_BY_ONE)), Store(tmp_path / "runs")
-    leave(study, store, values, profile, losses)
+    finish_all(study, store, values, profile, losses)
     return results(study, store)
 
 
 @pytest.fixture
 def crossed(write_study: Write, tmp_path: Path) -> StudyResults:
     study, store = load_study(write_study(*GRID)), Store(tmp_path / "runs")
-    leave(study, store, values, profile, losses)
+    finish_all(study, store, values, profile, losses)
     return results(study, store)
 
 
@@ -119,7 +116,7 @@ def test_balance_and_diffusion_are_drawn_from_what_their_probes_leave(write_stud
     def learnt(trial: Trial) -> dict[str, list[float]]:
         return {"diff/curve_steps": [10, 100], "diff/curve_fd": [8.0, 2.0 + trial.seed]}
 
-    leave(study, store, by_position, learnt)
+    finish_all(study, store, by_position, learnt)
     (balance,) = axes(results(study, store), "balance")
     assert lines(balance)["1"] == ([1, 2, 3, 4], [29.5, 28.5, 27.5, 26.5])
     assert list(balance.get_xticks()) == [1, 2, 3, 4]
@@ -151,7 +148,7 @@ def test_no_interaction_is_told_by_a_design_that_crosses_nothing(found: StudyRes
 def test_means_that_mix_effects_are_not_drawn(write_study: Write, tmp_path: Path) -> None:
     fraction = ("primary: psnr", "primary: psnr\ndesign: fraction\nfraction: {runs: 5}")
     study, store = load_study(write_study(*ONE_BY_ONE, fraction)), Store(tmp_path / "runs")
-    leave(study, store, values, profile, losses)
+    finish_all(study, store, values, profile, losses)
     with pytest.raises(ValueError, match=r"D-optimal fraction, in which means over .* mix their effects"):
         panels(results(study, store), "interaction")
 
@@ -193,7 +190,7 @@ def test_many_treatments_are_spread_over_panels_and_the_largest_are_drawn(write_
     levels = ", ".join(f"{10.0**-power:g}" for power in np.linspace(0, 9, 60))
     study = load_study(write_study(("loss.kl: [1, 1e-4]", f"loss.kl: [{levels}]"), ("seeds: 2", "seeds: 1")))
     store = Store(tmp_path / "runs")
-    leave(study, store, lambda trial: {"psnr": float(trial.treatment.levels["loss.kl"])})
+    finish_all(study, store, lambda trial: {"psnr": float(trial.treatment.levels["loss.kl"])})
     many = results(study, store)
     assert (len(many.treatments), many.not_drawn) == (40, 21)
     drawn = axes(many, "curves")
@@ -223,7 +220,7 @@ def test_names_fit_a_column(write_study: Write, tmp_path: Path) -> None:
     )
     study = load_study(write_study(*ONE_BY_ONE[1:], levels))
     store = Store(tmp_path / "runs")
-    leave(study, store, lambda trial: {"psnr": 20.0 + trial.seed, "grid/nat_fold": 1.0}, curves_left, losses)
+    finish_all(study, store, lambda trial: {"psnr": 20.0 + trial.seed, "grid/nat_fold": 1.0}, curves_left, losses)
     for kind in KINDS.keys() - {"balance"}:
         with figure_style():
             figure = compose(panels(results(study, store), kind)[:1])
@@ -253,7 +250,7 @@ def test_a_figure_is_the_same_file_each_time(found: StudyResults, tmp_path: Path
 
 def test_a_missing_curve_says_which_probe_leaves_it(write_study: Write, tmp_path: Path) -> None:
     study, store = load_study(write_study()), Store(tmp_path / "runs")
-    leave(study, store, lambda trial: {"psnr": 20.0})
+    finish_all(study, store, lambda trial: {"psnr": 20.0})
     with pytest.raises(MissingCurve, match=r"no curve 'spec/profile': probe 'spectrum' records it; add it to `probes`"):
         panels(results(study, store), "spectra")
     with pytest.raises(MissingCurve, match=r"no values of 'balance/psnr_1': probe 'balance' reports them; add it"):

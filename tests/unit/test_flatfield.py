@@ -11,7 +11,7 @@ from ablate.components.probe import flatfield, grid
 from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots.probe import COLOURS, Subject
 from ablate.slots.registry import level
-from tests.planted import Defect, Fake, dots, image_kl, noise
+from tests.support.planted import Defect, Fake, dots, image_kl, noise
 
 torch.set_num_threads(1)
 

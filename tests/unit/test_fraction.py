@@ -3,8 +3,6 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +12,7 @@ from ablate.plan.estimable import contrasts, describe
 from ablate.plan.treatments import list_rows, treatments
 from ablate.study.fraction import Fraction, by_resolution, by_runs
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 FACTORS = (
     "factors:\n  loss.kl: [1, 1e-4]",

@@ -1,7 +1,6 @@
 """The tidy frame: a row per trial whatever its state, numbers only where a record answers for them."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,7 @@ from ablate.plan.trials import Trial, expand
 from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-
-Write = Callable[..., Path]
+from tests.support.studies import Write
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Signatures: stable over time (golden file), equal for equal work, different for different work."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from ablate.plan.trials import expand
 from ablate.recipe.stages import Train
 from ablate.slots.settings import Settings, added, cosmetic
 from ablate.study.study import load_study
+from tests.support.studies import Write
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +49,7 @@ def test_canonical_form_ignores_order_only() -> None:
         canonical({1, 2})
 
 
-def test_the_same_number_written_differently_is_the_same_work(write_study: Callable[..., Path]) -> None:
+def test_the_same_number_written_differently_is_the_same_work(write_study: Write) -> None:
     one = expand(load_study(write_study()))[0].signature
     for old, new in [
         ("kl: 1e-4}", "kl: 0.0001}"),
@@ -74,7 +74,7 @@ def test_the_same_number_written_differently_is_the_same_work(write_study: Calla
         ("crop: 16", "crop: 24", False),
     ],
 )
-def test_what_changes_a_signature(write_study: Callable[..., Path], old: str, new: str, same: bool) -> None:
+def test_what_changes_a_signature(write_study: Write, old: str, new: str, same: bool) -> None:
     plain = expand(load_study(write_study()))[0].signature
     assert (expand(load_study(write_study((old, new))))[0].signature == plain) is same
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ablate.slots import registry
-from tests.video import ARMS, IMAGE, build, clip
+from tests.support.video import ARMS, IMAGE, build, clip
 
 FRAMES = 9
 

@@ -1,7 +1,6 @@
 """Starting from released autoencoders: diffusers' own output, every layout, and what is refused beforehand."""
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,7 @@ from ablate.errors import StudyError
 from ablate.slots import registry
 from ablate.slots.training import Autoencoder, Layers
 from ablate.study.document import read_document
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "sd": {"latent_channels": 4},

@@ -26,12 +26,10 @@ from ablate.plan.treatments import Treatment, list_rows, treatments
 from ablate.plan.trials import expand
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
-from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-from tests.typeset import compiled, lint
-
-Write = Callable[..., Path]
-
+from tests.support.finished import finish
+from tests.support.studies import Write
+from tests.support.typeset import compiled, lint
 
 Designed = Callable[[str, int], Study]
 
@@ -292,8 +290,7 @@ def fill(study: Study, store: Store, results: Mapping[str, list[float]]) -> Tabl
     for trial in expand(study):
         if trial.treatment.label in results:
             values = {"psnr": results[trial.treatment.label][trial.seed]}
-            record = Record(trial.signature, trial.seed, "done", "", trial.steps, values, probes=trial.probe_keys)
-            store.stage(trial.signature).finish(record)
+            finish(store, trial, values)
     return build_table(plan_study(study, store))
 
 

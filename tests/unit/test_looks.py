@@ -18,12 +18,10 @@ from ablate.analysis.tables.table import Table
 from ablate.plan.trials import expand
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
-from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-from tests.typeset import CVPR, ICML, compiled, lint
-
-Write = Callable[..., Path]
-
+from tests.support.finished import finish
+from tests.support.studies import Write
+from tests.support.typeset import CVPR, ICML, cells, compiled, lint
 
 Built = Callable[..., Table]
 
@@ -48,8 +46,7 @@ def fill(study: Study, store: Store, lost: Mapping[str, tuple[int, ...]] | None 
     for trial in expand(study):
         values = {name: 20 + rng.normal() + 3 * len(trial.treatment.changed) for name in study.metrics}
         status = "diverged" if trial.seed in (lost or {}).get(trial.treatment.label, ()) else "done"
-        record = Record(trial.signature, trial.seed, status, "", trial.steps, values, probes=trial.probe_keys)
-        store.stage(trial.signature).finish(record)
+        finish(store, trial, values, status)
 
 
 @pytest.fixture
@@ -62,10 +59,6 @@ def built(write_study: Write, tmp_path: Path) -> Built:
         return build_table(plan_study(study, Store(tmp_path / "store")), metrics, options=TableOptions(**look))  # type: ignore[arg-type]
 
     return build
-
-
-def cells(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 
 def test_components_have_check_marks(built: Built, tmp_path: Path) -> None:

@@ -1,8 +1,5 @@
 """The loss terms against closed forms, float64 and the lpips package."""
 
-import subprocess
-import sys
-
 import lpips
 import pytest
 import torch
@@ -15,6 +12,7 @@ from torch.nn import functional
 from ablate.components.loss.kl import canonical_factor
 from ablate.slots import registry
 from ablate.slots.training import LOGVAR_RANGE, Posterior, Step
+from tests.support.command import python
 
 torch.set_num_threads(1)
 
@@ -318,9 +316,7 @@ def test_preflight_does_not_import_torch(tmp_path):
         "except ValueError: print('missing')\n"
         "assert 'torch' not in sys.modules and 'lpips' not in sys.modules"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={"TORCH_HOME": str(tmp_path)}, capture_output=True, text=True, check=True
-    )
+    done = python(code, env={"TORCH_HOME": str(tmp_path)})
     assert done.stdout == "missing\n"
 
 

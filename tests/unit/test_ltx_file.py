@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from ablate.released.load import load_vae
 from ablate.released.ltx import load
-from tests.released import LTX23_VAE, ltx_tensors, write_ltx
+from tests.support.released import LTX23_VAE, ltx_tensors, write_ltx
 
 diffusers = pytest.importorskip("diffusers")
 

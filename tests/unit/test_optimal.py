@@ -3,10 +3,7 @@
 import itertools
 import math
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -17,9 +14,8 @@ from ablate.plan.treatments import list_rows, treatments
 from ablate.study import optimal
 from ablate.study.optimal import Cell, Effect, Optimal, choose
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.command import python
+from tests.support.studies import Write
 
 MIXED = (
     "factors:\n  loss.kl: [1, 1e-4]",
@@ -137,7 +133,7 @@ def test_every_process_chooses_the_same() -> None:
 
     def chosen(seed: str, threads: str) -> str:
         env = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+        return python(code, env=env).stdout
 
     first = chosen("1", "1")
     assert first.count("\n") == 2

@@ -8,8 +8,8 @@ import torch
 from ablate.released.load import IMAGE_CLASSES, VIDEO_CLASSES, Released, load_vae
 from ablate.released.padding import CLASSES, override_padding
 from ablate.slots.training import Autoencoder
-from tests.planted import image_kl
-from tests.unit.test_released import saved
+from tests.support.planted import image_kl
+from tests.support.released import saved
 
 diffusers = pytest.importorskip("diffusers")
 

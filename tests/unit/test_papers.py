@@ -1,6 +1,5 @@
 """Papers: their claims can be judged, their tables are as published, unknown papers are refused."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,7 @@ from ablate.plan.trials import expand
 from ablate.slots import registry
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
+from tests.support.studies import Write
 
 
 @pytest.mark.parametrize("name", registry.papers())

@@ -5,7 +5,7 @@ import torch
 
 from ablate.slots import registry
 from ablate.slots.probe import Subject
-from tests.video import ARMS, build, clip
+from tests.support.video import ARMS, build, clip
 
 
 def examined(vae, frames=9):

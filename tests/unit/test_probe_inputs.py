@@ -7,7 +7,7 @@ from torch import Tensor
 from ablate.components.probe import inputs
 from ablate.slots import registry
 from ablate.slots.probe import Subject
-from tests.planted import Fake, blur, blurred, photographs, tint
+from tests.support.planted import Fake, blur, blurred, photographs, tint
 
 torch.set_num_threads(1)
 

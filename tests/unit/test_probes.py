@@ -15,7 +15,7 @@ from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.registry import level
 from ablate.slots.training import Autoencoder
-from tests.planted import Fake, blurred, corners, dots, good, lines, none, photographs, tint
+from tests.support.planted import Fake, blurred, corners, dots, good, lines, none, photographs, tint
 
 torch.set_num_threads(1)
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from ablate.components.probe import equivariance, intrinsic_dimension, latent_noise
 from ablate.slots.probe import Subject
 from ablate.slots.training import Posterior
-from tests.latents import Identity, Pooled, checkerboard, of_field, power_law
-from tests.planted import image_kl, photographs
+from tests.support.latents import Identity, Pooled, checkerboard, of_field, power_law
+from tests.support.planted import image_kl, photographs
 
 torch.set_num_threads(1)
 

@@ -16,8 +16,20 @@ from ablate.data.prepare import prepare
 from ablate.engine.probes import run_probes
 from ablate.slots import registry
 from ablate.slots.probe import ProbeResult, Subject
-from tests.planted import Defect, Fake, FakeVideo, blur, blurred, dots, each_frame, lines, panned, photographs, tint
-from tests.video import ARMS, build
+from tests.support.planted import (
+    Defect,
+    Fake,
+    FakeVideo,
+    blur,
+    blurred,
+    dots,
+    each_frame,
+    lines,
+    panned,
+    photographs,
+    tint,
+)
+from tests.support.video import ARMS, build
 
 torch.set_num_threads(1)
 

@@ -16,7 +16,7 @@ from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots import registry
 from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
-from tests.planted import RISE, Fake, blob, blur, blurred, image_kl, photographs
+from tests.support.planted import RISE, Fake, blob, blur, blurred, image_kl, photographs
 
 torch.set_num_threads(1)
 

@@ -4,7 +4,6 @@ Every class of diffusers that can be loaded is built small, with random weights,
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,96 +13,21 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ablate.engine import checkpoint, run
+from ablate.engine import checkpoint
 from ablate.plan.trials import expand
 from ablate.probing.reconstruct import evaluate
 from ablate.released.load import IMAGE_CLASSES, VIDEO_CLASSES, load_vae
 from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
 from ablate.store.folders import Store
 from ablate.study.study import load_study
+from tests.support.released import SMALL, saved
+from tests.support.studies import Write
+from tests.support.training import run_to_end
 
 diffusers = pytest.importorskip("diffusers")
 
 
-Write = Callable[..., Path]
-
-
 CPU = torch.device("cpu")
-
-
-DOWN, UP = ("DownEncoderBlock2D",) * 2, ("UpDecoderBlock2D",) * 2
-
-
-LDM: dict[str, Any] = {
-    "block_out_channels": (8, 8), "down_block_types": DOWN, "up_block_types": UP, "norm_num_groups": 4,
-}  # fmt: skip
-
-
-WAN: dict[str, Any] = {
-    "base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1], "num_res_blocks": 1, "temperal_downsample": [False, True],
-}  # fmt: skip
-
-
-FOUR = {"latent_channels": 4, "block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
-
-
-LTX: dict[str, Any] = {"latent_channels": 4, "layers_per_block": (1, 1, 1, 1, 1), "patch_size": 1}
-
-
-SMALL: dict[str, dict[str, Any]] = {
-    "AutoencoderKL": LDM,
-    "AutoencoderKLFlux2": {**LDM, "latent_channels": 4},
-    "AsymmetricAutoencoderKL": {
-        "down_block_out_channels": (8, 8), "up_block_out_channels": (8, 8), "down_block_types": DOWN,
-        "up_block_types": UP, "norm_num_groups": 4,
-    },
-    "AutoencoderTiny": {
-        "encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8), "num_encoder_blocks": (1, 1),
-        "num_decoder_blocks": (1, 1),
-    },
-    "AutoencoderDC": {
-        "latent_channels": 4, "attention_head_dim": 4, "encoder_block_out_channels": (8, 8),
-        "decoder_block_out_channels": (8, 8), "encoder_layers_per_block": (1, 1), "decoder_layers_per_block": (1, 1),
-        "encoder_qkv_multiscales": ((), ()), "decoder_qkv_multiscales": ((), ()),
-    },
-    "AutoencoderKLKVAE": {
-        "channels": 32, "num_enc_blocks": 1, "num_dec_blocks": 1, "z_channels": 4, "ch_mult": (1, 1),
-    },
-    "AutoencoderKLHunyuanImage": {
-        "in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": (32, 32),
-        "layers_per_block": 1, "spatial_compression_ratio": 2, "sample_size": 64,
-    },
-    "VQModel": {**LDM, "num_vq_embeddings": 16},
-    "AutoencoderKLWan": WAN,
-    "AutoencoderKLQwenImage": WAN,
-    "AutoencoderKLLTXVideo": {
-        **LTX, "block_out_channels": (8, 8, 8, 8), "decoder_block_out_channels": (8, 8, 8, 8),
-        "decoder_layers_per_block": (1, 1, 1, 1, 1),
-    },
-    "AutoencoderKLLTX2Video": {
-        **LTX, "block_out_channels": (8, 16, 32, 64), "decoder_block_out_channels": (8, 16, 32),
-        "decoder_layers_per_block": (1, 1, 1, 1),
-    },
-    "AutoencoderKLHunyuanVideo": FOUR,
-    "AutoencoderKLCogVideoX": FOUR,
-    "AutoencoderKLMagvit": FOUR,
-    "AutoencoderKLCosmos": {
-        "latent_channels": 4, "encoder_block_out_channels": (8, 8, 8, 8), "decode_block_out_channels": (8, 8, 8, 8),
-        "attention_resolutions": (8,), "resolution": 64, "num_layers": 1, "patch_size": 4,
-        "temporal_compression_ratio": 4,
-    },
-}  # fmt: skip
-
-
-def saved(name: str, folder: Path, **changes: Any) -> Any:
-    """A small model of diffusers, random but repeatable, saved to a folder.
-
-    Frozen as ours: torch computes attention of weights that are trained in another way, with 2e-5 of difference.
-    """
-    torch.manual_seed(0)
-    model = getattr(diffusers, name)(**{**SMALL[name], **changes}).eval().requires_grad_(False)
-    model.save_pretrained(folder)
-    return model
 
 
 def test_every_class_is_examined() -> None:
@@ -231,7 +155,7 @@ def test_nothing_is_downloaded(tmp_path: Path) -> None:
 def test_our_own_checkpoint_comes_back_with_its_averaged_weights(write_study: Write, tmp_path: Path) -> None:
     trial = expand(load_study(write_study(("steps: 6", "steps: 2"), ("checkpoint_every: 3", "checkpoint_every: 2"))))[0]
     store = Store(tmp_path / "store")
-    assert run.run_trial(trial.order(), store, CPU, 1, lambda progress: None).status == "done"
+    run_to_end(trial, store)
     folder = store.stage(trial.signature)
     averaged = checkpoint.load(folder.checkpoint, "ema.")
     for path in (folder.root, folder.checkpoint):

@@ -21,10 +21,8 @@ from ablate.store.files import write_json
 from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-from tests.left import leave, sheet
-
-Write = Callable[..., Path]
-
+from tests.support.finished import finish_all, sheet
+from tests.support.studies import Write
 
 LEVELS = ("loss.kl: [1, 1e-4]", "loss.kl: [1e-4, 1, 1e-2]")
 
@@ -60,7 +58,7 @@ def planted(effects: dict[str, float], noise: float = 0.1) -> Callable[[Trial], 
 
 
 def test_a_clear_effect_is_named_with_its_interval_and_the_rest_is_counted(study: Study, store: Store) -> None:
-    leave(study, store, planted({"kl=1": -3.0}))
+    finish_all(study, store, planted({"kl=1": -3.0}))
     first, rest, *others = answer(results(study, store))
     low, high = map(float, re.search(r"\[−(\d\.\d+), −(\d\.\d+)\]", first).groups())  # type: ignore[union-attr]
     assert first.startswith("psnr is worse with kl=1 (−") and high < 3.2 < low + 0.6
@@ -70,12 +68,12 @@ def test_a_clear_effect_is_named_with_its_interval_and_the_rest_is_counted(study
 
 
 def test_better_comes_before_worse(study: Study, store: Store) -> None:
-    leave(study, store, planted({"kl=1": -3.0, "kl=0.01": 2.0}, noise=0.01))
+    finish_all(study, store, planted({"kl=1": -3.0, "kl=0.01": 2.0}, noise=0.01))
     assert re.match(r"psnr is better with kl=0\.01 \(.*\); worse with kl=1 \(.*\)\.$", answer(results(study, store))[0])
 
 
 def test_where_nothing_is_clear_the_answer_says_so_and_what_would_have_been_found(study: Study, store: Store) -> None:
-    leave(study, store, planted({}, noise=1.0))
+    finish_all(study, store, planted({}, noise=1.0))
     first = answer(results(study, store))[0]
     nothing, _, power = first.partition(". ")
     assert nothing == "There is no clear effect on psnr: none of 2 treatments clearly differs"
@@ -84,7 +82,7 @@ def test_where_nothing_is_clear_the_answer_says_so_and_what_would_have_been_foun
 
 def test_one_seed_tells_nothing_from_noise(write_study: Write, store: Store) -> None:
     study = load_study(write_study(LEVELS, ("seeds: 2", "seeds: 1")))
-    leave(study, store, planted({"kl=1": -3.0}, noise=0))
+    finish_all(study, store, planted({"kl=1": -3.0}, noise=0))
     assert answer(results(study, store))[0] == (
         "With one seed, no difference can be distinguished from noise. "
         "The largest change in psnr is that of kl=1 (−3.00 dB)."
@@ -97,7 +95,7 @@ def test_no_result_no_answer(study: Study, store: Store) -> None:
 
 
 def test_unfinished_and_diverged_trials_are_told(study: Study, store: Store) -> None:
-    leave(study, store, lambda trial: {} if trial.treatment.label == "kl=1" else planted({})(trial))
+    finish_all(study, store, lambda trial: {} if trial.treatment.label == "kl=1" else planted({})(trial))
     lost, *_ = (trial for trial in expand(study) if trial.treatment.label == "kl=1")
     reason = "the loss was not finite at step 3 of stage 'train'"
     store.stage(lost.signature).finish(Record(lost.signature, lost.seed, "diverged", reason, 3))
@@ -108,7 +106,7 @@ def test_unfinished_and_diverged_trials_are_told(study: Study, store: Store) -> 
 
 
 def test_a_failure_is_listed_with_its_reason_and_its_place(study: Study, store: Store) -> None:
-    leave(study, store, lambda trial: {} if trial.name == "kl=1 s2" else planted({})(trial))
+    finish_all(study, store, lambda trial: {} if trial.name == "kl=1 s2" else planted({})(trial))
     lost = next(trial for trial in expand(study) if trial.name == "kl=1 s2")
     trace = 'Traceback:\n  File "norm.py", line 7, in forward\n    raise\nValueError: no groups'
     write_json(store.stage(lost.signature).error, {"reason": "ValueError: no groups", "trace": trace})
@@ -144,7 +142,7 @@ class Reader(HTMLParser):
 
 
 def test_the_page_is_well_formed_and_refers_to_nothing_outside(study: Study, store: Store) -> None:
-    leave(study, store, planted({"kl=1": -3.0}))
+    finish_all(study, store, planted({"kl=1": -3.0}))
     text, reader = page(results(study, store)), Reader()
     reader.feed(text)
     assert reader.open == []
@@ -158,7 +156,7 @@ def test_the_page_is_well_formed_and_refers_to_nothing_outside(study: Study, sto
 def test_a_factorial_study_shows_its_main_effects(write_study: Write, store: Store) -> None:
     grid = "design: grid\nfactors:\n  padding: [reflect, zeros]\n  "
     study = load_study(write_study(SEEDS, ("factors:\n  ", grid)))
-    leave(study, store, planted({"kl=1": -3.0, "kl=1 padding=zeros": -3.0}))
+    finish_all(study, store, planted({"kl=1": -3.0, "kl=1 padding=zeros": -3.0}))
     text, reader = page(results(study, store)), Reader()
     reader.feed(text)
     assert reader.open == [] and "main-effects" in reader.sections
@@ -169,13 +167,13 @@ def test_a_factorial_study_shows_its_main_effects(write_study: Write, store: Sto
 def test_text_of_a_study_is_never_markup(write_study: Write, store: Store) -> None:
     attack = "</script><script>alert(1)</script>"
     study = load_study(write_study(LEVELS, ("Does a strong KL weight cost PSNR?", f"'{attack}'")))
-    leave(study, store, planted({}))
+    finish_all(study, store, planted({}))
     text = page(results(study, store))
     assert attack not in text and "alert(1)" in text
 
 
 def test_pictures_are_the_pixels_of_the_sheet(study: Study, store: Store) -> None:
-    leave(study, store, planted({}, noise=0))
+    finish_all(study, store, planted({}, noise=0))
     shown = pictures.compare(results(study, store))
     assert [one.name for one in shown] == ["original", "baseline", "kl=1", "kl=0.01"]
     assert shown[1].remark == "psnr 21.00 ± 1.00 dB"
@@ -188,7 +186,7 @@ def test_pictures_are_the_pixels_of_the_sheet(study: Study, store: Store) -> Non
 
 
 def test_sources_that_differ_are_each_kept(study: Study, store: Store) -> None:
-    leave(study, store, planted({}))
+    finish_all(study, store, planted({}))
     other = next(trial for trial in expand(study) if trial.name == "kl=1 s0")
     Image.fromarray(255 - sheet(other)).save(store.stage(other.signature).pictures / "reconstruction.png")
     names = [one.name for one in pictures.compare(results(study, store))]
@@ -200,13 +198,13 @@ def test_a_search_names_its_best_and_tests_nothing(write_study: Write, store: St
     study = load_study(write_study(LEVELS, ("primary: psnr", search)))
     suggestions = [{"levels": {"loss.kl": level}, "notes": {}} for level in (1.0, 0.01)]
     write_json(store.study(study.name, study.scale).searched(), suggestions)
-    leave(study, store, planted({}))
+    finish_all(study, store, planted({}))
     text = page(results(study, store))
     assert "the results of a search are not tested" in text and "no intervals" in text
 
 
 def test_a_report_of_a_store_is_written_whole(study: Study, store: Store, tmp_path: Path) -> None:
-    leave(study, store, planted({}))
+    finish_all(study, store, planted({}))
     write_report(results(study, store), tmp_path / "out" / "report.html")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
     assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")

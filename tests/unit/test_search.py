@@ -19,11 +19,9 @@ from ablate.plan.trials import Trial, expand
 from ablate.schedule.agenda import Agenda, Event
 from ablate.store.files import read_json
 from ablate.store.folders import Store
-from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-
-Write = Callable[..., Path]
-
+from tests.support.finished import finish
+from tests.support.studies import Write
 
 Result = Callable[[dict[str, Any]], dict[str, float]]
 
@@ -55,10 +53,9 @@ def searching(write_study: Write) -> Callable[..., Study]:
     return make
 
 
-def finish(store: Store, trial: Trial, result: Result, status: Any = "done") -> None:
+def finish_with(store: Store, trial: Trial, result: Result, status: Any = "done") -> None:
     metrics = result(trial.treatment.levels) if status == "done" else {}
-    record = Record(trial.signature, trial.seed, status, "", trial.steps, metrics, probes=trial.probe_keys)
-    store.stage(trial.signature).finish(record)
+    finish(store, trial, metrics, status)
 
 
 def drive(study: Study, store: Store, result: Result, *, workers: int = 1, stop: int = 1000) -> list[Trial]:
@@ -78,7 +75,7 @@ def drive(study: Study, store: Store, result: Result, *, workers: int = 1, stop:
         if not running:
             break
         node = running.pop(0)
-        finish(store, node.trial, result)
+        finish_with(store, node.trial, result)
         ran.append(node.trial)
         agenda.end(node, "done", "")
     return ran
@@ -172,7 +169,7 @@ def test_a_signature_is_run_once_however_often_it_is_suggested(searching: Callab
         Store(tmp_path / "s"),
     )
     scn = next(trial for trial in each_level(study) if trial.treatment.changed)
-    finish(store, scn, lambda levels: {"psnr": 20.0, "ssim": 0.5})
+    finish_with(store, scn, lambda levels: {"psnr": 20.0, "ssim": 0.5})
     told: list[Event] = []
     agenda = Agenda(expand(study), store, told.append, Explorer(plan_study(study, store)), 4)
     node = agenda.take()
@@ -226,7 +223,7 @@ def test_what_fails_is_asked_for_less(searching: Callable[..., Study], tmp_path:
         if fails:
             store.stage(node.signature).fail("does not fit", "")
         else:
-            finish(store, node.trial, parabola)
+            finish_with(store, node.trial, parabola)
         agenda.end(node, "failed" if fails else "done", "does not fit" if fails else "")
     assert len(asked) == 40 and any(asked[:10]), "the first ten are random"
     assert sum(asked[10:]) <= 5, "ten at random; 17 where failures are passed over"
@@ -248,7 +245,7 @@ def test_a_table_of_a_search_has_a_front_and_no_p_values(searching: Callable[...
     study, store = searching(two, seeds=2), Store(tmp_path / "store")
     ran = drive(study, store, parabola)
     lost = next(trial for trial in ran if not trial.treatment.is_baseline)
-    finish(store, lost, parabola, "diverged")
+    finish_with(store, lost, parabola, "diverged")
     table = build_table(plan_study(study, store))
     rows = table.json()["rows"]
     points = {row["label"]: parabola(row["treatment"]) for row in rows if row["label"] != lost.treatment.label}
@@ -273,8 +270,8 @@ def test_failed_and_missing_results_are_no_results(searching: Callable[..., Stud
     study, store = searching(), Store(tmp_path / "store")
     drive(study, store, parabola, stop=5)
     _, diverged, failed, missing, *_ = plan_study(study, store).trials
-    finish(store, diverged, parabola, "diverged")
-    finish(store, missing, lambda levels: {"psnr": math.nan, "ssim": 0.5})
+    finish_with(store, diverged, parabola, "diverged")
+    finish_with(store, missing, lambda levels: {"psnr": math.nan, "ssim": 0.5})
     store.stage(failed.signature).record_file.unlink()
     store.stage(failed.signature).fail("out of memory", "")
     assert [one.status for one in evaluations(plan_study(study, store))] == [

@@ -1,11 +1,9 @@
 """Sequential seeds: the boundary against simulation and theory, and which treatments get how many seeds."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy import stats
 
 from ablate.adaptive.recall import plan_study
@@ -13,16 +11,13 @@ from ablate.analysis.statistics.chance import sequential_p, significance_level
 from ablate.analysis.statistics.effects import paired
 from ablate.analysis.tables.build import build_table
 from ablate.driver.seeds import more_seeds
-from ablate.driver.sweep import sweep
 from ablate.errors import StudyError
 from ablate.plan.plan import Plan
 from ablate.plan.trials import Trial, pending
-from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
-from ablate.store.record import Record
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
+from tests.support.finished import finish
+from tests.support.studies import Write
 
 
 @pytest.mark.parametrize("bounds", [(2, 6), (3, 8), (5, 20)])
@@ -64,12 +59,11 @@ SHIFT = {1.0: -5.0, 1e-2: 0.0, 1e-6: 0.6, 1e-4: 0.0}
 """Change of PSNR at each weight."""
 
 
-def finish(store: Store, trial: Trial) -> None:
+def simulate(store: Store, trial: Trial) -> None:
     kl = trial.treatment.levels["loss.kl"]
     noise = np.random.default_rng([trial.seed, int(1e6 * kl)]).normal(0, 0.3)
     metrics = {"psnr": 20 + trial.seed + SHIFT[kl] + noise, "ssim": 0.5}
-    record = Record(trial.signature, trial.seed, "done", "", trial.steps, metrics, probes=trial.probe_keys)
-    store.stage(trial.signature).finish(record)
+    finish(store, trial, metrics)
 
 
 def seeds_of(plan: Plan) -> dict[str, int]:
@@ -85,7 +79,7 @@ def test_seeds_are_added_where_nothing_is_told_apart_and_up_to_the_cap(write_stu
         assert more_seeds(plan) is plan, "judged before all had ended"
         history.append(seeds_of(plan))
         for trial in lacking:
-            finish(store, trial)
+            simulate(store, trial)
         plan = more_seeds(plan)
         assert plan_study(study, store).known == plan.known, "a kill forgets nothing"
     assert more_seeds(plan) is plan
@@ -104,17 +98,6 @@ def test_seeds_are_added_where_nothing_is_told_apart_and_up_to_the_cap(write_stu
 
     wider = plan_study(load_study(write_study(FACTORS, ("seeds: 2", "seeds: {from: 3, to: 9}"))), store)
     assert seeds_of(wider) == last and seeds_of(more_seeds(wider))["kl=0.01"] == 9, "a greater cap goes on"
-
-
-def test_a_real_sweep_adds_seeds_until_the_cap(write_study: Write, tmp_path: Path) -> None:
-    """Models of another width start from other weights: at 6 steps that is noise, which two pairs never see through."""
-    study = load_study(
-        write_study(("loss.kl: [1, 1e-4]", "model.latent_channels: [3, 4]"), ("seeds: 2", "seeds: {from: 2, to: 4}"))
-    )
-    store, quiet = Store(tmp_path / "store"), Console(quiet=True)
-    ended = sweep(study, store, Resources(), "none", quiet, inline=True)
-    assert not ended.failed and [row["n"] for row in ended.table.json()["rows"]] == [4, 4] and ended.ran == 8
-    assert sweep(study, store, Resources(), "none", quiet, inline=True).ran == 0
 
 
 @pytest.mark.parametrize(

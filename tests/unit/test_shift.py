@@ -12,7 +12,7 @@ from ablate.components.probe import shift
 from ablate.slots import registry
 from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.training import Autoencoder, Posterior
-from tests.planted import Fake, blur, image_kl, photographs
+from tests.support.planted import Fake, blur, image_kl, photographs
 
 torch.set_num_threads(1)
 

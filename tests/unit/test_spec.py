@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -14,8 +13,7 @@ from ablate.errors import StudyError
 from ablate.plan.trials import expand
 from ablate.study.document import read_document
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
+from tests.support.studies import Write
 
 
 def errors(path: Path, *overrides: str, scale: str | None = None) -> list[str]:

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,7 @@ from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 PSNR, FOLD = Metric("psnr", "dB", "up"), Metric("fold", "gl", "down")
 

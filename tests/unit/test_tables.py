@@ -5,9 +5,7 @@ import io
 import json
 import math
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -25,10 +23,10 @@ from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-from tests.typeset import compiled, lint
-
-Write = Callable[..., Path]
-
+from tests.support.command import python
+from tests.support.finished import finish
+from tests.support.studies import Write
+from tests.support.typeset import compiled, lint
 
 Values = Mapping[str, Mapping[str, list[float]]]
 
@@ -56,9 +54,8 @@ def fill(study: Study, store: Store, results: Values) -> Table:
             name: row[study.seeds.index(trial.seed)] for name, row in results.get(trial.treatment.label, {}).items()
         }
         status = "diverged" if -math.inf in values.values() else "done"
-        record = Record(trial.signature, trial.seed, status, "", trial.steps, values, probes=trial.probe_keys)
         if values:
-            store.stage(trial.signature).finish(record)
+            finish(store, trial, values, status)
     return build_table(plan_study(study, store))
 
 
@@ -337,5 +334,5 @@ def test_a_hostile_question_stays_a_comment(write_study: Write, tmp_path: Path) 
 def test_importing_tables_loads_neither_scipy_nor_pandas_nor_torch() -> None:
     code = "import sys, ablate.analysis.tables.build\n"
     code += "print([name for name in ('scipy', 'pandas', 'torch') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
     assert done.stdout.strip() == "[]"

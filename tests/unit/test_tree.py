@@ -1,9 +1,6 @@
 """The tree of stages: what is run once for several trials, what waits for what, and how trials end with a stage."""
 
 import itertools
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +15,8 @@ from ablate.schedule.agenda import Agenda, Event
 from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.command import python
+from tests.support.studies import Write
 
 STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}"
 
@@ -123,7 +119,7 @@ def test_reading_a_header_loads_no_torch(trials: list[Trial], tmp_path: Path) ->
         f"assert Store(Path({str(tmp_path)!r})).stage('abc').has_ended(6)\n"
         "print({'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
     assert done.stdout.strip() == "set()"
 
 

@@ -20,9 +20,8 @@ from ablate.schedule.agenda import Agenda, Event
 from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
-
-Write = Callable[..., Path]
-
+from tests.support.finished import finish
+from tests.support.studies import Write
 
 Result = Callable[[Trial], dict[str, float]]
 
@@ -72,8 +71,7 @@ def drive(
         node, trial = running[0], running.pop(0).trial
         assert trial.treatment.nuisance is not None, "run before its settings were known"
         metrics = result(trial) if status == "done" else {}
-        record = Record(trial.signature, trial.seed, status, "", trial.steps, metrics, probes=trial.probe_keys)  # type: ignore[arg-type]
-        store.stage(trial.signature).finish(record)
+        finish(store, trial, metrics, status)
         ran.append(trial)
         agenda.end(node, "done", "")
     return ran

@@ -13,7 +13,7 @@ from ablate.engine.provenance import flops
 from ablate.plan.trials import expand
 from ablate.slots import registry
 from ablate.study.study import load_study
-from tests.video import ARMS, IMAGE, build, chunks, clip, recipe
+from tests.support.video import ARMS, IMAGE, build, chunks, clip, recipe
 
 FRAMES = 13
 

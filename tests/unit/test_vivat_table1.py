@@ -4,8 +4,6 @@ import csv
 import io
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,8 @@ import pytest
 from ablate.analysis.tables.published import PaperTable
 from ablate.analysis.tables.vivat_table1 import PUBLISHED, ImageSet, Measured, build, image_set
 from ablate.probing.paper_tables import paper_table
-from tests.typeset import compiled, lint
+from tests.support.command import python
+from tests.support.typeset import compiled, lint
 
 KODAK = ImageSet("kodak 512x512", 512)
 
@@ -157,5 +156,5 @@ def test_published_tables_load_no_torch() -> None:
         "import sys; from ablate.probing.paper_tables import paper_table\n"
         "paper_table('vivat', '1', [], [], None, print).markdown(); print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
     assert done.stdout.strip() == "False"

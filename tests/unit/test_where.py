@@ -1,8 +1,6 @@
 """Constraints: what they mean, what they refuse, which treatments they leave out."""
 
 import itertools
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +9,7 @@ from ablate.plan.estimable import contrasts
 from ablate.plan.treatments import list_rows, treatments
 from ablate.study.constraints import ConstraintError, read_constraint
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 FACTORS = {
     "norm": ["group", "scn"], "loss.kl": [1e-4, 1.0], "model.channels": [(8, 8), (8, 16)],

@@ -17,9 +17,7 @@ from ablate.slots import fingerprint, registry
 from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 TUNE = (
     "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}",

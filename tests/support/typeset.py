@@ -1,4 +1,4 @@
-"""LaTeX tables examined: linted, compiled and read back."""
+"""Tables examined: the cells of Markdown; LaTeX linted, compiled and read back."""
 
 import re
 import shutil
@@ -6,6 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of the tables in a text of Markdown."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 
 def lint(text: str) -> None:

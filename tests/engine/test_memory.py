@@ -1,33 +1,20 @@
 """Out of memory: batches are split into micro-batches, the step stays what it was, and nothing is tried in vain."""
 
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from ablate.data.prepare import prepare
-from ablate.engine import run, train
-from ablate.engine.build import build_parts
+from ablate.engine import train
 from ablate.engine.memory import micro_batches, ran_out
 from ablate.plan.footprint import configuration
 from ablate.plan.trials import expand
 from ablate.slots.training import Autoencoder
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
-
-CPU = torch.device("cpu")
-
-
-ROOT = Path(__file__).parents[2]
-
+from tests.support.command import Done, ablate
+from tests.support.studies import Write, copy_package, trial_of
+from tests.support.training import parts_of, run_to_end
 
 GAN = (
     "kl: 1e-4}",
@@ -38,10 +25,7 @@ GAN = (
 
 @pytest.fixture
 def parts(write_study: Write, tmp_path: Path) -> train.TrainingParts:
-    run.reset_process(1)
-    trial = expand(load_study(write_study(GAN, ("batch: 2", "batch: 4, learn_logvar: true"))))[0]
-    level = dict(trial.order()["recipe"]["data"])
-    return build_parts(trial.order(), prepare(level.pop("level"), level, Store(tmp_path).data), CPU)
+    return parts_of(trial_of(write_study(GAN, ("batch: 2", "batch: 4, learn_logvar: true"))), tmp_path)
 
 
 def flat(vae: Autoencoder) -> torch.Tensor:
@@ -173,11 +157,9 @@ class Greedy(image_kl.ImageKL):
 '''
 
 
-def sweep(
-    write_study: Write, tmp_path: Path, levels: str, room: int, *how: str
-) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+def sweep(write_study: Write, tmp_path: Path, levels: str, room: int, *how: str) -> tuple[Done, list[str]]:
     """Sweep with a level of one's own that has so much room, by the command; gives what it said of memory, too."""
-    shutil.copytree(ROOT / "ablate", tmp_path / "src" / "ablate", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(tmp_path / "src")
     (tmp_path / "src" / "ablate" / "components" / "model" / "greedy.py").write_text(GREEDY)
     model = (
         "image_kl, channels: [8, 8], latent_channels: 4, blocks: 1",
@@ -186,11 +168,9 @@ def sweep(
     study = write_study(
         (model[0], f"{model[1]}, room: {room}"), ("batch: 2", "batch: 8"), ("  loss.kl: [1, 1e-4]", levels)
     )
-    command = [sys.executable, "-m", "ablate.cli", "sweep", str(study), "--store", str(tmp_path / "runs"), *how]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
-    ended = subprocess.run(
-        [*command, "--tracking", "none"], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
-    )
+    variables = {"PYTHONPATH": str(tmp_path / "src"), "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+    command = ("sweep", study, "--store", tmp_path / "runs", *how, "--tracking", "none")
+    ended = ablate(*command, cwd=tmp_path, env=variables)
     said = [line.split("  ")[0] for line in ended.stderr.splitlines() if "continues with each batch" in line]
     return ended, said
 
@@ -208,7 +188,7 @@ def test_no_size_is_tried_twice(write_study: Write, tmp_path: Path) -> None:
     for record in records:
         trial = next(trial for trial in expand(plain) if trial.treatment.is_baseline and trial.seed == record.seed)
         own = Store(tmp_path / f"plain{record.seed}")
-        run.run_trial(trial.order(), own, CPU, 1, lambda progress: None)
+        run_to_end(trial, own)
         whole = own.stage(trial.signature).record()
         assert whole and (record.parts, whole.parts) == (4, 1)
         assert record.metrics["psnr"] == pytest.approx(whole.metrics["psnr"], abs=1e-3)

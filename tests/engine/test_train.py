@@ -1,7 +1,6 @@
 """The loop: repeatable, resumable, blind to absent terms, and honest about divergence."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ablate.data.prepare import prepare
 from ablate.engine import build, checkpoint, run
-from ablate.engine.build import build_parts
 from ablate.engine.state import TrainingState
 from ablate.engine.steplog import StepLog
 from ablate.engine.train import TrainingParts, draw_batch, gradient_shares, learning_rate, train, weighted_losses
@@ -21,12 +18,8 @@ from ablate.recipe.stages import Train
 from ablate.slots.training import Step
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
-
-CPU = torch.device("cpu")
-
+from tests.support.studies import Write, trial_of
+from tests.support.training import CPU, assert_equal, parts_of, run_to_end, run_until
 
 FULL = (
     "kl: 1e-4}",
@@ -35,45 +28,17 @@ FULL = (
 )
 
 
-def trial_of(path: Path, index: int = 0) -> Trial:
-    return expand(load_study(path))[index]
-
-
-def run_one(
-    trial: Trial, store: Store, report: Callable[[run.StepReport], None] = lambda progress: None
-) -> dict[str, torch.Tensor]:
-    """Run a trial; gives its checkpoint's tensors."""
-    result = run.run_trial(trial.order(), store, CPU, 1, report)
-    assert result.status == "done", store.stage(trial.signature).error.read_text()
-    return checkpoint.load(store.stage(trial.signature).checkpoint)
-
-
-def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], prefix: str = "") -> None:
-    names = [name for name in one if name.startswith(prefix)]
-    assert names and names == [name for name in other if name.startswith(prefix)]
-    for name in names:
-        assert torch.equal(one[name], other[name]), name
-
-
 def built(trial: Trial, store: Store) -> tuple[TrainingParts, Train]:
-    run.reset_process(1)
-    recipe = trial.order()["recipe"]
-    level = dict(recipe["data"])
-    corpus = prepare(level.pop("level"), level, store.data)
-    return build_parts(trial.order(), corpus, CPU), trial.treatment.recipe.stages[0].settings
+    return parts_of(trial, store.data), trial.treatment.recipe.stages[0].settings
 
 
 def test_a_trial_is_repeatable_and_finished_trials_are_not_run_again(write_study: Write, tmp_path: Path) -> None:
     trial = trial_of(write_study(FULL))
     one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
-    assert_equal(run_one(trial, one), run_one(trial, two))
+    assert_equal(run_to_end(trial, one), run_to_end(trial, two))
     records = [store.stage(trial.signature).record() for store in (one, two)]
     assert records[0] and records[1] and records[0].metrics == records[1].metrics
     assert pending([trial], one) == []
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the engine may catch it."""
 
 
 def place_channels_last(module: torch.nn.Module, _device: torch.device) -> None:
@@ -92,18 +57,13 @@ def test_a_killed_trial_goes_on_exactly_where_it_was(
         monkeypatch.setattr(run, "move_to", place_channels_last)
     trial = trial_of(write_study(FULL))
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
-    expected = run_one(trial, whole)
+    expected = run_to_end(trial, whole)
 
-    def kill(progress: run.StepReport) -> None:
-        if progress.step == 4:  # the checkpoint is of step 3, the log of step 4
-            raise Killed
-
-    with pytest.raises(Killed):
-        run.run_trial(trial.order(), cut, CPU, 1, kill)
+    run_until(4, trial, cut)  # the checkpoint is of step 3, the log of step 4
     folder = cut.stage(trial.signature)
     known = checkpoint.header(folder.checkpoint)
     assert known and known["step"] == 3 and folder.record() is None
-    assert_equal(run_one(trial, cut), expected)
+    assert_equal(run_to_end(trial, cut), expected)
 
     def lines(store: Store) -> list[dict[str, Any]]:
         rows = store.stage(trial.signature).read_steps()
@@ -143,7 +103,7 @@ def test_weight_zero_equals_component_absent_bit_for_bit(write_study: Write, tmp
     absent = trial_of(write_study())
     zero = trial_of(write_study(("kl: 1e-4}", term)))
     assert zero.order()["recipe"]["loss"] != absent.order()["recipe"]["loss"]
-    assert_equal(run_one(absent, Store(tmp_path / "absent")), run_one(zero, Store(tmp_path / "zero")))
+    assert_equal(run_to_end(absent, Store(tmp_path / "absent")), run_to_end(zero, Store(tmp_path / "zero")))
 
 
 def test_shared_parts_start_equal_in_every_treatment(write_study: Write, tmp_path: Path) -> None:
@@ -171,7 +131,7 @@ def test_a_worker_looks_for_its_pictures_once(
     original = run.prepare
     monkeypatch.setattr(run, "prepare", lambda level, *rest: (looked.append(level), original(level, *rest))[1])
     for trial in trials[:2]:
-        run_one(trial, store)
+        run_to_end(trial, store)
     assert looked == ["leaves"]
 
 
@@ -186,11 +146,11 @@ def test_a_failure_is_written_down_and_tried_again(write_study: Write, tmp_path:
 
 def test_a_probe_added_later_does_not_train_again(write_study: Write, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    run_one(trial_of(write_study()), store)
+    run_to_end(trial_of(write_study()), store)
     more = trial_of(write_study(("probes: [reconstruction]", "probes: [reconstruction, color]")))
     assert pending([more], store) == [more]
     steps: list[int] = []
-    run_one(more, store, lambda progress: steps.append(progress.step))
+    run_to_end(more, store, lambda progress: steps.append(progress.step))
     record = store.stage(more.signature).record()
     assert steps == [] and record and {"psnr", "color/bias_norm"} <= record.metrics.keys()
 
@@ -199,7 +159,7 @@ def test_stages_are_chained(write_study: Write, tmp_path: Path) -> None:
     chain = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}"
     trial = trial_of(write_study((chain, chain + "\n  - cool: {steps: 2, batch: 2, lr: 1e-4}")))
     store = Store(tmp_path)
-    after = run_one(trial, store)
+    after = run_to_end(trial, store)
     before = checkpoint.load(store.stage(trial.signatures[0]).checkpoint)
     record = store.stage(trial.signature).record()
     assert record and record.steps == 8
@@ -211,7 +171,7 @@ def test_stages_are_chained(write_study: Write, tmp_path: Path) -> None:
 def test_liveness_of_terms_and_parameters(write_study: Write, tmp_path: Path) -> None:
     trial = trial_of(write_study(FULL))
     store = Store(tmp_path)
-    run_one(trial, store)
+    run_to_end(trial, store)
     record = store.stage(trial.signature).record()
     assert record and set(record.liveness) == {"share/l2", "share/kl", "share/perceptual", "share/adversarial"}
     assert sum(record.liveness.values()) == pytest.approx(1.0)
@@ -293,12 +253,12 @@ def test_a_checkpoint_of_others_is_refused(tmp_path: Path) -> None:
 def test_a_used_process_equals_a_fresh_one(write_study: Write, tmp_path: Path) -> None:
     """Spoil everything global, run, and compare with an unspoilt run."""
     trial = trial_of(write_study(FULL))
-    clean = run_one(trial, Store(tmp_path / "clean"))
-    run_one(trial_of(write_study(("padding: reflect", "padding: zeros"))), Store(tmp_path / "between"))
+    clean = run_to_end(trial, Store(tmp_path / "clean"))
+    run_to_end(trial_of(write_study(("padding: reflect", "padding: zeros"))), Store(tmp_path / "between"))
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002
     torch.set_num_threads(2)
     torch.use_deterministic_algorithms(True)
     torch.set_grad_enabled(False)
-    assert_equal(run_one(trial, Store(tmp_path / "spoilt")), clean)
+    assert_equal(run_to_end(trial, Store(tmp_path / "spoilt")), clean)
     assert json.loads(Store(tmp_path / "spoilt").stage(trial.signature).settings.read_text())["seed"] == 0

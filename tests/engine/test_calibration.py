@@ -20,7 +20,7 @@ from ablate.components.probe import grid
 from ablate.slots import registry
 from ablate.slots.probe import Subject
 from ablate.slots.training import Autoencoder, Posterior
-from tests.planted import (
+from tests.support.planted import (
     RISE,
     Defect,
     Fake,

@@ -1,4 +1,4 @@
-"""A store with what finished trials leave: records, curves, step lines and pictures of known content."""
+"""Finished trials that were never trained: a record alone, or with curves, step lines and pictures of known content."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,7 +17,16 @@ from ablate.study.study import Study
 STEPS = (2, 4, 6)
 
 
-def leave(
+def finish(store: Store, trial: Trial, metrics: Mapping[str, float], status: Any = "done", **fields: Any) -> Record:
+    """Write the record of a trial that has ended with these metrics; `fields` are others of the record's."""
+    record = Record(
+        trial.signature, trial.seed, status, "", trial.steps, dict(metrics), probes=trial.probe_keys, **fields
+    )
+    store.stage(trial.signature).finish(record)
+    return record
+
+
+def finish_all(
     study: Study,
     store: Store,
     metrics: Callable[[Trial], Mapping[str, float]],
@@ -39,12 +48,8 @@ def leave(
         Image.fromarray(sheet(trial)).save(folder.pictures / "reconstruction.png")
         code: dict[str, Any] = {"version": "0.1.0", "commit": "c0ffee" * 6, "dirty": False}
         machine = {"device": "a processor", "threads": 1, "python": "3.11", "torch": "2.11"}
-        folder.finish(
-            Record(
-                trial.signature, trial.seed, "done", "", trial.steps, values, probes=trial.probe_keys, train_s=9.0,
-                probe_s=1.0, parameters=1_500_000, data="0123abcd", code=code, machine=machine,
-            )
-        )  # fmt: skip
+        made = {"parameters": 1_500_000, "data": "0123abcd", "code": code, "machine": machine}
+        finish(store, trial, values, train_s=9.0, probe_s=1.0, **made)
     return trials
 
 

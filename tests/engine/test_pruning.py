@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -31,9 +30,7 @@ from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.pruning import Pruning
 from ablate.study.study import Study, load_study
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
 
 LOSS = Metric("loss", "1", "down")
 

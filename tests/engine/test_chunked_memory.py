@@ -11,7 +11,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from tests.video import ARMS, build
+from tests.support.video import ARMS, build
 
 torch.set_num_threads(1)
 frames, how = int(sys.argv[1]), sys.argv[2]

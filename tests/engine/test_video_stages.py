@@ -1,6 +1,5 @@
 """Stages with parts of their own: an image VAE, a video model that starts from it, and what does not fit together."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from ablate.errors import StudyError
 from ablate.plan.trials import Trial, expand
 from ablate.store.folders import Store
 from ablate.study.study import load_study
+from tests.support.studies import Write
 
 STUDY = """\
 study: clips
@@ -37,9 +37,6 @@ stages:
 probes: [reconstruction]
 primary: psnr
 """
-
-
-Write = Callable[..., Path]
 
 
 @pytest.fixture

@@ -1,17 +1,14 @@
 """Schedules of weights, stages that tune the decoder alone, learned noise of pixels, and what is examined when."""
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from ablate.adaptive.recall import plan_study
-from ablate.data.prepare import prepare
 from ablate.driver import overview
 from ablate.engine import checkpoint, run, train
-from ablate.engine.build import build_parts
 from ablate.engine.loss_weights import WeightSchedule
 from ablate.engine.state import TrainingState
 from ablate.errors import StudyError
@@ -19,12 +16,8 @@ from ablate.plan.trials import Trial, chain, expand
 from ablate.slots.training import Step
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
-
-CPU = torch.device("cpu")
-
+from tests.support.studies import Write, trial_of
+from tests.support.training import CPU, assert_equal, parts_of, run_to_end, run_until
 
 STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}"
 
@@ -36,22 +29,6 @@ PERCEPTUAL = "kl: 1e-4, perceptual: {weight: 0.1, backbone: random_features}"
 
 
 GAN = "\n  discriminator: {level: patchgan, width: 8, layers: 2"
-
-
-def trial_of(path: Path, index: int = 0) -> Trial:
-    return expand(load_study(path))[index]
-
-
-def finished(trial: Trial, store: Store) -> dict[str, torch.Tensor]:
-    result = run.run_trial(trial.order(), store, CPU, 1, lambda progress: None)
-    assert result.status == "done", store.stage(trial.signature).error.read_text()
-    return checkpoint.load(store.stage(trial.signature).checkpoint)
-
-
-def built(trial: Trial, store: Store) -> train.TrainingParts:
-    run.reset_process(1)
-    level = dict(trial.order()["recipe"]["data"])
-    return build_parts(trial.order(), prepare(level.pop("level"), level, store.data), CPU)
 
 
 def look(parts: train.TrainingParts) -> Step:
@@ -67,7 +44,7 @@ def logged(trial: Trial, store: Store, name: str, stage: int = -1) -> list[int]:
 
 def test_decoder_tuning_leaves_the_latents_alone_to_the_last_bit(write_study: Write, tmp_path: Path) -> None:
     trial, store = trial_of(write_study(TUNE)), Store(tmp_path)
-    after = finished(trial, store)
+    after = run_to_end(trial, store)
     before = checkpoint.load(store.stage(trial.signatures[0]).checkpoint)
     encoder = [name for name in before if name.startswith(("ema.encoder.", "ema.quant_conv."))]
     decoder = [name for name in before if name.startswith(("ema.decoder.", "ema.post_quant_conv."))]
@@ -101,23 +78,14 @@ def test_a_stage_that_lets_its_latents_move_fails(
     assert known and known["step"] == 3
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing in the engine may catch it."""
-
-
 def test_a_killed_decoder_stage_goes_on_exactly_where_it_was(write_study: Write, tmp_path: Path) -> None:
     trial = trial_of(write_study(TUNE))
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
-    expected = finished(trial, whole)
+    expected = run_to_end(trial, whole)
 
-    def kill(progress: run.StepReport) -> None:
-        if progress.step == 10:  # the last line comes before the last checkpoint: that of step 9 is there
-            raise Killed
-
-    with pytest.raises(Killed):
-        run.run_trial(trial.order(), cut, CPU, 1, kill)
-    found = finished(trial, cut)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    run_until(10, trial, cut)  # the last line comes before the last checkpoint: that of step 9 is there
+    found = run_to_end(trial, cut)
+    assert_equal(found, expected)
 
 
 def test_means_train_the_decoder_without_noise(write_study: Write, tmp_path: Path) -> None:
@@ -125,7 +93,7 @@ def test_means_train_the_decoder_without_noise(write_study: Write, tmp_path: Pat
         trial_of(write_study((TUNE[0], text)))
         for text in (TUNE[1], TUNE[1].replace("freeze:", "latents: mean, freeze:"))
     )
-    parts = built(mean, Store(tmp_path))
+    parts = parts_of(mean, tmp_path)
     for trial, same in ((sampled, False), (mean, True)):
         settings = trial.treatment.recipe.stages[1].settings
         found = train.forward(parts, settings, torch.zeros(1, 3, 16, 16), 0, "tune", 1)
@@ -144,14 +112,14 @@ def test_a_stage_of_no_steps_is_absent(write_study: Write, tmp_path: Path) -> No
 def test_terms_enter_at_their_step_and_rise(write_study: Write, tmp_path: Path) -> None:
     schedule = PERCEPTUAL.replace("1e-4", "{weight: 1, start: 1, ramp: 4}") + ", adversarial: {weight: 1, start: 4}}"
     trial = trial_of(write_study(("kl: 1e-4}", schedule + GAN + ", start: 2}")))
-    parts, store = built(trial, Store(tmp_path)), Store(tmp_path)
+    parts, store = parts_of(trial, tmp_path), Store(tmp_path)
     raw = {name: term(look(parts)).item() for name, (_, term) in parts.terms.items()}
     for step, kl in ((1, 0.0), (2, 0.25), (3, 0.5), (5, 1.0), (9, 1.0)):
         losses, _ = train.weighted_losses(parts, look(parts), step, torch.zeros(()))
         assert ("kl" in losses) == (step > 1)
         assert losses.get("kl", torch.zeros(())).item() == pytest.approx(kl * raw["kl"], rel=1e-5)
         assert ("adversarial" in losses) == (step > 4)
-    finished(trial, store)
+    run_to_end(trial, store)
     assert logged(trial, store, "train/discriminator") == [4, 6], "it learns in steps 3 to 6"
     assert logged(trial, store, "train/adversarial") == [6], "the autoencoder plays in steps 5 and 6"
     lines = store.stage(trial.signature).read_steps()
@@ -162,14 +130,14 @@ def test_a_schedule_counts_the_steps_of_all_stages(write_study: Write, tmp_path:
     two = (STAGE, STAGE + "\n  - more: {steps: 4, batch: 2, lr: 3e-3, log_every: 1}")
     trial = trial_of(write_study(two, ("kl: 1e-4}", "kl: {weight: 1, start: 8}}")))
     store = Store(tmp_path)
-    finished(trial, store)
+    run_to_end(trial, store)
     assert logged(trial, store, "train/kl", 0) == []
     assert logged(trial, store, "train/kl") == [3, 4]
 
 
 def test_the_adaptive_weight_balances_the_gradients_of_the_last_layer(write_study: Write, tmp_path: Path) -> None:
     text = PERCEPTUAL + ", adversarial: {weight: 0.5, mode: adaptive}}" + GAN + "}"
-    parts = built(trial_of(write_study(("kl: 1e-4}", text))), Store(tmp_path))
+    parts = parts_of(trial_of(write_study(("kl: 1e-4}", text))), tmp_path)
     losses, notes = train.weighted_losses(parts, look(parts), 1, torch.zeros(()))
 
     def gradient(*names: str) -> float:
@@ -185,7 +153,7 @@ def test_the_adaptive_weight_balances_the_gradients_of_the_last_layer(write_stud
 
 def test_the_noise_of_pixels_is_learned_towards_its_closed_form(write_study: Write, tmp_path: Path) -> None:
     """The minimum of R / e^s + s over s is s = log R."""
-    parts = built(trial_of(write_study()), Store(tmp_path))
+    parts = parts_of(trial_of(write_study()), tmp_path)
     logvar = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.SGD([logvar], lr=0.5)
     seen = look(parts)
@@ -202,27 +170,21 @@ def test_learned_noise_is_part_of_the_state(write_study: Write, tmp_path: Path) 
     trial = trial_of(write_study(("log_every: 2", "learn_logvar: true, log_every: 2")))
     plain = trial_of(write_study(name="plain.yaml"))
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
-    expected = finished(trial, whole)
+    expected = run_to_end(trial, whole)
     assert 0 < abs(float(expected["balance.logvar"])) <= 6 * 3e-3 * 1.01, "six steps of AdamW at 3e-3"
-
-    def kill(progress: run.StepReport) -> None:
-        if progress.step == 4:
-            raise Killed
-
-    with pytest.raises(Killed):
-        run.run_trial(trial.order(), cut, CPU, 1, kill)
-    found = finished(trial, cut)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert float(finished(plain, whole)["balance.logvar"]) == 0
+    run_until(4, trial, cut)
+    found = run_to_end(trial, cut)
+    assert_equal(found, expected)
+    assert float(run_to_end(plain, whole)["balance.logvar"]) == 0
     assert logged(plain, whole, "train/logvar") == []
 
 
 def test_raw_and_averaged_weights_are_both_examined(write_study: Write, tmp_path: Path) -> None:
     trial, store = trial_of(write_study()), Store(tmp_path)
-    tensors = finished(trial, store)
+    tensors = run_to_end(trial, store)
     record = store.stage(trial.signature).record()
     assert record and record.raw.keys() == record.metrics.keys() and record.raw["psnr"] != record.metrics["psnr"]
-    parts = built(trial, store)
+    parts = parts_of(trial, store.data)
     for prefix, expected in (("model.", record.raw), ("ema.", record.metrics)):
         weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         parts.vae.load_state_dict(weights, strict=False)
@@ -239,8 +201,8 @@ def test_quick_probes_follow_the_training_and_change_nothing(write_study: Write,
     watched = trial_of(write_study(probes, ("log_every: 2", "probe_every: 3, log_every: 2")))
     assert watched.signatures == plain.signatures
     one, two = Store(tmp_path / "plain"), Store(tmp_path / "watched")
-    expected, found = finished(plain, one), finished(watched, two)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    expected, found = run_to_end(plain, one), run_to_end(watched, two)
+    assert_equal(found, expected)
     assert logged(watched, two, "during/psnr") == [3, 6]
     assert logged(watched, two, "during/health/z_std") == [], "only the quick ones"
     last = two.stage(watched.signature).read_steps()[-1]
@@ -265,9 +227,9 @@ def test_strength_0_is_training_without_the_term_to_the_last_bit(write_study: Wr
     assert with_term.signatures == without.signatures, "the same work"
     assert with_term.treatment.recipe.parts["regularizer"].level == "se"
     found, expected = (
-        finished(trial, Store(tmp_path / name)) for trial, name in ((with_term, "se"), (without, "none"))
+        run_to_end(trial, Store(tmp_path / name)) for trial, name in ((with_term, "se"), (without, "none"))
     )
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert_equal(found, expected)
 
 
 def test_trials_that_differ_in_the_regularizer_share_the_stage_without_it(write_study: Write, tmp_path: Path) -> None:
@@ -275,14 +237,14 @@ def test_trials_that_differ_in_the_regularizer_share_the_stage_without_it(write_
     assert len({trial.signatures[0] for trial in trials}) == 1
     assert len({trial.signatures[1] for trial in trials}) == len(trials) == 3
     strong, alone = trials[-1], Store(tmp_path / "alone")
-    finished(strong, alone)
+    run_to_end(strong, alone)
     for trial in trials:
-        finished(trial, Store(tmp_path / "shared"))
+        run_to_end(trial, Store(tmp_path / "shared"))
     for mark in strong.signatures:  # of the shared stage another trial was the owner
         found, expected = (
             checkpoint.load(store.stage(mark).checkpoint) for store in (Store(tmp_path / "shared"), alone)
         )
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert_equal(found, expected)
     assert logged(strong, alone, "train/regularizer", 0) == []
     assert logged(strong, alone, "train/regularizer", 1) == [2, 4]
     unshared = expand(load_study(write_study(TWO, SE, STRENGTHS)))

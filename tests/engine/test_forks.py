@@ -1,7 +1,7 @@
 """Where trials part within a stage: found from what each step depends on, and nothing else comes out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from ablate.adaptive.recall import plan_study
 from ablate.driver import overview
-from ablate.engine import checkpoint, run
+from ablate.engine import checkpoint
 from ablate.engine.state import TrainingState
 from ablate.plan.tree import trained, tree
 from ablate.plan.trials import Trial, expand, pending
@@ -19,9 +19,8 @@ from ablate.schedule.inline import run_inline
 from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-
-Write = Callable[..., Path]
-
+from tests.support.studies import Write
+from tests.support.training import Killed, run_to_end
 
 CPU = torch.device("cpu")
 
@@ -137,7 +136,7 @@ def test_results_are_those_of_trials_that_share_nothing(
     assert overview.summarise(plan_study(study, store))["pending"] == 0
     for trial in trials:
         own = Store(tmp_path / trial.signature)
-        assert run.run_trial(trial.order(), own, CPU, 1, lambda progress: None).status == "done"
+        run_to_end(trial, own)
         assert results(trial, store) == results(trial, own), trial.name
         for mark in trial.signatures:
             found, expected = (checkpoint.load(place.stage(mark).checkpoint) for place in (store, own))
@@ -154,7 +153,7 @@ def test_a_prefix_that_diverges_is_the_end_of_all_that_share_it(write_study: Wri
     run_inline(trials, store, Resources(), lambda event: None)
     for trial in trials:
         own = Store(tmp_path / trial.signature)
-        run.run_trial(trial.order(), own, CPU, 1, lambda progress: None)
+        run_to_end(trial, own)
         assert results(trial, store)[3:] == results(trial, own)[3:] and "not finite" in results(trial, own)[5]
 
 
@@ -200,10 +199,6 @@ def test_a_failed_fork_fails_all_that_share_it(write_study: Write, tmp_path: Pat
     assert {node.trial.seed for node in agenda.waiting} == {1}
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing in the engine may catch it."""
-
-
 def test_a_fork_that_was_killed_goes_on(write_study: Write, tmp_path: Path) -> None:
     late = ("kl: 1e-4}", "kl: {weight: 1e-4, start: 4}}")
     trials = expand(
@@ -221,5 +216,5 @@ def test_a_fork_that_was_killed_goes_on(write_study: Write, tmp_path: Path) -> N
     run_inline(pending(trials, store), store, Resources(), lambda event: None)
     for trial in trials:
         own = Store(tmp_path / trial.signature)
-        run.run_trial(trial.order(), own, CPU, 1, lambda progress: None)
+        run_to_end(trial, own)
         assert results(trial, store) == results(trial, own)

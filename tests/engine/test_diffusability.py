@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +18,16 @@ from ablate.components.probe import _distance as distance
 from ablate.components.probe import _flow as flow
 from ablate.components.probe import diffusability
 from ablate.components.probe._inception import Inception
-from ablate.engine import run
 from ablate.plan.trials import expand
 from ablate.slots import registry
 from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.training import Autoencoder, Posterior
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-from tests.latents import power_law
-from tests.planted import photographs
+from tests.support.latents import power_law
+from tests.support.planted import photographs
+from tests.support.studies import Write
+from tests.support.training import run_to_end
 
 torch.set_num_threads(1)
 
@@ -186,13 +186,13 @@ def test_a_model_gone_to_nan_is_reported_as_such(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_trial_is_examined_with_its_own_crops_and_by_its_averaged_weights_alone(
-    write_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(diffusability.BUDGETS, "cpu", replace(BRIEF, evaluate=(1, 2)))
     probes = "probes: [reconstruction, {level: diffusability, samples: 256}]"
     trial = expand(load_study(write_study(("probes: [reconstruction]", probes))))[0]
     store = Store(tmp_path)
-    assert run.run_trial(trial.order(), store, torch.device("cpu"), 1, lambda progress: None).status == "done"
+    run_to_end(trial, store)
     folder = store.stage(trial.signature)
     record = folder.record()
     assert (

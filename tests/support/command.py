@@ -1,0 +1,91 @@
+"""The command `ablate` in processes of its own: run, started, waited for, killed with all its descendants."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+Done = subprocess.CompletedProcess[str]
+
+PATIENCE = 400
+"""Seconds after which a command is taken to hang; below pytest's limit, so that its output is still shown."""
+
+
+def ablate(*arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
+    """Run the command to its end; gives exit code, stdout and stderr."""
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment(env),
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def start(*arguments: str | Path, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    """Start the command; its output is read by `communicate`."""
+    return subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(env)
+    )
+
+
+def document(*arguments: str | Path) -> Any:
+    """The JSON document that a command prints."""
+    done = ablate(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def metrics(study: Path | str, store: Path) -> dict[str, dict[str, float]]:
+    """Trial -> metrics, as `ablate show` prints them."""
+    rows = document("show", study, "--store", store)
+    return {f"{row['treatment']} {row['seed']}": row["metrics"] for row in rows}
+
+
+def python(code: str, *arguments: str | Path, **options: Any) -> Done:
+    """Run Python code in a fresh interpreter; it must end well."""
+    line = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(line, **{"capture_output": True, "text": True, "check": True, **options})
+
+
+def wait_for(process: "subprocess.Popen[str]", condition: Callable[[], Any], seconds: float = 200) -> Any:
+    """Wait while the process runs until the condition is true; gives its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+    return value
+
+
+def kill_tree(process: "subprocess.Popen[str]") -> None:
+    """SIGKILL a process and all its descendants at once, as a crash of the machine would."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        member.suspend()
+    for member in family:
+        member.kill()
+    process.communicate(timeout=30)
+
+
+def records(store: Path) -> dict[Path, int]:
+    """The record of each finished trial, with the time of its last change in ns."""
+    return {path: path.stat().st_mtime_ns for path in store.glob("stages/*/record.json")}
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "ablate.cli", *map(str, arguments)]
+
+
+def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of this process without the variables that lead to another store or server, and with changes."""
+    plain = {key: value for key, value in os.environ.items() if key not in {"ABLATE_STORE", "MLFLOW_TRACKING_URI"}}
+    return {**plain, **(changes or {})}
