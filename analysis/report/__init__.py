@@ -14,7 +14,7 @@ from ablate.analysis.report import facts, pictures
 from ablate.analysis.report.answer import answer
 from ablate.analysis.results import StudyResults
 from ablate.analysis.tables.build import default_metrics
-from ablate.analysis.typeset import html as emit_html
+from ablate.analysis.typeset import html
 from ablate.store.files import atomic_write
 
 FOREST_WIDTH = 4.6
@@ -66,13 +66,13 @@ def _findings(results: StudyResults) -> dict[str, Any]:
     sheets = pictures.compare(results)
     return {
         "answer": answer(results),
-        "table": emit_html.table(table.layout),
-        "notes": emit_html.notes(table.layout),
-        "factorial": [emit_html.table(layout) for layout in table.factorial_layouts],
-        "factorial_notes": [emit_html.notes(layout) for layout in table.factorial_layouts],
+        "table": html.table(table.layout),
+        "notes": html.notes(table.layout),
+        "factorial": [html.table(layout) for layout in table.factorial_layouts],
+        "factorial_notes": [html.notes(layout) for layout in table.factorial_layouts],
         "claims": claims,
-        "claims_table": emit_html.table(claims) if claims else "",
-        "claims_notes": emit_html.notes(claims) if claims else "",
+        "claims_table": html.table(claims) if claims else "",
+        "claims_notes": html.notes(claims) if claims else "",
         "shown": sheets,
         "sources": json.dumps([vars(one) for one in sheets]).replace("<", "\\u003c"),
     }

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate.analysis.papers import Paper, Published
-from ablate.analysis.typeset import html as emit_html
-from ablate.analysis.typeset import latex as emit_latex
-from ablate.analysis.typeset import markdown as emit_text
+from ablate.analysis.typeset import html, latex, markdown
 from ablate.analysis.typeset.cells import MISSING, Cell, Column, Group, Layout, Level, Sentence, Word
 
 
@@ -27,15 +25,15 @@ class PaperTable:
 
     def latex(self, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
         """A LaTeX table for each layout. They need booktabs and `packages`, no other package."""
-        return "\n".join(emit_latex.latex(layout, paper_columns, packages) for layout in self.layouts)
+        return "\n".join(latex.latex(layout, paper_columns, packages) for layout in self.layouts)
 
     def markdown(self) -> str:
         """Pipe tables with aligned columns, and notes."""
-        return "\n".join(map(emit_text.markdown, self.layouts))
+        return "\n".join(map(markdown.markdown, self.layouts))
 
     def html(self) -> str:
         """A self-contained HTML page with the tables."""
-        return emit_html.page(self.layouts)
+        return html.page(self.layouts)
 
     def csv(self) -> str:
         """A line per record; missing values are empty."""

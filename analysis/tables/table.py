@@ -14,9 +14,7 @@ from ablate.analysis.statistics.stability import Stability
 from ablate.analysis.tables.claims import pages
 from ablate.analysis.tables.rows import UNFINISHED, Arm
 from ablate.analysis.tables.searched import SearchResult
-from ablate.analysis.typeset import html as emit_html
-from ablate.analysis.typeset import latex as emit_latex
-from ablate.analysis.typeset import markdown as emit_text
+from ablate.analysis.typeset import html, latex, markdown
 from ablate.analysis.typeset.cells import Layout
 from ablate.plan.labels import show
 from ablate.study.study import Study
@@ -48,15 +46,15 @@ class Table:
         """LaTeX tables; the claims have one per page. They need booktabs and `packages`, no other package."""
         claims = pages(self.claims_layout) if self.claims_layout else []
         layouts = [self.layout, *self.factorial_layouts, *claims]
-        return "\n".join(emit_latex.latex(layout, paper_columns, packages) for layout in layouts)
+        return "\n".join(latex.latex(layout, paper_columns, packages) for layout in layouts)
 
     def markdown(self) -> str:
         """Pipe tables with aligned columns, and notes."""
-        return "\n".join(map(emit_text.markdown, self._layouts()))
+        return "\n".join(map(markdown.markdown, self._layouts()))
 
     def html(self) -> str:
         """A self-contained HTML page with the tables."""
-        return emit_html.page(self._layouts())
+        return html.page(self._layouts())
 
     def _layouts(self) -> list[Layout]:
         claims = [self.claims_layout] if self.claims_layout else []

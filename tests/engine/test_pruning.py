@@ -163,7 +163,7 @@ def test_which_real_trials_are_stopped_at_which_rung(write_study: Write, tmp_pat
         assert rows[label]["n"] == 0 and rows[label]["cells"]["psnr"]["verdict"] == "pruned"
         assert rows[label]["cells"]["psnr"]["mean"] is None
     text = table.markdown()
-    assert "stopped by asha on during/psnr with seed 0, at steps 4, 8, 16 …: " in text and "pruned 2/2" in text
+    assert "pruned by asha on during/psnr with seed 0, at steps 4, 8, 16 …: " in text and "pruned 2/2" in text
     assert "\\toprule" in table.latex() and "pruned" in table.csv().splitlines()[0]
 
 
