@@ -16,7 +16,7 @@ from ablate.driver.outputs import close_mirror, open_mirror, write_results
 from ablate.driver.preflight import prepare_data
 from ablate.driver.progress import ProgressDisplay
 from ablate.driver.seeds import more_seeds
-from ablate.driver.studies import check_name, write_card
+from ablate.driver.studies import write_card
 from ablate.plan.stale import set_aside
 from ablate.plan.tree import planned_steps
 from ablate.plan.trials import Trial, expand, pending
@@ -61,7 +61,6 @@ def sweep(
         study = more_seeds(recall(study, store), store)
     trials, source = known_trials(study, store), source_of(study, store)
     todo, more = pending(trials, store), trials_to_come(study, store)
-    check_name(study, store)
     samples = todo + (each_level(study) if more else [])
     if samples and (skipped := prepare_data(study, samples, store)):
         screen.print(f"data: {len(skipped)} damaged files left out: {', '.join(skipped[:5])}", soft_wrap=True)

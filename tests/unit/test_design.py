@@ -187,7 +187,7 @@ def planned(path: Path, store: Path) -> tuple[str, float, float]:
     )
     command = [sys.executable, "-c", code, "plan", str(path), "--store", str(store)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"})
-    seconds, megabytes = map(float, ended.stderr.split())
+    seconds, megabytes = map(float, ended.stderr.splitlines()[-1].split())
     return ended.stdout, seconds, megabytes
 
 
