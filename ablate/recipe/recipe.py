@@ -101,7 +101,8 @@ class Recipe:
     def identity(self, *, regularize: bool = True) -> Raw:
         """The settings that decide on results.
 
-        A term of weight 0 is absent, and so is a discriminator without its term. A regularizer of strength 0 counts as `none`, and so does any where `regularize` is false.
+        A term of weight 0 is absent, and so is a discriminator without its term. A regularizer
+        of strength 0 counts as `none`, and so does any where `regularize` is false.
         """
         losses = {name: part.settings.identity() for name, part in self.losses.items() if weight(part)}
         parts = {slot: part.identity() for slot, part in self.present.items()}
