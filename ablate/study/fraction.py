@@ -139,7 +139,7 @@ def _best(factors: int, basic: int) -> Fraction | None:
 
 
 def _fingerprint(columns: tuple[int, ...]) -> tuple[Pattern, tuple[Pattern, ...]]:
-    """Equal for designs that differ only in their factors' names: the number of words by length, in all and by factor."""
+    """Equal for designs that differ only in their factors' names: counts of words by length, in all and by factor."""
     words = _words(columns)
 
     def pattern(words: Iterable[int]) -> Pattern:
