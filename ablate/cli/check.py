@@ -23,6 +23,8 @@ def check(study: StudyFile, scale: Scale = None, set_: Set = None, as_json: Json
 
     Every scale of the file is checked. --scale names the one whose trials are counted and whose folders and weights
     must be on this machine; at the others, what is missing is a note. --set changes that scale alone.
+
+    Of pictures the headers are read. That one is cut short is found by `sweep` and `plan --measure`, which decode them.
     """
     from ablate.driver.preflight import validate
 

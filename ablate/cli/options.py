@@ -64,12 +64,16 @@ def find(reference: str, scale: str | None, overrides: list[str] | None, store: 
 
 
 def validated(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
-    """A study from its file or from the store, checked as `ablate check` does. Prints notes to stderr."""
+    """A study from its file or from the store, checked as `ablate check` does. Prints notes to stderr.
+
+    Raises StudyError, also where the store holds another study under its name.
+    """
     from ablate.driver.preflight import validate
-    from ablate.driver.studies import find_document
+    from ablate.driver.studies import check_name, find_document
 
     found = find_document(reference, Store(store), scale, tuple(overrides or ()))
     checked = validate(found.document, found.scale, found.overrides, gpu=gpu_count() > 0)
     for note in checked.notes:
         screen.print(f"note: {note}", soft_wrap=True)
+    check_name(checked.study, Store(store))
     return checked.study

@@ -38,28 +38,28 @@ def _in_one(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     parts = recipe.parts
     if "adversarial" in recipe.losses:
         yield from _adversary(recipe)
-    if parts["model"].temporal or parts["data"].tells("frames", 1) > 1:
+    if parts["model"].temporal or parts["data"].setting("frames", 1) > 1:
         yield from _clips(recipe)
     weighted = [term for term in recipe.losses.values() if weight(term)]
-    stride = parts["model"].tells("stride", 0)
+    stride = parts["model"].setting("stride", 0)
     for name in ("crop", "heldout_size") if stride else ():
-        if (length := parts["data"].tells(name, 0)) % stride:
+        if (length := parts["data"].setting(name, 0)) % stride:
             below = length // stride * stride
             near = f"{below} and {below + stride}" if below else f"{stride}"
             message = (
                 f"{name} must be a multiple of the stride {stride} of model '{parts['model'].level}', found {length}"
             )
             yield ("data", name), f"{message}; the nearest: {near}"
-    multiple = parts["regularizer"].tells("latent_multiple", 1)
-    side = parts["data"].tells("crop", 0)
+    multiple = parts["regularizer"].setting("latent_multiple", 1)
+    side = parts["data"].setting("crop", 0)
     if side and stride and side % stride == 0 and side // stride % multiple:
         what = (
             f"its latents' side to be a multiple of {multiple}, found {side // stride} (crop {side}, stride {stride})"
         )
         yield ("regularizer",), f"regularizer '{parts['regularizer'].level}' needs {what}"
-    multiple = parts["regularizer"].tells("latent_frames_multiple", 1)
-    frames = parts["data"].tells("frames", 1)
-    group = parts["model"].tells("groups", 1)
+    multiple = parts["regularizer"].setting("latent_frames_multiple", 1)
+    frames = parts["data"].setting("frames", 1)
+    group = parts["model"].setting("groups", 1)
     if multiple > 1 and (frames == 1 or (frames - 1) // group % multiple):
         found = f"clips whose latent frames after the first are a multiple of {multiple}, found "
         found += f"{(frames - 1) // group} (frames {frames}, time stride {group})" if frames > 1 else "pictures"
@@ -85,11 +85,11 @@ def _adversary(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     elif term.start < discriminator.start:
         starts = f"the term enters at step {term.start}, before its discriminator trains (start {discriminator.start})"
         yield path, starts
-    smallest = discriminator.tells("smallest", 0)
+    smallest = discriminator.setting("smallest", 0)
     crop = getattr(data, "crop", math.inf)
     if crop < smallest:
         yield ("data", "crop"), f"the discriminator needs crops of {smallest} px or more, found {crop}"
-    shortest = discriminator.tells("shortest", 1)
+    shortest = discriminator.setting("shortest", 1)
     frames = getattr(data, "frames", 1)
     if discriminator.level != "none" and (frames > 1) != (shortest > 1):
         what = "clips" if shortest > 1 else "pictures"
@@ -100,7 +100,7 @@ def _adversary(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
 
 def _clips(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     part = recipe.parts["model"]
-    frames = recipe.parts["data"].tells("frames", 1)
+    frames = recipe.parts["data"].setting("frames", 1)
     if not part.temporal:
         yield ("data", "frames"), f"model '{part.level}' takes pictures, found clips of {frames} frames"
         return

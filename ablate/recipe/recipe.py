@@ -34,25 +34,25 @@ class Part:
         """The step at which it enters; 0 for a part without such a setting."""
         return getattr(self.settings, "start", 0)
 
-    def tells(self, name: str, default: Any) -> Any:
-        """What its settings say under a name, or the default. Recipes share parts, and a miss of pydantic's is slow."""
-        if name not in self._told:
-            self._told[name] = getattr(self.settings, name, None)
-        told = self._told[name]
-        return default if told is None else told
+    def setting(self, name: str, default: Any) -> Any:
+        """A setting by its name, or the default where there is none. Kept, since pydantic is slow to miss a name."""
+        if name not in self._settings:
+            self._settings[name] = getattr(self.settings, name, None)
+        value = self._settings[name]
+        return default if value is None else value
 
     @cached_property
-    def _told(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         return {}
 
     @cached_property
     def temporal(self) -> bool:
-        """Whether it is the model of clips."""
+        """Whether it is a model of clips."""
         return getattr(self.settings, "temporal", False)
 
     @cached_property
     def texts(self) -> tuple[str, str]:
-        """In canonical form, `identity` and that of the settings alone, which is a loss term's."""
+        """Canonical JSON of `identity`, and of the identity of the settings alone, which a loss term has."""
         return canonical(self.identity()), canonical(self.settings.identity())
 
     def plain(self) -> Raw:
@@ -61,10 +61,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a stage of training computes, except the seed.
+    """Everything that decides what training computes, except the seed.
 
-    `settings`: of every stage in the order of the study, those without steps included. `own`: by stage, the parts that
-    it has in place of these, by slot or `loss.TERM`.
+    `settings`: stage -> its settings, in the order of the study and with stages of 0 steps. `own`: stage -> the parts
+    that it has in place of `parts` and `losses`, by slot or `loss.TERM`.
     """
 
     parts: dict[str, Part]
@@ -78,7 +78,7 @@ class Recipe:
         return _legs(tuple(self.settings.items()))
 
     def at(self, stage: str) -> "Recipe":
-        """What holds in a stage: its own parts in place of the recipe's."""
+        """The recipe of one stage: with its own parts in place of the recipe's."""
         own = self.own.get(stage, {})
         if not own:
             return self
@@ -88,20 +88,21 @@ class Recipe:
 
     @cached_property
     def setups(self) -> list["Recipe"]:
-        """What holds in each stage that is run."""
+        """The recipe of each stage that is run."""
         return [self.at(stage.name) for stage in self.stages]
 
     @property
     def present(self) -> dict[str, Part]:
-        """The parts that take part: an image model knows nothing of the slots of video models."""
+        """The parts that are used: an image model has none in the slots of video models."""
         if self.parts["model"].temporal:
             return self.parts
         return {slot: part for slot, part in self.parts.items() if slot not in registry.VIDEO_SLOTS}
 
     def identity(self, *, regularize: bool = True) -> Raw:
-        """What distinguishes this recipe. A term of weight 0 is absent, and so is a discriminator without its term.
+        """The settings that decide on results.
 
-        A regularizer of strength 0 counts as `none`, and so does any where `regularize` is false.
+        A term of weight 0 is absent, and so is a discriminator without its term. A regularizer
+        of strength 0 counts as `none`, and so does any where `regularize` is false.
         """
         losses = {name: part.settings.identity() for name, part in self.losses.items() if weight(part)}
         parts = {slot: part.identity() for slot, part in self.present.items()}
@@ -112,7 +113,7 @@ class Recipe:
         return {"loss": losses, **parts}
 
     def canonical(self, *, regularize: bool = True) -> Canonical:
-        """The canonical text of `identity`, put together from that of the parts, which recipes share."""
+        """The canonical JSON of `identity`, joined from the texts of the parts, which recipes share."""
         losses = {name: part.texts[1] for name, part in self.losses.items() if weight(part)}
         absent = () if self.parts["model"].temporal else registry.VIDEO_SLOTS
         texts = {slot: part.texts[0] for slot, part in self.parts.items() if slot not in absent}
@@ -125,15 +126,17 @@ class Recipe:
     @cached_property
     def late(self) -> tuple[Part, ...]:
         """The parts that enter after the first step."""
-        opponent, played = self.parts["discriminator"], self.losses.get("adversarial")
-        found = tuple(term for term in self.losses.values() if term.start and weight(term))
-        return (*found, opponent) if opponent.start and played and weight(played) else found
+        discriminator = self.parts["discriminator"]
+        adversarial = self.losses.get("adversarial")
+        terms = tuple(term for term in self.losses.values() if term.start and weight(term))
+        used = adversarial and weight(adversarial)
+        return (*terms, discriminator) if discriminator.start and used else terms
 
     def up_to(self, step: int) -> "Recipe":
-        """This recipe without what the first `step` steps of a trial do not depend on.
+        """This recipe without the settings that the first `step` steps of a trial do not depend on.
 
-        A term that enters later is left out, and with it its discriminator. One that trains already keeps a term that
-        has not entered by then, the same in all recipes.
+        A term that enters later is left out, and with it a discriminator that does not train by then. One that does
+        keeps its term, with settings that are the same in all recipes.
         """
         if all(part.start < step for part in self.late):
             return self
@@ -144,14 +147,14 @@ class Recipe:
         return replace(self, losses=losses)
 
     def has(self, path: str) -> bool:
-        """Whether a path leads somewhere. A slot's level may lack a setting that another level of the slot has."""
+        """Whether there is a setting at a path. A slot's level may lack one that another level of the slot has."""
         slot, *rest = path.split(".")
         if slot == "stages" and rest[1:] and rest[1] in RECIPE_SLOTS:
             return self.at(rest[0]).has(".".join(rest[1:]))
         return slot not in self.parts or not rest or rest[0] in type(self.parts[slot].settings).model_fields
 
     def key(self, path: str) -> str:
-        """Equal for recipes with the same level at a dotted path, settings included; terms of weight 0 are all one."""
+        """A text that is equal for equal levels at a dotted path, settings included; terms of weight 0 are equal."""
         head, *rest = path.split(".")
         if head == "stages" and rest[1] in RECIPE_SLOTS:
             return self.at(rest[0]).key(".".join(rest[1:]))

@@ -1,4 +1,4 @@
-"""Legs of training: the settings of one, and those that are run in a row."""
+"""Stages of training: the settings of one, and those that are run one after the other."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Train(Settings):
     to 0 over the last `cooldown`. `freeze`: train the decoder alone, on `latents` that are sampled or posterior means.
     `learn_logvar`: learn one log-variance s of the pixels, so that reconstruction terms R enter as R / e^s + s.
     `regularize`: with `false` the stage trains without the recipe's regularizer, so that trials which differ in that
-    alone share it. `probe_every`: how often, in steps, the quick probes of the study look at the averaged weights; 0
-    for never.
+    alone share it. `probe_every`: after how many steps each the quick probes of the study examine the averaged weights;
+    0 for never.
     """
 
     steps: int = Field(ge=0)
@@ -51,13 +51,13 @@ class Train(Settings):
         return self.steps if self.cooldown < 2 else max(0, self.steps - self.cooldown + 1)
 
     def up_to(self, step: int) -> Self:
-        """These settings with what the first `step` steps do not depend on at its default."""
+        """These settings, with those that the first `step` steps do not depend on at their defaults."""
         return self.model_copy(update={"cooldown": 0}) if self.cooldown and step <= self.full_rate else self
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One leg of training. `before`: steps of the trial's stages before it."""
+    """One stage of training. `before`: steps of the trial's stages before it."""
 
     name: str
     settings: Train
@@ -66,8 +66,8 @@ class Stage:
 
 def legs(stages: Iterable[tuple[str, Train]]) -> tuple[Stage, ...]:
     """The stages that have steps to run, in order, each knowing the steps before it."""
-    found: list[Stage] = []
+    run: list[Stage] = []
     for name, settings in stages:
         if settings.steps:
-            found.append(Stage(name, settings, sum(stage.settings.steps for stage in found)))
-    return tuple(found)
+            run.append(Stage(name, settings, sum(stage.settings.steps for stage in run)))
+    return tuple(run)

@@ -1,4 +1,4 @@
-"""The recipes that differ from one raw recipe in some levels. What they share is checked once and held once."""
+"""Recipes that differ from one raw recipe in some levels. What they share is checked and stored once."""
 
 import copy
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ Unit = tuple[Part | Train | None, dict[str, Part], list[RecipeProblem]]
 
 
 class Variants:
-    """Recipes by their levels.
+    """The recipes that a raw recipe becomes with other levels.
 
-    A recipe falls into units that are read each by itself: a slot, a loss term, a stage's training, each with its
-    settings. What a stage has of its own in a slot belongs to that slot's unit. A study of 100,000 treatments has a few
-    dozen different units, so only what one unit demands of another is checked for each treatment.
+    A recipe consists of units that are read one by one: a slot, a loss term, the training of a stage, each with its
+    settings. The part that a stage has of its own in a slot belongs to that slot's unit. A study of 100,000 treatments
+    has a few dozen different units, so for each treatment only contradictions between units remain to be checked.
     """
 
     def __init__(self, raw: Raw):
@@ -45,29 +45,30 @@ class Variants:
         return (None if problems else recipe), problems
 
     def merge(self, levels: Mapping[str, Any]) -> tuple[Recipe, list[RecipeProblem]]:
-        """The recipe with these levels as far as each unit can be read, whether or not they fit together."""
+        """The recipe with these levels and the problems of its units; contradictions between units are not checked."""
         given: dict[str, list[tuple[str, str]]] = {}
         for path, level in levels.items():
             unit = self._units.get(path) or self._unit(path)
             given.setdefault(unit, []).append((path, repr(level)))
-        base, own = self.base, self.base.own
+        base = self.base
+        own = base.own
         parts: dict[str, Part] = {}
         losses: dict[str, Part] = {}
         settings: dict[str, Train] = {}
         problems: list[RecipeProblem] = []
         for unit, changes in given.items():
             key = tuple(changes)
-            found, replaced, wrong = self._read.get(key) or self._part(unit, key, levels)
+            part, replaced, wrong = self._read.get(key) or self._part(unit, key, levels)
             if wrong:
                 problems += wrong
-            elif isinstance(found, Train):
-                settings[unit.partition(".")[2]] = found
-            elif found and unit in base.parts:
-                parts[unit] = found
-            elif found:
-                losses[unit.partition(".")[2]] = found
-            for stage, part in replaced.items():
-                own = {**own, stage: {**own.get(stage, {}), unit: part}}
+            elif isinstance(part, Train):
+                settings[unit.partition(".")[2]] = part
+            elif part and unit in base.parts:
+                parts[unit] = part
+            elif part:
+                losses[unit.partition(".")[2]] = part
+            for stage, its_part in replaced.items():
+                own = {**own, stage: {**own.get(stage, {}), unit: its_part}}
         return Recipe(
             {**base.parts, **parts} if parts else base.parts,
             {**base.losses, **losses} if losses else base.losses,
@@ -81,9 +82,10 @@ class Variants:
         return not problems and recipe.has(path)
 
     def _unit(self, path: str) -> str:
-        """`norm` for `norm.groups`, `loss.kl` for `loss.kl.reduction`, `stages.train` for `stages.train.lr`.
+        """The unit that a dotted path belongs to.
 
-        `norm` for `stages.train.norm.groups` too.
+        `norm` for `norm.groups` and `stages.train.norm.groups`, `loss.kl` for `loss.kl.reduction`, `stages.train` for
+        `stages.train.lr`.
         """
         words = path.split(".")
         if words[0] == "stages" and words[2:] and words[2] in RECIPE_SLOTS:
@@ -92,7 +94,7 @@ class Variants:
         return self._units[path]
 
     def _part(self, unit: str, key: UnitLevels, levels: Mapping[str, Any]) -> Unit:
-        """A unit with those changes that `key` names, checked."""
+        """Read a unit with the changes that `key` names."""
         raw = copy.deepcopy(self.raw)
         for path, _ in key:
             assign(raw, path, levels[path])
@@ -109,6 +111,6 @@ class Variants:
 
 
 def host(path: str) -> str | None:
-    """The slot whose level decides whether there is a setting at `path`; None for what is always there."""
+    """The slot whose level decides whether there is a setting at `path`; None for a slot, a loss term or a stage."""
     slot, *rest = path.split(".")
     return slot if rest and slot in PLAIN_SLOTS else None

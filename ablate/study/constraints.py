@@ -50,8 +50,11 @@ class ConstraintError(ValueError):
 
 @dataclass(frozen=True)
 class Constraint:
-    """What treatments must fulfil. `holds` takes the level of every factor; a setting that does not exist is None,
-    equals nothing else and is in no order."""
+    """A condition that treatments must meet.
+
+    `holds` takes the level of every factor. A setting that does not exist is None: it equals nothing else, and no order
+    comparison with it is true.
+    """
 
     text: str
     holds: Term
@@ -73,7 +76,7 @@ def read_constraint(text: str, factors: Mapping[str, Iterable[Any]]) -> Constrai
 
 
 def plain(level: Any) -> Any:
-    """What a level is compared as: one with settings by its name or weight, a sequence as a list."""
+    """The value that stands for a level in comparisons: name or weight of one with settings, a list for a sequence."""
     if isinstance(level, dict):
         return level.get("level", level.get("weight"))
     return list(level) if isinstance(level, tuple) else level
@@ -122,7 +125,7 @@ def _comparison(left: ast.expr, op: ast.cmpop, right: ast.expr, factors: Mapping
 
 
 def _check_names(levels: list[Any], wanted: list[Any], factor: ast.expr, constant: ast.expr) -> None:
-    """A name that is no level of the factor is a slip, for the comparison could never be true."""
+    """Raise ConstraintError for a name that is no level of the factor: the comparison could never be true."""
     if isinstance(constant, ast.Constant | ast.List | ast.Tuple) and not isinstance(factor, ast.Constant):
         names = [level for level in levels if isinstance(level, str)]
         for value in wanted:
@@ -138,7 +141,7 @@ def _check_order(values: list[Any], node: ast.expr) -> None:
 
 
 def _value(node: ast.expr, factors: Mapping[str, list[Any]]) -> tuple[Term, list[Any]]:
-    """A factor or a constant, with all values that it can have."""
+    """A factor or a constant as a term, and all values that it can have."""
     if isinstance(node, ast.Name) and node.id in WORDS:
         word = WORDS[node.id]
         return lambda levels: word, [word]

@@ -11,15 +11,16 @@ from ablate.study.document import Document
 from ablate.study.schema import Range, StudyFile
 
 TWO_LEVELS = {"ladder", "leave_one_out"}
-"""Designs that know a factor as changed or not."""
+"""Designs in which each factor has one level besides the baseline's."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """What a study varies on purpose: a dotted path and its levels, the baseline's level first.
+    """A slot or setting that a study varies on purpose: its dotted path and its levels, the baseline's level first.
 
-    `at_baseline`: whether the baseline has such a setting; where it has not, its level is None. `conditional`: whether
-    the levels of other factors decide on that. `range`: what a search may choose from; the levels are then its ends.
+    `at_baseline`: whether the baseline has this setting; if not, its first level is None. `conditional`: whether the
+    setting exists only with some levels of another factor. `range`: the numbers that a search may choose from, whose
+    ends are then the levels.
     """
 
     path: str
@@ -30,14 +31,14 @@ class Factor:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """The levels that it can be given."""
+        """The levels that a treatment can have."""
         return self.levels if self.at_baseline else self.levels[1:]
 
 
 def read_factors(
     document: Document, file: StudyFile, variants: Variants, problems: list[Problem]
 ) -> tuple[Factor, ...]:
-    """The factors in the order of the file; adds to `problems` what is wrong with them."""
+    """The factors in the order of the file; adds what is wrong with them to `problems`."""
     if "list" in file.design:
         return _listed(document, file, variants, problems)
     found = [_factor(document, file, variants, path, problems) for path in file.factors]
@@ -72,7 +73,7 @@ def _factor(
     key: KeyPath = ("factors", path)
     before = len(problems)
     baseline = variants.base
-    with_ = _bringing(file, variants, path)
+    with_ = _enabling_level(file, variants, path)
     given = file.factors[path]
     if isinstance(given, Range) and "search" not in file.design:
         message = f"a range is for design 'search'; for '{file.design[0]}' list the levels of '{path}'"
@@ -96,8 +97,8 @@ def _factor(
     return Factor(path, shown, not with_, host(path) in file.factors, given if isinstance(given, Range) else None)
 
 
-def _bringing(file: StudyFile, variants: Variants, path: str) -> dict[str, Any]:
-    """The level of another factor that brings the setting at `path`; none where the baseline has it, or no level."""
+def _enabling_level(file: StudyFile, variants: Variants, path: str) -> dict[str, Any]:
+    """The other factor and its level with which there is a setting at `path`; empty if the baseline has the setting."""
     slot = host(path)
     if slot is None or slot not in file.factors or variants.has(path, {}):
         return {}
@@ -147,8 +148,8 @@ def _check_number(
     return [document.problem(path, message, at_key=True)] if message else []
 
 
-def _sound(variants: Variants, levels: Mapping[str, Any]) -> Recipe | None:
-    """The recipe with these levels, None if anything is wrong with it."""
+def _valid_recipe(variants: Variants, levels: Mapping[str, Any]) -> Recipe | None:
+    """The recipe with these levels, None if anything is wrong with them."""
     try:
         return variants.recipe(levels)[0]
     except ValueError:
@@ -167,7 +168,7 @@ def _listed(document: Document, file: StudyFile, variants: Variants, problems: l
     absent = {path for path in conditional if not variants.has(path, {})}
     levels: dict[str, list[Any]] = {}
     for i, treatment in enumerate(file.treatments):
-        whole = _sound(variants, treatment)  # levels that go together only need not be right alone
+        whole = _valid_recipe(variants, treatment)  # levels that go together only need not be right alone
         for path, level in treatment.items():
             together = {other: treatment[other] for other in (host(path), path) if other in treatment}
             if recipe := whole or try_levels(document, variants, together, ("treatments", i, path), problems):

@@ -1,5 +1,7 @@
-"""Fractions: which treatments of the grid a study runs. Where a factor has more than two levels they are D-optimal; see
-`optimal`. Else they are a regular two-level fractional factorial design, which knows the effects it cannot tell apart.
+"""Fractions: which treatments of the grid a study runs.
+
+Where a factor has more than two levels they are a D-optimal design, see `optimal`. Else they are a regular two-level
+fractional factorial design, of which it is known which effects are estimated only together.
 
 Box and Hunter, "The 2^(k-p) fractional factorial designs", Technometrics 3, 1961. Levels are 0 and 1, so that the runs
 are the words of a linear code: a factor's column is a set of basic factors, whose sum modulo 2 it is. The run of all
@@ -36,7 +38,7 @@ Pattern = tuple[int, ...]
 
 
 KINDS = 16
-"""Designs of one size that the search goes on with, the best first. It is exhaustive where there are fewer kinds."""
+"""How many designs of one size the search keeps, the best first. It is exhaustive where there are fewer kinds."""
 
 
 LARGEST = 15
@@ -131,13 +133,13 @@ def _best(factors: int, basic: int) -> Fraction | None:
             for column in range(1, 1 << basic):
                 if column not in columns:
                     wider = (*columns, column)
-                    found.setdefault(_looks(wider), wider)
-        kinds = [found[look] for look in sorted(found, key=itemgetter(0))[:KINDS]]
+                    found.setdefault(_fingerprint(wider), wider)
+        kinds = [found[kind] for kind in sorted(found, key=itemgetter(0))[:KINDS]]
     return Fraction(kinds[0]) if kinds else None
 
 
-def _looks(columns: tuple[int, ...]) -> tuple[Pattern, tuple[Pattern, ...]]:
-    """What designs have in common that differ in the names of factors only: words by length, in all and per factor."""
+def _fingerprint(columns: tuple[int, ...]) -> tuple[Pattern, tuple[Pattern, ...]]:
+    """Equal for designs that differ only in their factors' names: counts of words by length, in all and by factor."""
     words = _words(columns)
 
     def pattern(words: Iterable[int]) -> Pattern:
@@ -150,11 +152,11 @@ def _looks(columns: tuple[int, ...]) -> tuple[Pattern, tuple[Pattern, ...]]:
 
 def _words(columns: tuple[int, ...]) -> list[int]:
     """All words but the empty one. A column that is not basic gives one word; the others are sums of these."""
-    place = {column: i for i, column in enumerate(columns) if column.bit_count() == 1}
+    index = {column: i for i, column in enumerate(columns) if column.bit_count() == 1}
     words = [0]
     for i, column in enumerate(columns):
         if column.bit_count() > 1:
-            word = 1 << i | sum(1 << place[1 << bit] for bit in range(column.bit_length()) if column >> bit & 1)
+            word = 1 << i | sum(1 << index[1 << bit] for bit in range(column.bit_length()) if column >> bit & 1)
             words += [word ^ known for known in words]
     return words[1:]
 
@@ -173,8 +175,9 @@ def read_fraction(
     where: tuple[Constraint, ...],
     problems: list[Problem],
 ) -> Fraction | Optimal | None:
-    """The fraction that a study runs, None if it runs none; adds to `problems` what is wrong with it."""
-    size, paths = file.fraction, [factor.path for factor in factors]
+    """The fraction that a study runs, None if it runs none; adds what is wrong with it to `problems`."""
+    size = file.fraction
+    paths = [factor.path for factor in factors]
     if size is None:
         return None
     for factor in factors:
@@ -190,15 +193,15 @@ def read_fraction(
     try:
         if mixed:
             return _optimal(size, factors, where)
-        found = by_runs(len(paths), size.runs) if size.runs else by_resolution(len(paths), size.resolution or 3)
+        fraction = by_runs(len(paths), size.runs) if size.runs else by_resolution(len(paths), size.resolution or 3)
     except ValueError as error:
         key = "runs" if size.runs else "resolution"
         problems.append(document.problem(("fraction", key), str(error)))
         return None
     for i, pair in enumerate(size.interactions):
-        if not _no_pair(paths, pair) and (message := _untold(found, paths, pair)):
+        if not _no_pair(paths, pair) and (message := _aliased(fraction, paths, pair)):
             problems.append(document.problem(("fraction", "interactions", i), f"fraction: {message}"))
-    return found
+    return fraction
 
 
 def _no_pair(paths: list[str], pair: tuple[str, str]) -> str:
@@ -208,8 +211,8 @@ def _no_pair(paths: list[str], pair: tuple[str, str]) -> str:
     return f"an interaction is of two factors, found '{pair[0]}' twice" if pair[0] == pair[1] else ""
 
 
-def _untold(fraction: Fraction, paths: list[str], pair: tuple[str, str]) -> str:
-    """Why a fraction cannot tell the interaction of a pair of factors; empty if it can."""
+def _aliased(fraction: Fraction, paths: list[str], pair: tuple[str, str]) -> str:
+    """Why a fraction cannot estimate the interaction of a pair of factors by itself; empty if it can."""
     effect = tuple(sorted(map(paths.index, pair)))
     (group,) = (group for group in fraction.aliases() if effect in group)
     others = ["*".join(paths[i] for i in other) for other in group if other != effect]
@@ -221,9 +224,11 @@ def _untold(fraction: Fraction, paths: list[str], pair: tuple[str, str]) -> str:
 
 def _optimal(size: FractionSize, factors: tuple[Factor, ...], where: tuple[Constraint, ...]) -> Optimal:
     """The D-optimal fraction of factors with any number of levels. Raises ValueError if there is none."""
-    paths, counts = [factor.path for factor in factors], [len(factor.levels) for factor in factors]
+    paths = [factor.path for factor in factors]
+    counts = [len(factor.levels) for factor in factors]
     pairs = sorted({tuple(sorted(map(paths.index, pair))) for pair in size.interactions})
-    least, grid = parameters(counts, pairs), math.prod(counts)
+    least = parameters(counts, pairs)
+    grid = math.prod(counts)
     instead = f"use 'runs' of at least {least}" if least < grid else "use design 'grid'"
     if size.runs is None:
         path, count = next((path, count) for path, count in zip(paths, counts, strict=True) if count > 2)
@@ -236,8 +241,8 @@ def _optimal(size: FractionSize, factors: tuple[Factor, ...], where: tuple[Const
         levels = {factor.path: factor.levels[at] for factor, at in zip(factors, cell, strict=True)}
         return all(one.holds(levels) for one in where)
 
-    found = choose(counts, size.runs, pairs, allows)
-    if lost := found.lost():
+    fraction = choose(counts, size.runs, pairs, allows)
+    if lost := fraction.lost():
         names = ", ".join("*".join(paths[i] for i in effect) for effect in lost)
         raise ValueError(f"found no {size.runs} treatments that 'where' allows and that tell the effect of {names}")
-    return found
+    return fraction

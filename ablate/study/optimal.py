@@ -1,4 +1,4 @@
-"""D-optimal designs: the treatments that tell main effects, and some interactions, with the least uncertainty.
+"""D-optimal designs: the treatments that estimate main effects, and some interactions, with the least uncertainty.
 
 Of all choices of so many treatments the one with the largest determinant of X'X is sought, X being the model's columns,
 a row per treatment (V. V. Fedorov, "Theory of Optimal Experiments", 1972). Factors have any number of levels, and
@@ -26,30 +26,30 @@ Numbers = NDArray[np.float64]
 
 
 Cells = NDArray[np.int64]
-"""Treatments `count factors`: the place of each factor's level among its levels; 0 is the baseline's."""
+"""Treatments `count factors`: the index of each factor's level; 0 is the baseline's."""
 
 
 Cell = tuple[int, ...]
 
 
 Effect = tuple[int, ...]
-"""A factor, or two that interact, by their places among the factors."""
+"""A factor, or two that interact, by the indices of the factors."""
 
 
 EVERY = 500
-"""Treatments of a full grid up to which each run is held against all of them."""
+"""Full grids of up to so many treatments are listed, and each run is compared with all of them."""
 
 
 STARTS = 100
-"""At most; large designs, which come close to the best from anywhere, have fewer."""
+"""Random starts at most. Large designs have fewer: they come close to the best from anywhere."""
 
 
 STARTED = 1000
-"""Treatments in all starts together."""
+"""Treatments of all starts together, at most."""
 
 
 DRAWS = 1000
-"""Random treatments, for each one of a start, among which as many must be allowed."""
+"""Random treatments drawn at most for each treatment of a start; the constraints must allow enough of them."""
 
 
 TIE = 1e-6
@@ -62,7 +62,7 @@ where gains are of rounding alone, exchanges go round in circles."""
 
 
 PASSES = 100
-"""Over all treatments, at most; about five do."""
+"""Passes over all treatments at most; about five are enough."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Optimal:
         return 0.0 if self.lost() else math.exp(np.linalg.slogdet(self.model.T @ self.model / runs)[1] / parameters)
 
     def lost(self) -> list[Effect]:
-        """Effects that the treatments do not tell from each other or from the mean."""
+        """Effects that the treatments cannot separate from each other or from the mean."""
         _, sizes, directions = np.linalg.svd(self.model.T @ self.model / len(self.runs), hermitian=True)
         return self._involved(directions[sizes < 1e-9].T)
 
@@ -102,7 +102,7 @@ class Optimal:
         return {pair: self._involved(solve @ other) for pair, other in zip(pairs, others, strict=True)}
 
     def _involved(self, coefficients: Numbers) -> list[Effect]:
-        """Effects of which not all coefficients, a row for each parameter, are nil."""
+        """Effects with a coefficient that is not 0, given a row for each parameter."""
         ends = np.cumsum([1, *(_degrees(self.counts, effect) for effect in self.effects)])
         _, *parts = np.split(coefficients, ends[:-1])
         return [effect for effect, part in zip(self.effects, parts, strict=True) if (abs(part) > 1e-6).any()]
@@ -186,7 +186,7 @@ class _Search:
         )
 
     def improve(self, runs: list[Cell]) -> Optimal:
-        """Exchange all but the first as long as the determinant grows."""
+        """Exchange treatments, except the first, as long as the determinant grows."""
         model = self._model(runs)
         whiten = _whitening(model)
         for _ in range(PASSES):
@@ -205,8 +205,9 @@ class _Search:
         return Optimal(self.counts, self.effects, tuple(sorted(runs)))
 
     def _others(self, runs: list[Cell], i: int) -> list[Cell]:
-        """What the treatment may be exchanged for."""
-        taken, cell = set(runs), runs[i]
+        """The treatments that one may be exchanged for."""
+        taken = set(runs)
+        cell = runs[i]
         if self.every is not None:
             return [other for other in self.every if other not in taken]
         steps = ((*cell[:at], level, *cell[at + 1 :]) for at, n in enumerate(self.counts) for level in range(n))
@@ -224,6 +225,6 @@ def _whitening(model: Numbers) -> Numbers:
 
 
 def _gains(row: Numbers, candidates: Numbers) -> Numbers:
-    """What the determinant is multiplied by if a candidate takes the place of a row, both whitened (Fedorov 1972)."""
+    """The factor by which the determinant grows if a candidate replaces a row, both whitened (Fedorov 1972)."""
     gains: Numbers = (1 + (candidates**2).sum(axis=1)) * (1 - row @ row) + (candidates @ row) ** 2
     return gains

@@ -1,4 +1,4 @@
-"""What a search aims at: objectives, limits and budget. What it tries depends on results: see `suggest`."""
+"""The objectives, limits and budget of a search. How it chooses treatments: see `ablate/adaptive/search.py`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ LIMIT = re.compile(r"\s*(<=|>=)\s*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A level for each factor, as a search has asked for it. `notes`: what its sampler needs to remember of it."""
+    """A level for each factor that a search has chosen. `notes`: what its sampler keeps with it."""
 
     levels: Mapping[str, Any]
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Limit:
-    """What a metric must fulfil, such as `border/excess_b4 <= 2`."""
+    """A bound on a metric, such as `border/excess_b4 <= 2`."""
 
     metric: str
     sign: Literal["<=", ">="]
@@ -40,9 +40,9 @@ class Limit:
 
 @dataclass(frozen=True)
 class Search:
-    """How a study searches. `trials`: treatments that it may try, the baseline among them; None for all there are.
+    """How a study searches. `trials`: how many treatments it tries at most, with the baseline; None for all.
 
-    `tunes`: of a search that tunes one treatment of another study, the signature of what that treatment changes.
+    `tunes`: for a search that tunes one treatment of another study, the signature of what that treatment changes.
     """
 
     sampler: Sampler
@@ -53,7 +53,7 @@ class Search:
 
     @property
     def metrics(self) -> list[str]:
-        """Names of the metrics that it looks at."""
+        """Names of the metrics of its objectives and limits."""
         return list(dict.fromkeys([goal.name for goal in self.objectives] + [limit.metric for limit in self.limits]))
 
 
@@ -64,7 +64,7 @@ def read_search(
     metrics: Mapping[str, Metric],
     problems: list[Problem],
 ) -> Search | None:
-    """What a study searches for, None if it does not; adds to `problems` what is wrong with it."""
+    """The search of a study, None if it has none; adds what is wrong with it to `problems`."""
     before = len(problems)
     settings = file.search
     if settings is None:
@@ -72,7 +72,9 @@ def read_search(
     ranges = [factor.path for factor in factors if factor.range]
     problems += [document.problem(("factors", path), text) for path, text in check_ranges(factors)]
     if settings.sampler == "brute_force" and ranges:
-        message = f"brute_force tries every treatment, and the range of '{ranges[0]}' has no end of levels; list them"
+        message = (
+            f"brute_force tries every treatment, and the range of '{ranges[0]}' is not a list of levels; list them"
+        )
         problems.append(document.problem(("factors", ranges[0]), message))
     elif settings.sampler != "brute_force" and settings.trials is None:
         message = f"sampler '{settings.sampler}' needs 'trials': how many treatments it may try"
@@ -86,6 +88,7 @@ def read_search(
 
 
 def check_ranges(factors: tuple[Factor, ...]) -> Iterator[tuple[str, str]]:
+    """Path and message of each range that is empty, or that lacks the baseline's level."""
     for factor in factors:
         span: Range | None = factor.range
         if span is None:
@@ -111,7 +114,7 @@ def _check_objectives(names: tuple[str, ...], metrics: Mapping[str, Metric]) -> 
 def _read_limits(
     document: Document, settings: SearchSettings, metrics: Mapping[str, Metric], problems: list[Problem]
 ) -> tuple[Limit, ...]:
-    found = []
+    limits = []
     for name, text in settings.constraints.items():
         path = ("search", "constraints", name)
         parts = LIMIT.fullmatch(text)
@@ -121,5 +124,5 @@ def _read_limits(
         elif parts is None:
             problems.append(document.problem(path, f"expected a bound such as '<= 2' or '>= 30', found '{text}'"))
         else:
-            found.append(Limit(name, "<=" if parts[1] == "<=" else ">=", float(parts[2])))
-    return tuple(found)
+            limits.append(Limit(name, "<=" if parts[1] == "<=" else ">=", float(parts[2])))
+    return tuple(limits)

@@ -1,7 +1,7 @@
-"""What a study tunes for each treatment, so that none is judged at a setting that happens to suit another.
+"""The nuisance settings that a study tunes for each treatment.
 
 A nuisance setting (Godbole et al., "Deep Learning Tuning Playbook", 2023) is of no interest in itself, but a comparison
-at one value of it favours the treatment that this value suits. How it is tuned: see `tuning`.
+at one value of it favours the treatment that this value suits. How it is tuned: see `ablate/adaptive/tuning.py`.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from ablate.study.search import check_ranges
 
 @dataclass(frozen=True)
 class Tuning:
-    """What is tuned, and the budget of each treatment: `trials` settings, each trained with all of `seeds`."""
+    """The settings that are tuned, and the budget of each treatment: `trials` settings, each with all `seeds`."""
 
     factors: tuple[Factor, ...]
     trials: int
@@ -33,7 +33,7 @@ def read_tuning(
     primary: Metric,
     problems: list[Problem],
 ) -> Tuning | None:
-    """What a study tunes, None if nothing; adds to `problems` what is wrong with it."""
+    """The tuning of a study, None if it has none; adds what is wrong with it to `problems`."""
     before = len(problems)
     settings = file.tuning
     if settings is None:
@@ -46,12 +46,14 @@ def read_tuning(
                 problems.append(document.problem(("nuisance", path), message, at_key=True))
     if len(problems) > before:
         return None
-    found = [_factor(document, file, variants, path, problems) for path in file.nuisance]
-    tuned = tuple(factor for factor in found if factor)
+    factors_or_none = [_factor(document, file, variants, path, problems) for path in file.nuisance]
+    tuned = tuple(factor for factor in factors_or_none if factor)
     problems += [document.problem(("nuisance", path), text) for path, text in check_ranges(tuned)]
     ranges = [factor.path for factor in tuned if factor.range]
     if settings.sampler == "brute_force" and ranges:
-        message = f"brute_force tries every setting, and the range of '{ranges[0]}' has no end of them; list them"
+        message = (
+            f"brute_force tries every setting, and the range of '{ranges[0]}' is not a list of them; list its levels"
+        )
         problems.append(document.problem(("nuisance", ranges[0]), message))
     if primary.direction == "none":
         message = f"no direction of '{primary.name}' is better, so nothing can be tuned for it"

@@ -184,7 +184,7 @@ def planned(path: Path, store: Path) -> tuple[str, float, float]:
         "    print(used.ru_utime + used.ru_stime, int(peak.split()[1]) / 1024, file=sys.stderr)\n"
     )
     ended = python(code, "plan", path, "--store", store, env={**os.environ, "COLUMNS": "200"})
-    seconds, megabytes = map(float, ended.stderr.split())
+    seconds, megabytes = map(float, ended.stderr.splitlines()[-1].split())
     return ended.stdout, seconds, megabytes
 
 

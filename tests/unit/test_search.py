@@ -350,7 +350,7 @@ def test_the_plan_says_what_will_be_searched(
         (SEARCH.format("tpe", 4), RANGES.replace("search", "[search, grid]"), "cannot be combined"),
         (SEARCH.format("tpr", 4), RANGES, "unknown sampler 'tpr'; did you mean 'tpe'?"),
         ("search: {sampler: tpe}\n", RANGES, "needs 'trials'"),
-        ("search: {sampler: brute_force}\n", RANGES, "the range of 'loss.kl' has no end of levels"),
+        ("search: {sampler: brute_force}\n", RANGES, "the range of 'loss.kl' is not a list of levels"),
         (SEARCH.format("tpe", 4).replace("psnr", "psrn"), RANGES, "did you mean 'psnr'?"),
         ("search: {trials: 4, constraints: {psnr: about 2}}\n", RANGES, "expected a bound such as '<= 2'"),
         ("search: {trials: 4, constraints: {psrn: <= 2}}\n", RANGES, "did you mean 'psnr'?"),

@@ -185,7 +185,10 @@ def test_the_plan_and_the_status_count_tuning_trials(
         (NUISANCE + "tuning: {trails: 3}\n", "unknown key 'tuning.trails'; did you mean 'trials'?"),
         (NUISANCE + "tuning: {trials: 3, seeds: [1]}\n", "seed 1 is one of the study's"),
         (NUISANCE + "tuning: {trials: 3, sampler: tpr}\n", "unknown sampler 'tpr'; did you mean 'tpe'?"),
-        (NUISANCE + "tuning: {trials: 3, sampler: brute_force}\n", "the range of 'stages.train.lr' has no end"),
+        (
+            NUISANCE + "tuning: {trials: 3, sampler: brute_force}\n",
+            "the range of 'stages.train.lr' is not a list of levels",
+        ),
         ("nuisance: {norm: [group, scn]}\ntuning: {trials: 3}\n", "overlaps with factor 'norm', which is varied"),
         ("nuisance: {norm.groups: [4, 8]}\ntuning: {trials: 3}\n", "overlaps with factor 'norm', which is varied"),
         ("nuisance: {stages.tran.lr: [1e-3, 1e-2]}\ntuning: {trials: 3}\n", "did you mean 'train'?"),
