@@ -1,5 +1,6 @@
 """Fixtures that all tests share, and the marks that a test has by its folder."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,9 @@ import torch
 
 from ablate.study.study import Study, load_study
 from tests.support import studies
+
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would starve its workers on a machine that others use too
+
 
 SLOW = ("integration", "chaos", "browser", "engine")
 """Folders whose tests train, start processes or need other programs; `make check` leaves them out.

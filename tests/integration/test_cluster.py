@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.command import document, start, wait_for
+from tests.support.command import PATIENCE, document, start, wait_for
 from tests.support.studies import LONG, Write
 
 
@@ -42,7 +42,7 @@ def test_a_node_is_killed_and_the_study_ends_with_the_same_table(
 
     lost = wait_for(process, caught)
     cluster.remove_node(node, allow_graceful=False)
-    _, said = process.communicate(timeout=250)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert said.count("lost its worker") == 1 and "Traceback" not in said, said
     assert (lost[0] / "record.json").exists()

@@ -12,7 +12,7 @@ from ablate.driver import overview
 from ablate.store.folders import Store
 from ablate.store.record import read_header
 from ablate.study.study import load_study
-from tests.support.command import ablate, document, kill_tree, metrics, records, start, wait_for
+from tests.support.command import PATIENCE, ablate, document, kill_tree, metrics, records, start, wait_for
 from tests.support.studies import LONG, Write
 
 PLAIN = ("--tracking", "none")
@@ -79,7 +79,7 @@ def test_a_lost_worker_is_replaced(write_study: Write, tmp_path: Path) -> None:
 
     running = wait_for(process, caught_in_the_middle)
     psutil.Process(json.loads(running[0].read_text())["pid"]).kill()
-    _, said = process.communicate(timeout=200)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert "lost its worker" in said and "Traceback" not in said
     assert document("status", study, "--store", store)["trials"]["done"] == 4
@@ -92,7 +92,7 @@ def test_being_stopped_says_how_to_go_on(write_study: Write, tmp_path: Path, how
     wait_for(process, lambda: list(store.glob("stages/*/steps.jsonl")))
     process.send_signal(signal.SIGTERM)
     try:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE)
     finally:
         if process.poll() is None:
             kill_tree(process)

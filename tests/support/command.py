@@ -56,12 +56,14 @@ def python(code: str, *arguments: str | Path, **options: Any) -> Done:
     return subprocess.run(line, **{"capture_output": True, "text": True, "check": True, **options})
 
 
-def wait_for(process: "subprocess.Popen[str]", condition: Callable[[], Any], seconds: float = 200) -> Any:
-    """Wait while the process runs until the condition is true; gives its value."""
-    deadline = time.monotonic() + seconds
+def wait_for(process: "subprocess.Popen[str]", condition: Callable[[], Any]) -> Any:
+    """Wait while the process runs until the condition is true; gives its value. A process that hangs is killed."""
+    deadline = time.monotonic() + PATIENCE
     while not (value := condition()):
         assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, "timed out"
+        if time.monotonic() > deadline:
+            kill_tree(process)
+            raise TimeoutError(f"not true within {PATIENCE} s")
         time.sleep(0.02)
     return value
 
@@ -73,7 +75,10 @@ def kill_tree(process: "subprocess.Popen[str]") -> None:
         member.suspend()
     for member in family:
         member.kill()
-    process.communicate(timeout=30)
+    process.wait(PATIENCE)
+    for stream in (process.stdout, process.stderr):  # Ray's daemons may hold the other ends for a while
+        if stream:
+            stream.close()
 
 
 def records(store: Path) -> dict[Path, int]:
