@@ -7,10 +7,13 @@ dotted paths, constants, lists of these, comparisons, `in`, `and`, `or`, `not`.
 import ast
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ablate.errors import nearest
+from ablate.errors import Problem, nearest
+from ablate.study.document import Document
+from ablate.study.factors import Factor
+from ablate.study.schema import StudyFile
 
 Levels = Mapping[str, Any]
 
@@ -73,6 +76,32 @@ def read_constraint(text: str, factors: Mapping[str, Iterable[Any]]) -> Constrai
         raise ConstraintError(f"not an expression: {error}", 0) from None
     except (RecursionError, MemoryError):
         raise ConstraintError("not an expression: nested too deeply", 0) from None
+
+
+def read_constraints(
+    document: Document, file: StudyFile, factors: tuple[Factor, ...]
+) -> tuple[tuple[Constraint, ...], list[Problem]]:
+    """The constraints of a study, and what is wrong with them."""
+    levels = {factor.path: factor.levels for factor in factors}
+    constraints: list[Constraint] = []
+    problems: list[Problem] = []
+    for i, text in enumerate(file.where):
+        try:
+            constraints.append(read_constraint(text, levels))
+        except ConstraintError as error:
+            problems.append(_inside(document.problem(("where", i), f"where: {error}"), text, error.offset))
+    first = {factor.path: factor.levels[0] for factor in factors}
+    for i, constraint in enumerate(constraints):
+        if len(constraints) == len(file.where) and not constraint.holds(first):
+            message = f"where: the baseline itself is left out by '{constraint.text}'"
+            problems.append(document.problem(("where", i), message))
+    return tuple(constraints), problems
+
+
+def _inside(problem: Problem, text: str, offset: int) -> Problem:
+    """A problem with a text, moved `offset` characters into it if the line of the file holds the text as it is."""
+    start = problem.source.find(text, problem.column - 1)
+    return problem if start < 0 else replace(problem, column=start + 1 + offset)
 
 
 def plain(level: Any) -> Any:

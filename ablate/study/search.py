@@ -72,9 +72,7 @@ def read_search(
     ranges = [factor.path for factor in factors if factor.range]
     problems += [document.problem(("factors", path), text) for path, text in check_ranges(factors)]
     if settings.sampler == "brute_force" and ranges:
-        message = (
-            f"brute_force tries every treatment, and the range of '{ranges[0]}' is not a list of levels; list them"
-        )
+        message = f"brute_force tries every level, and the range of '{ranges[0]}' is not a list of levels; list them"
         problems.append(document.problem(("factors", ranges[0]), message))
     elif settings.sampler != "brute_force" and settings.trials is None:
         message = f"sampler '{settings.sampler}' needs 'trials': how many treatments it may try"

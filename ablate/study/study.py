@@ -1,7 +1,6 @@
 """A study file, checked: `load_study(path) -> Study`, or every error at once with its line and column."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,20 +9,19 @@ from typing import Any
 from ablate.errors import Problem, StudyError, nearest
 from ablate.recipe.consistency import contradictions
 from ablate.recipe.paths import Raw
-from ablate.recipe.reading import RecipeProblem, read_part, read_parts
+from ablate.recipe.reading import RecipeProblem, read_parts
 from ablate.recipe.recipe import Part, Recipe
-from ablate.recipe.synonyms import synonym
 from ablate.recipe.variants import Variants
 from ablate.slots import registry
-from ablate.slots.level_file import Level, LevelError
 from ablate.slots.settings import Metric
-from ablate.study.constraints import Constraint, ConstraintError, read_constraint
+from ablate.study.constraints import Constraint, read_constraints
 from ablate.study.document import Document, read_document
 from ablate.study.factors import Factor, check_levels, read_factors
 from ablate.study.file import FileCheck, list_seeds, raw_recipe, read_file
 from ablate.study.fraction import Fraction, read_fraction
 from ablate.study.optimal import Optimal
 from ablate.study.origin import Origin
+from ablate.study.probes import check_primary, read_probes, reported
 from ablate.study.pruning import Pruning, read_pruning
 from ablate.study.scales import at_scale, choose_scale, override
 from ablate.study.schema import Replicates, StudyFile
@@ -69,7 +67,7 @@ class Study:
     @property
     def metrics(self) -> dict[str, Metric]:
         """Every metric that the study's probes report, in order."""
-        return _reported(self.probes)
+        return reported(self.probes)
 
     @cached_property
     def variants(self) -> Variants:
@@ -160,62 +158,99 @@ def read_draft(
 
     # The base, the recipe at this scale, and those at the others.
     base, wrong = _check_recipe(raw, check)
-    its_origin = Origin(document, "", ())
-    problems += [its_origin.problem(*item[:2], at_key=item.at_key) for item in wrong]
-    wrong_before = frozenset(item.path for item in wrong)
-    origin = Origin(document, chosen, overrides, wrong_before=wrong_before)
+    problems += _placed(Origin(document, "", ()), wrong)
+    origin = Origin(document, chosen, overrides, wrong_before=frozenset(problem.path for problem in wrong))
     recipe, wrong = _check_recipe(scaled, check)
-    problems += [origin.problem(*item[:2], at_key=item.at_key) for item in wrong]
+    problems += _placed(origin, wrong)
     complete = not wrong and bool(recipe.settings) and "base" not in check.wrong
-    for other in file.scales if not alone else ():
-        if other != chosen:
-            its_raw, found = at_scale(document, raw, file, other)
-            its_origin = Origin(document, other, (), wrong_before=wrong_before)
-            problems += found
-            problems += [its_origin.problem(*item[:2], at_key=item.at_key) for item in _check_recipe(its_raw, check)[1]]
+    if not alone:
+        problems += _other_scales(check, raw, origin)
 
     # Probes and metrics.
-    probes, found = _probes(origin, scaled)
-    metrics = _reported(probes)
-    probes_right = bool(probes) and not found and "probes" not in check.wrong
-    found += [] if "primary" in check.wrong else _check_primary(document, file, probes, complete=probes_right)
-    metrics_right = probes_right and not found and "primary" not in check.wrong
-    problems += [*found, *_check_paper(document, file)]
+    probes, wrong = read_probes(scaled)
+    problems += [*_placed(origin, wrong), *_check_paper(document, file)]
+    probes_right = bool(probes) and not wrong and "probes" not in check.wrong
+    found = [] if "primary" in check.wrong else check_primary(document, file, probes, complete=probes_right)
+    problems += found
+    metrics = {} if found or not probes_right or "primary" in check.wrong else reported(probes)
 
     # Factors, and what depends on them.
-    before = len(problems)
-    variants = Variants(scaled)
-    if complete and not check.wrong & {"design", "factors", "treatments", "stages"}:
-        factors = read_factors(document, file, variants, problems)
-        factors_right = len(problems) == before
-    else:
-        factors, factors_right = (), False
-        check_levels(document, file, variants, problems)
-    where: tuple[Constraint, ...] = ()
-    search, tuning, pruning, fraction = None, None, None, None
-    if factors_right:
-        where, found = _constraints(document, file, factors)
-        problems += found
-        if metrics_right:
-            search = read_search(document, file, factors, metrics, problems)
-            if "nuisance" not in check.wrong:
-                tuning = read_tuning(document, file, factors, variants, metrics[file.primary], problems)
-        if not found and not alone:
-            fraction = read_fraction(document, file, factors, where, problems)
+    design = _read_design(document, check, Variants(scaled), metrics, problems, complete=complete, alone=alone)
+    pruning = None
     if complete and probes_right:
         pruning = read_pruning(document, file.pruning, recipe, probes, problems)
-    if problems:
+    if problems or design is None:
         return Draft(problems, origin, base, recipe, complete, probes, None)
 
-    seeds = tuple(list_seeds(scaled["seeds"]))
     bounds = scaled["seeds"]
     seed_bounds = (bounds.fewest, bounds.most) if isinstance(bounds, Replicates) else None
     study = Study(
-        file.study, file.question, file.paper, chosen, reason, file.design, factors, tuple(file.treatments), seeds,
-        probes, file.primary, recipe, scaled, document, overrides, where, fraction, search,
-        tuning=tuning, pruning=pruning, seed_bounds=seed_bounds,
+        file.study, file.question, file.paper, chosen, reason, file.design, design.factors, tuple(file.treatments),
+        tuple(list_seeds(bounds)), probes, file.primary, recipe, scaled, document, overrides, design.where,
+        design.fraction, design.search, tuning=design.tuning, pruning=pruning, seed_bounds=seed_bounds,
     )  # fmt: skip
     return Draft([], origin, base, recipe, complete, probes, study)
+
+
+@dataclass(frozen=True)
+class _Design:
+    """The keys of a study that depend on its factors."""
+
+    factors: tuple[Factor, ...]
+    where: tuple[Constraint, ...]
+    search: Search | None
+    tuning: Tuning | None
+    fraction: Fraction | Optimal | None
+
+
+def _read_design(
+    document: Document,
+    check: FileCheck,
+    variants: Variants,
+    metrics: Mapping[str, Metric],
+    problems: list[Problem],
+    *,
+    complete: bool,
+    alone: bool,
+) -> _Design | None:
+    """What depends on the factors, None where these are wrong; adds what is wrong to `problems`.
+
+    `metrics`: empty where it is not known which there are.
+    """
+    file = check.file
+    if not complete or check.wrong & {"design", "factors", "treatments", "stages"}:
+        check_levels(document, file, variants, problems)
+        return None
+    before = len(problems)
+    factors = read_factors(document, file, variants, problems)
+    if len(problems) > before:
+        return None
+    where, wrong = read_constraints(document, file, factors)
+    problems += wrong
+    search, tuning, fraction = None, None, None
+    if metrics:
+        search = read_search(document, file, factors, metrics, problems)
+    if metrics and "nuisance" not in check.wrong:
+        tuning = read_tuning(document, file, factors, variants, metrics[file.primary], problems)
+    if not wrong and not alone:
+        fraction = read_fraction(document, file, factors, where, problems)
+    return _Design(factors, where, search, tuning, fraction)
+
+
+def _placed(origin: Origin, problems: Iterable[RecipeProblem]) -> list[Problem]:
+    """Problems of a recipe with their positions in the file."""
+    return [origin.problem(path, message, at_key=at_key) for path, message, at_key in problems]
+
+
+def _other_scales(check: FileCheck, raw: Raw, origin: Origin) -> list[Problem]:
+    """What is wrong with the recipe at the scales that are not chosen."""
+    problems: list[Problem] = []
+    for scale in check.file.scales:
+        if scale != origin.scale:
+            scaled, found = at_scale(origin.document, raw, check.file, scale)
+            its_origin = replace(origin, scale=scale, overrides=())
+            problems += [*found, *_placed(its_origin, _check_recipe(scaled, check)[1])]
+    return problems
 
 
 def _check_recipe(raw: Raw, check: FileCheck) -> tuple[Recipe, list[RecipeProblem]]:
@@ -228,69 +263,7 @@ def _check_recipe(raw: Raw, check: FileCheck) -> tuple[Recipe, list[RecipeProble
     return recipe, problems
 
 
-def _probes(origin: Origin, raw: Raw) -> tuple[tuple[Part, ...], list[Problem]]:
-    found: list[RecipeProblem] = []
-    parts = [read_part("probe", value, ("probes", name), found) for name, value in raw["probes"].items()]
-    problems = [origin.problem(path, message, at_key=at_key) for path, message, at_key in found]
-    return tuple(part for part in parts if part), problems
-
-
-def _reported(probes: Iterable[Part]) -> dict[str, Metric]:
-    return {metric.name: metric for probe in probes for metric in registry.level("probe", probe.level).metrics}
-
-
-def _check_primary(document: Document, file: StudyFile, probes: tuple[Part, ...], *, complete: bool) -> list[Problem]:
-    """Whether a probe reports the primary metric. Unless all probes are known, one that is not may report it."""
-    names = [*_reported(probes)]
-    known = names if complete else [metric.name for level in _every_probe() for metric in level.metrics]
-    if file.primary in known:
-        return []
-    reporting = [level.name for level in _every_probe() if file.primary in [metric.name for metric in level.metrics]]
-    if file.primary in registry.levels("probe"):
-        reported = ", ".join(metric.name for metric in registry.level("probe", file.primary).metrics)
-        hint = f"; it is a probe, whose metrics are {reported}"
-    elif probe := synonym("probe", file.primary):
-        reported = ", ".join(metric.name for metric in registry.level("probe", probe).metrics)
-        hint = f"; probe '{probe}' reports {reported}"
-    elif reporting:
-        hint = f"; add probe '{reporting[0]}', which does{nearest('', names)}"
-    else:
-        hint = nearest(file.primary, known)
-    return [document.problem(("primary",), f"primary: none of the probes reports '{file.primary}'{hint}")]
-
-
-def _every_probe() -> Iterator[Level]:
-    """All probes but those whose file is wrong."""
-    for name in registry.levels("probe"):
-        with suppress(LevelError):
-            yield registry.level("probe", name)
-
-
 def _check_paper(document: Document, file: StudyFile) -> list[Problem]:
     if file.paper is None or file.paper in registry.papers():
         return []
     return [document.problem(("paper",), f"unknown paper '{file.paper}'{nearest(file.paper, registry.papers())}")]
-
-
-def _constraints(
-    document: Document, file: StudyFile, factors: tuple[Factor, ...]
-) -> tuple[tuple[Constraint, ...], list[Problem]]:
-    levels = {factor.path: factor.levels for factor in factors}
-    found, problems = [], []
-    for i, text in enumerate(file.where):
-        try:
-            found.append(read_constraint(text, levels))
-        except ConstraintError as error:
-            problems.append(_inside(document.problem(("where", i), f"where: {error}"), text, error.offset))
-    first = {factor.path: factor.levels[0] for factor in factors}
-    for i, constraint in enumerate(found):
-        if len(found) == len(file.where) and not constraint.holds(first):
-            message = f"where: the baseline itself is left out by '{constraint.text}'"
-            problems.append(document.problem(("where", i), message))
-    return tuple(found), problems
-
-
-def _inside(problem: Problem, text: str, offset: int) -> Problem:
-    """A problem within a text, moved to it where the text stands as it is in its line."""
-    start = problem.source.find(text, problem.column - 1)
-    return problem if start < 0 else replace(problem, column=start + 1 + offset)

@@ -51,9 +51,7 @@ def read_tuning(
     problems += [document.problem(("nuisance", path), text) for path, text in check_ranges(tuned)]
     ranges = [factor.path for factor in tuned if factor.range]
     if settings.sampler == "brute_force" and ranges:
-        message = (
-            f"brute_force tries every setting, and the range of '{ranges[0]}' is not a list of them; list its levels"
-        )
+        message = f"brute_force tries every level, and the range of '{ranges[0]}' is not a list of levels; list them"
         problems.append(document.problem(("nuisance", ranges[0]), message))
     if primary.direction == "none":
         message = f"no direction of '{primary.name}' is better, so nothing can be tuned for it"

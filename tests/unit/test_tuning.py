@@ -187,7 +187,7 @@ def test_the_plan_and_the_status_count_tuning_trials(
         (NUISANCE + "tuning: {trials: 3, sampler: tpr}\n", "unknown sampler 'tpr'; did you mean 'tpe'?"),
         (
             NUISANCE + "tuning: {trials: 3, sampler: brute_force}\n",
-            "the range of 'stages.train.lr' is not a list of levels",
+            "'stages.train.lr' is not a list of levels",
         ),
         ("nuisance: {norm: [group, scn]}\ntuning: {trials: 3}\n", "overlaps with factor 'norm', which is varied"),
         ("nuisance: {norm.groups: [4, 8]}\ntuning: {trials: 3}\n", "overlaps with factor 'norm', which is varied"),

@@ -1,0 +1,54 @@
+"""The probes of a study, and the primary metric that one of them reports."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from ablate.errors import Problem, nearest
+from ablate.recipe.paths import Raw
+from ablate.recipe.reading import RecipeProblem, read_part
+from ablate.recipe.recipe import Part
+from ablate.recipe.synonyms import synonym
+from ablate.slots import registry
+from ablate.slots.level_file import Level, LevelError
+from ablate.slots.settings import Metric
+from ablate.study.document import Document
+from ablate.study.schema import StudyFile
+
+
+def read_probes(raw: Raw) -> tuple[tuple[Part, ...], list[RecipeProblem]]:
+    """The probes that are right, and what is wrong with the others."""
+    problems: list[RecipeProblem] = []
+    parts = [read_part("probe", value, ("probes", name), problems) for name, value in raw["probes"].items()]
+    return tuple(part for part in parts if part), problems
+
+
+def reported(probes: Iterable[Part]) -> dict[str, Metric]:
+    """Name -> metric, of all metrics that these probes report."""
+    return {metric.name: metric for probe in probes for metric in registry.level("probe", probe.level).metrics}
+
+
+def check_primary(document: Document, file: StudyFile, probes: tuple[Part, ...], *, complete: bool) -> list[Problem]:
+    """Whether a probe reports the primary metric. Unless all probes are known, one that is not may report it."""
+    names = [*reported(probes)]
+    known = names if complete else [metric.name for level in _every_probe() for metric in level.metrics]
+    if file.primary in known:
+        return []
+    reporting = [level.name for level in _every_probe() if file.primary in [metric.name for metric in level.metrics]]
+    if file.primary in registry.levels("probe"):
+        metrics = ", ".join(metric.name for metric in registry.level("probe", file.primary).metrics)
+        hint = f"; it is a probe, whose metrics are {metrics}"
+    elif probe := synonym("probe", file.primary):
+        metrics = ", ".join(metric.name for metric in registry.level("probe", probe).metrics)
+        hint = f"; probe '{probe}' reports {metrics}"
+    elif reporting:
+        hint = f"; add probe '{reporting[0]}', which does{nearest('', names)}"
+    else:
+        hint = nearest(file.primary, known)
+    return [document.problem(("primary",), f"primary: none of the probes reports '{file.primary}'{hint}")]
+
+
+def _every_probe() -> Iterator[Level]:
+    """All probes but those whose file is wrong."""
+    for name in registry.levels("probe"):
+        with suppress(LevelError):
+            yield registry.level("probe", name)
