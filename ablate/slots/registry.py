@@ -33,6 +33,7 @@ from ablate.slots.hooks import (
     ModelSettings,
     ProbeSettings,
     RegularizerSettings,
+    hidden_hooks,
 )
 from ablate.slots.settings import Metric, Settings
 
@@ -130,7 +131,7 @@ def level(slot: str, name: str) -> Level:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except SyntaxError as error:
-        raise LevelError(f"{path}:{error.lineno}: {error.msg}: {(error.text or '').strip()}") from None
+        raise LevelError(f"{path}:{error.lineno}: invalid Python: {error.msg}: {(error.text or '').strip()}") from None
     light = [node for node in map(_light_part, tree.body) if node]
     module = types.ModuleType(f"ablate.components.{slot}.{name}:settings")
     sys.modules[module.__name__] = module  # pydantic looks a class's module up to resolve its annotations
@@ -146,14 +147,13 @@ def _checked_config(slot: str, path: Path, config: Any) -> type[Settings]:
     """The level's `Config`. Raises LevelError unless it inherits the slot's base class and hides none of its hooks."""
     base = SETTINGS.get(slot, Settings)
     if config is None:
-        raise LevelError(f"{path}: defines no Config; expected `class Config({base.__name__})`, with the settings")
+        raise LevelError(f"{path}: Config is missing; a level's settings are a class: class Config({base.__name__})")
     if not (isinstance(config, type) and issubclass(config, base)):
         found = ", ".join(parent.__name__ for parent in getattr(config, "__bases__", ())) or repr(config)
         raise LevelError(f"{path}: Config must inherit {base.__name__} of ablate.slots, found {found}")
-    if hidden := sorted(name for name in config.model_fields if hasattr(base, name) and name not in base.model_fields):
-        raise LevelError(
-            f"{path}: the field '{hidden[0]}' of Config hides {base.__name__}.{hidden[0]}; give the field another name"
-        )
+    if hidden := hidden_hooks(config, base):
+        message = f"the field '{hidden[0]}' of Config hides {base.__name__}.{hidden[0]}; give the field another name"
+        raise LevelError(f"{path}: {message}")
     return config
 
 

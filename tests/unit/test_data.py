@@ -441,10 +441,12 @@ print(json.dumps([pillow_at_import, sorted(heavy)]))
 
 def test_a_level_without_the_shared_settings_is_refused(monkeypatch, tmp_path):
     (tmp_path / "data").mkdir()
-    source = "from ablate.slots import Settings\n\n\nclass Config(Settings):\n    pass\n"
+    source = (
+        "from ablate.slots import Settings\n\n\nclass Config(Settings):\n    pass\n\n\ndef build(config, split): ...\n"
+    )
     (tmp_path / "data" / "bare.py").write_text(source)
     monkeypatch.setattr(registry, "ROOT", tmp_path)
-    with pytest.raises(registry.LevelError, match=r"data/bare\.py: Config must inherit DataSettings of ablate\.slots"):
+    with pytest.raises(registry.LevelError, match=r"Config must inherit DataSettings of ablate\.slots"):
         prepare("bare", {}, tmp_path / "cache")
 
 
