@@ -13,7 +13,7 @@ from ablate.slots import registry
 
 @contextmanager
 def own_levels(root: Path) -> Iterator[None]:
-    """Let the registry read levels from `root`, which gets links to the shipped ones; files put there are levels too."""
+    """Let the registry read levels from `root`, with links to the shipped ones; new files there are levels too."""
     shipped, known = registry.ROOT, set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:
         for folder in (path for path in shipped.iterdir() if path.is_dir() and not path.name.startswith("_")):
