@@ -131,3 +131,8 @@ class ProbeSettings(Settings):
     def unfit(self, stride: int, crop: int) -> str:
         """Why it cannot examine a model trained on crops of `crop` px at that stride; empty if it can."""
         return ""
+
+
+def hidden_hooks(config: type[Settings], base: type[Settings]) -> list[str]:
+    """Names of the fields of a `Config` that hide a hook or method of its base class."""
+    return sorted(name for name in config.model_fields if hasattr(base, name) and name not in base.model_fields)

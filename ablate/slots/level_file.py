@@ -20,6 +20,7 @@ from typing import Any
 from ablate import slots
 from ablate.errors import Problem, nearest
 from ablate.slots.fingerprint import fingerprint
+from ablate.slots.hooks import hidden_hooks
 from ablate.slots.settings import Metric, Settings
 
 LIGHT_MODULES = {"math", "typing", "pathlib", "pydantic", "ablate.data.prepare"}
@@ -159,9 +160,7 @@ def _wrong_values(
         found = ", ".join(parent.__name__ for parent in getattr(config, "__bases__", ())) or repr(config)
         message = f"Config must inherit {base.__name__} of ablate.slots, found {found}; write Config({base.__name__})"
         yield _problem(path, lines["Config"], message)
-    elif hidden := sorted(
-        name for name in config.model_fields if hasattr(base, name) and name not in base.model_fields
-    ):
+    elif hidden := hidden_hooks(config, base):
         message = f"the field '{hidden[0]}' of Config hides {base.__name__}.{hidden[0]}; give the field another name"
         yield _problem(path, lines["Config"], message)
     if not isinstance(metrics, tuple) or not all(isinstance(metric, Metric) for metric in metrics):

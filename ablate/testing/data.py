@@ -12,7 +12,7 @@ from ablate.testing import checks
 from ablate.testing.exam import Exam, Missing, point
 
 LOADED = 2
-"""Pictures of each split that are loaded; of videos, which take longer, one."""
+"""How many pictures of each split are loaded; of videos, which take longer, one."""
 
 
 Loaded = list[tuple[Any, Split, Picture, Any]]

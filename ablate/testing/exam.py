@@ -38,9 +38,9 @@ class Point:
 
 
 def point(method: Callable[[Any, Any], None]) -> Callable[[Any], None]:
-    """Make a test method of one that examines a built level: it is run for each set of settings.
+    """Turn a method that examines a built level into a test method, which runs it for each set of settings.
 
-    Anything that the level raises becomes a `Missing` that says where.
+    Whatever the level raises becomes a `Missing` that says where.
     """
 
     def run(self: "Exam") -> None:
@@ -146,7 +146,7 @@ class Exam:
             return self.module.build(self.module.Config.read(config.plain()), *self.arguments(config))
 
     def read(self, settings: Mapping[str, Any]) -> Any:
-        """The `Config` of these settings and of `examples`. Raises Missing where a setting is wrong or lacks."""
+        """The `Config` of these settings and of `examples`. Raises Missing for a setting that is wrong or not given."""
         config = self.described.Config
         required = {name for name, field in config.model_fields.items() if field.is_required()}
         known = {name: value for name, value in self.examples.items() if name in required}
@@ -177,7 +177,7 @@ class Exam:
 
     @property
     def file(self) -> str:
-        """The level's file, shortened."""
+        """The level's file, from the folder of levels on."""
         return "/".join(self.described.path.parts[-3:])
 
     def describe(self, error: Exception) -> str:

@@ -59,7 +59,7 @@ class RegularizerExam(Exam):
         if level is None:
             return
         for number in range(STEPS):
-            results = self.results(level, steps_seeds(number))
+            results = self.results(level, seeds_of_step(number))
             if not isinstance(level, Alteration):
                 checks.scalar(results[0], "the term")
             for one in results:
@@ -71,7 +71,7 @@ class RegularizerExam(Exam):
         if level is None:
             return
         for number in range(STEPS):
-            result = self.results(level, steps_seeds(number))[-1]
+            result = self.results(level, seeds_of_step(number))[-1]
             if not result.requires_grad:
                 raise Missing("the result carries no gradient: it was detached, or computed under torch.no_grad")
             found = torch.autograd.grad(result.float().square().sum(), list(self._vae.parameters()), allow_unused=True)
@@ -90,7 +90,7 @@ class RegularizerExam(Exam):
                 for seed in (1, 2):
                     torch.manual_seed(seed)
                     with checks.random_state_kept():
-                        found.append(self.results(level, steps_seeds(number)))
+                        found.append(self.results(level, seeds_of_step(number)))
             if any(not torch.equal(one, other) for one, other in zip(*found, strict=True)):
                 raise Missing(
                     "two steps with the same seeds give different results; draw everything from `seed_of`, for "
@@ -106,7 +106,7 @@ class RegularizerExam(Exam):
         decode = self._vae.decode
         self._vae.decode = lambda z: sides.append(z.shape[-1]) or decode(z)  # type: ignore[method-assign, func-returns-value]
         for number in range(STEPS):
-            results = self.results(level, steps_seeds(number))
+            results = self.results(level, seeds_of_step(number))
             if isinstance(level, Alteration):
                 sides.append(results[-1].shape[-1])
         if sides and min(sides) < self._smallest:
@@ -121,8 +121,8 @@ class RegularizerExam(Exam):
         if level is None:
             return
         with torch.no_grad():
-            expected = self.results(level, steps_seeds(0))
-            found = self.results(level, steps_seeds(0), bf16=True)
+            expected = self.results(level, seeds_of_step(0))
+            found = self.results(level, seeds_of_step(0), bf16=True)
         for one in found:
             checks.finite(one, "the result in a step with `precision: bf16`")
         if not isinstance(level, Alteration) and (found[0] - expected[0]).abs() > 0.2 * expected[0].abs() + 1e-3:
@@ -132,6 +132,6 @@ class RegularizerExam(Exam):
             )
 
 
-def steps_seeds(number: int) -> SeedOf:
+def seeds_of_step(number: int) -> SeedOf:
     """The seeds of one step."""
     return partial(derive, 0, "exam", number)

@@ -445,7 +445,7 @@ def test_a_level_without_the_shared_settings_is_refused(monkeypatch, tmp_path):
     source = "from ablate.slots import Settings\n\nclass Config(Settings):\n    pass\n\ndef build(config, split): ...\n"
     (tmp_path / "data" / "bare.py").write_text(source)
     monkeypatch.setattr(registry, "ROOT", tmp_path)
-    with pytest.raises(registry.LevelError, match=r"data/bare\.py: Config must inherit DataSettings of ablate\.slots"):
+    with pytest.raises(registry.LevelError, match=r"Config must inherit DataSettings of ablate\.slots"):
         prepare("bare", {}, tmp_path / "cache")
 
 

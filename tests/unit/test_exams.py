@@ -1,8 +1,6 @@
 """Exams find faults and name them: levels with one fault each, written into a folder of their own."""
 
-import importlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent, indent
@@ -13,6 +11,7 @@ from typer.testing import CliRunner
 from ablate.cli.main import app
 from ablate.slots import registry
 from ablate.testing import EXAMS, NormExam, Point
+from tests.levels import own_levels
 
 Write = Callable[..., None]
 
@@ -21,17 +20,9 @@ HEAD = '"""A level with a fault."""\n\nimport torch\nfrom torch import nn\nfrom 
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+def write(tmp_path: Path) -> Iterator[Write]:
     """Write `SLOT/broken`, a level of its own in a folder that the registry sees beside the shipped ones."""
-    shipped, root = registry.ROOT, tmp_path / "components"
-    for slot in registry.SLOTS:
-        (root / slot).mkdir(parents=True)
-        for file in (shipped / slot).glob("*.py"):
-            (root / slot / file.name).symlink_to(file)
-        package = importlib.import_module(f"ablate.components.{slot}")
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(root / slot)])
-    monkeypatch.setattr(registry, "ROOT", root)
-    registry.level.cache_clear()
+    root = tmp_path / "components"
 
     def write(slot: str, code: str, fields: str = '"""No settings."""', head: str = HEAD, base: str = "") -> None:
         base = base or registry.SETTINGS.get(slot, registry.Settings).__name__
@@ -39,10 +30,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         text = f"{head}from ablate.slots import *\nfrom ablate.slots import Metric, {base}\n\n{config}{dedent(code)}"
         (root / slot / "broken.py").write_text(text)
 
-    yield write
-    registry.level.cache_clear()
-    for name in [name for name in sys.modules if name.endswith(".broken")]:
-        del sys.modules[name]
+    with own_levels(root):
+        yield write
 
 
 def missing(slot: str, **settings: object) -> dict[str, str]:
@@ -420,25 +409,29 @@ def test_the_command_passes_a_good_level() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("config", "messages"),
     [
-        ("def build(:\n", "broken.py:1: invalid syntax: def build(:"),
-        ("def build(config):\n    pass\n", "broken.py: defines no Config; expected `class Config(ProbeSettings)`"),
+        ("class Config(:\n    pass\n", ("broken.py:4", "invalid Python")),
+        ("", ("broken.py", "Config is missing")),
+        ("class Config(Settings):\n    pass\n", ("Config must inherit ProbeSettings of ablate.slots, found Settings",)),
         (
-            "from ablate.slots import Settings\n\n\nclass Config(Settings):\n    pass\n",
-            "broken.py: Config must inherit ProbeSettings of ablate.slots, found Settings",
-        ),
-        (
-            "from ablate.slots import ProbeSettings\n\n\nclass Config(ProbeSettings):\n    smallest: int = 8\n",
-            "broken.py: the field 'smallest' of Config hides ProbeSettings.smallest; give the field another name",
+            "class Config(ProbeSettings):\n    smallest: int = 8\n",
+            ("the field 'smallest' of Config hides ProbeSettings.smallest; give the field another name",),
         ),
     ],
 )
-def test_a_file_that_is_no_level_is_refused(write: Write, text: str, message: str) -> None:
+@pytest.mark.filterwarnings("ignore:Field name")
+def test_a_file_that_is_no_level_is_refused(write: Write, config: str, messages: tuple[str, ...]) -> None:
     write("probe", "")
-    (registry.ROOT / "probe" / "broken.py").write_text(text)
+    head = (
+        'from ablate.slots import Metric, ProbeSettings, Settings\n\nMETRICS = (Metric("broken/size", "px", "none"),)\n'
+    )
+    end = "\n\ndef build(config):\n    return None\n"
+    (registry.ROOT / "probe" / "broken.py").write_text(head + config + end)
     code, _, err = command("probe/broken")
-    assert code == 2 and message in err
+    assert code == 2
+    for message in messages:
+        assert message in err
 
 
 @pytest.mark.parametrize(

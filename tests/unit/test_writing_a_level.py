@@ -1,8 +1,6 @@
 """The levels in docs/writing_a_level.md pass their exams, and its tables are complete."""
 
-import importlib
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 
 from ablate.slots import registry
 from ablate.testing import EXAMS, Exam
+from tests.levels import own_levels
 
 PAGE = (Path(__file__).parents[2] / "docs" / "writing_a_level.md").read_text(encoding="utf-8")
 
@@ -18,20 +17,12 @@ LEVELS = re.findall(r"<!-- level: (\w+)/(\w+) -->\n```python\n(.*?)```", PAGE, f
 
 
 @pytest.fixture
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def written(tmp_path: Path) -> Iterator[None]:
     """The levels of the page, as files."""
-    for slot, name, code in LEVELS:
-        file = tmp_path / slot / f"{name}.py"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(code, encoding="utf-8")
-        package = importlib.import_module(f"ablate.components.{slot}")
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(file.parent)])
-    monkeypatch.setattr(registry, "ROOT", tmp_path)
-    registry.level.cache_clear()
-    yield
-    registry.level.cache_clear()
-    for slot, name, _ in LEVELS:
-        sys.modules.pop(f"ablate.components.{slot}.{name}", None)
+    with own_levels(tmp_path / "components"):
+        for slot, name, code in LEVELS:
+            (registry.ROOT / slot / f"{name}.py").write_text(code, encoding="utf-8")
+        yield
 
 
 def test_the_levels_of_the_page_pass_their_exams(written: None) -> None:
