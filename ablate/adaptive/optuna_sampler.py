@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ablate.errors import StudyError
 from ablate.identity import canonical, derive
-from ablate.plan.treatments import allows, changes, list_rows
+from ablate.plan.treatments import changes, is_allowed, list_rows
 from ablate.recipe.recipe import Recipe
 from ablate.slots.settings import Metric
 from ablate.study.factors import Factor
@@ -48,7 +48,7 @@ def loss(goal: Metric, value: float) -> float:
     return abs(value - goal.target) if goal.direction == "target" else value
 
 
-def propose(study: Study, told: list[Evaluation], fits: Callable[[Recipe], bool] = lambda recipe: True) -> Suggestion:
+def suggest(study: Study, told: list[Evaluation], fits: Callable[[Recipe], bool] = lambda recipe: True) -> Suggestion:
     """The next treatment to try; one that was tried before if nothing else comes up.
 
     Raises StudyError where the study forbids all that comes up.
@@ -57,7 +57,7 @@ def propose(study: Study, told: list[Evaluation], fits: Callable[[Recipe], bool]
     tried = {canonical(changes(study, one.suggestion.levels)) for one in told}
     repeated = None
     if study.search.sampler == "brute_force":
-        rest = [levels for levels in cells(study) if canonical(changes(study, levels)) not in tried]
+        rest = [levels for levels in grid_levels(study) if canonical(changes(study, levels)) not in tried]
         return Suggestion(random.Random(derive(study.seeds[0], "search", len(told))).choice(rest))
     told = _failures_as_worst(study.search, told)
     at_random = replace(study, search=replace(study.search, sampler="random"))
@@ -66,7 +66,7 @@ def propose(study: Study, told: list[Evaluation], fits: Callable[[Recipe], bool]
         optimiser = _optimiser(asking, told, derive(study.seeds[0], "search", len(told), attempt) % 2**32)
         asked = optimiser.ask({factor.path: _distribution(factor) for factor in study.factors})
         levels = {factor.path: level_of(factor, asked.params[factor.path]) for factor in study.factors}
-        if allows(study, levels) and fits(study.recipe(changes(study, levels))):
+        if is_allowed(study, levels) and fits(study.recipe(changes(study, levels))):
             notes = optimiser.trials[-1].system_attrs if study.search.sampler == "nsga2" else {}
             repeated = Suggestion(levels, notes)
             if canonical(changes(study, levels)) not in tried:
@@ -93,12 +93,12 @@ def _failures_as_worst(search: Search, told: list[Evaluation]) -> list[Evaluatio
     ]
 
 
-def front(study: Study, told: list[Evaluation]) -> set[str]:
+def pareto_front(study: Study, told: list[Evaluation]) -> set[str]:
     """Labels of the treatments that keep all limits and that no other one of those beats in every objective."""
     return {told[best.number].label for best in _optimiser(study, told, 0).best_trials}
 
 
-def importance(study: Study, told: list[Evaluation]) -> dict[str, float]:
+def factor_importance(study: Study, told: list[Evaluation]) -> dict[str, float]:
     """Factor -> its share of the first objective's variance, the most important first.
 
     By fANOVA (Hutter et al., "An Efficient Approach for Assessing Hyperparameter Importance", 2014). Empty where fewer
@@ -178,9 +178,9 @@ def level_of(factor: Factor, parameter: Any) -> Any:
     return min(max(float(f"{parameter:.{DIGITS}g}"), factor.range.low), factor.range.high)
 
 
-def cells(study: Study) -> list[dict[str, Any]]:
+def grid_levels(study: Study) -> list[dict[str, Any]]:
     """A level for each factor, of all treatments that there are."""
     baseline = {factor.path: factor.levels[0] for factor in study.factors}
     rows = list_rows(replace(study, designs=("grid",))).rows.values()
     every = [{**baseline, **first.changed} for first, *_ in rows]
-    return [levels for levels in every if allows(study, levels)]
+    return [levels for levels in every if is_allowed(study, levels)]

@@ -11,7 +11,7 @@ from typing import Any
 from ablate.identity import canonical
 from ablate.plan.plan import Plan
 from ablate.plan.tree import Node
-from ablate.plan.trials import Trial, logged
+from ablate.plan.trials import Trial, read_step_log
 from ablate.store.files import read_json, write_json
 from ablate.store.folders import Store
 from ablate.study.pruning import Curve, Pruning
@@ -75,7 +75,7 @@ class Pruner:
 
     def _curve(self, trial: Trial) -> Curve:
         column = self.pruning.column
-        lines = logged(trial, self.store)
+        lines = read_step_log(trial, self.store)
         return {int(line["step"]): self.pruning.loss(line[column]) for line in lines if column in line}
 
 

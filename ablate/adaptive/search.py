@@ -14,13 +14,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ablate.adaptive.optuna_sampler import Evaluation, cells, level_of, loss, propose
+from ablate.adaptive.optuna_sampler import Evaluation, grid_levels, level_of, loss, suggest
 from ablate.adaptive.pruning import read_pruned
 from ablate.identity import canonical
 from ablate.plan.known import Known
 from ablate.plan.plan import Plan, make_plan
-from ablate.plan.treatments import allows, changes
-from ablate.plan.trials import Trial, answers, expand
+from ablate.plan.treatments import changes, is_allowed
+from ablate.plan.trials import Trial, expand, is_complete
 from ablate.recipe.recipe import Recipe
 from ablate.store.files import read_json, write_json
 from ablate.store.folders import Store
@@ -35,7 +35,7 @@ def read_suggestions(study: Study, store: Store) -> tuple[Suggestion, ...]:
         return ()
     entries = read_json(_ledger(study, store)) or []
     read = [(_levels(study.factors, entry["levels"]), entry["notes"]) for entry in entries]
-    return tuple(Suggestion(levels, notes) for levels, notes in read if levels and allows(study, levels))
+    return tuple(Suggestion(levels, notes) for levels, notes in read if levels and is_allowed(study, levels))
 
 
 def _ledger(study: Study, store: Store) -> Path:
@@ -43,18 +43,18 @@ def _ledger(study: Study, store: Store) -> Path:
     return store.study(study.name, study.scale).searched(study.search.tunes)
 
 
-def to_come(study: Study, known: Known) -> int:
+def future_suggestions(study: Study, known: Known) -> int:
     """How many treatments a search may still suggest; 0 for a study that does not search."""
     if study.search is None:
         return 0
     budget = study.search.trials
     if study.search.sampler == "brute_force":
-        there = len(cells(study))
+        there = len(grid_levels(study))
         budget = min(budget or there, there)
     return max(0, (budget or 0) - 1 - len(known.searched))
 
 
-def each_level(study: Study) -> list[Trial]:
+def one_trial_per_level(study: Study) -> list[Trial]:
     """A trial with each level and each end of a range that a search may come to, the rest as in the baseline.
 
     None for a study that does not search: its treatments are known.
@@ -65,14 +65,14 @@ def each_level(study: Study) -> list[Trial]:
     return expand(alone)
 
 
-class Explorer:
+class SearchSource:
     """Suggests treatments of a study that searches, and keeps what it has suggested in the store."""
 
     def __init__(self, plan: Plan, fits: Callable[[Recipe], bool] = lambda recipe: True):
         """`fits`: whether a recipe, which the study allows, can be built at all."""
         self.plan = plan
         self.fits = fits
-        self.left = to_come(plan.study, plan.known)
+        self.left = future_suggestions(plan.study, plan.known)
         """How many treatments may still come."""
 
     @property
@@ -86,7 +86,7 @@ class Explorer:
             return []
         study, store = self.plan.study, self.plan.store
         self._learn(replace(self.plan.known, pruned=read_pruned(study, store)))
-        suggestion = propose(study, evaluations(self.plan), self.fits)
+        suggestion = suggest(study, evaluations(self.plan), self.fits)
 
         # The store has the suggestion before anything of it runs.
         ledger = _ledger(study, store)
@@ -126,7 +126,7 @@ def _evaluate(study: Study, suggestion: Suggestion, trials: list[Trial], store: 
     records = [folder.record() for folder in folders]
     if any(record and record.status == "diverged" for record in records):
         return Evaluation(label, suggestion, "failed")
-    if not all(answers(record, trial) for record, trial in zip(records, trials, strict=True)):
+    if not all(is_complete(record, trial) for record, trial in zip(records, trials, strict=True)):
         return Evaluation(label, suggestion, "failed" if any(folder.failure() for folder in folders) else "under way")
     metrics = [record.metrics for record in records if record]
     values = tuple(fmean(loss(goal, found[goal.name]) for found in metrics) for goal in study.search.objectives)

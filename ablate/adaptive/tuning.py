@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ablate.adaptive.search import Explorer, evaluations, read_suggestions, to_come
+from ablate.adaptive.search import SearchSource, evaluations, future_suggestions, read_suggestions
 from ablate.identity import canonical, signature
 from ablate.plan.known import Known
 from ablate.plan.plan import Plan, make_plan
@@ -48,7 +48,7 @@ def tuned_levels(tuning: Plan) -> Mapping[str, Any] | None:
     Where all trials have diverged, the file's own levels: that the treatment diverges is its result.
     """
     assert tuning.study.search is not None
-    if to_come(tuning.study, tuning.known) or pending(tuning.trials, tuning.store):
+    if future_suggestions(tuning.study, tuning.known) or pending(tuning.trials, tuning.store):
         return None
     results = evaluations(tuning)
     sign = -1 if tuning.study.search.objectives[0].direction == "up" else 1
@@ -77,17 +77,17 @@ def trials_of_tuning(row: Treatment, tuning: Plan) -> list[Trial]:
     return found
 
 
-def trials_to_come(plan: Plan) -> int:
+def future_trials(plan: Plan) -> int:
     """How many trials there may still be whose settings are not known yet."""
     study = plan.study
     if study.tuning is None:
-        return to_come(study, plan.known) * len(study.seeds)
+        return future_suggestions(study, plan.known) * len(study.seeds)
     untuned = sum(row.nuisance is None for row in plan.treatments)
-    more = sum(to_come(tuning.study, tuning.known) for tuning in plan.tunings.values())
+    more = sum(future_suggestions(tuning.study, tuning.known) for tuning in plan.tunings.values())
     return untuned * len(study.seeds) + more * len(study.tuning.seeds)
 
 
-class Tuner:
+class TuningSource:
     """Hands out what tuning suggests and, as the tuning of a treatment ends, the trials of its row in the table.
 
     A treatment one of whose tuning trials has failed is given up until the next sweep.
@@ -96,7 +96,7 @@ class Tuner:
     def __init__(self, plan: Plan):
         self.plan = plan
         self.explorers = {
-            row.label: (row, Explorer(plan.tunings[row.label])) for row in plan.treatments if row.nuisance is None
+            row.label: (row, SearchSource(plan.tunings[row.label])) for row in plan.treatments if row.nuisance is None
         }
         """Of the treatments whose tuning has not ended."""
 

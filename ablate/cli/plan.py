@@ -6,15 +6,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ablate.adaptive.search import to_come
+from ablate.adaptive.search import future_suggestions
 from ablate.cli.options import STORE, Json, MaxHours, MaxTrials, Scale, Set, StoreOption, StudyFile, find, screen
 from ablate.cli.output import emit, page
 from ablate.driver.overview import gc_paused
 from ablate.driver.progress import duration
 from ablate.errors import StudyError
-from ablate.plan.estimable import contrasts
+from ablate.plan.estimable import describe_contrasts
 from ablate.plan.known import NOTHING
-from ablate.plan.labels import show as show_level
+from ablate.plan.labels import format_level as show_level
 from ablate.plan.plan import Plan
 from ablate.schedule.resources import gpu_memory
 from ablate.slots.settings import Metric
@@ -27,7 +27,7 @@ from ablate.study.tuning import Tuning
 
 def check(study: StudyFile, as_json: Json = False) -> None:
     """Validate a study file and report every error with its line and column. Starts nothing."""
-    from ablate.adaptive.search import each_level, to_come
+    from ablate.adaptive.search import future_suggestions, one_trial_per_level
     from ablate.driver.preflight import check_scales, preflight
     from ablate.plan.trials import expand
     from ablate.study.study import load_study
@@ -35,7 +35,7 @@ def check(study: StudyFile, as_json: Json = False) -> None:
     try:
         found = load_study(study)
         trials = expand(found)
-        preflight(found, [*trials, *each_level(found)])
+        preflight(found, [*trials, *one_trial_per_level(found)])
         check_scales(found)
     except StudyError as error:
         if as_json:
@@ -46,7 +46,7 @@ def check(study: StudyFile, as_json: Json = False) -> None:
     if as_json:
         emit({"ok": True, "errors": []})
     else:
-        treatments = len({trial.treatment.label for trial in trials}) + to_come(found, NOTHING)
+        treatments = len({trial.treatment.label for trial in trials}) + future_suggestions(found, NOTHING)
         least = f"{treatments * found.seed_bounds[0]} to " if found.seed_bounds else ""
         count = f"{treatments} treatments, {least}{treatments * len(found.seeds)} trials"
         if tuning := found.tuning:
@@ -94,7 +94,7 @@ def print_plan(plan: Plan, summary: dict[str, Any], out: Console) -> None:
         out.print("\n" + _describe_pruning(plan, study.pruning), soft_wrap=True)
     if study.tuning:
         out.print("\n" + _describe_tuning(plan, study.tuning), soft_wrap=True)
-    out.print("\ncan estimate: " + ("\n" + " " * 14).join(contrasts(study, plan.listing)), soft_wrap=True)
+    out.print("\ncan estimate: " + ("\n" + " " * 14).join(describe_contrasts(study, plan.listing)), soft_wrap=True)
     out.print(
         f"{summary['trials']} trials, {summary['pending']} pending · {summary['distinct_steps']} distinct steps of "
         f"{summary['planned_steps']} planned in {summary['stages']} stages"
@@ -116,7 +116,7 @@ def print_plan(plan: Plan, summary: dict[str, Any], out: Console) -> None:
 def _describe_search(plan: Plan, search: Search) -> list[str]:
     """Lines on a search: its budget, its objectives, its space."""
     tried = len(plan.known.searched) + 1
-    more = to_come(plan.study, plan.known)
+    more = future_suggestions(plan.study, plan.known)
     aims = [f"{goal.name} {_aim(goal)}" for goal in search.objectives]
     limits = f" within {', '.join(map(str, search.limits))}" if search.limits else ""
     lines = [

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ablate.adaptive.search import to_come
-from ablate.adaptive.tuning import trials_to_come
-from ablate.plan.cost import StepKinds, count, total
+from ablate.adaptive.search import future_suggestions
+from ablate.adaptive.tuning import future_trials
+from ablate.plan.cost import StepKinds, add_steps, total_cost
 from ablate.plan.footprint import Footprint
 from ablate.plan.plan import Plan
 from ablate.plan.stale import is_stale
-from ablate.plan.tree import Node, tree
-from ablate.plan.trials import Trial, answers
+from ablate.plan.tree import Node, stage_tree
+from ablate.plan.trials import Trial, is_complete
 from ablate.store.folders import Store
 
 Measure = Callable[[StepKinds], dict[str, Footprint]]
@@ -43,7 +43,7 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
     """
     study, store = plan.study, plan.store
     trials = plan.ready
-    more = trials_to_come(plan)
+    more = future_trials(plan)
     nodes = plan.nodes
 
     # What is pending: of what the store holds anything, all that has no result, or, to redo it, one of other code.
@@ -54,11 +54,11 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
         record = records[trial.signature]
         if redo and record and is_stale(record):
             stale.update(trial.marks)
-        elif answers(record, trial):
+        elif is_complete(record, trial):
             distinct.pop(trial.signature, None)
     todo = list(distinct.values())
     over = plan.trained - stale
-    to_run = nodes if todo == trials and not over else tree(todo, over)
+    to_run = nodes if todo == trials and not over else stage_tree(todo, over)
 
     # What it costs: by the pace of finished trials, or measured.
     left = sum(node.steps for node in to_run if node.signature not in over)
@@ -69,13 +69,13 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
     memory = disk = None
     if measure:
         found: StepKinds = {}
-        count(found, to_run, over)
-        count(found, tree(trials[:1]), times=more)
-        cost = total(found, measure(found))
+        add_steps(found, to_run, over)
+        add_steps(found, stage_tree(trials[:1]), times=more)
+        cost = total_cost(found, measure(found))
         seconds, memory, disk = cost.seconds, cost.memory, cost.disk
     return {
         "study": study.name, "scale": study.scale,
-        "treatments": len({trial.treatment.label for trial in trials}) + to_come(study, plan.known),
+        "treatments": len({trial.treatment.label for trial in trials}) + future_suggestions(study, plan.known),
         "trials": len(trials) + more, "stages": len(nodes) + more * len(trials[0].signatures),
         "pending": len(todo) + more, "planned_steps": sum(trial.steps for trial in trials) + more_steps,
         "distinct_steps": sum(node.steps for node in nodes) + more_steps,
@@ -97,7 +97,7 @@ def _shared(nodes: list[Node]) -> dict[str, dict[str, int]]:
 
 def count_statuses(plan: Plan) -> dict[str, Any]:
     """Counts by status. `stale` counts, besides, the finished trials whose components have changed since."""
-    counts = dict.fromkeys(STATUSES, 0) | {"pending": trials_to_come(plan)}
+    counts = dict.fromkeys(STATUSES, 0) | {"pending": future_trials(plan)}
     for trial in plan.ready:
         record = plan.store.stage(trial.signature).record()
         counts[status_of(trial, plan.store)] += 1
@@ -111,7 +111,7 @@ def status_of(trial: Trial, store: Store) -> str:
         return "pruned"
     folder = store.stage(trial.signature)
     found = folder.status()
-    return "pending" if found == "done" and not answers(folder.record(), trial) else found
+    return "pending" if found == "done" and not is_complete(folder.record(), trial) else found
 
 
 def list_trials(plan: Plan, pattern: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Looked at before anything starts: pictures and weights, probes against pictures, models that cannot be built."""
 
-from ablate.adaptive.search import each_level
+from ablate.adaptive.search import one_trial_per_level
 from ablate.errors import KeyPath, Problem, StudyError
 from ablate.identity import signature
 from ablate.plan.trials import Trial, expand
@@ -38,7 +38,7 @@ def check_scales(study: Study) -> None:
     """Raise StudyError for contradictions and unfit pictures at any scale of a study, not only at its own."""
     for scale in study.document.data.get("scales", {}):
         scaled = read_study(study.document, scale, study.overrides, gpu=False)
-        if problems := _unfit(scaled, [*expand(scaled), *each_level(scaled)]):
+        if problems := _unfit(scaled, [*expand(scaled), *one_trial_per_level(scaled)]):
             raise StudyError(problems)
 
 

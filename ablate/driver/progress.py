@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ablate.plan.tree import trained, tree
+from ablate.plan.tree import stage_tree, trained_signatures
 from ablate.plan.trials import Trial
 from ablate.schedule.agenda import Event
 from ablate.slots.settings import Metric
@@ -33,8 +33,8 @@ class ProgressDisplay:
         to_come: int = 0,
     ):
         self.total, self.store, self.primary, self.console = len(trials) + to_come, store, primary, console
-        over = trained(pending, store)
-        nodes = [node for node in tree(pending, over) if node.signature not in over]
+        over = trained_signatures(pending, store)
+        nodes = [node for node in stage_tree(pending, over) if node.signature not in over]
         self.left = {node.signature: node.steps for node in nodes}
         """Steps to go of each stage and fork; those that trials share are made once."""
         self.ends = {node.signature: node.stage.before + node.until for node in nodes}

@@ -12,7 +12,7 @@ OPEN = {"within noise", "unclear"}
 """Verdicts that more seeds may change."""
 
 
-def more_seeds(plan: Plan) -> Plan:
+def add_seeds(plan: Plan) -> Plan:
     """The plan with one seed more for each treatment that needs it; the same plan where none does.
 
     A treatment needs one as long as the primary metric does not tell it from its reference, up to the most, and so does

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from ablate.adaptive.pruning import Pruner
 from ablate.adaptive.recall import plan_study
-from ablate.adaptive.search import Explorer, each_level
-from ablate.adaptive.tuning import Tuner, trials_to_come
+from ablate.adaptive.search import SearchSource, one_trial_per_level
+from ablate.adaptive.tuning import TuningSource, future_trials
 from ablate.driver.outputs import close_mirror, open_mirror, write_results
 from ablate.driver.preflight import fits, preflight, prepare_data, try_models
 from ablate.driver.progress import ProgressDisplay
-from ablate.driver.seeds import more_seeds
+from ablate.driver.seeds import add_seeds
 from ablate.driver.studies import check_name, write_card
 from ablate.plan.plan import Plan
 from ablate.plan.stale import set_aside
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from ablate.analysis.tables.table import Table
     from ablate.track.mirror import Mirror, NoMirror
 
-FOLLOW_S = 10.0
+MIRROR_INTERVAL_S = 10.0
 """How often the step metrics of a running trial are mirrored."""
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepResult:
     """How a sweep ended."""
 
     table: "Table"
@@ -48,22 +48,22 @@ class Sweep:
 
 def sweep(
     study: Study, store: Store, resources: Resources, uri: str, screen: Console, *, inline: bool, redo: bool = False
-) -> Sweep:
+) -> SweepResult:
     """Run what the store lacks of a study. Raises StudyError or StoreError before anything starts.
 
     `redo`: run again, too, what other code has made.
     """
     # Plan, and check all that can be checked before anything runs.
     store.check()
-    plan = more_seeds(plan_study(study, store))
+    plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
         screen.print(f"{len(stale)} trials made by other code, set aside in {store.root / 'stale'}", soft_wrap=True)
-        plan = more_seeds(plan_study(study, store))
-    source = source_of(plan)
-    more = trials_to_come(plan)
+        plan = add_seeds(plan_study(study, store))
+    source = trial_source(plan)
+    more = future_trials(plan)
     check_name(study, store)
-    samples = plan.pending + (each_level(study) if more else [])
+    samples = plan.pending + (one_trial_per_level(study) if more else [])
     preflight(study, samples)
     if samples:
         if skipped := prepare_data(study, samples, store):
@@ -79,7 +79,7 @@ def sweep(
     progress = ProgressDisplay(plan.ready, plan.pending, store, study.metrics[study.primary], screen, more)
     with mirror, progress:
         run = run_inline if inline else run_ray
-        notify = follower(mirror, progress)
+        notify = event_handler(mirror, progress)
         todo = plan.pending
         while todo or source:
             pruner = Pruner(plan, study.pruning) if study.pruning else None
@@ -88,7 +88,7 @@ def sweep(
                 break
             recalled = plan_study(study, store)
             tried = {trial.signature for trial in recalled.ready}
-            plan = more_seeds(recalled)
+            plan = add_seeds(recalled)
             source = None
             todo = [trial for trial in pending(plan.ready, store) if trial.signature not in tried]
             for trial in todo:
@@ -101,16 +101,16 @@ def sweep(
     failed = {trial.name: store.stage(trial.signature).failure() for trial in pending(plan.ready, store)}
     links = close_mirror(mirror, plan, table, files, uri)
     ran += sum(trial.signature not in seen for trial in plan.ready)
-    return Sweep(table, files, ran, failed, links)
+    return SweepResult(table, files, ran, failed, links)
 
 
-def source_of(plan: Plan) -> Source | None:
+def trial_source(plan: Plan) -> Source | None:
     """What tells the rest of the trials as others end; None where all are known."""
-    source: Tuner | Explorer | None = None
+    source: TuningSource | SearchSource | None = None
     if plan.study.tuning:
-        source = Tuner(plan)
+        source = TuningSource(plan)
     elif plan.study.search:
-        source = Explorer(plan, fits)
+        source = SearchSource(plan, fits)
     return source if source and source.left else None
 
 
@@ -125,7 +125,7 @@ def announce(plan: Plan, more: int, screen: Console) -> None:
     screen.print(f"{study.name} at scale {study.scale} ({study.scale_reason}): {what}", soft_wrap=True)
 
 
-def follower(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Callable[[Event], None]:
+def event_handler(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Callable[[Event], None]:
     """What the driver does with each event: mirror it, show it."""
     followed: dict[str, float] = {}
 
@@ -136,7 +136,7 @@ def follower(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Callable
             mirror.start(event.trial)
         elif event.kind == "progress":
             now = time.monotonic()
-            if now - followed.setdefault(event.trial.signature, now) > FOLLOW_S:
+            if now - followed.setdefault(event.trial.signature, now) > MIRROR_INTERVAL_S:
                 followed[event.trial.signature] = now
                 mirror.follow(event.trial)
         elif event.kind != "interrupted":

@@ -45,7 +45,7 @@ StepKinds = dict[str, StepKind]
 """By the keys of `ablate.needs`."""
 
 
-def count(found: StepKinds, nodes: Iterable[Node], over: Collection[str] = (), times: int = 1) -> None:
+def add_steps(found: StepKinds, nodes: Iterable[Node], over: Collection[str] = (), times: int = 1) -> None:
     """Add so many times the steps of some nodes; those whose training is `over` are only probed."""
     for node in nodes:
         ends = phases(node) if node.signature not in over else []
@@ -76,7 +76,7 @@ def gpu_share(memory: int, gpu: int) -> float:
     return 1 / max(1, int(gpu / (HEADROOM * memory + CONTEXT)))
 
 
-def total(found: StepKinds, needs: dict[str, Footprint]) -> Cost:
+def total_cost(found: StepKinds, needs: dict[str, Footprint]) -> Cost:
     """The cost of all kinds, from what one step of each was found to need."""
     seconds = sum(kind.steps * needs[key].step_s + kind.trials * needs[key].probe_s for key, kind in found.items())
     disk = sum(kind.nodes * needs[key].checkpoint for key, kind in found.items())

@@ -17,7 +17,7 @@ SEVERAL = {"ladder", "leave_one_out", "one_at_a_time"}
 """Designs that estimate the effect of a factor alone, each in the presence of other levels."""
 
 
-def contrasts(study: Study, listing: Listing) -> list[str]:
+def describe_contrasts(study: Study, listing: Listing) -> list[str]:
     """A sentence for each effect or interaction that the designs can estimate, or cannot."""
     factors = len(study.factors)
     found = [text for design in study.designs for text in _estimates(study, design, factors)]
@@ -38,7 +38,7 @@ def _estimates(study: Study, design: str, factors: int) -> list[str]:
         names = list(short_names(study.factors).values())
         if isinstance(study.fraction, Optimal):
             return describe_optimal(study.fraction, names)
-        return describe(study.fraction, names)
+        return describe_fraction(study.fraction, names)
     if design == "grid" and factors > 1:
         return [
             "main effect of each factor",
@@ -74,7 +74,7 @@ def _not_compared(listing: Listing) -> list[str]:
     ]
 
 
-def describe(fraction: Fraction, names: list[str]) -> list[str]:
+def describe_fraction(fraction: Fraction, names: list[str]) -> list[str]:
     """The size of a fraction, its generators, and what is aliased among main effects and interactions of two."""
     k, p = len(names), len(names) - fraction.basic
     basic = {column: name for column, name in zip(fraction.columns, names, strict=True) if column.bit_count() == 1}

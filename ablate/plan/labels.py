@@ -17,7 +17,7 @@ def short_names(factors: tuple[Factor, ...]) -> dict[str, str]:
     }
 
 
-def show(level: Any) -> str:
+def format_level(level: Any) -> str:
     """A level as a reader sees it: `0.01`, `1e-06`, `scn`, `16-32-32`, `scn(interp=bilinear)`; `–` where there is none.
 
     A number that six digits do not hold is shown in full, so that different levels never look the same.
@@ -27,15 +27,17 @@ def show(level: Any) -> str:
     if isinstance(level, float):
         return text if float(text := f"{level:g}") == level else repr(level)
     if isinstance(level, list | tuple):
-        return "-".join(map(show, level))
+        return "-".join(map(format_level, level))
     if isinstance(level, dict):
-        name = show(level.get("level", level.get("weight")))
-        settings = ",".join(f"{key}={show(value)}" for key, value in level.items() if key not in {"level", "weight"})
+        name = format_level(level.get("level", level.get("weight")))
+        settings = ",".join(
+            f"{key}={format_level(value)}" for key, value in level.items() if key not in {"level", "weight"}
+        )
         return f"{name}({settings})" if settings else name
     return str(level)
 
 
-BASELINE = "#3b3b3b"
+BASELINE_COLOR = "#3b3b3b"
 
 
 COLORS = (
@@ -48,4 +50,4 @@ COLORS = (
 def colors(treatments: "Iterable[Treatment]") -> dict[str, str]:
     """Treatment -> its colour. The baseline is dark grey; colours repeat after 16."""
     others = [treatment.label for treatment in treatments if not treatment.is_baseline]
-    return {"baseline": BASELINE} | {label: COLORS[i % len(COLORS)] for i, label in enumerate(others)}
+    return {"baseline": BASELINE_COLOR} | {label: COLORS[i % len(COLORS)] for i, label in enumerate(others)}

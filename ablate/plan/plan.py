@@ -6,7 +6,7 @@ from functools import cached_property
 
 from ablate.plan.known import NOTHING, Known
 from ablate.plan.treatments import Listing, Treatment, list_rows, resolve
-from ablate.plan.tree import Node, trained, tree
+from ablate.plan.tree import Node, stage_tree, trained_signatures
 from ablate.plan.trials import Trial, pending, trials_of
 from ablate.store.folders import Store
 from ablate.study.study import Study
@@ -38,7 +38,7 @@ class Plan:
     @cached_property
     def nodes(self) -> list[Node]:
         """The tree of all stages of `ready`, finished or not."""
-        return tree(self.ready)
+        return stage_tree(self.ready)
 
     @cached_property
     def held(self) -> list[Trial]:
@@ -54,7 +54,7 @@ class Plan:
     @cached_property
     def trained(self) -> set[str]:
         """Signatures of the stages and forks of `ready` whose training is over."""
-        return trained(self.held, self.store)
+        return trained_signatures(self.held, self.store)
 
 
 def make_plan(study: Study, store: Store, known: Known = NOTHING, listing: Listing | None = None) -> Plan:

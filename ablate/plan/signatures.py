@@ -30,7 +30,7 @@ class Fork:
     step: int
 
 
-def chain(recipe: Recipe, seed: int, root: str | None = None) -> tuple[str, ...]:
+def stage_signatures(recipe: Recipe, seed: int, root: str | None = None) -> tuple[str, ...]:
     """Signatures of a recipe's stages: each covers the recipe as it holds there, the seed, the stage and its parent.
 
     `root` stands for the parent of the first one.

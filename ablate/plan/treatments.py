@@ -8,7 +8,7 @@ from typing import Any
 from ablate.errors import StudyError
 from ablate.identity import canonical
 from ablate.plan.known import NOTHING, Known
-from ablate.plan.labels import short_names, show
+from ablate.plan.labels import format_level, short_names
 from ablate.recipe.recipe import Recipe
 from ablate.study.study import Study
 
@@ -144,7 +144,7 @@ def changes(study: Study, levels: Mapping[str, Any]) -> Levels:
     return {path: level for path, level in study.existing(levels).items() if level != baseline[path]}
 
 
-def allows(study: Study, levels: Mapping[str, Any]) -> bool:
+def is_allowed(study: Study, levels: Mapping[str, Any]) -> bool:
     """Whether these levels, one for every factor, fulfil the study's constraints and contradict nothing."""
     changed = changes(study, levels)
     complete = _completer(study)(changed)
@@ -192,14 +192,16 @@ def _searched(study: Study, known: Known) -> Iterator[Row]:
     short = short_names(study.factors)
     for suggestion in known.searched:
         changed = changes(study, suggestion.levels)
-        label = " ".join(f"{short[path]}={show(level)}" for path, level in changed.items()) or "baseline"
+        label = " ".join(f"{short[path]}={format_level(level)}" for path, level in changed.items()) or "baseline"
         yield Row(changed, label, "search")
 
 
 def _against_baseline(study: Study, changes: Iterable[Levels], design: str) -> Iterator[Row]:
     """Rows named by what they change, such as `kl=1 norm=scn`."""
     short = short_names(study.factors)
-    named = {(f.path, repr(level)): f"{short[f.path]}={show(level)}" for f in study.factors for level in f.levels}
+    named = {
+        (f.path, repr(level)): f"{short[f.path]}={format_level(level)}" for f in study.factors for level in f.levels
+    }
     for given in changes:
         changed = study.existing(given)
         label = " ".join([named[path, repr(level)] for path, level in changed.items()]) or "baseline"
@@ -212,7 +214,7 @@ def _ladder(study: Study) -> Iterator[Row]:
     for path, level in _others(study).items():
         changed = {**below, path: level}
         _check_existing(study, changed, "ladder")
-        yield Row(changed, f"+ {short_names(study.factors)[path]}={show(level)}", "ladder", below)
+        yield Row(changed, f"+ {short_names(study.factors)[path]}={format_level(level)}", "ladder", below)
         below = changed
 
 
@@ -223,13 +225,13 @@ def _leave_one_out(study: Study) -> Iterator[Row]:
     yield Row(full, "all", "leave_one_out")
     for path, level in full.items():
         rest = study.existing({other: kept for other, kept in full.items() if other != path})
-        yield Row(rest, f"w/o {short[path]}={show(level)}", "leave_one_out", full)
+        yield Row(rest, f"w/o {short[path]}={format_level(level)}", "leave_one_out", full)
 
 
 def _check_existing(study: Study, changed: Levels, design: str) -> None:
     if lost := changed.keys() - study.existing(changed).keys():
         path = min(lost)
-        with_ = ", ".join(f"{other}={show(level)}" for other, level in changed.items() if other != path)
+        with_ = ", ".join(f"{other}={format_level(level)}" for other, level in changed.items() if other != path)
         message = f"design '{design}' comes to '{path}', which does not exist with {with_ or 'the baseline'}"
         raise StudyError([study.document.problem(("factors", path), message, at_key=True)])
 

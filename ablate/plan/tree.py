@@ -60,7 +60,7 @@ class Node:
         return {**order, **bounds, "recipe": plain, "signatures": marks, "needs": needs}
 
 
-def tree(trials: Iterable[Trial], over: Collection[str] = ()) -> list[Node]:
+def stage_tree(trials: Iterable[Trial], over: Collection[str] = ()) -> list[Node]:
     """The stages of these trials, each once, in the order of the trials and parents first.
 
     Nothing waits for a stage or fork whose training is `over`, and it is left out unless a trial ends with it. A fork
@@ -105,7 +105,7 @@ def _used(trials: list[Trial], over: Collection[str]) -> set[str]:
     return {fork for fork, following in after.items() if len(following) > 1}
 
 
-def trained(trials: Iterable[Trial], store: Store) -> set[str]:
+def trained_signatures(trials: Iterable[Trial], store: Store) -> set[str]:
     """Signatures of the stages and forks whose training is over, by their checkpoints."""
     steps: dict[str, int] = {}
     for trial in trials:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from ablate.identity import canonical, signature
 from ablate.plan.footprint import configuration
 from ablate.plan.known import NOTHING, Known
-from ablate.plan.labels import show
-from ablate.plan.signatures import Fork, chain, forks
+from ablate.plan.labels import format_level
+from ablate.plan.signatures import Fork, forks, stage_signatures
 from ablate.plan.treatments import Treatment, treatments
 from ablate.recipe.recipe import Part
 from ablate.recipe.stages import Stage
@@ -51,7 +51,7 @@ class Trial:
     @property
     def name(self) -> str:
         nuisance = self.treatment.nuisance or {}
-        settings = " ".join(f"{path.split('.')[-1]}={show(level)}" for path, level in nuisance.items())
+        settings = " ".join(f"{path.split('.')[-1]}={format_level(level)}" for path, level in nuisance.items())
         return f"{self.treatment.label}{f' [{settings}]' if self.role == 'tuning' else ''} s{self.seed}"
 
     @property
@@ -103,7 +103,7 @@ def trials_of(study: Study, known: Known, rows: Sequence[Treatment]) -> list[Tri
     pairs = [(rows[0], seed) for seed in _seeds(study, known, rows[0])]
     pairs += [(row, seed) for seed in study.seeds for row in rows[1:] if seed in _seeds(study, known, row)]
     trials = [
-        Trial(row, seed, study.probes, chain(row.recipe, seed, UNTUNED if row.nuisance is None else None))
+        Trial(row, seed, study.probes, stage_signatures(row.recipe, seed, UNTUNED if row.nuisance is None else None))
         for row, seed in pairs
     ]
     tuned = [trial for trial in trials if trial.treatment.nuisance is not None]
@@ -127,14 +127,14 @@ def _with_forks(trial: Trial, found: dict[str, tuple[Fork, ...]]) -> Trial:
     return replace(trial, forks=within) if any(within) else trial
 
 
-def answers(record: Record | None, trial: Trial) -> bool:
+def is_complete(record: Record | None, trial: Trial) -> bool:
     """Whether a record holds all that a trial asks for. A diverged trial is a result too."""
     if record is None:
         return False
     return record.status == "diverged" or trial.probe_keys.items() <= record.probes.items()
 
 
-def logged(trial: Trial, store: Store, after: int = 0) -> list[dict[str, float]]:
+def read_step_log(trial: Trial, store: Store, after: int = 0) -> list[dict[str, float]]:
     """What training has logged beyond step `after`, over all stages; steps are counted from the first stage on.
 
     Training may go on meanwhile, so the last stage is read first: what it had logged came after all of the others.
@@ -150,4 +150,4 @@ def logged(trial: Trial, store: Store, after: int = 0) -> list[dict[str, float]]
 def pending(trials: Iterable[Trial], store: Store) -> list[Trial]:
     """The trials that the store does not answer yet, none twice; those that were pruned are over."""
     distinct = {trial.signature: trial for trial in trials if not trial.pruned}
-    return [trial for trial in distinct.values() if not answers(store.stage(trial.signature).record(), trial)]
+    return [trial for trial in distinct.values() if not is_complete(store.stage(trial.signature).record(), trial)]

@@ -64,7 +64,7 @@ class Stage:
     before: int = 0
 
 
-def legs(stages: Iterable[tuple[str, Train]]) -> tuple[Stage, ...]:
+def make_stages(stages: Iterable[tuple[str, Train]]) -> tuple[Stage, ...]:
     """The stages that have steps to run, in order, each knowing the steps before it."""
     found: list[Stage] = []
     for name, settings in stages:

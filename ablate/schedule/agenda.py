@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from ablate.adaptive.pruning import Pruner
-from ablate.plan.tree import Node, trained, tree
-from ablate.plan.trials import Trial, answers, pending
+from ablate.plan.tree import Node, stage_tree, trained_signatures
+from ablate.plan.trials import Trial, is_complete, pending
 from ablate.store.files import read_json
 from ablate.store.folders import Store
 
@@ -67,7 +67,7 @@ class Agenda:
         self.source = source
         self.workers = workers
         self.pruner = pruner
-        self.waiting = tree(trials, trained(trials, store))
+        self.waiting = stage_tree(trials, trained_signatures(trials, store))
         self.open = {node.signature for node in self.waiting}
         """Signatures of the stages that wait or run."""
 
@@ -103,10 +103,10 @@ class Agenda:
         for trial in new:
             self.notify(Event("suggested", trial))
             record = self.store.stage(trial.signature).record()
-            if record and answers(record, trial):
+            if record and is_complete(record, trial):
                 self.notify(Event(record.status, trial, record.reason))
         lacking = pending(new, self.store)
-        for node in tree(lacking, trained(lacking, self.store)):
+        for node in stage_tree(lacking, trained_signatures(lacking, self.store)):
             if node.signature not in self.open:
                 self.waiting.append(node)
             elif node.is_last:  # another trial trains this stage: run it after that again, to probe it for this trial

@@ -21,7 +21,7 @@ from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
 from ablate.cli.plan import print_plan
 from ablate.driver.overview import summarise
-from ablate.plan.estimable import contrasts
+from ablate.plan.estimable import describe_contrasts
 from ablate.plan.treatments import Treatment, list_rows, treatments
 from ablate.plan.trials import expand
 from ablate.slots.settings import Metric
@@ -131,7 +131,7 @@ def test_first_seeds_of_all_references_come_early(designed: Designed) -> None:
 
 
 def contrasts_of(study: Study) -> list[str]:
-    return contrasts(study, list_rows(study))
+    return describe_contrasts(study, list_rows(study))
 
 
 def test_contrasts_say_what_cannot_be_told(designed: Designed) -> None:

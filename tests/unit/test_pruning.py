@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ablate.adaptive.pruning import Pruner, read_pruned
 from ablate.adaptive.recall import plan_study
-from ablate.adaptive.search import Explorer, evaluations
+from ablate.adaptive.search import SearchSource, evaluations
 from ablate.analysis.tables.build import build_table
 from ablate.driver.overview import count_statuses
 from ablate.driver.sweep import sweep
@@ -263,7 +263,7 @@ def test_a_search_counts_what_was_stopped_and_learns_that_it_was_bad(write_study
     )
     study, store = load_study(write_study(("  loss.kl: [1, 1e-4]\n", factors))), Store(tmp_path / "store")
     plan = plan_study(study, store)
-    pruner, explorer = Pruner(plan, pruning_of(study)), Explorer(plan)
+    pruner, explorer = Pruner(plan, pruning_of(study)), SearchSource(plan)
     agenda, made = Agenda(expand(study), store, lambda event: None, explorer, pruner=pruner), 0
     while node := agenda.take():
         trial, folder = node.trial, store.stage(node.signature)
