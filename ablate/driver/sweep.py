@@ -1,4 +1,4 @@
-"""The main job: what is pending is run, recorded and mirrored; then the tables and the report are written."""
+"""Runs a sweep: run, record and mirror the pending trials, then write the tables and the report."""
 
 import time
 from collections.abc import Callable
@@ -32,12 +32,16 @@ if TYPE_CHECKING:
     from ablate.track.mirror import Mirror, NoMirror
 
 MIRROR_INTERVAL_S = 10.0
-"""How often the step metrics of a running trial are mirrored."""
+"""Seconds between two updates of a running trial's step metrics in MLflow."""
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How a sweep ended."""
+    """The result of a sweep.
+
+    `files`: format -> file with the table or report. `ran`: the number of trials that were run. `failed`: name of a
+    failed trial -> reason. `links`: name of a view in MLflow -> URL.
+    """
 
     table: "Table"
     files: dict[str, Path]
@@ -49,16 +53,16 @@ class SweepResult:
 def sweep(
     study: Study, store: Store, resources: Resources, uri: str, screen: Console, *, inline: bool, redo: bool = False
 ) -> SweepResult:
-    """Run what the store lacks of a study. Raises StudyError or StoreError before anything starts.
+    """Run the trials of a study whose results the store lacks. Raises StudyError or StoreError before anything starts.
 
-    `redo`: run again, too, what other code has made.
+    `redo`: also run stale trials again.
     """
-    # Plan, and check all that can be checked before anything runs.
+    # Plan, and check everything that can be checked before anything runs
     store.check()
     plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
-        screen.print(f"{len(stale)} trials made by other code, set aside in {store.root / 'stale'}", soft_wrap=True)
+        screen.print(f"{len(stale)} trials made by other code, moved to {store.root / 'stale'}", soft_wrap=True)
         plan = add_seeds(plan_study(study, store))
     source = trial_source(plan)
     more = future_trials(plan)
@@ -72,9 +76,9 @@ def sweep(
     write_card(plan)
     announce(plan, more, screen)
 
-    # Run, as long as results add trials.
+    # Run, as long as results add trials
     mirror = open_mirror(plan, uri, runs=bool(plan.pending or source))
-    seen = {trial.signature for trial in plan.ready} | store.stage_signatures()
+    known = {trial.signature for trial in plan.ready} | store.stage_signatures()
     ran = len(plan.pending)
     progress = ProgressDisplay(plan.ready, plan.pending, store, study.metrics[study.primary], screen, more)
     with mirror, progress:
@@ -86,26 +90,26 @@ def sweep(
             run(todo, store, resources, notify, source, pruner)
             if not study.is_adaptive:
                 break
-            recalled = plan_study(study, store)
-            tried = {trial.signature for trial in recalled.ready}
-            plan = add_seeds(recalled)
             source = None
-            todo = [trial for trial in pending(plan.ready, store) if trial.signature not in tried]
+            plan = plan_study(study, store)
+            before = {trial.signature for trial in plan.ready}
+            plan = add_seeds(plan)
+            todo = [trial for trial in pending(plan.ready, store) if trial.signature not in before]
             for trial in todo:
                 notify(Event("suggested", trial))
 
-    # Tables, report and mirror.
+    # Write the tables, the report and the mirror
     if study.is_adaptive:
         write_card(plan)
     table, files = write_results(plan)
     failed = {trial.name: store.stage(trial.signature).failure() for trial in pending(plan.ready, store)}
     links = close_mirror(mirror, plan, table, files, uri)
-    ran += sum(trial.signature not in seen for trial in plan.ready)
+    ran += sum(trial.signature not in known for trial in plan.ready)
     return SweepResult(table, files, ran, failed, links)
 
 
 def trial_source(plan: Plan) -> Source | None:
-    """What tells the rest of the trials as others end; None where all are known."""
+    """The search or tuning that suggests further trials as others end; None if all trials are known."""
     source: TuningSource | SearchSource | None = None
     if plan.study.tuning:
         source = TuningSource(plan)
@@ -115,19 +119,19 @@ def trial_source(plan: Plan) -> Source | None:
 
 
 def announce(plan: Plan, more: int, screen: Console) -> None:
-    """One line on what is about to happen. `more`: trials that may still come."""
+    """Print one line on what is about to run. `more`: the largest number of trials that results may still add."""
     study = plan.study
     planned = sum(trial.steps for trial in plan.ready)
     distinct = sum(node.steps for node in plan.nodes)
     steps = f"{planned} steps" if planned == distinct else f"{distinct} distinct steps of {planned} planned"
-    what = f"{len(plan.ready)} trials ({steps}), {len(plan.pending)} to run"
-    what += f", {more} at most whose settings depend on these" if more else ""
-    screen.print(f"{study.name} at scale {study.scale} ({study.scale_reason}): {what}", soft_wrap=True)
+    summary = f"{len(plan.ready)} trials ({steps}), {len(plan.pending)} to run"
+    summary += f", at most {more} more that depend on their results" if more else ""
+    screen.print(f"{study.name} at scale {study.scale} ({study.scale_reason}): {summary}", soft_wrap=True)
 
 
 def event_handler(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Callable[[Event], None]:
-    """What the driver does with each event: mirror it, show it."""
-    followed: dict[str, float] = {}
+    """A function that mirrors each event to MLflow and shows it."""
+    mirrored: dict[str, float] = {}
 
     def notify(event: Event) -> None:
         if event.kind == "suggested":
@@ -136,11 +140,11 @@ def event_handler(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Cal
             mirror.start(event.trial)
         elif event.kind == "progress":
             now = time.monotonic()
-            if now - followed.setdefault(event.trial.signature, now) > MIRROR_INTERVAL_S:
-                followed[event.trial.signature] = now
+            if now - mirrored.setdefault(event.trial.signature, now) > MIRROR_INTERVAL_S:
+                mirrored[event.trial.signature] = now
                 mirror.follow(event.trial)
         elif event.kind != "interrupted":
             mirror.finish(event.trial)
-        progress.notice(event)
+        progress.handle(event)
 
     return notify

@@ -169,7 +169,7 @@ def test_a_fork_in_the_store_serves_what_is_added(write_study: Write, tmp_path: 
     run_inline(first, store, Resources(), lambda event: None)
     todo = pending(more, store)
     nodes = stage_tree(todo, trained_signatures(more, store))
-    assert [(node.trial.name, node.begins, node.steps, node.parents) for node in nodes] == [
+    assert [(node.trial.name, node.start_step, node.steps, node.parents) for node in nodes] == [
         ("kl=2 s0", 3, 3, ()), ("kl=2 s1", 3, 3, ())
     ]  # fmt: skip
 
@@ -193,7 +193,7 @@ def test_a_failed_fork_fails_all_that_share_it(write_study: Write, tmp_path: Pat
     store, told = Store(tmp_path), list[tuple[str, str]]()
     agenda = Agenda(trials, store, lambda event: told.append((event.kind, event.trial.name)))
     node = agenda.take()
-    assert node and node.until == 3 and len(node.through) == 3
+    assert node and node.until == 3 and len(node.trials) == 3
     store.stage(node.signature).fail("ValueError: no", "the trace")
     agenda.end(node, "failed", "ValueError: no")
     assert told == [("failed", trial.name) for trial in trials if trial.seed == 0]

@@ -155,11 +155,11 @@ def test_a_fraction_estimates_the_effects_that_were_planted() -> None:
 def test_the_words_for_a_half_fraction() -> None:
     assert describe_fraction(by_runs(4, 8), ["kl", "norm", "padding", "adversarial"]) == [
         "fraction 2^(4-1) of resolution IV: 8 of 16 treatments, adversarial = kl*norm*padding",
-        "main effects clear of two-factor interactions; of these, some are aliased with each other",
+        "main effects clear of two-factor interactions, some of which are aliased with each other",
         "kl*norm aliased with padding*adversarial",
         "kl*padding aliased with norm*adversarial",
         "kl*adversarial aliased with norm*padding",
-        "interactions of more factors are taken to be nil",
+        "interactions of more than two factors are assumed to be negligible",
     ]
     third = describe_fraction(by_runs(3, 4), ["a", "b", "c"])
     assert third[1].startswith("main effects, each aliased")

@@ -136,14 +136,14 @@ def contrasts_of(study: Study) -> list[str]:
 
 def test_contrasts_say_what_cannot_be_told(designed: Designed) -> None:
     ladder, out, hint, lost = contrasts_of(designed(BOTH, 3))
-    assert ladder.endswith("given those before it; not what another order shows, no interactions")
+    assert ladder.endswith("given those before it; not its effect in another order, no interactions")
     assert out == "effect of each removal from the full recipe; not of a factor alone, no interactions"
     assert hint == "a factor whose effect differs in size between these designs interacts with others"
-    assert lost == "no comparison of '+ padding=zeros' with 'baseline': its row is held against '+ norm=scn'"
+    assert lost == "no comparison of '+ padding=zeros' with 'baseline': it is compared with '+ norm=scn' instead"
     assert contrasts_of(designed("ladder", 3)) == [ladder]
     assert contrasts_of(designed("leave_one_out", 3)) == [out]
     assert contrasts_of(designed("[leave_one_out, ladder]", 3))[3:] == [
-        "no comparison of 'w/o padding=zeros' with '+ kl=1': its row is held against 'all'"
+        "no comparison of 'w/o padding=zeros' with '+ kl=1': it is compared with 'all' instead"
     ]
 
 

@@ -48,12 +48,12 @@ def save_checkpoint(store: Store, signature: str, header: str) -> None:
 
 def test_equal_prefixes_are_one_node(trials: list[Trial]) -> None:
     nodes = stage_tree(trials)
-    assert [(node.stage.name, len(node.through)) for node in nodes if node.trial.seed == 0] == [
+    assert [(node.stage.name, len(node.trials)) for node in nodes if node.trial.seed == 0] == [
         ("train", 4), ("tune", 2), ("cool", 1), ("cool", 1), ("tune", 2), ("cool", 1), ("cool", 1),
     ]  # fmt: skip
     assert {node.signature for node in nodes} == {mark for trial in trials for mark in trial.signatures}
     for node in nodes:
-        for trial in node.through:
+        for trial in node.trials:
             place = trial.signatures.index(node.signature)
             assert node.parents == trial.signatures[max(0, place - 1) : place]
     assert all(node.is_last == (node.stage.name == "cool") for node in nodes)
@@ -75,7 +75,7 @@ def test_a_stage_can_be_the_last_of_one_trial_and_the_parent_of_others(write_stu
     steps = ("  loss.kl: [1, 1e-4]", "  stages.tune.steps: [4, 0]")
     short = (STAGE, STAGE + "\n  - tune: {steps: 4, batch: 2, lr: 1e-3}")
     first, second = stage_tree(expand(load_study(write_study(short, steps, ("seeds: 2", "seeds: 1")))))
-    assert first.is_last and first.trial.name == "steps=0 s0" and len(first.through) == 2
+    assert first.is_last and first.trial.name == "steps=0 s0" and len(first.trials) == 2
     assert second.parents == (first.signature,) and second.trial.name == "baseline s0"
 
 
