@@ -43,7 +43,8 @@ def sweep(
     max_hours: MaxHours = None,
     max_trials: MaxTrials = None,
     rerun: Annotated[
-        Literal["stale"] | None, typer.Option(help="Repeat trials made by other code. Failed trials always are.")
+        Literal["stale"] | None,
+        typer.Option(help="Also run stale trials again, whose code has changed. Failed ones always are."),
     ] = None,
 ) -> None:
     """Run a study: plan, train, probe, record, mirror. Ends with the table; the same command resumes it."""

@@ -35,7 +35,7 @@ def write_results(plan: Plan) -> tuple["Table", dict[str, Path]]:
 
 
 def open_mirror(plan: Plan, uri: str, *, runs: bool) -> "Mirror | NoMirror":
-    """The MLflow mirror, or a `NoMirror` if MLflow is up to date or `uri` is "none". `runs`: whether trials will run."""
+    """The MLflow mirror, or a `NoMirror` if MLflow is up to date or `uri` is "none". `runs`: whether trials run."""
     from ablate.track.mirror import Mirror, NoMirror
 
     study = plan.study

@@ -62,7 +62,7 @@ def sweep(
     plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
-        screen.print(f"{len(stale)} trials made by other code, moved to {store.root / 'stale'}", soft_wrap=True)
+        screen.print(f"{len(stale)} stale trials, made by other code, moved to {store.root / 'stale'}", soft_wrap=True)
         plan = add_seeds(plan_study(study, store))
     source = trial_source(plan)
     more = future_trials(plan)

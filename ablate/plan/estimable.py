@@ -21,11 +21,11 @@ def describe_contrasts(study: Study, listing: Listing) -> list[str]:
     """Sentences on the effects and interactions that the designs of a study can or cannot estimate."""
     factors = len(study.factors)
     sentences = [text for design in study.designs for text in _estimates(study, design, factors)]
-    named = {"ladder", "leave_one_out"}.intersection(study.designs)
-    if named and len(SINGLE_FACTOR.intersection(study.designs)) > 1 and factors > 1:
+    sequential = {"ladder", "leave_one_out"}.intersection(study.designs)
+    if sequential and len(SINGLE_FACTOR.intersection(study.designs)) > 1 and factors > 1:
         sentences.append("a factor whose effect differs in size between these designs interacts with others")
     sentences += [
-        f"'{constraint.text}' leaves out {count}: an effect or interaction that needs them is not estimated"
+        f"'{constraint.text}' leaves out {count} of the treatments; effects that need them are not estimated"
         for constraint, count in zip(study.where, listing.left_out, strict=True)
         if count
     ]
@@ -109,17 +109,18 @@ def describe_optimal(fraction: Optimal, names: list[str]) -> list[str]:
     aliases = fraction.aliases()
     aliased = [pair for pair in aliases if aliases[pair]]
     clear = [pair for pair in aliases if not aliases[pair]]
-    spare = f"{runs - parameters} more treatments than parameters, to test what is assumed to be negligible"
+    if runs > parameters:
+        spare = f"{runs - parameters} more treatments than parameters, to test what is assumed to be negligible"
+    else:
+        spare = "no more treatments than parameters: what is assumed to be negligible is not tested"
     sentences = [
         f"D-optimal fraction: {runs} of {math.prod(fraction.counts)} treatments for {parameters} parameters; "
         f"D-efficiency {fraction.efficiency:.3f} (the full grid and orthogonal designs: 1)",
         f"main effects{f', {listed(pairs)}' if pairs else ''}, each adjusted for the others by least squares",
-        spare
-        if runs > parameters
-        else "no more treatments than parameters: what is assumed to be negligible is not tested",
+        spare,
     ]
     if aliased:
-        condition = "partially aliased with the above, which is valid only if these are negligible"
+        condition = "partially aliased with the above effects, which are valid only if these are negligible"
         sentences.append(f"not estimated: {listed(aliased)}; {condition}")
     if clear:
         sentences.append(f"not estimated: {listed(clear)}; clear of the above")

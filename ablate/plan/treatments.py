@@ -106,16 +106,14 @@ def list_rows(study: Study, known: Known = NOTHING) -> Listing:
             for i in violated:
                 left_out[i] += 1
             if violated and (design in {"ladder", "fraction"} or row.label == "all"):
-                raise _forbidden(
-                    study, violated[0], f"design '{design}' needs the treatment '{row.label}', left out by"
-                )
+                message = f"design '{design}' needs the treatment '{row.label}', left out by"
+                raise _forbidden(study, violated[0], message)
             if not violated:
                 rows.setdefault(_key(row.changed), []).append(row)
     if len(rows) == 1 and any(left_out):
         worst = left_out.index(max(left_out))
-        raise _forbidden(
-            study, worst, f"nothing is left but the baseline; {left_out[worst]} treatments are left out by"
-        )
+        message = f"nothing is left but the baseline; {left_out[worst]} treatments are left out by"
+        raise _forbidden(study, worst, message)
     return Listing(rows, tuple(left_out))
 
 
@@ -152,8 +150,9 @@ def is_allowed(study: Study, levels: Mapping[str, Any]) -> bool:
     """Whether these levels, one for every factor, fulfil the study's constraints and give a consistent recipe."""
     changed = changed_levels(study, levels)
     complete = _completer(study)(changed)
-    is_consistent = study.variants.recipe(changed)[0] is not None
-    return is_consistent and all(constraint.holds(complete) for constraint in study.where)
+    if not all(constraint.holds(complete) for constraint in study.where):
+        return False
+    return study.variants.recipe(changed)[0] is not None
 
 
 def _one_at_a_time(study: Study) -> Iterator[Row]:
@@ -184,12 +183,12 @@ def _list(study: Study) -> Iterator[Row]:
     """The listed treatments, with levels as the recipe reads them, so that 1 and 1.0 are equal."""
     baseline = {factor.path: factor.levels[0] for factor in study.factors}
 
-    def checked(row: Levels) -> Levels:
+    def normalised(row: Levels) -> Levels:
         recipe = study.recipe(row)
         levels = {path: level if isinstance(level, dict) else recipe.value(path) for path, level in row.items()}
         return {path: level for path, level in levels.items() if level != baseline[path]}
 
-    return _against_baseline(study, map(checked, study.listed), "list")
+    return _against_baseline(study, map(normalised, study.listed), "list")
 
 
 def _searched(study: Study, known: Known) -> Iterator[Row]:
@@ -230,7 +229,7 @@ def _leave_one_out(study: Study) -> Iterator[Row]:
     _check_existing(study, full, "leave_one_out")
     yield Row(full, "all", "leave_one_out")
     for path, level in full.items():
-        rest = study.existing({other: kept for other, kept in full.items() if other != path})
+        rest = study.existing({other: full[other] for other in full if other != path})
         yield Row(rest, f"w/o {short[path]}={format_level(level)}", "leave_one_out", full)
 
 

@@ -100,8 +100,8 @@ def expand(study: Study, known: Known = NOTHING) -> list[Trial]:
 def trials_of(study: Study, known: Known, rows: Sequence[Treatment]) -> list[Trial]:
     """All trials of these treatments of a study, the baseline first.
 
-    The order is the one that tells most early on: the baseline with all seeds, then the first seed of every treatment,
-    then the other seeds. If the first trial of a treatment is pruned, so are its other seeds.
+    In the order in which they are run, the most informative first: the baseline with all seeds, then the first seed of
+    every treatment, then the other seeds. If the first trial of a treatment is pruned, so are its other seeds.
     """
     pairs = [(rows[0], seed) for seed in _seeds(study, known, rows[0])]
     pairs += [(row, seed) for seed in study.seeds for row in rows[1:] if seed in _seeds(study, known, row)]
@@ -140,8 +140,8 @@ def is_complete(record: Record | None, trial: Trial) -> bool:
 def read_step_log(trial: Trial, store: Store, after: int = 0) -> list[dict[str, float]]:
     """What training has logged after step `after` in all stages; steps are counted from the first stage on.
 
-    The last stage is read first, because training may continue while this reads: if a later stage has lines, all lines
-    of the earlier ones are there.
+    The last stage is read first. Otherwise, if training continues meanwhile, lines at the end of an earlier stage could
+    be missed although later ones are read.
     """
     log: list[dict[str, float]] = []
     for stage_signature, stage, _ in reversed(trial.stages_with_forks):
