@@ -34,7 +34,7 @@ POPULATION = 12
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of a suggestion. `values`: the objectives (see `loss`), as means over seeds.
+    """The result of a suggestion. `values`: the objectives (see `objective_value`), as means over seeds.
 
     `excess`: limit -> how far the metric is beyond it, as a mean over seeds; the limit is kept if this is 0 or less.
     """
@@ -46,7 +46,7 @@ class Evaluation:
     excess: dict[str, float] = field(default_factory=dict)
 
 
-def loss(goal: Metric, value: float) -> float:
+def objective_value(goal: Metric, value: float) -> float:
     """The value to optimise: the metric itself or, if it has a target, its distance to the target."""
     return abs(value - goal.target) if goal.direction == "target" else value
 

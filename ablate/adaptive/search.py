@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ablate.adaptive.optuna_sampler import Evaluation, grid_levels, level_of, loss, suggest
+from ablate.adaptive.optuna_sampler import Evaluation, grid_levels, level_of, objective_value, suggest
 from ablate.adaptive.pruning import read_pruned
 from ablate.identity import canonical
 from ablate.plan.known import Known
@@ -130,7 +130,9 @@ def _evaluate(study: Study, suggestion: Suggestion, trials: list[Trial], store: 
     if not all(is_complete(record, trial) for record, trial in zip(records, trials, strict=True)):
         return Evaluation(label, suggestion, "failed" if any(folder.failure() for folder in folders) else "under way")
     results = [record.metrics for record in records if record]
-    values = tuple(fmean(loss(goal, metrics[goal.name]) for metrics in results) for goal in study.search.objectives)
+    values = tuple(
+        fmean(objective_value(goal, metrics[goal.name]) for metrics in results) for goal in study.search.objectives
+    )
     excess = {
         str(limit): fmean(limit.excess(metrics[limit.metric]) for metrics in results) for limit in study.search.limits
     }
