@@ -1,8 +1,8 @@
 """Identity by content: signatures and derived seeds, both sha256 over canonical JSON.
 
 A signature covers resolved settings, defaults included, so it changes if a default is edited. The seed of a random draw
-is derived from the trial's seed and the purpose of the draw. So treatments with the same seed draw the same
-batches, and a resumed run draws what an uninterrupted one would have drawn.
+is derived from the trial's seed and the purpose of the draw. So treatments with the same seed draw the same batches,
+and a resumed run draws what an uninterrupted one would have drawn.
 """
 
 import hashlib

@@ -130,9 +130,8 @@ def _evaluate(study: Study, suggestion: Suggestion, trials: list[Trial], store: 
     if not all(is_complete(record, trial) for record, trial in zip(records, trials, strict=True)):
         return Evaluation(label, suggestion, "failed" if any(folder.failure() for folder in folders) else "under way")
     results = [record.metrics for record in records if record]
-    values = tuple(
-        fmean(objective_value(goal, metrics[goal.name]) for metrics in results) for goal in study.search.objectives
-    )
+    goals = study.search.objectives
+    values = tuple(fmean(objective_value(goal, metrics[goal.name]) for metrics in results) for goal in goals)
     excess = {
         str(limit): fmean(limit.excess(metrics[limit.metric]) for metrics in results) for limit in study.search.limits
     }
