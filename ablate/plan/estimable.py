@@ -25,7 +25,7 @@ def describe_contrasts(study: Study, listing: Listing) -> list[str]:
     if sequential and len(SINGLE_FACTOR.intersection(study.designs)) > 1 and factors > 1:
         sentences.append("a factor whose effect differs in size between these designs interacts with others")
     sentences += [
-        f"'{constraint.text}' leaves out {count} of the treatments; effects that need them are not estimated"
+        f"'{constraint.text}' leaves out {count}: an effect or interaction that needs them is not estimated"
         for constraint, count in zip(study.where, listing.left_out, strict=True)
         if count
     ]
@@ -48,8 +48,8 @@ def _estimates(study: Study, design: str, factors: int) -> list[str]:
     return {
         "search": ["which treatments do best; no effects, because each suggestion depends on earlier results"],
         "one_at_a_time": ["each level against the baseline's level; no interactions"],
-        "ladder": ["effect of each addition given those before it; not its effect in another order, no interactions"],
-        "leave_one_out": ["effect of each removal from the full recipe; not of a factor on its own, no interactions"],
+        "ladder": ["effect of each addition given those before it; not what another order shows, no interactions"],
+        "leave_one_out": ["effect of each removal from the full recipe; not of a factor alone, no interactions"],
     }.get(design, ["each treatment against the baseline"])
 
 
@@ -86,7 +86,7 @@ def describe_fraction(fraction: Fraction, names: list[str]) -> list[str]:
         f"fraction 2^({k}-{p}) of resolution {ROMAN[fraction.resolution]}: {1 << fraction.basic} of {1 << k} "
         f"treatments, {', '.join(generators)}",
         {
-            3: "main effects, each aliased with two-factor interactions: valid only if those are negligible",
+            3: "main effects, each aliased with interactions of two factors: true only where those are nil",
             4: "main effects clear of two-factor interactions, some of which are aliased with each other",
         }.get(fraction.resolution, "main effects and two-factor interactions, clear of each other"),
     ]
@@ -94,7 +94,7 @@ def describe_fraction(fraction: Fraction, names: list[str]) -> list[str]:
     sentences += [f"{first} aliased with {' and '.join(others)}" for first, *others in groups[:SHOWN]]
     if len(groups) > SHOWN:
         sentences.append(f"… and {len(groups) - SHOWN} more groups of aliased effects")
-    return [*sentences, "interactions of more than two factors are assumed to be negligible"]
+    return [*sentences, "interactions of more factors are taken to be nil"]
 
 
 def describe_optimal(fraction: Optimal, names: list[str]) -> list[str]:
@@ -110,9 +110,9 @@ def describe_optimal(fraction: Optimal, names: list[str]) -> list[str]:
     aliased = [pair for pair in aliases if aliases[pair]]
     clear = [pair for pair in aliases if not aliases[pair]]
     if runs > parameters:
-        spare = f"{runs - parameters} more treatments than parameters, to test what is assumed to be negligible"
+        spare = f"{runs - parameters} more than parameters, to test whether what is taken to be nil is"
     else:
-        spare = "no more treatments than parameters: what is assumed to be negligible is not tested"
+        spare = "no treatment more than parameters: what is taken to be nil is not tested"
     sentences = [
         f"D-optimal fraction: {runs} of {math.prod(fraction.counts)} treatments for {parameters} parameters; "
         f"D-efficiency {fraction.efficiency:.3f} (the full grid and orthogonal designs: 1)",
@@ -120,8 +120,8 @@ def describe_optimal(fraction: Optimal, names: list[str]) -> list[str]:
         spare,
     ]
     if aliased:
-        condition = "partially aliased with the above effects, which are valid only if these are negligible"
+        condition = "partially aliased with the above, true only where these are nil"
         sentences.append(f"not estimated: {listed(aliased)}; {condition}")
     if clear:
         sentences.append(f"not estimated: {listed(clear)}; clear of the above")
-    return [*sentences, "interactions of more than two factors are assumed to be negligible"]
+    return [*sentences, "interactions of more factors are taken to be nil"]

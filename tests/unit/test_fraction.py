@@ -159,7 +159,7 @@ def test_the_words_for_a_half_fraction() -> None:
         "kl*norm aliased with padding*adversarial",
         "kl*padding aliased with norm*adversarial",
         "kl*adversarial aliased with norm*padding",
-        "interactions of more than two factors are assumed to be negligible",
+        "interactions of more factors are taken to be nil",
     ]
     third = describe_fraction(by_runs(3, 4), ["a", "b", "c"])
     assert third[1].startswith("main effects, each aliased")

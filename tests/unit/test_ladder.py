@@ -136,7 +136,7 @@ def contrasts_of(study: Study) -> list[str]:
 
 def test_contrasts_say_what_cannot_be_told(designed: Designed) -> None:
     ladder, out, hint, lost = contrasts_of(designed(BOTH, 3))
-    assert ladder.endswith("given those before it; not its effect in another order, no interactions")
+    assert ladder.endswith("given those before it; not what another order shows, no interactions")
     assert out == "effect of each removal from the full recipe; not of a factor alone, no interactions"
     assert hint == "a factor whose effect differs in size between these designs interacts with others"
     assert lost == "no comparison of '+ padding=zeros' with 'baseline': it is compared with '+ norm=scn' instead"

@@ -176,7 +176,7 @@ def test_a_study_runs_its_fraction_and_says_what_it_tells(write_study: Write) ->
     said = describe_contrasts(study, list_rows(study))
     assert said[0].startswith("D-optimal fraction: 12 of 48 treatments for 10 parameters; D-efficiency 0.")
     assert said[1].startswith("main effects, kl*norm, each adjusted")
-    assert said[2].startswith("2 more treatments than parameters")
+    assert said[2].startswith("2 more than parameters")
     assert said[3].startswith("not estimated: kl*padding, kl*l2, padding*norm, padding*l2, norm*l2; partially aliased")
 
 
@@ -210,7 +210,7 @@ def test_interactions_that_are_in_no_ones_way_are_told_apart_from_those_that_are
     whole = Optimal((3, 2, 2), ((0,), (1,), (2,), (0, 1)), tuple(grid((3, 2, 2))))
     assert describe_optimal(whole, [*"abc"])[1:4] == [
         "main effects, a*b, each adjusted for the others by least squares",
-        "5 more treatments than parameters, to test what is assumed to be negligible",
+        "5 more than parameters, to test whether what is taken to be nil is",
         "not estimated: a*c, b*c; clear of the above",
     ]
 

@@ -240,7 +240,7 @@ def test_what_cannot_be_built_is_not_suggested(searching: Callable[..., Study], 
     assert len(found) == 11 and {trial.treatment.levels["norm"] for trial in found} == {"group"}
     other = plan_study(searching(SEARCH.format("random", 12)), Store(tmp_path / "other"))
     nothing = SearchSource(other, lambda recipe: False)
-    with pytest.raises(StudyError, match="none was a treatment that can be built and is allowed"):
+    with pytest.raises(StudyError, match="none of 100 suggestions in a row is allowed by the study and can be built"):
         nothing.ask([])
 
 

@@ -96,7 +96,7 @@ def test_treatments_that_fail_are_left_out(write_study: Write) -> None:
     labels = [row.label for row in treatments(study)]
     assert labels == ["baseline", "padding=zeros", "norm=scn", "kl=1", "kl=1 padding=zeros", "kl=1 norm=scn"]
     said = [text for text in describe_contrasts(study, list_rows(study)) if "leaves out" in text]
-    assert said[0].startswith("'not (norm == 'scn' and padding == 'zeros')' leaves out 2 of the treatments; ")
+    assert said[0].startswith("'not (norm == 'scn' and padding == 'zeros')' leaves out 2: ")
     assert len(said) == 1
 
 
