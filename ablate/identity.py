@@ -1,8 +1,8 @@
 """Identity by content: signatures and derived seeds, both sha256 over canonical JSON.
 
-A signature covers resolved settings, never a comparison with defaults, so an edited default changes it. Seeds are
-derived from what a draw is for, so that two treatments of one seed draw the same batches and a resumed run draws what
-an uninterrupted one would have drawn.
+A signature covers resolved settings, defaults included, so it changes if a default is edited. The seed of a random draw
+is derived from the trial's seed and the purpose of the draw. So treatments with the same seed draw the same batches,
+and a resumed run draws what an uninterrupted one would have drawn.
 """
 
 import hashlib
@@ -10,11 +10,11 @@ import json
 from typing import Any
 
 SIGNATURE_LENGTH = 16
-"""Hex digits kept: 64 bits, so a collision among a million stages has a chance of about 3e-8."""
+"""Hex digits of a signature: 64 bits, so the probability of a collision among a million stages is about 3e-8."""
 
 
 class Canonical(str):
-    """Text that is canonical JSON already. `canonical` takes it as it is, alone or as an item of a list."""
+    """Text that is canonical JSON already. `canonical` leaves it as it is, alone or as an item of a list."""
 
     __slots__ = ()
 
@@ -23,10 +23,10 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=T
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces. Raises TypeError for anything that JSON does not hold."""
+    """JSON with sorted keys and no spaces. Raises TypeError for a value that JSON cannot represent."""
     if isinstance(value, Canonical):
         return value
-    if value is None or type(value) is int:  # as an encoder would, ten times as fast
+    if value is None or type(value) is int:  # as `_encode` would, ten times faster
         return "null" if value is None else str(value)
     if isinstance(value, list):
         return "[" + ",".join(map(canonical, value)) + "]"

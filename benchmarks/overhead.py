@@ -88,7 +88,7 @@ def ours(trials: list[Trial], store: Store) -> tuple[float, list[float]]:
     from rich.console import Console
 
     from ablate.driver.progress import ProgressDisplay
-    from ablate.driver.sweep import follower
+    from ablate.driver.sweep import event_handler
     from ablate.schedule.agenda import Event
     from ablate.schedule.ray_tune import run_ray
     from ablate.schedule.resources import Resources
@@ -106,7 +106,7 @@ def ours(trials: list[Trial], store: Store) -> tuple[float, list[float]]:
 
     mirror = Timed(store.mlflow_uri, store.mlflow_artifacts, study, trials, store)
     with mirror, ProgressDisplay(trials, trials, store, study.metrics[study.primary], Console(quiet=True)) as progress:
-        follow = follower(mirror, progress)
+        follow = event_handler(mirror, progress)
 
         def notify(event: Event) -> None:
             starts.append(time.perf_counter())

@@ -1,1 +1,1 @@
-"""What results decide: search, tuning, pruning."""
+"""Decisions that depend on results: search, tuning, pruning."""

@@ -1,4 +1,4 @@
-"""Optuna, by ask and tell: what a search or a tuning tries next. No other module imports Optuna."""
+"""What a search or a tuning tries next, by Optuna's ask-and-tell interface. No other module imports Optuna."""
 
 import random
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ablate.errors import StudyError
 from ablate.identity import canonical, derive
-from ablate.plan.treatments import allows, changes, list_rows
+from ablate.plan.treatments import changed_levels, is_allowed, list_rows
 from ablate.recipe.recipe import Recipe
 from ablate.slots.settings import Metric
 from ablate.study.factors import Factor
@@ -18,23 +18,26 @@ if TYPE_CHECKING:
     import optuna
 
 DIGITS = 3
-"""Significant digits of a number from a range, so that a table can show the level that was used."""
+"""Significant digits of a number from a range, so that a table shows exactly the level that was used."""
 
 
 TRIES = 100
 """How often a sampler is asked for a treatment that the study allows and that has not been tried.
 
-The second half of the tries are random: a sampler that learns may see the best in what is forbidden, always again.
+The second half of the tries are random: a sampler that learns may keep suggesting treatments that are not allowed.
 """
 
 
 POPULATION = 12
-"""Treatments of a generation of NSGA-II: with Optuna's 50, a search of fifty short runs would be a random one."""
+"""Treatments per generation of NSGA-II. With Optuna's default of 50, a search of 50 treatments would be random."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a suggestion turned out: means over seeds. `excess`: limit -> how far beyond it, kept where 0 or less."""
+    """The result of a suggestion. `values`: the objectives (see `objective_value`), as means over seeds.
+
+    `excess`: limit -> how far the metric is beyond it, as a mean over seeds; the limit is kept if this is 0 or less.
+    """
 
     label: str
     suggestion: Suggestion
@@ -43,101 +46,113 @@ class Evaluation:
     excess: dict[str, float] = field(default_factory=dict)
 
 
-def loss(goal: Metric, value: float) -> float:
-    """What is optimised: the metric itself or, where it has a target, its distance to that."""
+def objective_value(goal: Metric, value: float) -> float:
+    """The value to optimise: the metric itself or, if it has a target, its distance to the target."""
     return abs(value - goal.target) if goal.direction == "target" else value
 
 
-def propose(study: Study, told: list[Evaluation], fits: Callable[[Recipe], bool] = lambda recipe: True) -> Suggestion:
-    """The next treatment to try; one that was tried before if nothing else comes up.
+def suggest(
+    study: Study, evaluations: list[Evaluation], can_build: Callable[[Recipe], bool] = lambda recipe: True
+) -> Suggestion:
+    """The next treatment to try; one that was tried before if `TRIES` attempts give no new one.
 
-    Raises StudyError where the study forbids all that comes up.
+    `can_build`: whether the models of a recipe can be built. Raises StudyError if no attempt gives a treatment that the
+    study allows and whose models can be built.
     """
     assert study.search is not None
-    tried = {canonical(changes(study, one.suggestion.levels)) for one in told}
-    repeated = None
+    tried = {canonical(changed_levels(study, each.suggestion.levels)) for each in evaluations}
+    seed = study.seeds[0]
+    count = len(evaluations)
+
+    # Brute force: a random one of the treatments that are left
     if study.search.sampler == "brute_force":
-        rest = [levels for levels in cells(study) if canonical(changes(study, levels)) not in tried]
-        return Suggestion(random.Random(derive(study.seeds[0], "search", len(told))).choice(rest))
-    told = _failures_as_worst(study.search, told)
-    at_random = replace(study, search=replace(study.search, sampler="random"))
+        untried = [levels for levels in grid_levels(study) if canonical(changed_levels(study, levels)) not in tried]
+        return Suggestion(random.Random(derive(seed, "search", count)).choice(untried))
+
+    # Other samplers: ask until a treatment is allowed and new
+    evaluations = _failures_as_worst(study.search, evaluations)
+    random_study = replace(study, search=replace(study.search, sampler="random"))
+    repeated = None
     for attempt in range(TRIES):
-        asking = study if attempt < TRIES // 2 else at_random
-        optimiser = _optimiser(asking, told, derive(study.seeds[0], "search", len(told), attempt) % 2**32)
-        asked = optimiser.ask({factor.path: _distribution(factor) for factor in study.factors})
-        levels = {factor.path: level_of(factor, asked.params[factor.path]) for factor in study.factors}
-        if allows(study, levels) and fits(study.recipe(changes(study, levels))):
+        asked = study if attempt < TRIES // 2 else random_study
+        optimiser = _optimiser(asked, evaluations, derive(seed, "search", count, attempt) % 2**32)
+        trial = optimiser.ask({factor.path: _distribution(factor) for factor in study.factors})
+        levels = {factor.path: level_of(factor, trial.params[factor.path]) for factor in study.factors}
+        changed = changed_levels(study, levels)
+        if is_allowed(study, levels) and can_build(study.recipe(changed)):
             notes = optimiser.trials[-1].system_attrs if study.search.sampler == "nsga2" else {}
-            repeated = Suggestion(levels, notes)
-            if canonical(changes(study, levels)) not in tried:
-                return repeated
+            suggestion = Suggestion(levels, notes)
+            if canonical(changed) not in tried:
+                return suggestion
+            repeated = suggestion
     if repeated:
         return repeated
-    message = f"search: of {TRIES} suggestions in a row, none was a treatment that can be built and is allowed"
+    message = f"search: none of {TRIES} suggestions in a row is allowed by the study and can be built"
     raise StudyError([study.document.problem(("search",), message)])
 
 
-def _failures_as_worst(search: Search, told: list[Evaluation]) -> list[Evaluation]:
-    """Failed and diverged treatments told as the worst of the others, beyond every limit.
+def _failures_as_worst(search: Search, evaluations: list[Evaluation]) -> list[Evaluation]:
+    """The evaluations, with the worst values of the others, beyond all limits, for failed and diverged treatments.
 
-    Samplers pass over what has failed, so that they would ask for its kind again and again.
+    Samplers ignore failed trials, so they would suggest similar treatments again and again.
     """
-    done = [one for one in told if one.status == "done"]
+    done = [each for each in evaluations if each.status == "done"]
     if not done:
-        return told
+        return evaluations
     worst = [min if goal.direction == "up" else max for goal in search.objectives]
-    values = tuple([pick(one.values[i] for one in done) for i, pick in enumerate(worst)])
-    excess = {name: max(1.0, *(one.excess[name] for one in done)) for name in done[0].excess}
+    values = tuple([pick(each.values[i] for each in done) for i, pick in enumerate(worst)])
+    excess = {name: max(1.0, *(each.excess[name] for each in done)) for name in done[0].excess}
     return [
-        replace(one, status="done", values=values, excess=excess) if one.status == "failed" else one for one in told
+        replace(each, status="done", values=values, excess=excess) if each.status == "failed" else each
+        for each in evaluations
     ]
 
 
-def front(study: Study, told: list[Evaluation]) -> set[str]:
-    """Labels of the treatments that keep all limits and that no other one of those beats in every objective."""
-    return {told[best.number].label for best in _optimiser(study, told, 0).best_trials}
+def pareto_front(study: Study, evaluations: list[Evaluation]) -> set[str]:
+    """Labels of the treatments that keep all limits and are not dominated by another one that does."""
+    return {evaluations[best.number].label for best in _optimiser(study, evaluations, 0).best_trials}
 
 
-def importance(study: Study, told: list[Evaluation]) -> dict[str, float]:
+def factor_importance(study: Study, evaluations: list[Evaluation]) -> dict[str, float]:
     """Factor -> its share of the first objective's variance, the most important first.
 
-    By fANOVA (Hutter et al., "An Efficient Approach for Assessing Hyperparameter Importance", 2014). Empty where fewer
-    treatments have ended than a forest can learn from, or where all ended alike.
+    By fANOVA (Hutter et al., "An Efficient Approach for Assessing Hyperparameter Importance", 2014). Empty if the first
+    objective has fewer than ten distinct values, which are too few for a random forest.
     """
     import math
 
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    values = {one.values[0] for one in told if one.status == "done" and math.isfinite(one.values[0])}
+    values = {each.values[0] for each in evaluations if each.status == "done" and math.isfinite(each.values[0])}
     if len(values) < 10:
         return {}
     evaluator = FanovaImportanceEvaluator(seed=0)
-    optimiser = _optimiser(study, told, 0)
+    optimiser = _optimiser(study, evaluations, 0)
     shares = get_param_importances(optimiser, evaluator=evaluator, target=lambda trial: trial.values[0])
     return {path: float(share) for path, share in shares.items()}
 
 
-def _optimiser(study: Study, told: list[Evaluation], seed: int) -> "optuna.Study":
-    """An Optuna study that has been told all of it."""
+def _optimiser(study: Study, evaluations: list[Evaluation], seed: int) -> "optuna.Study":
+    """An Optuna study that knows these evaluations."""
     import optuna
 
     assert study.search is not None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     directions = ["maximize" if goal.direction == "up" else "minimize" for goal in study.search.objectives]
     optimiser = optuna.create_study(directions=directions, sampler=_sampler(study.search, seed))
-    ended = optuna.trial.TrialState
-    states = {"done": ended.COMPLETE, "failed": ended.FAIL, "pruned": ended.PRUNED}
+    state = optuna.trial.TrialState
+    states = {"done": state.COMPLETE, "failed": state.FAIL, "pruned": state.PRUNED, "under way": state.RUNNING}
     space = {factor.path: _distribution(factor) for factor in study.factors}
-    for one in told:
-        params = {factor.path: _parameter(factor, one.suggestion.levels[factor.path]) for factor in study.factors}
+    for each in evaluations:
+        params = {factor.path: _parameter(factor, each.suggestion.levels[factor.path]) for factor in study.factors}
         optimiser.add_trial(
             optuna.trial.create_trial(
-                state=states.get(one.status, optuna.trial.TrialState.RUNNING),
-                values=one.values or None,
+                state=states[each.status],
+                values=each.values or None,
                 params=params,
                 distributions=space,
-                system_attrs=dict(one.suggestion.notes),
-                constraints=one.excess,
+                system_attrs=dict(each.suggestion.notes),
+                constraints=each.excess,
             )
         )
     return optimiser
@@ -158,19 +173,19 @@ def _distribution(factor: Factor) -> "optuna.distributions.BaseDistribution":
 
     if factor.range is None:
         return CategoricalDistribution([canonical(level) for level in factor.choices])
-    low, high, log = factor.range.low, factor.range.high, factor.range.log
+    bounds = factor.range
     if isinstance(factor.levels[-1], int):
-        return IntDistribution(int(low), int(high), log=log)
-    return FloatDistribution(low, high, log=log)
+        return IntDistribution(int(bounds.low), int(bounds.high), log=bounds.log)
+    return FloatDistribution(bounds.low, bounds.high, log=bounds.log)
 
 
 def _parameter(factor: Factor, level: Any) -> Any:
-    """A level as Optuna knows it: a number of a range, else text."""
+    """The value of Optuna's parameter for a level: the number itself for a range, or else canonical text."""
     return level if factor.range else canonical(level)
 
 
 def level_of(factor: Factor, parameter: Any) -> Any:
-    """The level that Optuna's parameter stands for."""
+    """The level for a value of Optuna's parameter."""
     if factor.range is None:
         return next(level for level in factor.choices if canonical(level) == parameter)
     if isinstance(parameter, int):
@@ -178,9 +193,9 @@ def level_of(factor: Factor, parameter: Any) -> Any:
     return min(max(float(f"{parameter:.{DIGITS}g}"), factor.range.low), factor.range.high)
 
 
-def cells(study: Study) -> list[dict[str, Any]]:
-    """A level for each factor, of all treatments that there are."""
+def grid_levels(study: Study) -> list[dict[str, Any]]:
+    """The levels of every factor, for each treatment of the full grid that the study allows."""
     baseline = {factor.path: factor.levels[0] for factor in study.factors}
     rows = list_rows(replace(study, designs=("grid",))).rows.values()
-    every = [{**baseline, **first.changed} for first, *_ in rows]
-    return [levels for levels in every if allows(study, levels)]
+    grid = [{**baseline, **first.changed} for first, *_ in rows]
+    return [levels for levels in grid if is_allowed(study, levels)]

@@ -1,4 +1,4 @@
-"""The plan of a study as far as its results have come."""
+"""Makes the plan of a study from its file and from what the store holds of it."""
 
 from dataclasses import replace
 
@@ -15,8 +15,10 @@ from ablate.study.study import Study
 
 
 def plan_study(study: Study, store: Store) -> Plan:
-    """The plan of a study with what the store knows of it: what its search has suggested, its tuning has chosen and
-    its pruning has stopped, and how many seeds its treatments have. Raises StudyError as `make_plan` does."""
+    """The plan of a study, including what its results have added so far (see `Known`).
+
+    Raises StudyError as `make_plan` does.
+    """
     folder = store.study(study.name, study.scale)
     known = Known(
         searched=read_suggestions(study, store),
@@ -30,6 +32,6 @@ def plan_study(study: Study, store: Store) -> Plan:
     tunings = {
         canonical(first.changed): plan_tuning(study, first.changed, store) for first, *_ in listing.rows.values()
     }
-    chosen = {treatment: tuned_levels(tuning) for treatment, tuning in tunings.items()}
-    known = replace(known, tuned={key: levels for key, levels in chosen.items() if levels is not None})
+    tuned = {changed: tuned_levels(tuning) for changed, tuning in tunings.items()}
+    known = replace(known, tuned={changed: levels for changed, levels in tuned.items() if levels is not None})
     return with_tuning(make_plan(study, store, known, listing), tunings)

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from ablate.adaptive.search import to_come
+from ablate.adaptive.search import future_suggestions
 from ablate.cli.options import Json, Scale, Set, StudyFile, screen
 from ablate.cli.output import emit
 from ablate.errors import StudyError
@@ -50,7 +50,7 @@ def _plain(problem: Any) -> dict[str, Any]:
 
 def count_trials(study: Study) -> str:
     """How many treatments and trials a study has, as text. Raises StudyError where levels contradict each other."""
-    count = len(treatments(study)) + to_come(study, NOTHING)
+    count = len(treatments(study)) + future_suggestions(study, NOTHING)
     least = f"{count * study.seed_bounds[0]} to " if study.seed_bounds else ""
     text = f"scale {study.scale}: {count} treatments, {least}{count * len(study.seeds)} trials"
     if tuning := study.tuning:

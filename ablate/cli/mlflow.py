@@ -16,9 +16,9 @@ def ui(
     """Serve MLflow on 127.0.0.1 over the store and print links that open on the right view."""
     from ablate.track.server import ServerError, serve
 
-    place = Store(store)
+    runs = Store(store)
     try:
-        serve(place, tracking or place.mlflow_uri, port)
+        serve(runs, tracking or runs.mlflow_uri, port)
     except ServerError as error:
         screen.print(str(error), style="red", soft_wrap=True)
         raise typer.Exit(1) from None
@@ -30,7 +30,6 @@ def sync(
     """Mirror a study's records to MLflow again. Nothing is sent twice."""
     from ablate.driver.outputs import resync
 
-    place = Store(store)
     plan = find(study, scale, set_, store)
-    for name, link in resync(plan, tracking or place.mlflow_uri).items():
+    for name, link in resync(plan, tracking or Store(store).mlflow_uri).items():
         print(f"{name:9} {link}")  # noqa: T201

@@ -9,7 +9,7 @@ from rich.console import Console
 
 
 def page() -> Console:
-    """A console on stdout. If stdout is not a terminal it is wide, so that tables keep their columns."""
+    """A console on stdout. If stdout is not a terminal, the console is 160 columns wide, so that tables fit."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 

@@ -6,13 +6,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ablate.adaptive.search import to_come
+from ablate.adaptive.search import future_suggestions
 from ablate.cli.options import STORE, Json, MaxHours, MaxTrials, Scale, Set, StoreOption, StudyFile, screen, validated
 from ablate.cli.output import emit, page
 from ablate.driver.overview import gc_paused
 from ablate.driver.progress import duration
-from ablate.plan.estimable import contrasts
-from ablate.plan.labels import show as show_level
+from ablate.plan.estimable import describe_contrasts
+from ablate.plan.labels import format_level as show_level
 from ablate.plan.plan import Plan
 from ablate.schedule.resources import gpu_memory
 from ablate.slots.settings import Metric
@@ -65,7 +65,7 @@ def print_plan(plan: Plan, summary: dict[str, Any], out: Console) -> None:
         out.print("\n" + _describe_pruning(plan, study.pruning), soft_wrap=True)
     if study.tuning:
         out.print("\n" + _describe_tuning(plan, study.tuning), soft_wrap=True)
-    out.print("\ncan estimate: " + ("\n" + " " * 14).join(contrasts(study, plan.listing)), soft_wrap=True)
+    out.print("\ncan estimate: " + ("\n" + " " * 14).join(describe_contrasts(study, plan.listing)), soft_wrap=True)
     out.print(
         f"{summary['trials']} trials, {summary['pending']} pending · {summary['distinct_steps']} distinct steps of "
         f"{summary['planned_steps']} planned in {summary['stages']} stages"
@@ -87,7 +87,7 @@ def print_plan(plan: Plan, summary: dict[str, Any], out: Console) -> None:
 def _describe_search(plan: Plan, search: Search) -> list[str]:
     """Lines on a search: its budget, its objectives, its space."""
     tried = len(plan.known.searched) + 1
-    more = to_come(plan.study, plan.known)
+    more = future_suggestions(plan.study, plan.known)
     aims = [f"{goal.name} {_aim(goal)}" for goal in search.objectives]
     limits = f" within {', '.join(map(str, search.limits))}" if search.limits else ""
     lines = [

@@ -12,7 +12,7 @@ from ablate.cli.output import emit, page
 def status(
     study: StudyName, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, as_json: Json = False
 ) -> None:
-    """Count trials done, running, pending, failed, diverged and stale (made by other code)."""
+    """Count a study's trials by status, and those that are stale: their code has changed since they ran."""
     from ablate.driver import overview
 
     counts = overview.count_statuses(find(study, scale, set_, store))
@@ -46,4 +46,7 @@ def print_trials(rows: list[dict[str, Any]], out: Console) -> None:
         if row["liveness"]:
             shares = "  ".join(f"{name.removeprefix('share/')} {value:.1%}" for name, value in row["liveness"].items())
             active = f"{row['active_parameters']} of {row['parameters']} parameters active"
-            out.print(f"  gradient shares: {shares} · {active} · {row['flops']:.3g} flops a round trip", soft_wrap=True)
+            out.print(
+                f"  gradient shares: {shares} · {active} · {row['flops']:.3g} FLOPs to encode and decode",
+                soft_wrap=True,
+            )

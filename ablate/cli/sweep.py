@@ -43,7 +43,8 @@ def sweep(
     max_hours: MaxHours = None,
     max_trials: MaxTrials = None,
     rerun: Annotated[
-        Literal["stale"] | None, typer.Option(help="Repeat trials made by other code. Failed trials always are.")
+        Literal["stale"] | None,
+        typer.Option(help="Also run stale trials again, whose code has changed. Failed ones always are."),
     ] = None,
 ) -> None:
     """Run a study: plan, train, probe, record, mirror. Ends with the table; the same command resumes it."""
@@ -53,26 +54,29 @@ def sweep(
     checked = validated(str(study), scale, set_, store)
     share = gpus if gpus is not None else float(gpu_count() > 0)
     resources = Resources(cpus, share, workers, address)
-    place = Store(store)
+    runs = Store(store)
     if max_hours is not None or max_trials is not None:
-        found = plan_study(checked, place)
-        plan_within(found, max_hours, max_trials, measure=False, threads=cpus, redo=rerun == "stale")
+        plan_within(
+            plan_study(checked, runs), max_hours, max_trials, measure=False, threads=cpus, redo=rerun == "stale"
+        )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # not via SIGINT: a shell's background jobs ignore that
     try:
-        uri, redo = tracking or place.mlflow_uri, rerun == "stale"
-        ended = run(checked, place, resources, uri, screen, inline=inline, redo=redo)
+        uri = tracking or runs.mlflow_uri
+        result = run(checked, runs, resources, uri, screen, inline=inline, redo=rerun == "stale")
     except ClusterError as error:
         screen.print(str(error), style="red", soft_wrap=True)
         raise typer.Exit(2) from None
     except (KeyboardInterrupt, OSError) as stop:
-        why = f": {stop}" if isinstance(stop, OSError) else ""
-        screen.print(f"\nStopped{why}; finished trials are kept. To go on, run the same command again:", soft_wrap=True)
+        reason = f": {stop}" if isinstance(stop, OSError) else ""
+        screen.print(
+            f"\nStopped{reason}; finished trials are kept. To continue, run the same command again:", soft_wrap=True
+        )
         screen.print(f"  ablate {' '.join(sys.argv[1:])}", soft_wrap=True)
-        raise typer.Exit(1 if why else 130) from None
-    print(ended.table.markdown())  # noqa: T201
-    print_ending(ended.files, ended.links, ended.ran, str(store))
-    if ended.failed:
-        for name, reason in ended.failed.items():
+        raise typer.Exit(1 if reason else 130) from None
+    print(result.table.markdown())  # noqa: T201
+    print_ending(result.files, result.links, result.ran, str(store))
+    if result.failed:
+        for name, reason in result.failed.items():
             screen.print(f"failed: {name}: {reason or 'not run'}", style="red", soft_wrap=True)
         raise typer.Exit(1)
 

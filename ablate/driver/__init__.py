@@ -1,1 +1,1 @@
-"""The main job, in the driver process."""
+"""What runs in the driver process: sweeps, and the commands that describe studies."""

@@ -9,7 +9,7 @@ from ablate.study.schema import StudyFile
 
 
 def catalogue(slots: list[str]) -> dict[str, Any]:
-    """Slot -> level -> doc and settings; `error` for a level whose file is wrong, which has neither."""
+    """Slot -> level -> `doc` and `settings`. Both are empty for a level whose file is wrong, and `error` says why."""
     return {slot: {name: _describe(slot, name) for name in registry.levels(slot)} for slot in slots}
 
 
@@ -26,34 +26,37 @@ def _describe(slot: str, name: str) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of a study file, with the levels and settings that this installation has.
+    """The JSON schema of a study file, with the levels and settings of this installation.
 
     Levels whose file is wrong are left out.
     """
-    found: dict[str, Any] = StudyFile.model_json_schema()
+    document: dict[str, Any] = StudyFile.model_json_schema()
     slots = {slot: _slot_schema(slot) for slot in RECIPE_SLOTS if slot != "loss"}
     terms = {
         name: {"anyOf": [{"type": "number", "minimum": 0}, registry.level("loss", name).Config.model_json_schema()]}
         for name in _usable("loss")
     }
     slots["loss"] = {"type": "object", "properties": terms, "additionalProperties": False}
-    found["properties"]["base"] |= {"properties": slots, "additionalProperties": False}
+    document["properties"]["base"] |= {"properties": slots, "additionalProperties": False}
     stage = Train.model_json_schema()
-    stage["properties"] |= {slot: {} for slot in RECIPE_SLOTS}  # settings that come without their level are allowed
-    found["properties"]["stages"]["items"] = {"type": "object", "additionalProperties": stage}
-    found["properties"]["probes"]["items"] = _slot_schema("probe")
-    return found
+    stage["properties"] |= {slot: {} for slot in RECIPE_SLOTS}  # anything: settings without a level are allowed here
+    document["properties"]["stages"]["items"] = {"type": "object", "additionalProperties": stage}
+    document["properties"]["probes"]["items"] = _slot_schema("probe")
+    return document
 
 
 def _usable(slot: str) -> list[str]:
+    """Names of the slot's levels whose files are right."""
     return [name for name, level in catalogue([slot])[slot].items() if "error" not in level]
 
 
 def _slot_schema(slot: str) -> dict[str, Any]:
     names = _usable(slot)
-    full = []
+    mappings = []
     for name in names:
         settings = registry.level(slot, name).Config.model_json_schema()
         properties = {"level": {"const": name}, **settings.get("properties", {})}
-        full.append({"type": "object", "properties": properties, "required": ["level"], "additionalProperties": False})
-    return {"anyOf": [{"enum": names}, *full]}
+        mappings.append(
+            {"type": "object", "properties": properties, "required": ["level"], "additionalProperties": False}
+        )
+    return {"anyOf": [{"enum": names}, *mappings]}

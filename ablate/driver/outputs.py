@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: tables, a report, and a mirror in MLflow."""
+"""Writes the outputs of a sweep: tables, a report, and a mirror in MLflow."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ UI_URL = "http://127.0.0.1:5000"
 
 
 def write_results(plan: Plan) -> tuple["Table", dict[str, Path]]:
-    """Write the study's table in every format, and its report; gives the table, and format -> file."""
+    """Write the study's table in every format, and its report. Returns the table, and format -> file."""
     from ablate.analysis.report import write_report
     from ablate.analysis.results import gather
 
@@ -35,13 +35,14 @@ def write_results(plan: Plan) -> tuple["Table", dict[str, Path]]:
 
 
 def open_mirror(plan: Plan, uri: str, *, runs: bool) -> "Mirror | NoMirror":
-    """The MLflow mirror, or its no-op twin where MLflow already shows all there is. `runs`: whether anything is run."""
+    """The MLflow mirror, or a `NoMirror` if MLflow is up to date or `uri` is "none". `runs`: whether trials run."""
     from ablate.track.mirror import Mirror, NoMirror
 
-    study, store = plan.study, plan.store
+    study = plan.study
+    store = plan.store
     card = read_json(store.study(study.name, study.scale).card)
-    shown = not runs and (card.get("mirrored") or {}).get("content") == _content(plan, uri)
-    if shown or uri == "none":
+    is_up_to_date = not runs and (card.get("mirrored") or {}).get("content") == _content(plan, uri)
+    if is_up_to_date or uri == "none":
         return NoMirror()
     return Mirror(uri, _artifacts(store, uri), study, plan.ready, store)
 
@@ -49,7 +50,7 @@ def open_mirror(plan: Plan, uri: str, *, runs: bool) -> "Mirror | NoMirror":
 def close_mirror(
     mirror: "Mirror | NoMirror", plan: Plan, table: "Table", files: dict[str, Path], uri: str
 ) -> dict[str, str]:
-    """Bring tables and report to MLflow and note in the store what it shows; gives the links."""
+    """Mirror the tables and the report, and note in the store what MLflow shows. Returns name of a view -> URL."""
     folder = plan.store.study(plan.study.name, plan.study.scale)
     card = read_json(folder.card)
     mirror.finish_study(_texts(files), _note(plan.study, table))
@@ -60,27 +61,30 @@ def close_mirror(
 
 
 def _content(plan: Plan, uri: str) -> str:
+    """Content hash of what MLflow shows of a plan."""
     trials = plan.ready
     return signature([uri, [trial.signature for trial in trials], [trial.probe_keys for trial in trials[:1]]])
 
 
 def resync(plan: Plan, uri: str) -> dict[str, str]:
-    """Mirror a study's records to MLflow again; gives the links. Raises what MLflow raises."""
+    """Mirror a study's records to MLflow again. Returns name of a view -> URL. Raises what MLflow raises."""
     from ablate.track.mirror import sync
 
-    study, store = plan.study, plan.store
+    study = plan.study
+    store = plan.store
     table, files = write_results(plan)
     mirror = sync(uri, _artifacts(store, uri), study, plan.ready, store, _texts(files), _note(study, table))
     return mirror.links(UI_URL)
 
 
 def _artifacts(store: Store, uri: str) -> Path | None:
+    """The store's folder for MLflow's artifacts; None if MLflow's data is not in a local store."""
     in_store = not is_remote(store.root) and uri == store.mlflow_uri
     return store.mlflow_artifacts if in_store else None
 
 
 def _texts(files: dict[str, Path]) -> dict[str, str]:
-    """Path among the study's artifacts in MLflow -> text."""
+    """Path of an artifact of the study in MLflow -> its text."""
     return {
         path.name if form == "report" else f"tables/{path.name}": path.read_text(encoding="utf-8")
         for form, path in files.items()

@@ -1,18 +1,18 @@
-"""What `ablate plan`, `status` and `show` say, as plain values."""
+"""What `ablate plan`, `status` and `show` print, as JSON values."""
 
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ablate.adaptive.search import to_come
-from ablate.adaptive.tuning import trials_to_come
-from ablate.plan.cost import StepKinds, count, total
+from ablate.adaptive.search import future_suggestions
+from ablate.adaptive.tuning import future_trials
+from ablate.plan.cost import StepKinds, add_steps, total_cost
 from ablate.plan.footprint import Footprint
 from ablate.plan.plan import Plan
 from ablate.plan.stale import is_stale
-from ablate.plan.tree import Node, tree
-from ablate.plan.trials import Trial, answers
+from ablate.plan.tree import Node, stage_tree
+from ablate.plan.trials import Trial, is_complete
 from ablate.store.folders import Store
 
 Measure = Callable[[StepKinds], dict[str, Footprint]]
@@ -23,13 +23,13 @@ STATUSES = ("done", "running", "pending", "failed", "diverged", "pruned", "stale
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """No garbage collection meanwhile: scanning a million live objects frees nothing."""
-    was = gc.isenabled()
+    """Pause Python's garbage collector: with a million live objects its scans take long and free nothing."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if was_enabled:
             gc.enable()
 
 
@@ -37,45 +37,48 @@ def gc_paused() -> Iterator[None]:
 def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False) -> dict[str, Any]:
     """The plan as JSON values.
 
-    `estimate_s` is one worker's time for what is pending, `memory_bytes` a worker's peak, `disk_bytes` the size of the
-    checkpoints, all three by what `measure` finds; without it the time is from the pace of this study's finished
-    trials. None for what is not known. `redo`: what other code has made is pending too, all of it.
+    `estimate_s`: one worker's time for what is pending. `memory_bytes`: a worker's peak. `disk_bytes`: the size of the
+    checkpoints. All three come from `measure`; without it, the time is estimated from the finished trials of this
+    study. A value is None if it is not known. With `redo`, stale trials count as pending, with all their stages.
     """
-    study, store = plan.study, plan.store
+    study = plan.study
+    store = plan.store
     trials = plan.ready
-    more = trials_to_come(plan)
+    more = future_trials(plan)
     nodes = plan.nodes
 
-    # What is pending: of what the store holds anything, all that has no result, or, to redo it, one of other code.
+    # Pending: all trials but those with complete results, which with `redo` must not be stale
     distinct = {trial.signature: trial for trial in trials if not trial.pruned}
-    records = {trial.signature: store.stage(trial.signature).record() for trial in plan.held}
+    records = {trial.signature: store.stage(trial.signature).record() for trial in plan.stored}
     stale: set[str] = set()
-    for trial in plan.held:
+    for trial in plan.stored:
         record = records[trial.signature]
         if redo and record and is_stale(record):
-            stale.update(trial.marks)
-        elif answers(record, trial):
+            stale.update(trial.all_signatures)
+        elif is_complete(record, trial):
             distinct.pop(trial.signature, None)
     todo = list(distinct.values())
-    over = plan.trained - stale
-    to_run = nodes if todo == trials and not over else tree(todo, over)
+    trained = plan.trained - stale
+    to_run = nodes if todo == trials and not trained else stage_tree(todo, trained)
 
-    # What it costs: by the pace of finished trials, or measured.
-    left = sum(node.steps for node in to_run if node.signature not in over)
-    paced = [record for trial in plan.held if (record := records[trial.signature]) and record.steps]
-    pace = sum(record.wall_s for record in paced) / sum(record.steps for record in paced) if paced else None
-    more_steps = more * trials[0].steps  # what is not known yet is taken to be as long as the baseline
-    seconds = None if pace is None else pace * (left + more_steps)
+    # Cost: by the mean time per step of finished trials, or measured
+    steps_left = sum(node.steps for node in to_run if node.signature not in trained)
+    timed = [record for trial in plan.stored if (record := records[trial.signature]) and record.steps]
+    step_s = sum(record.wall_s for record in timed) / sum(record.steps for record in timed) if timed else None
+    more_steps = more * trials[0].steps  # future trials are assumed to be as long as the baseline
+    seconds = None if step_s is None else step_s * (steps_left + more_steps)
     memory = disk = None
     if measure:
-        found: StepKinds = {}
-        count(found, to_run, over)
-        count(found, tree(trials[:1]), times=more)
-        cost = total(found, measure(found))
-        seconds, memory, disk = cost.seconds, cost.memory, cost.disk
+        kinds: StepKinds = {}
+        add_steps(kinds, to_run, trained)
+        add_steps(kinds, stage_tree(trials[:1]), times=more)
+        cost = total_cost(kinds, measure(kinds))
+        seconds = cost.seconds
+        memory = cost.memory
+        disk = cost.disk
     return {
         "study": study.name, "scale": study.scale,
-        "treatments": len({trial.treatment.label for trial in trials}) + to_come(study, plan.known),
+        "treatments": len({trial.treatment.label for trial in trials}) + future_suggestions(study, plan.known),
         "trials": len(trials) + more, "stages": len(nodes) + more * len(trials[0].signatures),
         "pending": len(todo) + more, "planned_steps": sum(trial.steps for trial in trials) + more_steps,
         "distinct_steps": sum(node.steps for node in nodes) + more_steps,
@@ -84,20 +87,24 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
 
 
 def _shared(nodes: list[Node]) -> dict[str, dict[str, int]]:
-    """Stage -> how often it is run for several trials at once, and how many these are in all."""
-    shared = [node for node in nodes if len(node.through) > 1]
-    found: dict[str, dict[str, int]] = {}
-    for node in shared:
+    """Name of a shared stage -> how many runs of it serve several trials each, and how many trials these are in all."""
+    shared: dict[str, dict[str, int]] = {}
+    for node in nodes:
+        if len(node.trials) == 1:
+            continue
         name = node.stage.name if node.until == node.stage.settings.steps else f"{node.stage.name} to {node.until}"
-        counts = found.setdefault(name, {"runs": 0, "trials": 0})
+        counts = shared.setdefault(name, {"runs": 0, "trials": 0})
         counts["runs"] += 1
-        counts["trials"] += len(node.through)
-    return found
+        counts["trials"] += len(node.trials)
+    return shared
 
 
 def count_statuses(plan: Plan) -> dict[str, Any]:
-    """Counts by status. `stale` counts, besides, the finished trials whose components have changed since."""
-    counts = dict.fromkeys(STATUSES, 0) | {"pending": trials_to_come(plan)}
+    """Number of trials by status. `stale` also counts finished trials whose levels have changed since.
+
+    A trial that is stale is counted under its own status too.
+    """
+    counts = dict.fromkeys(STATUSES, 0) | {"pending": future_trials(plan)}
     for trial in plan.ready:
         record = plan.store.stage(trial.signature).record()
         counts[status_of(trial, plan.store)] += 1
@@ -106,12 +113,12 @@ def count_statuses(plan: Plan) -> dict[str, Any]:
 
 
 def status_of(trial: Trial, store: Store) -> str:
-    """A trial's status; one that lacks a probe that the study asks for is pending."""
+    """A trial's status. A finished trial that lacks results of one of the study's probes is pending."""
     if trial.pruned:
         return "pruned"
     folder = store.stage(trial.signature)
-    found = folder.status()
-    return "pending" if found == "done" and not answers(folder.record(), trial) else found
+    status = folder.status()
+    return "pending" if status == "done" and not is_complete(folder.record(), trial) else status
 
 
 def list_trials(plan: Plan, pattern: str) -> list[dict[str, Any]]:

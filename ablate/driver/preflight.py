@@ -10,7 +10,7 @@ from typing import Any
 
 from ablate.driver.models import ModelCheck, build_failure
 from ablate.errors import KeyPath, Problem, StudyError
-from ablate.plan.labels import short_names, show
+from ablate.plan.labels import format_level, short_names
 from ablate.plan.treatments import list_rows
 from ablate.plan.trials import Trial
 from ablate.recipe.recipe import Part, Recipe, weight
@@ -187,7 +187,7 @@ def _rows(study: Study) -> tuple[dict[str, dict[str, Any]], list[Problem], list[
     short = short_names(alone)
     for factor in alone:
         for level in factor.levels[1:] if factor.at_baseline else ():
-            rows.setdefault(f"{short[factor.path]}={show(level)}", {factor.path: level})
+            rows.setdefault(f"{short[factor.path]}={format_level(level)}", {factor.path: level})
     return rows, problems, notes
 
 

@@ -10,18 +10,22 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ablate.plan.tree import trained, tree
+from ablate.plan.tree import stage_tree, trained_signatures
 from ablate.plan.trials import Trial
 from ablate.schedule.agenda import Event
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 
-TO_COME = ""
-"""In place of a signature: all stages of the trials whose settings are not known yet."""
+FUTURE = ""
+"""Takes the place of a signature for all stages of the trials whose settings are not known yet."""
 
 
 class ProgressDisplay:
-    """Follows a sweep of `trials`, some of which are pending, and at most `to_come` that depend on their results."""
+    """Shows the progress of a sweep.
+
+    `trials`: all trials that are known at the start; `pending`: those of them that are to be run. `future`: the largest
+    number of trials that results may still add.
+    """
 
     def __init__(
         self,
@@ -30,22 +34,25 @@ class ProgressDisplay:
         store: Store,
         primary: Metric,
         console: Console,
-        to_come: int = 0,
+        future: int = 0,
     ):
-        self.total, self.store, self.primary, self.console = len(trials) + to_come, store, primary, console
-        over = trained(pending, store)
-        nodes = [node for node in tree(pending, over) if node.signature not in over]
+        self.store = store
+        self.primary = primary
+        self.console = console
+        self.total = len(trials) + future
+        trained = trained_signatures(pending, store)
+        nodes = [node for node in stage_tree(pending, trained) if node.signature not in trained]
         self.left = {node.signature: node.steps for node in nodes}
-        """Steps to go of each stage and fork; those that trials share are made once."""
+        """Signature of a stage or fork -> the steps left to train in it; steps that trials share count once."""
         self.ends = {node.signature: node.stage.before + node.until for node in nodes}
-        """The steps of a trial by the end of each."""
-        self.left[TO_COME] = to_come * trials[0].steps
+        """Signature of a stage or fork -> the step at its end, counted over all stages of a trial."""
+        self.left[FUTURE] = future * trials[0].steps
         pruned = sum(bool(trial.pruned) for trial in trials)
         self.counts = {"done": len(trials) - len(pending) - pruned, "diverged": 0, "failed": 0, "pruned": pruned}
         self.running: dict[str, Event] = {}
         self.best: tuple[float, str] | None = None
         self.first: tuple[float, int] | None = None
-        """When the first steps were reported, and how many were left then: what came before was start-up."""
+        """Time of the first progress report, and how many steps were left then. The time before is start-up."""
         self.live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -59,32 +66,32 @@ class ProgressDisplay:
         if self.live:
             self.live.stop()
 
-    def notice(self, event: Event) -> None:
-        """Take in an event and show it."""
-        signature = event.trial.signature
+    def handle(self, event: Event) -> None:
+        """Update the display after an event."""
+        trial = event.trial
         if event.kind == "suggested":
-            self.total += self.left[TO_COME] < event.trial.steps  # a seed that nobody could foresee
-            self.left[TO_COME] = max(0, self.left[TO_COME] - event.trial.steps)
-            for mark, stage in zip(event.trial.signatures, event.trial.treatment.recipe.stages, strict=True):
-                if not self.store.stage(mark).has_ended(stage.settings.steps):
-                    self.left.setdefault(mark, stage.settings.steps)
-                    self.ends.setdefault(mark, stage.before + stage.settings.steps)
+            self.total += self.left[FUTURE] < trial.steps  # a further seed, which `future` does not include
+            self.left[FUTURE] = max(0, self.left[FUTURE] - trial.steps)
+            for signature, stage in zip(trial.signatures, trial.treatment.recipe.stages, strict=True):
+                if not self.store.stage(signature).has_ended(stage.settings.steps):
+                    self.left.setdefault(signature, stage.settings.steps)
+                    self.ends.setdefault(signature, stage.before + stage.settings.steps)
         elif event.kind == "started":
-            self.running[signature] = event
+            self.running[trial.signature] = event
         elif event.kind == "progress":
-            self.running[signature] = event
-            for mark in event.trial.marks:
-                if mark in self.left:
-                    self.left[mark] = min(self.left[mark], max(0, self.ends[mark] - event.step))
+            self.running[trial.signature] = event
+            for signature in trial.all_signatures:
+                if signature in self.left:
+                    self.left[signature] = min(self.left[signature], max(0, self.ends[signature] - event.step))
             self.first = self.first or (time.monotonic(), sum(self.left.values()))
         elif event.kind == "interrupted":
-            self.console.print(Text(f"{event.trial.name}  {event.reason}", style="yellow"), soft_wrap=True)
+            self.console.print(Text(f"{trial.name}  {event.reason}", style="yellow"), soft_wrap=True)
         else:
-            self.running.pop(signature, None)
-            for mark in event.trial.marks:
-                self.left.pop(mark, None)
+            self.running.pop(trial.signature, None)
+            for signature in trial.all_signatures:
+                self.left.pop(signature, None)
             self.counts[event.kind] += 1
-            self._line(event)
+            self._print_result(event)
         if self.live:
             self.live.update(self._table())
 
@@ -92,28 +99,29 @@ class ProgressDisplay:
         """Seconds left, from the steps per second measured so far over all workers."""
         if self.first is None:
             return None
-        begun, left_then = self.first
+        start, left_at_start = self.first
         left = sum(self.left.values())
-        made = left_then - left
-        return (time.monotonic() - begun) / made * left if made > 0 else None
+        done = left_at_start - left
+        return (time.monotonic() - start) / done * left if done > 0 else None
 
-    def _line(self, event: Event) -> None:
+    def _print_result(self, event: Event) -> None:
+        """Print one line on a trial that has ended."""
         record = self.store.stage(event.trial.signature).record()
         value = record.metrics.get(self.primary.name) if record else None
-        if value is not None and event.trial.role == "trial" and self._beats(value):
+        if value is not None and event.trial.role == "trial" and self._is_best(value):
             self.best = (value, event.trial.name)
-        shown = f"  {self.primary.name} {value:.{self.primary.decimals}f}" if value is not None else ""
+        metric = f"  {self.primary.name} {value:.{self.primary.decimals}f}" if value is not None else ""
         reason = f"  {event.reason}" if event.reason else ""
         finished = sum(self.counts.values())
         eta = self.eta_s()
-        rest = f"  {duration(eta)} left" if eta and not self.live else ""
+        time_left = f"  {duration(eta)} left" if eta and not self.live else ""
         style = {"done": "green", "diverged": "yellow", "failed": "red", "pruned": "yellow"}[event.kind]
         text = Text.assemble(
-            f"[{finished}/{self.total}] ", (event.kind, style), f"  {event.trial.name}{shown}{reason}{rest}"
+            f"[{finished}/{self.total}] ", (event.kind, style), f"  {event.trial.name}{metric}{reason}{time_left}"
         )
         self.console.print(text, soft_wrap=True)
 
-    def _beats(self, value: float) -> bool:
+    def _is_best(self, value: float) -> bool:
         if self.best is None or self.primary.direction not in {"up", "down"}:
             return self.best is None
         return value > self.best[0] if self.primary.direction == "up" else value < self.best[0]
@@ -135,7 +143,7 @@ class ProgressDisplay:
 
 
 def duration(seconds: float) -> str:
-    """`42 s`, `7 min`, `3.5 h`."""
+    """A duration as text: `42 s`, `7 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

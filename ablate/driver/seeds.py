@@ -1,4 +1,4 @@
-"""Sequential seeds: after each analysis of the results, one more seed for treatments that are not told apart yet."""
+"""Sequential seeds: after each analysis, one more seed for each treatment whose effect is not clear yet."""
 
 from ablate.adaptive.recall import plan_study
 from ablate.analysis.records.frame import tidy
@@ -8,17 +8,18 @@ from ablate.plan.plan import Plan
 from ablate.plan.trials import pending
 from ablate.store.files import write_json
 
-OPEN = {"within noise", "unclear"}
+UNDECIDED = {"within noise", "unclear"}
 """Verdicts that more seeds may change."""
 
 
-def more_seeds(plan: Plan) -> Plan:
-    """The plan with one seed more for each treatment that needs it; the same plan where none does.
+def add_seeds(plan: Plan) -> Plan:
+    """The plan with one more seed for each treatment that needs it, or the same plan if none does.
 
-    A treatment needs one as long as the primary metric does not tell it from its reference, up to the most, and so does
-    that reference. None is added while any trial is pending. A study resumed with a greater bound goes on.
+    A treatment and its reference need another seed while the verdict on the primary metric is undecided, up to the
+    study's upper bound. No seed is added while any trial is pending. A study resumed with a higher bound continues.
     """
-    study, store = plan.study, plan.store
+    study = plan.study
+    store = plan.store
     if study.seed_bounds is None or pending(plan.trials, store):
         return plan
     counts = {row.label: sum(trial.treatment.label == row.label for trial in plan.trials) for row in plan.treatments}
@@ -27,7 +28,7 @@ def more_seeds(plan: Plan) -> Plan:
 
     wanted = dict(counts)
     for label, reference in references.items():
-        if counts[label] < study.seed_bounds[1] and effects[label][study.primary].verdict in OPEN:
+        if counts[label] < study.seed_bounds[1] and effects[label][study.primary].verdict in UNDECIDED:
             wanted[label] = max(wanted[label], counts[label] + 1)
             wanted[reference] = max(wanted[reference], counts[label] + 1)
     if wanted == counts:

@@ -1,4 +1,4 @@
-"""The main job: what is pending is run, recorded and mirrored; then the tables and the report are written."""
+"""Runs a sweep: run, record and mirror the pending trials, then write the tables and the report."""
 
 import time
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from rich.console import Console
 
 from ablate.adaptive.pruning import Pruner
 from ablate.adaptive.recall import plan_study
-from ablate.adaptive.search import Explorer, each_level
-from ablate.adaptive.tuning import Tuner, trials_to_come
+from ablate.adaptive.search import SearchSource, one_trial_per_level
+from ablate.adaptive.tuning import TuningSource, future_trials
 from ablate.driver.models import fits
 from ablate.driver.outputs import close_mirror, open_mirror, write_results
 from ablate.driver.preflight import prepare_data
 from ablate.driver.progress import ProgressDisplay
-from ablate.driver.seeds import more_seeds
+from ablate.driver.seeds import add_seeds
 from ablate.driver.studies import check_name, write_card
 from ablate.plan.plan import Plan
 from ablate.plan.stale import set_aside
@@ -32,13 +32,17 @@ if TYPE_CHECKING:
     from ablate.analysis.tables.table import Table
     from ablate.track.mirror import Mirror, NoMirror
 
-FOLLOW_S = 10.0
-"""How often the step metrics of a running trial are mirrored."""
+MIRROR_INTERVAL_S = 10.0
+"""Seconds between two updates of a running trial's step metrics in MLflow."""
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """How a sweep ended."""
+class SweepResult:
+    """The result of a sweep.
+
+    `files`: format -> file with the table or report. `ran`: the number of trials that were run. `failed`: name of a
+    failed trial -> reason. `links`: name of a view in MLflow -> URL.
+    """
 
     table: "Table"
     files: dict[str, Path]
@@ -49,83 +53,85 @@ class Sweep:
 
 def sweep(
     study: Study, store: Store, resources: Resources, uri: str, screen: Console, *, inline: bool, redo: bool = False
-) -> Sweep:
-    """Run what the store lacks of a validated study. Raises StudyError or StoreError before anything starts.
+) -> SweepResult:
+    """Run the trials of a validated study whose results the store lacks.
 
-    `redo`: run again, too, what other code has made.
+    Raises StudyError or StoreError before anything starts.
+
+    `redo`: also run stale trials again.
     """
-    # Plan, and check all that can be checked before anything runs.
+    # Plan, and check everything that can be checked before anything runs
     store.check()
-    plan = more_seeds(plan_study(study, store))
+    plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
-        screen.print(f"{len(stale)} trials made by other code, set aside in {store.root / 'stale'}", soft_wrap=True)
-        plan = more_seeds(plan_study(study, store))
-    source = source_of(plan)
-    more = trials_to_come(plan)
+        screen.print(f"{len(stale)} stale trials, made by other code, moved to {store.root / 'stale'}", soft_wrap=True)
+        plan = add_seeds(plan_study(study, store))
+    source = trial_source(plan)
+    more = future_trials(plan)
     check_name(study, store)
-    samples = plan.pending + (each_level(study) if more else [])
+    samples = plan.pending + (one_trial_per_level(study) if more else [])
     if samples and (skipped := prepare_data(study, samples, store)):
         screen.print(f"data: {len(skipped)} damaged files left out: {', '.join(skipped[:5])}", soft_wrap=True)
     write_card(plan)
     announce(plan, more, screen)
 
-    # Run, as long as results add trials.
+    # Run, as long as results add trials
     mirror = open_mirror(plan, uri, runs=bool(plan.pending or source))
-    seen = {trial.signature for trial in plan.ready} | store.stage_signatures()
+    known = {trial.signature for trial in plan.ready} | store.stage_signatures()
     ran = len(plan.pending)
     progress = ProgressDisplay(plan.ready, plan.pending, store, study.metrics[study.primary], screen, more)
     with mirror, progress:
         run = run_inline if inline else run_ray
-        notify = follower(mirror, progress)
+        notify = event_handler(mirror, progress)
         todo = plan.pending
         while todo or source:
             pruner = Pruner(plan, study.pruning) if study.pruning else None
             run(todo, store, resources, notify, source, pruner)
             if not study.is_adaptive:
                 break
-            recalled = plan_study(study, store)
-            tried = {trial.signature for trial in recalled.ready}
-            plan = more_seeds(recalled)
             source = None
-            todo = [trial for trial in pending(plan.ready, store) if trial.signature not in tried]
+            plan = plan_study(study, store)
+            before = {trial.signature for trial in plan.ready}
+            plan = add_seeds(plan)
+            todo = [trial for trial in pending(plan.ready, store) if trial.signature not in before]
             for trial in todo:
                 notify(Event("suggested", trial))
 
-    # Tables, report and mirror.
+    # Write the tables, the report and the mirror
     if study.is_adaptive:
         write_card(plan)
     table, files = write_results(plan)
     failed = {trial.name: store.stage(trial.signature).failure() for trial in pending(plan.ready, store)}
     links = close_mirror(mirror, plan, table, files, uri)
-    ran += sum(trial.signature not in seen for trial in plan.ready)
-    return Sweep(table, files, ran, failed, links)
+    ran += sum(trial.signature not in known for trial in plan.ready)
+    return SweepResult(table, files, ran, failed, links)
 
 
-def source_of(plan: Plan) -> Source | None:
-    """What tells the rest of the trials as others end; None where all are known."""
-    source: Tuner | Explorer | None = None
+def trial_source(plan: Plan) -> Source | None:
+    """The search or tuning that suggests further trials as others end; None if all trials are known."""
+    source: TuningSource | SearchSource | None = None
     if plan.study.tuning:
-        source = Tuner(plan)
+        source = TuningSource(plan)
     elif plan.study.search:
-        source = Explorer(plan, fits)
+        source = SearchSource(plan, fits)
     return source if source and source.left else None
 
 
 def announce(plan: Plan, more: int, screen: Console) -> None:
-    """One line on what is about to happen. `more`: trials that may still come."""
+    """Print one line on what is about to run. `more`: the largest number of trials that results may still add."""
     study = plan.study
     planned = sum(trial.steps for trial in plan.ready)
     distinct = sum(node.steps for node in plan.nodes)
     steps = f"{planned} steps" if planned == distinct else f"{distinct} distinct steps of {planned} planned"
-    what = f"{len(plan.ready)} trials ({steps}), {len(plan.pending)} to run"
-    what += f", {more} at most whose settings depend on these" if more else ""
-    screen.print(f"{study.name} at scale {study.scale} ({study.scale_reason}): {what}", soft_wrap=True)
+    summary = f"{len(plan.ready)} trials ({steps}), {len(plan.pending)} to run"
+    summary += f", at most {more} more that depend on their results" if more else ""
+    screen.print(f"{study.name} at scale {study.scale} ({study.scale_reason}): {summary}", soft_wrap=True)
 
 
-def follower(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Callable[[Event], None]:
-    """What the driver does with each event: mirror it, show it."""
-    followed: dict[str, float] = {}
+def event_handler(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Callable[[Event], None]:
+    """A function that mirrors each event to MLflow and shows it."""
+    mirrored: dict[str, float] = {}
 
     def notify(event: Event) -> None:
         if event.kind == "suggested":
@@ -134,11 +140,11 @@ def follower(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Callable
             mirror.start(event.trial)
         elif event.kind == "progress":
             now = time.monotonic()
-            if now - followed.setdefault(event.trial.signature, now) > FOLLOW_S:
-                followed[event.trial.signature] = now
+            if now - mirrored.setdefault(event.trial.signature, now) > MIRROR_INTERVAL_S:
+                mirrored[event.trial.signature] = now
                 mirror.follow(event.trial)
         elif event.kind != "interrupted":
             mirror.finish(event.trial)
-        progress.notice(event)
+        progress.handle(event)
 
     return notify

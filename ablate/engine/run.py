@@ -23,7 +23,7 @@ from ablate.engine.train import train
 from ablate.identity import canonical
 from ablate.plan.trials import Order
 from ablate.recipe.consistency import NETWORK
-from ablate.recipe.stages import Stage, Train, legs
+from ablate.recipe.stages import Stage, Train, make_stages
 from ablate.slots import registry
 from ablate.store.files import write_json
 from ablate.store.folders import Store
@@ -114,7 +114,9 @@ def train_stages(
     that one; nor, if the stage starts at a fork, which worker trained the steps up to the fork.
     """
     recipes = [stage_recipe(order["recipe"], settings) for settings in order["recipe"]["stages"]]
-    stages = legs((settings["name"], Train.read(train_settings(settings))) for settings in order["recipe"]["stages"])
+    stages = make_stages(
+        (settings["name"], Train.read(train_settings(settings))) for settings in order["recipe"]["stages"]
+    )
     result = TrainingResult(0)
     previous: EndedStage | None = None
     store.stage(order["trial"]).beat(0, order["steps"])

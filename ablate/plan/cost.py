@@ -1,4 +1,4 @@
-"""What is left of a study costs: steps by their kind, and what a step of each kind needs."""
+"""The cost of a study: how many steps of each kind there are, and what one step of each kind needs."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -11,17 +11,18 @@ from ablate.recipe.recipe import Recipe
 from ablate.recipe.stages import Stage
 
 HEADROOM = 1.25
+"""Factor on the memory of a worker, for fragments and for what the allocator holds back."""
 
 
 CONTEXT = 600_000_000
-"""Bytes of a process on a GPU beside its tensors."""
+"""Bytes that a CUDA context takes on a GPU, besides the tensors."""
 
 
 @dataclass
 class StepKind:
-    """Steps that cost the same: so many `steps` of `nodes` stages or forks, after which `trials` are probed.
+    """Steps that cost the same: how many `steps`, in how many `nodes`, after which how many `trials` are probed.
 
-    `trial` makes some of them, with `recipe` in `stage`.
+    `trial`, `recipe` and `stage` are an example of such a step.
     """
 
     trial: Trial
@@ -34,7 +35,7 @@ class StepKind:
 
 @dataclass(frozen=True)
 class Cost:
-    """`seconds` of one worker, bytes of memory at a worker's peak, bytes of checkpoints in all."""
+    """`seconds`: of one worker. `memory`: a worker's peak, in bytes. `disk`: bytes of all checkpoints together."""
 
     seconds: float
     memory: int
@@ -42,42 +43,47 @@ class Cost:
 
 
 StepKinds = dict[str, StepKind]
-"""By the keys of `ablate.needs`."""
+"""Key of a footprint (`ablate.plan.footprint.configuration`) -> the steps that need it."""
 
 
-def count(found: StepKinds, nodes: Iterable[Node], over: Collection[str] = (), times: int = 1) -> None:
-    """Add so many times the steps of some nodes; those whose training is `over` are only probed."""
+def add_steps(kinds: StepKinds, nodes: Iterable[Node], trained: Collection[str] = (), times: int = 1) -> None:
+    """Add the steps of nodes to `kinds`, `times` times. Nodes whose signature is in `trained` are only probed."""
     for node in nodes:
-        ends = phases(node) if node.signature not in over else []
-        for recipe, steps in ends:
-            _kind(found, node, recipe).steps += times * steps
-        kind = _kind(found, node, ends[-1][0] if ends else node.trial.treatment.recipe.at(node.stage.name))
-        kind.nodes += times * bool(ends)
-        kind.trials += times * sum(trial.signature == node.signature for trial in node.through)
+        parts = phases(node) if node.signature not in trained else []
+        for recipe, steps in parts:
+            _kind(kinds, node, recipe).steps += times * steps
+        kind = _kind(kinds, node, parts[-1][0] if parts else node.trial.treatment.recipe.at(node.stage.name))
+        kind.nodes += times * bool(parts)
+        kind.trials += times * sum(trial.signature == node.signature for trial in node.trials)
 
 
-def _kind(found: StepKinds, node: Node, recipe: Recipe) -> StepKind:
-    return found.setdefault(configuration(recipe, node.stage), StepKind(node.trial, recipe, node.stage))
+def _kind(kinds: StepKinds, node: Node, recipe: Recipe) -> StepKind:
+    return kinds.setdefault(configuration(recipe, node.stage), StepKind(node.trial, recipe, node.stage))
 
 
 def phases(node: Node) -> list[tuple[Recipe, int]]:
-    """A node's steps, cut where something enters: the recipe as far as it matters, and the steps until the next cut."""
-    recipe, before = node.trial.treatment.recipe.at(node.stage.name), node.stage.before
+    """A node's steps, split where a loss term or discriminator starts: the active recipe and steps of each phase."""
+    recipe = node.trial.treatment.recipe.at(node.stage.name)
+    before = node.stage.before
     cuts = {part.start - before for part in recipe.late}
-    ends = [*sorted(cut for cut in cuts if node.begins < cut < node.until), node.until]
-    return [(recipe.up_to(before + end), end - begin) for begin, end in pairwise([node.begins, *ends]) if end > begin]
+    ends = [*sorted(cut for cut in cuts if node.start_step < cut < node.until), node.until]
+    spans = [(begin, end) for begin, end in pairwise([node.start_step, *ends]) if end > begin]
+    return [(recipe.up_to(before + end), end - begin) for begin, end in spans]
 
 
 def gpu_share(memory: int, gpu: int) -> float:
-    """The largest share 1/n of a GPU of so many bytes, such that n trials of so many bytes at their peak fit.
+    """The share 1/n of a GPU for each trial, where n is how many trials fit on it at once (at least 1).
 
-    Each gets a quarter more, for fragments and what the allocator holds back, and room for its CUDA context.
+    `memory`: the peak of one trial, `gpu`: the memory of the GPU, both in bytes. Each trial gets `HEADROOM` times its
+    peak, and `CONTEXT`.
     """
     return 1 / max(1, int(gpu / (HEADROOM * memory + CONTEXT)))
 
 
-def total(found: StepKinds, needs: dict[str, Footprint]) -> Cost:
-    """The cost of all kinds, from what one step of each was found to need."""
-    seconds = sum(kind.steps * needs[key].step_s + kind.trials * needs[key].probe_s for key, kind in found.items())
-    disk = sum(kind.nodes * needs[key].checkpoint for key, kind in found.items())
-    return Cost(seconds, max((needs[key].memory for key in found), default=0), disk)
+def total_cost(kinds: StepKinds, footprints: dict[str, Footprint]) -> Cost:
+    """The cost of all steps, given the footprint of each kind of step."""
+    pairs = [(kind, footprints[key]) for key, kind in kinds.items()]
+    seconds = sum(kind.steps * footprint.step_s + kind.trials * footprint.probe_s for kind, footprint in pairs)
+    memory = max((footprint.memory for _, footprint in pairs), default=0)
+    disk = sum(kind.nodes * footprint.checkpoint for kind, footprint in pairs)
+    return Cost(seconds, memory, disk)

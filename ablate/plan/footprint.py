@@ -1,4 +1,4 @@
-"""What a training step needs on a device: time, memory, micro-batches. Known by measuring, or by running out of memory.
+"""What a training step needs on a device: time, memory, micro-batches. Found by measuring or by running out of memory.
 
 The store keeps one footprint for each configuration and device. Trials that differ only in loss weights, schedules,
 learning rates and seeds have the same configuration.
@@ -26,7 +26,7 @@ COST_SETTINGS = ("batch", "precision", "freeze", "latents", "learn_logvar")
 
 @dataclass(frozen=True)
 class Footprint:
-    """What training and probing a configuration needs on one device. 0 stands for what was not measured.
+    """What training and probing a configuration needs on one device. 0 means not measured.
 
     `parts`: the number of micro-batches that a batch must be split into. `step_s`: seconds per step. `probe_s`: seconds
     for the probes of one trial. `memory`: a worker's peak, in bytes. `checkpoint`: the size of the file, in bytes.
@@ -44,7 +44,7 @@ class Footprint:
 
 
 def configuration(recipe: Recipe, stage: Stage) -> str:
-    """Content hash of everything that changes the cost of a step in a stage: levels, loss terms, stage settings."""
+    """Content hash of everything that affects the cost of a step in a stage: levels, loss terms, stage settings."""
     recipe = recipe.at(stage.name)
     losses = {name: _without_free(term.plain()) for name, term in recipe.losses.items() if weight(term)}
     parts = {slot: _without_free(part.plain()) for slot, part in recipe.parts.items() if slot != "init"}
@@ -61,10 +61,10 @@ def _without_free(settings: dict[str, object]) -> dict[str, object]:
 
 
 def read(store: Store, key: str, device: str) -> Footprint:
-    """The stored footprint of a configuration on a device; the default one if nothing is known."""
+    """The stored footprint of a configuration on a device, or the default if the store has none."""
     return Footprint(**(read_json(store.footprint(key)) or {}).get(device, {}))
 
 
 def write(store: Store, key: str, device: str, footprint: Footprint) -> None:
-    """Store the footprint of a configuration on a device, beside those on other devices."""
+    """Store the footprint of a configuration on a device; footprints on other devices are kept."""
     write_json(store.footprint(key), {**(read_json(store.footprint(key)) or {}), device: asdict(footprint)})

@@ -1,4 +1,4 @@
-"""What results add to a study: what a search has suggested, what tuning has chosen, what was pruned, further seeds."""
+"""What results add to a study: suggestions of a search, tuned settings, pruned treatments, further seeds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from ablate.study.search import Suggestion
 
 @dataclass(frozen=True)
 class Known:
-    """What results have added to a study so far; empty where its file alone says which trials there are.
+    """What results have added to a study so far; empty for a study whose file alone determines its trials.
 
-    `searched`: the suggestions of its search in order, the baseline left out. `tuned`: what a treatment changes, as
+    `searched`: the suggestions of its search in order, without the baseline. `tuned`: changed levels of a treatment, as
     canonical text -> the nuisance levels that its tuning has chosen. `pruned`: signature of a treatment's first trial
-    -> why the treatment was stopped. `replicates`: what a treatment changes, as canonical text -> how many seeds it
-    has, where that is more than the fewest.
+    -> why the treatment was stopped. `replicates`: changed levels of a treatment, as canonical text -> its number of
+    seeds, if that is more than the lower bound.
     """
 
     searched: tuple[Suggestion, ...] = ()

@@ -1,4 +1,4 @@
-"""A study expanded into treatments, trials and stages: made once for what is known of it, then handed down."""
+"""A study expanded into treatments, trials and stages. A command makes the plan once and passes it on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from functools import cached_property
 
 from ablate.plan.known import NOTHING, Known
 from ablate.plan.treatments import Listing, Treatment, list_rows, resolve
-from ablate.plan.tree import Node, trained, tree
+from ablate.plan.tree import Node, stage_tree, trained_signatures
 from ablate.plan.trials import Trial, pending, trials_of
 from ablate.store.folders import Store
 from ablate.study.study import Study
@@ -14,11 +14,11 @@ from ablate.study.study import Study
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a study comes to, given what its results have added so far.
+    """The treatments and trials of a study, given what its results have added so far (`known`).
 
-    `trials` are the rows of its tables, treatment × seed, in the order in which they are worth running. `tuning` are
-    the trials that serve to choose the nuisance settings of a treatment; `tunings` has the plan of each treatment's
-    tuning, by the treatment's label. `pending` and `trained` say what the store held when they were first asked for.
+    `trials`: treatment × seed, the trials of its tables, in the order in which they are run. `tuning_trials`: the
+    trials that choose the nuisance settings of treatments. `tuning_plans`: label of a treatment -> the plan of its
+    tuning. `stored`, `pending` and `trained` are read from the store on first use and then stay as they are.
     """
 
     study: Study
@@ -27,41 +27,41 @@ class Plan:
     listing: Listing
     treatments: list[Treatment]
     trials: list[Trial]
-    tuning: list[Trial] = field(default_factory=list)
-    tunings: Mapping[str, "Plan"] = field(default_factory=dict)
+    tuning_trials: list[Trial] = field(default_factory=list)
+    tuning_plans: Mapping[str, "Plan"] = field(default_factory=dict)
 
     @cached_property
     def ready(self) -> list[Trial]:
-        """The trials whose settings are known by now, those of the tuning included: what can be run."""
-        return [*self.tuning, *(trial for trial in self.trials if trial.treatment.nuisance is not None)]
+        """The trials that can be run because all their settings are known, tuning trials included."""
+        return [*self.tuning_trials, *(trial for trial in self.trials if trial.treatment.nuisance is not None)]
 
     @cached_property
     def nodes(self) -> list[Node]:
-        """The tree of all stages of `ready`, finished or not."""
-        return tree(self.ready)
+        """The tree of all stages of `ready`, whether they have ended or not."""
+        return stage_tree(self.ready)
 
     @cached_property
-    def held(self) -> list[Trial]:
-        """The trials of `ready` of which the store holds anything."""
+    def stored(self) -> list[Trial]:
+        """The trials of `ready` of which the store has at least one stage or fork."""
         signatures = self.store.stage_signatures()
-        return [trial for trial in self.ready if not signatures.isdisjoint(trial.marks)] if signatures else []
+        return [trial for trial in self.ready if not signatures.isdisjoint(trial.all_signatures)] if signatures else []
 
     @cached_property
     def pending(self) -> list[Trial]:
-        """The trials of `ready` that the store has no results of, each signature once."""
+        """The trials of `ready` whose results the store lacks, each signature once."""
         return pending(self.ready, self.store)
 
     @cached_property
     def trained(self) -> set[str]:
-        """Signatures of the stages and forks of `ready` whose training is over."""
-        return trained(self.held, self.store)
+        """Signatures of the stages and forks of `ready` whose training has ended."""
+        return trained_signatures(self.stored, self.store)
 
 
 def make_plan(study: Study, store: Store, known: Known = NOTHING, listing: Listing | None = None) -> Plan:
-    """The plan of a study with what is known of it. `listing`: its rows, where they are there already.
+    """The plan of a study. `listing`: the result of `list_rows`, if it has been called already.
 
     Raises StudyError when levels contradict each other in a combination, and as `list_rows` does.
     """
-    rows = listing or list_rows(study, known)
-    treatments = resolve(study, known, rows)
-    return Plan(study, known, store, rows, treatments, trials_of(study, known, treatments))
+    listing = listing or list_rows(study, known)
+    treatments = resolve(study, known, listing)
+    return Plan(study, known, store, listing, treatments, trials_of(study, known, treatments))

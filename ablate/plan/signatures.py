@@ -1,9 +1,10 @@
-"""Signatures of stages, and of the points within them where trials part.
+"""Signatures of stages, and of the forks within stages.
 
-Trials may differ in nothing but what enters late: a loss term or a discriminator with a `start`, a `cooldown` of the
-learning rate. Up to the first step that differs they compute the same, to the last bit. That point is a fork: the steps
-up to it are run once, as a stage of their own, and each trial goes on from its checkpoint as if it had been
-interrupted there. The signatures of the stages themselves know nothing of it.
+A fork is a point within a stage up to which several trials compute exactly the same. Trials may differ only in what
+takes effect late: a loss term or a discriminator with a `start`, or a `cooldown` of the learning rate. Their steps
+before the first difference are equal to the last bit. These steps are run once, as a stage of their own, and each trial
+continues from the resulting checkpoint as if it had been interrupted there. Forks do not change the signatures of
+stages.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from ablate.recipe.recipe import Recipe
 from ablate.recipe.stages import Stage
 
 FORMAT = Canonical(canonical("ablate stage 1"))
-"""Part of every signature. Raised when the engine computes something else from the same settings.
+"""Part of every signature. Raise the number when the engine computes something else from the same settings.
 
 The fingerprints in a record, which tell whether it is stale, cover the levels and what they import, not the engine.
 """
@@ -24,91 +25,109 @@ The fingerprints in a record, which tell whether it is stale, cover the levels a
 
 @dataclass(frozen=True)
 class Fork:
-    """The point after `step` steps of a stage. `signature` covers all that these steps depend on, and nothing else."""
+    """The point after `step` steps of a stage. `signature` covers exactly what these steps depend on."""
 
     signature: str
     step: int
 
 
-def chain(recipe: Recipe, seed: int, root: str | None = None) -> tuple[str, ...]:
-    """Signatures of a recipe's stages: each covers the recipe as it holds there, the seed, the stage and its parent.
+def stage_signatures(recipe: Recipe, seed: int, root: str | None = None) -> tuple[str, ...]:
+    """Signatures of a recipe's stages; each covers the recipe in that stage, the seed, the stage and its parent.
 
-    `root` stands for the parent of the first one.
+    `root` takes the place of the first stage's parent.
     """
-    found: list[str] = []
+    signatures: list[str] = []
     for stage in recipe.stages:
         identity = recipe.at(stage.name).canonical(regularize=stage.settings.regularize)
-        parent = found[-1] if found else root
-        found.append(signature([FORMAT, identity, _identity(stage), seed, parent]))
-    return tuple(found)
+        parent = signatures[-1] if signatures else root
+        signatures.append(signature([FORMAT, identity, _identity(stage), seed, parent]))
+    return tuple(signatures)
 
 
 @lru_cache(maxsize=4096)
 def _identity(stage: Stage) -> Canonical:
-    """What distinguishes a stage among those with the same recipe, seed and parent."""
+    """Canonical text of the name and settings of a stage."""
     return Canonical(canonical({"name": stage.name, **stage.settings.identity()}))
 
 
-def forks(chains: Iterable[tuple[Recipe, int, tuple[str, ...]]]) -> dict[str, tuple[Fork, ...]]:
-    """Signature of a stage -> the points within it where others part from it, in order; stages without any left out.
+def find_forks(trials: Iterable[tuple[Recipe, int, tuple[str, ...]]]) -> dict[str, tuple[Fork, ...]]:
+    """Signature of a stage -> its forks in order of steps; stages without forks are left out.
 
-    Each chain is a recipe, a seed and the signatures of the stages.
+    Each trial is given as its recipe, its seed and the signatures of its stages.
     """
-    chains = list(chains)
-    if not any(recipe.late or any(stage.settings.cooldown > 1 for stage in recipe.stages) for recipe, _, _ in chains):
+    trials = list(trials)
+    if not any(recipe.late or any(stage.settings.cooldown > 1 for stage in recipe.stages) for recipe, _, _ in trials):
         return {}
-    # Only stages of as many steps, after as many, can have steps in common; and only if what enters late differs.
-    alike: dict[tuple[Stage, int], dict[str, tuple[Recipe, int]]] = {}
-    for recipe, seed, marks in chains:
-        for place, (mark, stage) in enumerate(zip(marks, recipe.stages, strict=True)):
-            alike.setdefault((_begun(stage), seed), {}).setdefault(mark, (recipe, place))
-    found: dict[str, tuple[Fork, ...]] = {}
-    for (_, seed), stages in alike.items():
-        late = {_late(recipe, recipe.stages[place]) for recipe, place in stages.values()} if len(stages) > 1 else set()
-        if len(late) > 1:
-            found |= _part(stages, sorted({step for entries in late for step, _ in entries}), seed)
-    return found
+
+    # Stages can share steps only if they are equal apart from the cooldown, with equally many steps before them.
+    similar: dict[tuple[Stage, int], dict[str, tuple[Recipe, int]]] = {}
+    for recipe, seed, signatures in trials:
+        for index, (stage_signature, stage) in enumerate(zip(signatures, recipe.stages, strict=True)):
+            group = similar.setdefault((_without_cooldown(stage), seed), {})
+            group.setdefault(stage_signature, (recipe, index))
+
+    # In each group, forks lie where late changes differ.
+    forks: dict[str, tuple[Fork, ...]] = {}
+    for (_, seed), stages in similar.items():
+        if len(stages) > 1:
+            variants = {_late_changes(recipe, recipe.stages[index]) for recipe, index in stages.values()}
+            if len(variants) > 1:
+                steps = sorted({step for changes in variants for step, _ in changes})
+                forks |= _forks_of_group(stages, steps, seed)
+    return forks
 
 
 @lru_cache(maxsize=4096)
-def _begun(stage: Stage) -> Stage:
-    """A stage less what its first step does not depend on."""
+def _without_cooldown(stage: Stage) -> Stage:
+    """The stage with only those settings that its first step depends on."""
     return replace(stage, settings=stage.settings.up_to(1))
 
 
-def _late(recipe: Recipe, stage: Stage) -> tuple[tuple[int, str], ...]:
-    """What enters after the first step of a stage: after which of its steps, and what it is.
+def _late_changes(recipe: Recipe, stage: Stage) -> tuple[tuple[int, str], ...]:
+    """What takes effect after the first step of a stage, as (number of steps of the stage before it, what it is).
 
-    A stage with parts of its own is not looked into.
+    Empty for a stage with levels of its own: such stages have no forks.
     """
     if stage.name in recipe.own:
         return ()
-    steps, full_rate = stage.settings.steps, stage.settings.full_rate
-    found = [(min(part.start - stage.before, steps), part.texts[0]) for part in recipe.late]
-    found += [(full_rate, f"cooldown {stage.settings.cooldown}")] if full_rate < steps else []
-    return tuple(entry for entry in found if entry[0] > 0)
+    steps = stage.settings.steps
+    last = stage.settings.last_full_rate_step
+    changes = [(min(part.start - stage.before, steps), part.texts[0]) for part in recipe.late]
+    if last < steps:
+        changes.append((last, f"cooldown {stage.settings.cooldown}"))
+    return tuple(change for change in changes if change[0] > 0)
 
 
-def _part(stages: dict[str, tuple[Recipe, int]], steps: list[int], seed: int) -> dict[str, tuple[Fork, ...]]:
-    """The points after these steps at which stages part, of each stage by its signature."""
-    paths = {
-        mark: [Fork(_prefix(recipe, place, step, seed), step) for step in steps]
-        for mark, (recipe, place) in stages.items()
+def _forks_of_group(stages: dict[str, tuple[Recipe, int]], steps: list[int], seed: int) -> dict[str, tuple[Fork, ...]]:
+    """Signature of a stage -> its forks, for stages that may share steps. Forks can lie only after these `steps`.
+
+    `stages`: signature -> the recipe and the index of the stage in it.
+    """
+    candidates = {
+        stage_signature: [Fork(_prefix_signature(recipe, index, step, seed), step) for step in steps]
+        for stage_signature, (recipe, index) in stages.items()
     }
-    after: dict[str, set[str]] = {}
-    for mark, path in paths.items():
-        for point, following in pairwise([*(fork.signature for fork in path), mark]):
-            after.setdefault(point, set()).add(following)
-    found = {mark: tuple(fork for fork in path if len(after[fork.signature]) > 1) for mark, path in paths.items()}
-    return {mark: path for mark, path in found.items() if path}
+    successors: dict[str, set[str]] = {}
+    for stage_signature, path in candidates.items():
+        for point, following in pairwise([*(fork.signature for fork in path), stage_signature]):
+            successors.setdefault(point, set()).add(following)
+    forks = {
+        stage_signature: tuple(fork for fork in path if len(successors[fork.signature]) > 1)
+        for stage_signature, path in candidates.items()
+    }
+    return {stage_signature: path for stage_signature, path in forks.items() if path}
 
 
-def _prefix(recipe: Recipe, place: int, step: int, seed: int) -> str:
-    """Content hash of all that the first `step` steps of a recipe's stage depend on, those of the stages before too."""
-    stage = recipe.stages[place]
-    before = [_identity(earlier) for earlier in recipe.stages[:place]]
+def _prefix_signature(recipe: Recipe, index: int, step: int, seed: int) -> str:
+    """Content hash of everything that the first `step` steps of a stage depend on, the stages before it included.
+
+    `index`: of the stage in the recipe.
+    """
+    stage = recipe.stages[index]
+    stages = recipe.stages[: index + 1]
+    before = [_identity(earlier) for earlier in recipe.stages[:index]]
     here = _identity(Stage(stage.name, stage.settings.up_to(step)))
-    regularize = any(earlier.settings.regularize for earlier in recipe.stages[: place + 1])
-    each = [recipe.at(one.name).up_to(stage.before + step) for one in recipe.stages[: place + 1]]
-    so_far = dict.fromkeys(setup.canonical(regularize=regularize) for setup in each)
-    return signature([FORMAT, "fork", step, *so_far, *before, here, seed])
+    regularize = any(each.settings.regularize for each in stages)
+    recipes = [recipe.at(each.name).up_to(stage.before + step) for each in stages]
+    distinct = dict.fromkeys(each.canonical(regularize=regularize) for each in recipes)
+    return signature([FORMAT, "fork", step, *distinct, *before, here, seed])

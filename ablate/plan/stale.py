@@ -34,7 +34,7 @@ def set_aside(trials: list[Trial], store: Store) -> list[Trial]:
             kept.add(trial.signature)
     # Something else has changed: train again.
     again = [trial for trial in stale if trial.signature not in kept]
-    for signature in dict.fromkeys(signature for trial in again for signature in trial.marks):
+    for signature in dict.fromkeys(signature for trial in again for signature in trial.all_signatures):
         if signature not in kept and (folder := store.stage(signature).root).exists():
             aside = store.set_aside(signature)
             shutil.rmtree(aside, ignore_errors=True)

@@ -15,101 +15,106 @@ from ablate.store.folders import Store
 class Node:
     """A stage in the tree of stages, or its first steps up to a fork.
 
-    `through`: the trials that need it, in order. `parents`: the signatures of what to wait for. `origin`: the fork
-    within the stage that it goes on from. `until`: the step at which it ends.
+    `parents`: signatures of the nodes that must end before it starts. `trials`: the trials that need it, in order.
+    `until`: the step of the stage at which it ends. `origin`: the fork of the stage that it starts from, if any.
     """
 
     signature: str
     parents: tuple[str, ...]
     stage: Stage
-    through: tuple[Trial, ...]
+    trials: tuple[Trial, ...]
     until: int
     origin: Fork | None = None
 
     @property
     def trial(self) -> Trial:
-        """The trial on whose behalf the stage is run: the one that ends with it, else the first that needs it."""
-        return next((trial for trial in self.through if trial.signature == self.signature), self.through[0])
+        """The trial that this stage is run for: the one that ends with it, or else the first that needs it."""
+        return next((trial for trial in self.trials if trial.signature == self.signature), self.trials[0])
 
     @property
     def is_last(self) -> bool:
-        """Whether a trial ends with this stage; it is probed and recorded then."""
+        """Whether a trial ends with this stage, so that it is probed and recorded afterwards."""
         return self.trial.signature == self.signature
 
     @property
-    def begins(self) -> int:
-        """The steps of the stage that are made before."""
+    def start_step(self) -> int:
+        """The number of steps of the stage that its origin has made; 0 if it starts at the beginning of the stage."""
         return self.origin.step if self.origin else 0
 
     @property
     def steps(self) -> int:
-        """The steps to make."""
-        return self.until - self.begins
+        """The number of steps that this node trains."""
+        return self.until - self.start_step
 
     def order(self) -> Order:
-        """The trial's order, up to this stage; up to a fork without all that enters later."""
+        """The trial's order up to this stage. Up to a fork, it leaves out what takes effect only after the fork."""
         order = self.trial.order()
         bounds = {"last": self.signature, "until": self.until, "origin": self.origin and self.origin.signature}
         if self.signature in self.trial.signatures:
             return {**order, **bounds}
-        place = self.trial.treatment.recipe.stages.index(self.stage)
+        index = self.trial.treatment.recipe.stages.index(self.stage)
         recipe = self.trial.treatment.recipe.up_to(self.stage.before + self.until)
-        plain = {**recipe.plain(), "stages": order["recipe"]["stages"][: place + 1]}
-        marks = [*order["signatures"][:place], self.signature]
-        needs = [*order["needs"][:place], configuration(recipe, self.stage)]
-        return {**order, **bounds, "recipe": plain, "signatures": marks, "needs": needs}
+        plain = {**recipe.plain(), "stages": order["recipe"]["stages"][: index + 1]}
+        signatures = [*order["signatures"][:index], self.signature]
+        needs = [*order["needs"][:index], configuration(recipe, self.stage)]
+        return {**order, **bounds, "recipe": plain, "signatures": signatures, "needs": needs}
 
 
-def tree(trials: Iterable[Trial], over: Collection[str] = ()) -> list[Node]:
-    """The stages of these trials, each once, in the order of the trials and parents first.
+def stage_tree(trials: Iterable[Trial], trained: Collection[str] = ()) -> list[Node]:
+    """The stages of these trials, each once, in the order of the trials, with parents before their children.
 
-    Nothing waits for a stage or fork whose training is `over`, and it is left out unless a trial ends with it. A fork
-    that is not over is left out too where only one stage would go on from it.
+    `trained`: signatures of the stages and forks whose training has ended. Nothing waits for them, and they are left
+    out, except a stage with which a trial ends. Other forks are left out if only one stage would start from them.
     """
     trials = list(trials)
-    used = _used(trials, over)
+    shared = _shared_forks(trials, trained)
     nodes: dict[str, tuple[tuple[str, ...], Stage, int, Fork | None]] = {}
-    through: dict[str, list[Trial]] = {}
+    users: dict[str, list[Trial]] = {}
 
-    def add(mark: str, parents: tuple[str, ...], stage: Stage, until: int, origin: Fork | None, trial: Trial) -> None:
-        nodes.setdefault(mark, (parents, stage, until, origin))
-        through.setdefault(mark, []).append(trial)
+    def add(
+        signature: str, parents: tuple[str, ...], stage: Stage, until: int, origin: Fork | None, trial: Trial
+    ) -> None:
+        nodes.setdefault(signature, (parents, stage, until, origin))
+        users.setdefault(signature, []).append(trial)
 
     for trial in trials:
         before: tuple[str, ...] = ()
-        for mark, stage, inner in trial.places:
-            origin, parents = None, before
-            for fork in inner if mark not in over else ():
-                if fork.signature in over:
-                    origin, parents = fork, before
-                elif fork.signature in used:
+        for signature, stage, forks in trial.stages_with_forks:
+            origin: Fork | None = None
+            parents = before
+            for fork in forks if signature not in trained else ():
+                if fork.signature in trained:
+                    origin = fork
+                    parents = before
+                elif fork.signature in shared:
                     add(fork.signature, parents, stage, fork.step, origin, trial)
-                    origin, parents = fork, (*before, fork.signature)
-            if mark not in over or mark == trial.signature:
-                add(mark, parents, stage, stage.settings.steps, origin, trial)
-            before = () if mark in over else (mark,)
+                    origin = fork
+                    parents = (*before, fork.signature)
+            if signature not in trained or signature == trial.signature:
+                add(signature, parents, stage, stage.settings.steps, origin, trial)
+            before = () if signature in trained else (signature,)
     return [
-        Node(mark, parents, stage, tuple(through[mark]), until, origin)
-        for mark, (parents, stage, until, origin) in nodes.items()
+        Node(signature, parents, stage, tuple(users[signature]), until, origin)
+        for signature, (parents, stage, until, origin) in nodes.items()
     ]
 
 
-def _used(trials: list[Trial], over: Collection[str]) -> set[str]:
-    """Signatures of the forks that at least two of the stages and forks to be trained go on from."""
-    after: dict[str, set[str]] = {}
+def _shared_forks(trials: list[Trial], trained: Collection[str]) -> set[str]:
+    """Signatures of the forks that at least two untrained stages or forks start from."""
+    successors: dict[str, set[str]] = {}
     for trial in trials:
-        for mark, _, inner in trial.places if trial.forks else ():
-            if mark not in over:
-                for fork, following in pairwise([*(fork.signature for fork in inner), mark]):
-                    after.setdefault(fork, set()).add(following)
-    return {fork for fork, following in after.items() if len(following) > 1}
+        for signature, _, forks in trial.stages_with_forks if trial.forks else ():
+            if signature not in trained:
+                for fork, following in pairwise([*(fork.signature for fork in forks), signature]):
+                    successors.setdefault(fork, set()).add(following)
+    return {fork for fork, following in successors.items() if len(following) > 1}
 
 
-def trained(trials: Iterable[Trial], store: Store) -> set[str]:
-    """Signatures of the stages and forks whose training is over, by their checkpoints."""
+def trained_signatures(trials: Iterable[Trial], store: Store) -> set[str]:
+    """Signatures of the stages and forks whose training has ended, according to their checkpoints."""
     steps: dict[str, int] = {}
     for trial in trials:
-        for mark, stage, inner in trial.places:
-            steps[mark] = stage.settings.steps
-            steps |= {fork.signature: fork.step for fork in inner}
-    return {mark for mark in steps if store.stage(mark).has_ended(steps[mark])}
+        for signature, stage, forks in trial.stages_with_forks:
+            steps[signature] = stage.settings.steps
+            steps |= {fork.signature: fork.step for fork in forks}
+    return {signature for signature in steps if store.stage(signature).has_ended(steps[signature])}

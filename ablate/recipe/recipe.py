@@ -14,7 +14,7 @@ from typing import Any
 
 from ablate.identity import Canonical, canonical
 from ablate.recipe.paths import RECIPE_SLOTS, Raw
-from ablate.recipe.stages import Stage, Train, legs
+from ablate.recipe.stages import Stage, Train, make_stages
 from ablate.slots import registry
 
 
@@ -75,7 +75,7 @@ class Recipe:
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """The stages that are run."""
-        return _legs(tuple(self.settings.items()))
+        return _make_stages(tuple(self.settings.items()))
 
     def at(self, stage: str) -> "Recipe":
         """The recipe of one stage: with its own parts in place of the recipe's."""
@@ -191,7 +191,7 @@ class Recipe:
         return self.parts[head].settings.plain()[rest[0]] if rest else self.parts[head].level
 
 
-_legs = lru_cache(maxsize=4096)(legs)
+_make_stages = lru_cache(maxsize=4096)(make_stages)
 
 
 def _object(texts: dict[str, str]) -> Canonical:

@@ -1,4 +1,4 @@
-"""Stages of training: the settings of one, and those that are run one after the other."""
+"""Stages of training: the settings of one, and the stages that a recipe runs one after the other."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from ablate.slots.settings import Settings, added, cosmetic
 
 
 class Train(Settings):
-    """Settings of one training stage. `lr` is AdamW's, for the discriminator too; `clip` bounds the gradient norm.
+    """Settings of one training stage. `lr` is AdamW's, also for the discriminator; `clip` bounds the gradient norm.
 
     A stage of 0 `steps` is left out. The learning rate rises linearly over the first `warmup` steps and falls linearly
-    to 0 over the last `cooldown`. `freeze`: train the decoder alone, on `latents` that are sampled or posterior means.
-    `learn_logvar`: learn one log-variance s of the pixels, so that reconstruction terms R enter as R / e^s + s.
-    `regularize`: with `false` the stage trains without the recipe's regularizer, so that trials which differ in that
-    alone share it. `probe_every`: after how many steps each the quick probes of the study examine the averaged weights;
-    0 for never.
+    to 0 over the last `cooldown` steps. With `freeze: encoder` only the decoder is trained, on `latents` that are
+    sampled or posterior means. With `learn_logvar` one log-variance s of the pixels is learned, and the sum R of the
+    reconstruction terms enters the loss as R / e^s + s. With `regularize: false` the stage trains without the recipe's
+    regularizer, so trials that differ only in the regularizer share the stage. The quick probes of the study are run
+    on the averaged weights every `probe_every` steps; 0 for never.
     """
 
     steps: int = Field(ge=0)
@@ -46,28 +46,30 @@ class Train(Settings):
         return value
 
     @property
-    def full_rate(self) -> int:
-        """The last step before the learning rate falls."""
+    def last_full_rate_step(self) -> int:
+        """The last step before the cooldown lowers the learning rate."""
         return self.steps if self.cooldown < 2 else max(0, self.steps - self.cooldown + 1)
 
     def up_to(self, step: int) -> Self:
-        """These settings, with those that the first `step` steps do not depend on at their defaults."""
-        return self.model_copy(update={"cooldown": 0}) if self.cooldown and step <= self.full_rate else self
+        """These settings, but with the default `cooldown` if the first `step` steps come before the cooldown."""
+        return self.model_copy(update={"cooldown": 0}) if self.cooldown and step <= self.last_full_rate_step else self
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training. `before`: steps of the trial's stages before it."""
+    """One stage of training. `before`: the total number of steps of the stages before it."""
 
     name: str
     settings: Train
     before: int = 0
 
 
-def legs(stages: Iterable[tuple[str, Train]]) -> tuple[Stage, ...]:
-    """The stages that have steps to run, in order, each knowing the steps before it."""
-    run: list[Stage] = []
+def make_stages(stages: Iterable[tuple[str, Train]]) -> tuple[Stage, ...]:
+    """The stages of at least one step, in order, from their names and settings."""
+    made: list[Stage] = []
+    before = 0
     for name, settings in stages:
         if settings.steps:
-            run.append(Stage(name, settings, sum(stage.settings.steps for stage in run)))
-    return tuple(run)
+            made.append(Stage(name, settings, before))
+            before += settings.steps
+    return tuple(made)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from ablate.adaptive.pruning import Pruner
-from ablate.plan.tree import Node, trained, tree
-from ablate.plan.trials import Trial, answers, pending
+from ablate.plan.tree import Node, stage_tree, trained_signatures
+from ablate.plan.trials import Trial, is_complete, pending
 from ablate.store.files import read_json
 from ablate.store.folders import Store
 
@@ -35,7 +35,7 @@ class Source(Protocol):
         """How many suggestions may still come; 0 when it is over."""
 
     @property
-    def most(self) -> int:
+    def max_stages(self) -> int:
         """The largest number of stages that may still come."""
 
     def ask(self, under_way: Collection[str]) -> list[Trial]:
@@ -67,7 +67,7 @@ class Agenda:
         self.source = source
         self.workers = workers
         self.pruner = pruner
-        self.waiting = tree(trials, trained(trials, store))
+        self.waiting = stage_tree(trials, trained_signatures(trials, store))
         self.open = {node.signature for node in self.waiting}
         """Signatures of the stages that wait or run."""
 
@@ -77,9 +77,9 @@ class Agenda:
         return not self.waiting and (self.source is None or not self.source.left)
 
     @property
-    def most(self) -> int:
+    def max_stages(self) -> int:
         """The largest number of stages that may still be handed out."""
-        return len(self.waiting) + (self.source.most if self.source else 0)
+        return len(self.waiting) + (self.source.max_stages if self.source else 0)
 
     def take(self) -> Node | None:
         """Take the next stage that can start; None if every stage waits for another, or all is over."""
@@ -103,10 +103,10 @@ class Agenda:
         for trial in new:
             self.notify(Event("suggested", trial))
             record = self.store.stage(trial.signature).record()
-            if record and answers(record, trial):
+            if record and is_complete(record, trial):
                 self.notify(Event(record.status, trial, record.reason))
         lacking = pending(new, self.store)
-        for node in tree(lacking, trained(lacking, self.store)):
+        for node in stage_tree(lacking, trained_signatures(lacking, self.store)):
             if node.signature not in self.open:
                 self.waiting.append(node)
             elif node.is_last:  # another trial trains this stage: run it after that again, to probe it for this trial
@@ -117,12 +117,12 @@ class Agenda:
     def _is_speculative(self, node: Node) -> bool:
         """Whether every trial that needs the stage may still be pruned."""
         pruner = self.pruner
-        return pruner is not None and all(pruner.waits(trial, self.open, self.trials) for trial in node.through)
+        return pruner is not None and all(pruner.may_be_pruned(trial, self.open, self.trials) for trial in node.trials)
 
     def progress(self, node: Node, step: int, steps: int, losses: dict[str, float]) -> bool:
         """Note the progress of a stage; gives whether its treatment was pruned, so that its training must stop."""
         self.notify(Event("progress", node.trial, step=step, steps=steps, losses=losses))
-        reason = self.pruner.judge(node, step, self.trials) if self.pruner else ""
+        reason = self.pruner.reason_to_stop(node, step, self.trials) if self.pruner else ""
         if reason:
             self._prune(node, reason)
         return bool(reason)
@@ -131,9 +131,9 @@ class Agenda:
         """Prune the treatment of a stage: drop its trials, and the stages that no other trial needs."""
         label = node.trial.treatment.label
         pruned = [trial for trial in self.trials if trial.treatment.label == label and trial.role == node.trial.role]
-        rest = [replace(other, through=tuple(t for t in other.through if t not in pruned)) for other in self.waiting]
-        self.waiting = [other for other in rest if other.through]
-        self.open -= {node.signature} | {other.signature for other in rest if not other.through}
+        rest = [replace(other, trials=tuple(t for t in other.trials if t not in pruned)) for other in self.waiting]
+        self.waiting = [other for other in rest if other.trials]
+        self.open -= {node.signature} | {other.signature for other in rest if not other.trials}
         for trial in pruned:
             self.notify(Event("pruned", replace(trial, pruned=reason), reason))
 
@@ -148,7 +148,7 @@ class Agenda:
     def _fail(self, node: Node, reason: str) -> None:
         """Fail the trials that a stage's failure affects, and drop the stages that wait for it."""
         folder = self.store.stage(node.signature)
-        failed = [trial for trial in self.trials if node.signature in trial.marks]
+        failed = [trial for trial in self.trials if node.signature in trial.all_signatures]
         if node.is_last and folder.has_ended(node.until):  # trained, but not probed
             failed = [node.trial]
         else:

@@ -80,7 +80,7 @@ def run_ray(
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=_scheduler(searcher),
-                num_samples=agenda.most,
+                num_samples=agenda.max_stages,
                 reuse_actors=True,
                 max_concurrent_trials=resources.workers,
                 trial_dirname_creator=lambda trial: trial.trial_id,

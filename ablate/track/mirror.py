@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Self
 
 from ablate.identity import signature
-from ablate.plan.labels import colors, show
-from ablate.plan.trials import Trial, answers, logged
+from ablate.plan.labels import colors, format_level
+from ablate.plan.trials import Trial, is_complete, read_step_log
 from ablate.store.files import read_json
 from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
@@ -102,7 +102,7 @@ class Mirror(Service):
     @queued
     def start(self, trial: Trial) -> None:
         """Show a trial as running, unless it has ended already."""
-        if not answers(self.store.stage(trial.signature).record(), trial):
+        if not is_complete(self.store.stage(trial.signature).record(), trial):
             self.experiment.resume(self._run(trial, {"ablate.status": "running"}))
 
     def follow(self, trial: Trial) -> None:
@@ -193,7 +193,9 @@ class Mirror(Service):
             start_ms = self._end_ms(trial) - int(record.wall_s * 1000) if record else _now_ms()
             self.runs[_key(tags)] = self.experiment.create(trial.name, tags, start_ms)
         treatment = trial.treatment
-        levels = {path: show(level) for path, level in {**treatment.levels, **(treatment.nuisance or {})}.items()}
+        levels = {
+            path: format_level(level) for path, level in {**treatment.levels, **(treatment.nuisance or {})}.items()
+        }
         self.experiment.write(self.runs[_key(tags)], params={**levels, "seed": str(trial.seed)}, tags=more_tags)
         return self.runs[_key(tags)]
 
@@ -242,7 +244,7 @@ class Mirror(Service):
         """Send the logged lines after the last one sent, at most `BATCH` points per call."""
         points: dict[tuple[str, int], float] = {}
         last = int(run.tags.get("ablate.step", 0))
-        for line in logged(trial, self.store, last):
+        for line in read_step_log(trial, self.store, last):
             step = int(line.pop("step"))
             if step <= last:  # logged twice, by a second worker that took the stage for abandoned
                 continue

@@ -15,7 +15,7 @@ from ablate.analysis.statistics.factorial import crossed
 from ablate.analysis.statistics.ranks import front
 from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset.cells import unit
-from ablate.plan.labels import short_names, show
+from ablate.plan.labels import format_level, short_names
 from ablate.plan.treatments import Treatment
 from ablate.slots.settings import Metric
 from ablate.study.optimal import Optimal
@@ -134,17 +134,17 @@ def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
 
 def _levels(path: str, treatments: Sequence[Treatment]) -> list[str]:
     """The levels of a factor among treatments, as text."""
-    return list(dict.fromkeys(show(treatment.levels[path]) for treatment in treatments))
+    return list(dict.fromkeys(format_level(treatment.levels[path]) for treatment in treatments))
 
 
 def _has(treatment: Treatment, levels: dict[str, str]) -> bool:
     """Whether a treatment has these levels."""
-    return all(show(treatment.levels[path]) == level for path, level in levels.items())
+    return all(format_level(treatment.levels[path]) == level for path, level in levels.items())
 
 
 def _crossed(pair: tuple[str, str], treatments: Sequence[Treatment]) -> bool:
     """Whether every level of one factor occurs with every level of the other, and each has two or more."""
-    combinations = {tuple(show(treatment.levels[path]) for path in pair) for treatment in treatments}
+    combinations = {tuple(format_level(treatment.levels[path]) for path in pair) for treatment in treatments}
     sides = [{levels[i] for levels in combinations} for i in (0, 1)]
     return len(combinations) == len(sides[0]) * len(sides[1]) and min(map(len, sides)) > 1
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.results import StudyResults
 from ablate.errors import nearest
-from ablate.plan.trials import Trial, logged
+from ablate.plan.trials import Trial, read_step_log
 from ablate.store.files import read_json
 
 Numbers = NDArray[np.float64]
@@ -79,7 +79,7 @@ def of_steps(results: StudyResults, name: str, hint: str = "") -> dict[str, Curv
         # The curve of each trial, with the trial's status.
         curves = []
         for trial in results.of(label):
-            lines = logged(trial, results.store)
+            lines = read_step_log(trial, results.store)
             names |= {key for line in lines for key in line if key != "step"}
             points = [(line["step"], line[name]) for line in lines if name in line]
             if points:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ablate.analysis.records.compact import METRIC, RAW, read_records
-from ablate.plan.labels import show
+from ablate.plan.labels import format_level
 from ablate.plan.plan import Plan
 from ablate.plan.trials import Trial
 from ablate.slots import registry
@@ -125,4 +125,4 @@ def _ends(trials: Sequence[Trial], store: Store, rows: "pd.DataFrame") -> list[_
 
 def _scalar(level: Any) -> Any:
     """A level as a value of a data frame: text and numbers as they are, anything else as text."""
-    return level if isinstance(level, str | int | float) else show(level)
+    return level if isinstance(level, str | int | float) else format_level(level)

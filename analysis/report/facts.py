@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate.analysis.results import StudyResults
-from ablate.plan.labels import show
-from ablate.plan.tree import tree
+from ablate.plan.labels import format_level
+from ablate.plan.tree import stage_tree
 from ablate.plan.trials import Trial
 from ablate.store.files import read_json
 from ablate.store.record import Record
@@ -39,7 +39,7 @@ def plan(results: StudyResults) -> dict[str, str]:
     study = results.study
     trials = results.trials
     planned = sum(trial.steps for trial in trials)
-    distinct = sum(node.steps for node in tree(trials))
+    distinct = sum(node.steps for node in stage_tree(trials))
     stages = [_stage(stage.name, stage.settings.plain()) for stage in study.baseline.stages]
     shared = f", of which {planned - distinct} ({1 - distinct / planned:.0%}) are shared" if planned > distinct else ""
     return {
@@ -59,16 +59,17 @@ def factors(results: StudyResults) -> dict[str, list[str]]:
     levels = {}
     for factor in results.study.factors:
         if factor.range:
-            ends = f"{show(factor.range.low)} to {show(factor.range.high)}{' (log)' if factor.range.log else ''}"
-            levels[factor.path] = [*map(show, factor.levels[:1]), ends]
+            scale = " (log)" if factor.range.log else ""
+            ends = f"{format_level(factor.range.low)} to {format_level(factor.range.high)}{scale}"
+            levels[factor.path] = [*map(format_level, factor.levels[:1]), ends]
         else:
-            levels[factor.path] = [show(level) for level in factor.levels]
+            levels[factor.path] = [format_level(level) for level in factor.levels]
     return levels
 
 
 def _stage(name: str, settings: Mapping[str, Any]) -> str:
     """A stage with its main settings."""
-    return f"{name}: {settings['steps']} steps, batch {settings['batch']}, learning rate {show(settings['lr'])}"
+    return f"{name}: {settings['steps']} steps, batch {settings['batch']}, learning rate {format_level(settings['lr'])}"
 
 
 def cost(results: StudyResults, finished: Iterable[Record]) -> dict[str, str]:

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ablate.analysis.statistics.effects import Change, by_seed, difference
 from ablate.identity import canonical
-from ablate.plan.labels import show
-from ablate.plan.signatures import chain
+from ablate.plan.labels import format_level
+from ablate.plan.signatures import stage_signatures
 from ablate.plan.treatments import Treatment
 from ablate.study.study import Study
 
@@ -132,7 +132,7 @@ def decide(direction: Direction, change: Change, margin: float = 0.0) -> Verdict
 
 def describe_levels(levels: Levels) -> str:
     """Levels in words: `loss.kl 0.01, norm scn`."""
-    return ", ".join(f"{path} {show(level)}" for path, level in levels.items()) or "the baseline's levels"
+    return ", ".join(f"{path} {format_level(level)}" for path, level in levels.items()) or "the baseline's levels"
 
 
 def _exact(levels: Levels, treatments: Sequence[Treatment]) -> Levels:
@@ -167,8 +167,8 @@ class _Evidence:
         self.treatments = treatments
         self.frame = frame
         self.arms = cache(lambda metric: by_seed(frame, metric))
-        # Of treatments with the same signatures, which train the same model, the first one is found.
-        self._labels = {chain(study.recipe(row.changed), 0): row.label for row in reversed(treatments)}
+        # Treatments with the same signatures train alike; the first of them is the one that is found.
+        self._labels = {stage_signatures(study.recipe(row.changed), 0): row.label for row in reversed(treatments)}
         self._cache: dict[str, str | None] = {}
 
     def contexts(self, named: Collection[str]) -> list[Levels]:
@@ -195,7 +195,7 @@ class _Evidence:
             recipe = self.study.recipe(levels)
         except ValueError:  # the study has no such stage, or its baseline contradicts these levels
             return None
-        return self._labels.get(chain(recipe, 0))
+        return self._labels.get(stage_signatures(recipe, 0))
 
 
 def _judge(claim: Claim, evidence: _Evidence) -> list[Judgement]:
@@ -270,5 +270,5 @@ def _judge_steps(claim: Claim, given: Levels, evidence: _Evidence) -> tuple[Verd
             verdict = "opposite" if opposite or verdict == "opposite" else "inconclusive"
             interval = f"{change.mean:+.3g} [{change.low:+.3g}, {change.high:+.3g}]"
             what = f"it goes the other way, {interval}" if change.n else "there is no pair of seeds"
-            reversals.append(f"from {claim.along} {show(before)} to {show(after)} {what}")
+            reversals.append(f"from {claim.along} {format_level(before)} to {format_level(after)} {what}")
     return verdict, "; ".join(reversals)

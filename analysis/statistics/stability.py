@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ablate.analysis.statistics.ranks import losses
-from ablate.plan.trials import Trial, logged
+from ablate.plan.trials import Trial, read_step_log
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 
@@ -111,7 +111,7 @@ def _means_during(
         return {}
     values: dict[int, dict[str, list[float]]] = {}
     for trial in ranked:
-        for line in logged(trial, store):
+        for line in read_step_log(trial, store):
             if (value := line.get(f"during/{metric.name}")) is not None:
                 by_label = values.setdefault(int(line["step"]), {})
                 by_label.setdefault(trial.treatment.label, []).extend(losses(metric, [value]))

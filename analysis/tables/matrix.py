@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ablate.analysis.tables.rows import Arm, values
 from ablate.analysis.typeset.cells import Cell, Column, Group, Level, Word
-from ablate.plan.labels import short_names, show
+from ablate.plan.labels import format_level, short_names
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
 
@@ -22,7 +22,7 @@ def arrange_matrix(
     down, across = study.factors
     names = short_names(study.factors)
     columns = [Column("level", names[down.path])]
-    columns += [Column("value", f"{names[across.path]}/{show(level)}", metric) for level in across.levels]
+    columns += [Column("value", f"{names[across.path]}/{format_level(level)}", metric) for level in across.levels]
     cells: dict[str, Cell] = {}
     for arm, value in zip(arms, values(metric, arms, ranks, starred=True), strict=True):
         key = repr([arm.treatment.levels[factor.path] for factor in study.factors])

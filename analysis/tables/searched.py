@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ablate.adaptive.optuna_sampler import front, importance
-from ablate.adaptive.search import evaluations, to_come
+from ablate.adaptive.optuna_sampler import factor_importance, pareto_front
+from ablate.adaptive.search import evaluations, future_suggestions
 from ablate.analysis.statistics.effects import Analysis, Effect, Noise
 from ablate.analysis.typeset.cells import Sentence
 from ablate.plan.labels import short_names
@@ -34,12 +34,12 @@ def summarise_search(plan: Plan, search: Search) -> SearchResult:
     """The result of a search so far."""
     study = plan.study
     results = evaluations(plan)
-    best = front(study, results)
-    shares = importance(study, results)
+    best = pareto_front(study, results)
+    shares = factor_importance(study, results)
 
     # How much was tried.
     distinct = len({one.label for one in results})
-    remaining = to_come(study, plan.known)
+    remaining = future_suggestions(study, plan.known)
     more = f", {remaining} still to come" if remaining else ""
     tried = f"Search by {search.sampler}: {len(results)} suggestions, {distinct} distinct treatments{more}."
 

@@ -16,7 +16,7 @@ from ablate.analysis.tables.rows import UNFINISHED, Arm
 from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset import html, latex, markdown
 from ablate.analysis.typeset.cells import Layout
-from ablate.plan.labels import show
+from ablate.plan.labels import format_level
 from ablate.study.study import Study
 
 
@@ -74,7 +74,7 @@ class Table:
 
         # The treatments; NaN is empty.
         for arm in self.arms:
-            levels = [show(arm.treatment.levels[path]) for path in paths]
+            levels = [format_level(arm.treatment.levels[path]) for path in paths]
             counts = [arm.status.get(name, 0) for name in statuses]
             cells = [_cell(arm.effects[name]) for name in self.metrics]
             numbers = ["" if cell[key] != cell[key] else cell[key] for cell in cells for key in fields]

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ablate.plan.labels import show
+from ablate.plan.labels import format_level
 from ablate.slots.settings import Metric
 
 MISSING = "–"
@@ -143,7 +143,7 @@ class Layout:
 
 def words(sentence: Sentence) -> str:
     """A sentence as plain text."""
-    shown = (show(piece.value) if isinstance(piece, Level) else piece for piece in sentence)
+    shown = (format_level(piece.value) if isinstance(piece, Level) else piece for piece in sentence)
     return "".join(piece.name if isinstance(piece, Symbol) else piece for piece in shown)
 
 

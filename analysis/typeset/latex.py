@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ablate.analysis.typeset.cells import Column, Group, Layout, arrow, unit
 from ablate.analysis.typeset.latex_cells import Box, Stack, stack
 from ablate.analysis.typeset.latex_text import escape, extent, level, sentence
-from ablate.plan.labels import show
+from ablate.plan.labels import format_level
 from ablate.slots.settings import Metric
 
 PACKAGES = ("multirow", "siunitx")
@@ -223,7 +223,9 @@ def _width(stacks: Sequence[Stack], names: float, style: Style) -> float:
         column = each.column
         # The head: name, and level or unit below it.
         name = 0.0 if column.kind in {"difference", "seeds"} else extent(column.name.rpartition("/")[2]) * style.digit
-        below = show(column.level.value) if column.level else f"({unit(column.metric)}) ↑" if column.metric else ""
+        below = (
+            format_level(column.level.value) if column.level else f"({unit(column.metric)}) ↑" if column.metric else ""
+        )
         # The cells.
         widths = [(box.top_extent * style.digit, box.fine_extent * FINE) for box in each.boxes]
         space = style.digit / 2

@@ -19,7 +19,7 @@ from ablate.analysis.typeset.cells import (
     words,
 )
 from ablate.analysis.typeset.latex_text import escape, extent, level, sentence
-from ablate.plan.labels import show
+from ablate.plan.labels import format_level
 
 RANK_MARKUP = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
 
@@ -87,7 +87,7 @@ def _plain(cell: Cell) -> tuple[str, str]:
     """The main text and the fine text of a cell, without markup."""
     match cell:
         case Level(value):
-            return show(value), ""
+            return format_level(value), ""
         case Word(text):
             return text, ""
         case Phrase(pieces, remark):

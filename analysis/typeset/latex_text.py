@@ -6,7 +6,7 @@ import unicodedata
 from typing import Any
 
 from ablate.analysis.typeset.cells import Level, Sentence, Symbol
-from ablate.plan.labels import show
+from ablate.plan.labels import format_level
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -39,12 +39,12 @@ def extent(text: str) -> float:
 def level(value: Any) -> str:
     """A level; small and large floats, and powers of ten, are written with a power of ten."""
     if not isinstance(value, float) or not math.isfinite(value) or value == 0:
-        return escape(show(value))
+        return escape(format_level(value))
     mantissa, exponent = f"{value:.5e}".split("e")
     digits = f"{float(mantissa):g}".replace("-", "−")
     power = int(exponent)
     if -3 <= power < 5 and not (digits in {"1", "−1"} and not -1 <= power < 4):
-        return escape(show(value))
+        return escape(format_level(value))
     if digits in {"1", "−1"}:
         return f"${'-' if value < 0 else ''}10^{{{power}}}$"
     return rf"{escape(digits)}$\times10^{{{power}}}$"

@@ -20,7 +20,7 @@ from ablate.analysis.typeset.cells import (
     numeral,
     unit,
 )
-from ablate.plan.labels import show
+from ablate.plan.labels import format_level
 
 RANK_MARKUP = {0: "", 1: "**", 2: "_"}
 LEGEND = "The best mean of a column is **bold**, the second best _emphasised_."
@@ -49,7 +49,7 @@ def markdown(layout: Layout) -> str:
 
 def _heading(column: Column) -> str:
     if column.level:
-        return _escape(f"{column.name} {show(column.level.value)}")
+        return _escape(f"{column.name} {format_level(column.level.value)}")
     if column.metric is None or column.kind == "difference":
         return column.name
     label = f"{column.name} ({unit(column.metric)})" if unit(column.metric) else column.name
@@ -69,7 +69,7 @@ def _parts(cell: Cell) -> list[str]:
     """The text of a cell in parts that are aligned with those of other cells; text has a single part."""
     match cell:
         case Level(value):
-            return [_escape(show(value))]
+            return [_escape(format_level(value))]
         case Word(text):
             return [_escape(text)]
         case Phrase(pieces, remark):
@@ -96,7 +96,7 @@ def _sentence(sentence: Sentence) -> str:
 def _piece(piece: str | Level | Symbol) -> str:
     if isinstance(piece, Symbol):
         return piece.name
-    return show(piece.value) if isinstance(piece, Level) else _escape(piece)
+    return format_level(piece.value) if isinstance(piece, Level) else _escape(piece)
 
 
 def _escape(text: str) -> str:

@@ -12,7 +12,7 @@ from ablate.adaptive.recall import plan_study
 from ablate.driver import overview
 from ablate.engine import checkpoint
 from ablate.engine.state import TrainingState
-from ablate.plan.tree import trained, tree
+from ablate.plan.tree import stage_tree, trained_signatures
 from ablate.plan.trials import Trial, expand, pending
 from ablate.schedule.agenda import Agenda, Event
 from ablate.schedule.inline import run_inline
@@ -82,11 +82,11 @@ def history(trial: Trial) -> Iterator[Any]:
 
 def test_the_steps_of_the_tree_are_those_that_differ(trials: list[Trial]) -> None:
     distinct = {past for trial in trials for past in history(trial)}
-    assert (sum(trial.steps for trial in trials), sum(node.steps for node in tree(trials))) == (
+    assert (sum(trial.steps for trial in trials), sum(node.steps for node in stage_tree(trials))) == (
         len(trials) * 12,
         len(distinct),
     )
-    alone = sum(node.steps for node in tree([trial for trial in trials if trial.treatment.is_baseline]))
+    alone = sum(node.steps for node in stage_tree([trial for trial in trials if trial.treatment.is_baseline]))
     assert alone == 2 * 12, "no fork where nothing else goes on from it"
 
 
@@ -101,7 +101,7 @@ def test_stages_before_an_entrance_are_shared_whole(write_study: Write) -> None:
     late = ("kl: 1e-4}", "kl: {weight: 1e-4, start: 8}}")
     trials = expand(load_study(write_study(CHAIN, late, ("  loss.kl: [1, 1e-4]", "  loss.kl: [0, 1, 1e-4]"))))
     assert sum(trial.steps for trial in trials) == 6 * 12
-    assert sum(node.steps for node in tree(trials)) == 2 * 8 + 6 * 4
+    assert sum(node.steps for node in stage_tree(trials)) == 2 * 8 + 6 * 4
 
 
 def results(trial: Trial, store: Store) -> tuple[Any, ...]:
@@ -167,8 +167,8 @@ def test_a_fork_in_the_store_serves_what_is_added(write_study: Write, tmp_path: 
     )
     run_inline(first, store, Resources(), lambda event: None)
     todo = pending(more, store)
-    nodes = tree(todo, trained(more, store))
-    assert [(node.trial.name, node.begins, node.steps, node.parents) for node in nodes] == [
+    nodes = stage_tree(todo, trained_signatures(more, store))
+    assert [(node.trial.name, node.start_step, node.steps, node.parents) for node in nodes] == [
         ("kl=2 s0", 3, 3, ()), ("kl=2 s1", 3, 3, ())
     ]  # fmt: skip
 
@@ -192,7 +192,7 @@ def test_a_failed_fork_fails_all_that_share_it(write_study: Write, tmp_path: Pat
     store, told = Store(tmp_path), list[tuple[str, str]]()
     agenda = Agenda(trials, store, lambda event: told.append((event.kind, event.trial.name)))
     node = agenda.take()
-    assert node and node.until == 3 and len(node.through) == 3
+    assert node and node.until == 3 and len(node.trials) == 3
     store.stage(node.signature).fail("ValueError: no", "the trace")
     agenda.end(node, "failed", "ValueError: no")
     assert told == [("failed", trial.name) for trial in trials if trial.seed == 0]

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ablate.adaptive.pruning import Pruner, read_pruned
 from ablate.adaptive.recall import plan_study
-from ablate.adaptive.search import Explorer, evaluations
+from ablate.adaptive.search import SearchSource, evaluations
 from ablate.analysis.tables.build import build_table
 from ablate.driver.overview import count_statuses
 from ablate.driver.sweep import sweep
@@ -239,14 +239,14 @@ def test_a_judgement_stands_and_ends_with_its_rule(write_study: Write, tmp_path:
         folder.steps.write_text(json.dumps({"step": 4, "during/psnr": value}) + "\n")
 
     log(first, 10.0)
-    assert not pruner.judge(nodes[first.name], 4, expand(study)), "the first to arrive goes on"
+    assert not pruner.reason_to_stop(nodes[first.name], 4, expand(study)), "the first to arrive goes on"
     log(second, 20.0)
-    assert not pruner.judge(nodes[second.name], 4, expand(study))
-    assert not pruner.judge(nodes[first.name], 4, expand(study)), "as it was judged before, whoever came since"
+    assert not pruner.reason_to_stop(nodes[second.name], 4, expand(study))
+    assert not pruner.reason_to_stop(nodes[first.name], 4, expand(study)), "as it was judged before, whoever came since"
     log(second, 5.0)
-    assert not pruner.judge(nodes[second.name], 4, expand(study))
+    assert not pruner.reason_to_stop(nodes[second.name], 4, expand(study))
     store.study("tiny", "base").rungs.unlink()
-    assert "2 of 2 at step 4, 1 kept" in pruner.judge(nodes[second.name], 4, expand(study))
+    assert "2 of 2 at step 4, 1 kept" in pruner.reason_to_stop(nodes[second.name], 4, expand(study))
     assert read_pruned(study, store).keys() == {second.signature}
     other = load_study(write_study((RATES[0], RATES[1].replace("factor: 2", "factor: 4")), LONGER))
     assert read_pruned(other, store) == {}
@@ -260,7 +260,7 @@ def test_a_search_counts_what_was_stopped_and_learns_that_it_was_bad(write_study
     )
     study, store = load_study(write_study(("  loss.kl: [1, 1e-4]\n", factors))), Store(tmp_path / "store")
     plan = plan_study(study, store)
-    pruner, explorer = Pruner(plan, pruning_of(study)), Explorer(plan)
+    pruner, explorer = Pruner(plan, pruning_of(study)), SearchSource(plan)
     agenda, made = Agenda(expand(study), store, lambda event: None, explorer, pruner=pruner), 0
     while node := agenda.take():
         trial, folder = node.trial, store.stage(node.signature)

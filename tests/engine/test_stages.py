@@ -12,7 +12,8 @@ from ablate.engine import checkpoint, run, train
 from ablate.engine.loss_weights import WeightSchedule
 from ablate.engine.state import TrainingState
 from ablate.errors import StudyError
-from ablate.plan.trials import Trial, chain, expand
+from ablate.plan.signatures import stage_signatures
+from ablate.plan.trials import Trial, expand
 from ablate.slots.training import Step
 from ablate.store.folders import Store
 from ablate.study.study import load_study
@@ -264,4 +265,5 @@ def test_the_study_of_strengths_trains_its_base_once_a_seed(tmp_path: Path) -> N
     assert plan["shared"] == {"base": {"runs": 3, "trials": 18}}
     assert (plan["planned_steps"], plan["distinct_steps"]) == (18 * 450, 3 * 300 + 18 * 150)
     without = study.recipe({"regularizer": "none"})
-    assert chain(without, 0) == chain(study.baseline, 0), "strength 0 is the control that never had the term"
+    control = stage_signatures(study.baseline, 0)
+    assert stage_signatures(without, 0) == control, "strength 0 is the control that never had the term"

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate.plan.labels import show
+from ablate.plan.labels import format_level
 from ablate.plan.trials import expand
 from ablate.store.folders import StageFolder, Store
 from ablate.track import views
@@ -152,7 +152,7 @@ def test_a_sweep_as_mlflow_shows_it(study, store):
     colors = {}
     for trial in mirror.trials:
         run = seen[trial.name]
-        levels = {path: show(level) for path, level in trial.treatment.levels.items()}
+        levels = {path: format_level(level) for path, level in trial.treatment.levels.items()}
         assert dict(run["params"]) == {**levels, "seed": str(trial.seed)}
         record = store.stage(trial.signature).record()
         assert {(name, value) for name, step, value in run["points"] if step == 0} == set(record.metrics.items())

@@ -21,11 +21,11 @@ def test_lines_count_trials_and_name_the_reason(tiny: Study, tmp_path: Path) -> 
     trials, store, said = expand(tiny), Store(tmp_path), io.StringIO()
     with ProgressDisplay(trials, trials[1:], store, PSNR, Console(file=said)) as progress:
         store.stage(trials[1].signature).finish(Record(trials[1].signature, 1, "done", "", 6, {"psnr": 20.0}))
-        progress.notice(Event("started", trials[1]))
-        progress.notice(Event("done", trials[1]))
+        progress.handle(Event("started", trials[1]))
+        progress.handle(Event("done", trials[1]))
         store.stage(trials[2].signature).finish(Record(trials[2].signature, 0, "done", "", 6, {"psnr": 21.5}))
-        progress.notice(Event("done", trials[2]))
-        progress.notice(Event("failed", trials[3], "out of memory"))
+        progress.handle(Event("done", trials[2]))
+        progress.handle(Event("failed", trials[3], "out of memory"))
     lines = said.getvalue().splitlines()
     assert lines[0].startswith("[2/4] done  baseline s1  psnr 20.00")
     assert lines[2].startswith("[4/4] failed  kl=1 s1  out of memory")
@@ -40,10 +40,10 @@ def test_the_time_left_counts_from_the_first_report(
     trials = expand(tiny)
     progress = ProgressDisplay(trials, trials, Store(tmp_path), PSNR, Console(file=io.StringIO()))
     now += 500  # starting Ray must not count
-    progress.notice(Event("progress", trials[0], step=2, steps=6))
+    progress.handle(Event("progress", trials[0], step=2, steps=6))
     assert progress.eta_s() is None
     now += 4
-    progress.notice(Event("progress", trials[0], step=4, steps=6))
+    progress.handle(Event("progress", trials[0], step=4, steps=6))
     assert progress.eta_s() == pytest.approx(4 / 2 * (2 + 3 * 6))
 
 

@@ -11,9 +11,9 @@ from ablate.adaptive.recall import plan_study
 from ablate.cli.main import app
 from ablate.driver.overview import summarise
 from ablate.engine import measure
-from ablate.plan.cost import StepKinds, count, gpu_share, total
+from ablate.plan.cost import StepKinds, add_steps, gpu_share, total_cost
 from ablate.plan.footprint import Footprint, configuration, read
-from ablate.plan.tree import tree
+from ablate.plan.tree import stage_tree
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.study.study import load_study
@@ -34,15 +34,15 @@ def test_steps_are_counted_by_what_they_cost(write_study: Write) -> None:
     """Six steps a trial, the last two with a discriminator but where the term is left out; two of each shared."""
     trials = expand(load_study(write_study(GAN, FACTORS)))
     found: StepKinds = {}
-    count(found, tree(trials))
+    add_steps(found, stage_tree(trials))
     with_it, without = (
         configuration(trials[0].treatment.recipe.up_to(step), trials[0].treatment.recipe.stages[0]) for step in (6, 4)
     )
     assert found.keys() == {with_it, without}
     assert (found[with_it].steps, found[with_it].trials) == (2 * 2 * 2, 4), "kl at two levels, two seeds"
     assert (found[without].steps, found[without].trials) == (2 * (4 + 4) + 2 * 2, 2), "two trunks; one goes on without"
-    assert sum(kind.nodes for kind in found.values()) == len(tree(trials))
-    cost = total(found, {with_it: Footprint(1, 2.0, 10.0, 100, 7), without: Footprint(1, 1.0, 10.0, 300, 5)})
+    assert sum(kind.nodes for kind in found.values()) == len(stage_tree(trials))
+    cost = total_cost(found, {with_it: Footprint(1, 2.0, 10.0, 100, 7), without: Footprint(1, 1.0, 10.0, 300, 5)})
     assert cost.seconds == 2.0 * 8 + 1.0 * 20 + 10.0 * 6 and cost.memory == 300
     assert cost.disk == 7 * found[with_it].nodes + 5 * found[without].nodes
 
@@ -50,7 +50,7 @@ def test_steps_are_counted_by_what_they_cost(write_study: Write) -> None:
 def test_what_is_over_costs_only_its_probes(write_study: Write) -> None:
     trials = expand(load_study(write_study()))
     found: StepKinds = {}
-    count(found, tree(trials[:1], {trials[0].signature}), {trials[0].signature})
+    add_steps(found, stage_tree(trials[:1], {trials[0].signature}), {trials[0].signature})
     assert [(kind.steps, kind.nodes, kind.trials) for kind in found.values()] == [(0, 0, 1)]
 
 

@@ -14,10 +14,10 @@ from ablate.cli.plan import print_plan
 from ablate.driver.overview import summarise
 from ablate.errors import StudyError
 from ablate.identity import canonical
-from ablate.plan.estimable import contrasts
-from ablate.plan.labels import show
+from ablate.plan.estimable import describe_contrasts
+from ablate.plan.labels import format_level
 from ablate.plan.treatments import list_rows, treatments
-from ablate.plan.tree import tree
+from ablate.plan.tree import stage_tree
 from ablate.plan.trials import expand
 from ablate.recipe.consistency import resolve
 from ablate.recipe.paths import assign
@@ -80,7 +80,7 @@ def test_a_setting_is_varied_only_where_it_exists(write_study: Write) -> None:
         ("baseline", None), ("norm=scn interp=nearest", "nearest"), ("norm=scn interp=bilinear", "bilinear")
     ]  # fmt: skip
     assert rows[2].recipe.identity()["norm"] == {"level": "scn", "groups": 4, "interp": "bilinear"}
-    assert show(rows[0].levels["norm.interp"]) == "–"
+    assert format_level(rows[0].levels["norm.interp"]) == "–"
 
 
 def test_a_setting_of_the_baseline_goes_with_its_level(write_study: Write) -> None:
@@ -93,7 +93,7 @@ def test_a_setting_of_the_baseline_goes_with_its_level(write_study: Write) -> No
     ]  # fmt: skip
     assert rows["norm=group"].levels == {"norm": "group", "norm.interp": None, "loss.kl": 1e-4}
     assert rows["norm=group"].recipe == study.recipe({"norm": "group"})
-    assert any(text.startswith("norm.interp where it exists") for text in contrasts(study, list_rows(study)))
+    assert "norm.interp only among the treatments in which it exists" in describe_contrasts(study, list_rows(study))
 
 
 def test_a_ladder_may_bring_a_setting_after_its_level(write_study: Write) -> None:
@@ -101,7 +101,7 @@ def test_a_ladder_may_bring_a_setting_after_its_level(write_study: Write) -> Non
     path = write_study(("loss.kl: [1, 1e-4]", "norm: [group, scn]\n  norm.interp: [bilinear]"), ladder)
     assert labels(path) == ["baseline", "+ norm=scn", "+ interp=bilinear"]
     path = write_study(("loss.kl: [1, 1e-4]", "norm.interp: [bilinear]\n  norm: [group, scn]"), ladder)
-    with pytest.raises(StudyError, match=r"ladder' comes to 'norm.interp', which does not exist with the baseline"):
+    with pytest.raises(StudyError, match=r"ladder' changes 'norm.interp', which does not exist with the baseline"):
         labels(path)
 
 
@@ -138,8 +138,8 @@ def test_merged_recipes_are_those_that_are_resolved_from_scratch(write_study: Wr
 
 
 def test_different_numbers_never_look_alike() -> None:
-    assert show(0.1234567) != show(0.1234568)
-    assert [show(value) for value in (0.1, 1e-4, 3.0, 1 / 3)] == ["0.1", "0.0001", "3", "0.3333333333333333"]
+    assert format_level(0.1234567) != format_level(0.1234568)
+    assert [format_level(value) for value in (0.1, 1e-4, 3.0, 1 / 3)] == ["0.1", "0.0001", "3", "0.3333333333333333"]
 
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "designs"
@@ -252,7 +252,7 @@ def test_equal_stages_are_counted_once(write_study: Write) -> None:
     trials = expand(load_study(path))
     assert trials[0].signatures[0] == trials[2].signatures[0]
     assert trials[0].signatures[1] != trials[2].signatures[1]
-    assert (sum(trial.steps for trial in trials), sum(node.steps for node in tree(trials))) == (
+    assert (sum(trial.steps for trial in trials), sum(node.steps for node in stage_tree(trials))) == (
         2 * 2 * 8,
         2 * 6 + 2 * 2 * 2,
     )
@@ -271,4 +271,4 @@ def test_equal_stages_are_counted_once(write_study: Write) -> None:
     ],
 )
 def test_how_levels_are_shown(level: object, text: str) -> None:
-    assert show(level) == text
+    assert format_level(level) == text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ablate.errors import StudyError
-from ablate.plan.estimable import contrasts, describe
+from ablate.plan.estimable import describe_contrasts, describe_fraction
 from ablate.plan.treatments import list_rows, treatments
 from ablate.study.fraction import Fraction, by_resolution, by_runs
 from ablate.study.study import load_study
@@ -149,18 +149,18 @@ def test_a_fraction_estimates_the_effects_that_were_planted() -> None:
 
 
 def test_the_words_for_a_half_fraction() -> None:
-    assert describe(by_runs(4, 8), ["kl", "norm", "padding", "adversarial"]) == [
+    assert describe_fraction(by_runs(4, 8), ["kl", "norm", "padding", "adversarial"]) == [
         "fraction 2^(4-1) of resolution IV: 8 of 16 treatments, adversarial = kl*norm*padding",
-        "main effects clear of two-factor interactions; of these, some are aliased with each other",
+        "main effects clear of two-factor interactions, some of which are aliased with each other",
         "kl*norm aliased with padding*adversarial",
         "kl*padding aliased with norm*adversarial",
         "kl*adversarial aliased with norm*padding",
         "interactions of more factors are taken to be nil",
     ]
-    third = describe(by_runs(3, 4), ["a", "b", "c"])
+    third = describe_fraction(by_runs(3, 4), ["a", "b", "c"])
     assert third[1].startswith("main effects, each aliased")
     assert third[2:5] == ["a aliased with b*c", "b aliased with a*c", "c aliased with a*b"]
-    assert describe(by_runs(5, 16), list("abcde"))[1:-1] == [
+    assert describe_fraction(by_runs(5, 16), list("abcde"))[1:-1] == [
         "main effects and two-factor interactions, clear of each other"
     ]
 
@@ -176,7 +176,7 @@ def test_a_study_runs_its_fraction(write_study: Write) -> None:
     )
     assert [tuple(int(path in row.changed) for path in row.levels) for row in rows] == by_runs(4, 8).runs
     assert rows[1].label == "padding=zeros l2=2"
-    assert "kl*norm aliased with padding*l2" in contrasts(study, list_rows(study))
+    assert "kl*norm aliased with padding*l2" in describe_contrasts(study, list_rows(study))
     runs = load_study(write_study(FACTORS, ("seeds: 2", "design: fraction\nfraction: {runs: 8}\nseeds: 2")))
     assert [row.label for row in treatments(runs)] == [row.label for row in rows]
 

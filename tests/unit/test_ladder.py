@@ -21,7 +21,7 @@ from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
 from ablate.cli.plan import print_plan
 from ablate.driver.overview import summarise
-from ablate.plan.estimable import contrasts
+from ablate.plan.estimable import describe_contrasts
 from ablate.plan.treatments import Treatment, list_rows, treatments
 from ablate.plan.trials import expand
 from ablate.slots.settings import Metric
@@ -129,7 +129,7 @@ def test_first_seeds_of_all_references_come_early(designed: Designed) -> None:
 
 
 def contrasts_of(study: Study) -> list[str]:
-    return contrasts(study, list_rows(study))
+    return describe_contrasts(study, list_rows(study))
 
 
 def test_contrasts_say_what_cannot_be_told(designed: Designed) -> None:
@@ -137,11 +137,11 @@ def test_contrasts_say_what_cannot_be_told(designed: Designed) -> None:
     assert ladder.endswith("given those before it; not what another order shows, no interactions")
     assert out == "effect of each removal from the full recipe; not of a factor alone, no interactions"
     assert hint == "a factor whose effect differs in size between these designs interacts with others"
-    assert lost == "no comparison of '+ padding=zeros' with 'baseline': its row is held against '+ norm=scn'"
+    assert lost == "no comparison of '+ padding=zeros' with 'baseline': it is compared with '+ norm=scn' instead"
     assert contrasts_of(designed("ladder", 3)) == [ladder]
     assert contrasts_of(designed("leave_one_out", 3)) == [out]
     assert contrasts_of(designed("[leave_one_out, ladder]", 3))[3:] == [
-        "no comparison of 'w/o padding=zeros' with '+ kl=1': its row is held against 'all'"
+        "no comparison of 'w/o padding=zeros' with '+ kl=1': it is compared with 'all' instead"
     ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ablate.errors import StudyError
-from ablate.plan.estimable import contrasts, describe_optimal
+from ablate.plan.estimable import describe_contrasts, describe_optimal
 from ablate.plan.treatments import list_rows, treatments
 from ablate.study import optimal
 from ablate.study.optimal import Cell, Effect, Optimal, choose
@@ -169,7 +169,7 @@ def test_a_study_runs_its_fraction_and_says_what_it_tells(write_study: Write) ->
     rows = treatments(study)
     assert (len(rows), rows[0].label, rows[1].reference) == (12, "baseline", "baseline")
     assert not any(row.levels["norm"] == "scn" and row.levels["padding"] == "zeros" for row in rows)
-    said = contrasts(study, list_rows(study))
+    said = describe_contrasts(study, list_rows(study))
     assert said[0].startswith("D-optimal fraction: 12 of 48 treatments for 10 parameters; D-efficiency 0.")
     assert said[1].startswith("main effects, kl*norm, each adjusted")
     assert said[2].startswith("2 more than parameters")

@@ -12,7 +12,7 @@ from ablate.analysis.papers.vivat import PAPER
 from ablate.analysis.records.frame import tidy
 from ablate.analysis.statistics.claims import judge
 from ablate.errors import StudyError
-from ablate.plan.signatures import chain
+from ablate.plan.signatures import stage_signatures
 from ablate.plan.treatments import treatments
 from ablate.plan.trials import expand
 from ablate.slots import registry
@@ -70,7 +70,7 @@ def test_vivats_claims_compare_recipes_that_exist(write_study: Write) -> None:
     )
     for one, _ in judge(PAPER.claims, study, treatments(study), tidy(expand(study), Store(Path("nowhere")))):
         a, b = (study.recipe(side) for side in (one.a, one.b))
-        assert chain(a, 0) != chain(b, 0), one.id
+        assert stage_signatures(a, 0) != stage_signatures(b, 0), one.id
 
 
 def test_vivats_tables_have_the_papers_numbers() -> None:

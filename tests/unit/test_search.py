@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ablate.adaptive.optuna_sampler import importance
+from ablate.adaptive.optuna_sampler import factor_importance
 from ablate.adaptive.recall import plan_study
-from ablate.adaptive.search import Explorer, each_level, evaluations, read_suggestions, to_come
+from ablate.adaptive.search import SearchSource, evaluations, future_suggestions, one_trial_per_level, read_suggestions
 from ablate.analysis.tables.build import build_table
 from ablate.cli.plan import print_plan
 from ablate.driver import overview
@@ -65,7 +65,7 @@ def drive(study: Study, store: Store, result: Result, *, workers: int = 1, stop:
     """
     plan = plan_study(study, store)
     first = [trial for trial in plan.trials if store.stage(trial.signature).record() is None]
-    agenda = Agenda(first, store, lambda event: None, Explorer(plan), workers)
+    agenda = Agenda(first, store, lambda event: None, SearchSource(plan), workers)
     running: list[Node] = []
     ran: list[Trial] = []
     while len(ran) < stop:
@@ -113,7 +113,8 @@ def test_a_cut_search_makes_no_trial_twice_and_as_many(
     assert {trial.signature for trial in after[:2]} == {
         trial.signature for trial in plan_study(study, store).trials[: len(kept) + 1]
     } - {trial.signature for trial in before}
-    assert not drive(study, store, parabola, workers=3) and to_come(study, plan_study(study, store).known) == 0
+    assert not drive(study, store, parabola, workers=3)
+    assert future_suggestions(study, plan_study(study, store).known) == 0
 
 
 def test_suggestions_follow_from_results_alone(searching: Callable[..., Study], tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_suggestions_that_share_a_stage_wait_for_it_or_fail_with_it(
     factors = "  stages.tune.lr: {low: 1e-5, high: 1e-1, log: true}\ndesign: search\n" + SEARCH.format("random", 8)
     study = load_study(write_study(CHAIN, ("  loss.kl: [1, 1e-4]\n", factors), ("seeds: 2", "seeds: 1")))
     store, told = Store(tmp_path / "store"), list[Event]()
-    agenda = Agenda(expand(study), store, told.append, Explorer(plan_study(study, store)), 3)
+    agenda = Agenda(expand(study), store, told.append, SearchSource(plan_study(study, store)), 3)
     shared = agenda.take()
     assert shared and shared.stage.name == "train" and agenda.take() is None
     assert sum(event.kind == "suggested" for event in told) == 2, "asked for more than there are workers"
@@ -168,10 +169,10 @@ def test_a_signature_is_run_once_however_often_it_is_suggested(searching: Callab
         searching(SEARCH.format("random", 30), "  norm: [group, scn]\ndesign: search\n"),
         Store(tmp_path / "s"),
     )
-    scn = next(trial for trial in each_level(study) if trial.treatment.changed)
+    scn = next(trial for trial in one_trial_per_level(study) if trial.treatment.changed)
     finish_with(store, scn, lambda levels: {"psnr": 20.0, "ssim": 0.5})
     told: list[Event] = []
-    agenda = Agenda(expand(study), store, told.append, Explorer(plan_study(study, store)), 4)
+    agenda = Agenda(expand(study), store, told.append, SearchSource(plan_study(study, store)), 4)
     node = agenda.take()
     assert node and node.trial.treatment.is_baseline and agenda.take() is None and agenda.is_over
     assert [(event.kind, event.trial.signature) for event in told] == [
@@ -215,7 +216,7 @@ def test_what_fails_is_asked_for_less(searching: Callable[..., Study], tmp_path:
         "  loss.kl: {low: 1e-8, high: 1, log: true}\n  norm: [group, scn]\n  padding: [reflect, zeros, circular]\n"
     )
     study, store = searching(SEARCH.format("tpe", 40), factors + "design: search\n"), Store(tmp_path / "store")
-    agenda = Agenda(expand(study), store, lambda event: None, Explorer(plan_study(study, store)), 1)
+    agenda = Agenda(expand(study), store, lambda event: None, SearchSource(plan_study(study, store)), 1)
     asked = []
     while node := agenda.take():
         fails = node.trial.treatment.levels["padding"] == "circular"
@@ -231,12 +232,12 @@ def test_what_fails_is_asked_for_less(searching: Callable[..., Study], tmp_path:
 
 def test_what_cannot_be_built_is_not_suggested(searching: Callable[..., Study], tmp_path: Path) -> None:
     study, store = searching(SEARCH.format("random", 12)), Store(tmp_path / "store")
-    explorer = Explorer(plan_study(study, store), lambda recipe: recipe.plain()["norm"]["level"] == "group")
+    explorer = SearchSource(plan_study(study, store), lambda recipe: recipe.plain()["norm"]["level"] == "group")
     found = [trial for _ in range(11) for trial in explorer.ask([])]
     assert len(found) == 11 and {trial.treatment.levels["norm"] for trial in found} == {"group"}
     other = plan_study(searching(SEARCH.format("random", 12)), Store(tmp_path / "other"))
-    nothing = Explorer(other, lambda recipe: False)
-    with pytest.raises(StudyError, match="none was a treatment that can be built and is allowed"):
+    nothing = SearchSource(other, lambda recipe: False)
+    with pytest.raises(StudyError, match="none of 100 suggestions in a row is allowed by the study and can be built"):
         nothing.ask([])
 
 
@@ -287,9 +288,9 @@ def test_failed_and_missing_results_are_no_results(searching: Callable[..., Stud
 def test_the_important_factor_is_said_to_be(searching: Callable[..., Study], tmp_path: Path) -> None:
     study, store = searching(SEARCH.format("random", 40)), Store(tmp_path / "store")
     drive(study, store, parabola, stop=5)
-    assert importance(study, evaluations(plan_study(study, store))) == {}
+    assert factor_importance(study, evaluations(plan_study(study, store))) == {}
     drive(study, store, parabola)
-    shares = importance(study, evaluations(plan_study(study, store)))
+    shares = factor_importance(study, evaluations(plan_study(study, store)))
     assert list(shares) == ["loss.kl", "norm"] and shares["loss.kl"] > 0.8 and sum(shares.values()) == pytest.approx(1)
 
 
@@ -338,7 +339,7 @@ def test_the_plan_says_what_will_be_searched(
     print_plan(plan, summary, Console(width=200))
     text = capsys.readouterr().out
     assert "tpe, 1 of at most 30 treatments" in text and "loss.kl: 1e-08 to 1 on a log scale" in text
-    assert {trial.treatment.levels["loss.kl"] for trial in each_level(study)} == {1e-4, 1e-8, 1}
+    assert {trial.treatment.levels["loss.kl"] for trial in one_trial_per_level(study)} == {1e-4, 1e-8, 1}
 
 
 @pytest.mark.parametrize(

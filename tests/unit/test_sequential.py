@@ -10,7 +10,7 @@ from ablate.adaptive.recall import plan_study
 from ablate.analysis.statistics.chance import sequential_p, significance_level
 from ablate.analysis.statistics.effects import paired
 from ablate.analysis.tables.build import build_table
-from ablate.driver.seeds import more_seeds
+from ablate.driver.seeds import add_seeds
 from ablate.errors import StudyError
 from ablate.plan.plan import Plan
 from ablate.plan.trials import Trial, pending
@@ -76,13 +76,13 @@ def test_seeds_are_added_where_nothing_is_told_apart_and_up_to_the_cap(write_stu
     plan = plan_study(study, store)
     assert seeds_of(plan) == {"baseline": 3, "kl=1": 3, "kl=0.01": 3, "kl=1e-06": 3}
     while lacking := pending(plan.trials, store):
-        assert more_seeds(plan) is plan, "judged before all had ended"
+        assert add_seeds(plan) is plan, "judged before all had ended"
         history.append(seeds_of(plan))
         for trial in lacking:
             simulate(store, trial)
-        plan = more_seeds(plan)
+        plan = add_seeds(plan)
         assert plan_study(study, store).known == plan.known, "a kill forgets nothing"
-    assert more_seeds(plan) is plan
+    assert add_seeds(plan) is plan
     last = seeds_of(plan)
     assert last["kl=0.01"] == last["baseline"] == 8, "no effect: up to the cap"
     assert last["kl=1"] < last["kl=1e-06"] <= 8, "the large effect is told first"
@@ -97,7 +97,7 @@ def test_seeds_are_added_where_nothing_is_told_apart_and_up_to_the_cap(write_stu
     assert f"{1 - significance_level((3, 8)):.1%}" in text
 
     wider = plan_study(load_study(write_study(FACTORS, ("seeds: 2", "seeds: {from: 3, to: 9}"))), store)
-    assert seeds_of(wider) == last and seeds_of(more_seeds(wider))["kl=0.01"] == 9, "a greater cap goes on"
+    assert seeds_of(wider) == last and seeds_of(add_seeds(wider))["kl=0.01"] == 9, "a greater cap goes on"
 
 
 @pytest.mark.parametrize(

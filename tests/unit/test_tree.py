@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from ablate.adaptive.recall import plan_study
 from ablate.driver.overview import summarise
-from ablate.plan.tree import trained, tree
+from ablate.plan.tree import stage_tree, trained_signatures
 from ablate.plan.trials import Trial, expand, pending
 from ablate.schedule.agenda import Agenda, Event
 from ablate.store.folders import Store
@@ -43,26 +43,26 @@ def save_checkpoint(store: Store, signature: str, header: str) -> None:
 
 
 def test_equal_prefixes_are_one_node(trials: list[Trial]) -> None:
-    nodes = tree(trials)
-    assert [(node.stage.name, len(node.through)) for node in nodes if node.trial.seed == 0] == [
+    nodes = stage_tree(trials)
+    assert [(node.stage.name, len(node.trials)) for node in nodes if node.trial.seed == 0] == [
         ("train", 4), ("tune", 2), ("cool", 1), ("cool", 1), ("tune", 2), ("cool", 1), ("cool", 1),
     ]  # fmt: skip
     assert {node.signature for node in nodes} == {mark for trial in trials for mark in trial.signatures}
     for node in nodes:
-        for trial in node.through:
+        for trial in node.trials:
             place = trial.signatures.index(node.signature)
             assert node.parents == trial.signatures[max(0, place - 1) : place]
     assert all(node.is_last == (node.stage.name == "cool") for node in nodes)
 
 
 def test_nodes_come_in_the_order_of_the_trials_and_parents_first(trials: list[Trial]) -> None:
-    marks = [node.signature for node in tree(trials)]
+    marks = [node.signature for node in stage_tree(trials)]
     assert marks == list(dict.fromkeys(mark for trial in trials for mark in trial.signatures))
-    assert [node.trial.name for node in tree(trials)][:4] == ["baseline s0"] * 3 + ["baseline s1"]
+    assert [node.trial.name for node in stage_tree(trials)][:4] == ["baseline s0"] * 3 + ["baseline s1"]
 
 
 def test_an_order_says_where_to_stop(trials: list[Trial]) -> None:
-    first, second, third = tree(trials)[:3]
+    first, second, third = stage_tree(trials)[:3]
     assert [node.order()["last"] for node in (first, second, third)] == list(trials[0].signatures)
     assert third.order() == trials[0].order()
 
@@ -70,14 +70,14 @@ def test_an_order_says_where_to_stop(trials: list[Trial]) -> None:
 def test_a_stage_can_be_the_last_of_one_trial_and_the_parent_of_others(write_study: Write) -> None:
     steps = ("  loss.kl: [1, 1e-4]", "  stages.tune.steps: [4, 0]")
     short = (STAGE, STAGE + "\n  - tune: {steps: 4, batch: 2, lr: 1e-3}")
-    first, second = tree(expand(load_study(write_study(short, steps, ("seeds: 2", "seeds: 1")))))
-    assert first.is_last and first.trial.name == "steps=0 s0" and len(first.through) == 2
+    first, second = stage_tree(expand(load_study(write_study(short, steps, ("seeds: 2", "seeds: 1")))))
+    assert first.is_last and first.trial.name == "steps=0 s0" and len(first.trials) == 2
     assert second.parents == (first.signature,) and second.trial.name == "baseline s0"
 
 
 def test_nothing_waits_for_what_is_trained(trials: list[Trial]) -> None:
     train, tune, cool = trials[0].signatures
-    nodes = {node.signature: node for node in tree(trials, {train, cool})}
+    nodes = {node.signature: node for node in stage_tree(trials, {train, cool})}
     assert train not in nodes and nodes[tune].parents == ()
     assert nodes[cool].parents == (tune,), "trained, and yet to be probed"
 
@@ -87,11 +87,11 @@ def test_trained_is_read_from_checkpoints(trials: list[Trial], tmp_path: Path) -
     save_checkpoint(store, train, '{"step": 6}')
     save_checkpoint(store, tune, '{"step": 3}')
     save_checkpoint(store, cool, '{"step": 1, "diverged": "the loss was not finite at step 1"}')
-    assert trained(trials, store) == {train, cool}
+    assert trained_signatures(trials, store) == {train, cool}
 
 
 def test_steps_are_counted_once_a_stage(trials: list[Trial]) -> None:
-    distinct = sum(node.steps for node in tree(trials))
+    distinct = sum(node.steps for node in stage_tree(trials))
     assert sum(trial.steps for trial in trials) == 8 * (6 + 4 + 2)
     assert distinct == 2 * (6 + 2 * 4 + 4 * 2)
     prefixes = {(trial.seed, trial.signatures[: i + 1]) for trial in trials for i in range(3)}
@@ -159,7 +159,7 @@ def test_every_stage_is_taken_once_in_an_order_that_trees_allow(trials: list[Tri
             if not running:
                 break
             agenda.end(running.pop(turn), "done", "")
-        assert sorted(node.signature for node in taken) == sorted(node.signature for node in tree(trials))
+        assert sorted(node.signature for node in taken) == sorted(node.signature for node in stage_tree(trials))
         assert sorted(told) == sorted(("done", trial.name) for trial in trials)
         assert not agenda.waiting
 
@@ -176,7 +176,7 @@ def test_a_failed_stage_fails_the_trials_that_need_it(trials: list[Trial], tmp_p
     folder = store.stage(trials[0].signature)
     assert folder.failure() == "ValueError: no (stage 'train')" and "the trace" in folder.error.read_text()
     assert len(pending(trials, store)) == len(trials), "all of it is run again by the next sweep"
-    assert len(Agenda(trials, store, told).waiting) == len(tree(trials))
+    assert len(Agenda(trials, store, told).waiting) == len(stage_tree(trials))
 
 
 def test_a_diverged_stage_lets_those_after_it_find_out(trials: list[Trial], tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 
 from ablate.adaptive.recall import plan_study
-from ablate.adaptive.tuning import trials_to_come
+from ablate.adaptive.tuning import future_trials
 from ablate.analysis.tables.build import build_table
 from ablate.cli.plan import print_plan
 from ablate.driver import overview
-from ablate.driver.sweep import source_of
+from ablate.driver.sweep import trial_source
 from ablate.errors import StudyError
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial
@@ -59,7 +59,7 @@ def drive(
 ) -> list[Trial]:
     """Take stages as executors do, `workers` at once, and end the oldest; after `stop` of them all is dropped."""
     plan, told = plan_study(study, store), list[Event]()
-    agenda = Agenda(plan.pending, store, told.append, source_of(plan), workers)
+    agenda = Agenda(plan.pending, store, told.append, trial_source(plan), workers)
     running: list[Node] = []
     ran: list[Trial] = []
     while len(ran) < stop:
@@ -92,7 +92,7 @@ def test_each_treatment_gets_its_own_best_at_the_same_budget(
         nearest = min(map(rate, tried[norm]), key=lambda lr: abs(math.log10(lr) - exponent))
         assert {rate(trial) for trial in rows if trial.treatment.levels["norm"] == norm} == {nearest}
         assert {trial.seed for trial in rows if trial.treatment.levels["norm"] == norm} == {0, 1}
-    assert not drive(study, store) and trials_to_come(plan_study(study, store)) == 0
+    assert not drive(study, store) and future_trials(plan_study(study, store)) == 0
 
 
 def test_no_tuning_trial_enters_the_table_and_its_notes_say_what_was_done(
@@ -143,7 +143,7 @@ def test_where_all_diverges_the_files_own_settings_are_confirmed(tuned: Callable
 def test_what_fails_in_tuning_is_not_confirmed_and_tried_again(tuned: Callable[..., Study], tmp_path: Path) -> None:
     study, store = tuned(NUISANCE + "tuning: {trials: 3}\n"), Store(tmp_path / "store")
     plan = plan_study(study, store)
-    agenda = Agenda(plan.ready, store, [].append, source_of(plan))
+    agenda = Agenda(plan.ready, store, [].append, trial_source(plan))
     lost = agenda.take()
     assert lost and lost.trial.role == "tuning" and lost.trial.treatment.is_baseline
     store.stage(lost.signature).fail("out of memory", "")

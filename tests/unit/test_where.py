@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from ablate.errors import StudyError
-from ablate.plan.estimable import contrasts
+from ablate.plan.estimable import describe_contrasts
 from ablate.plan.treatments import list_rows, treatments
 from ablate.study.constraints import ConstraintError, read_constraint
 from ablate.study.study import load_study
@@ -91,7 +91,7 @@ def test_treatments_that_fail_are_left_out(write_study: Write) -> None:
     study = load_study(write_study(*study_text("grid", "not (norm == 'scn' and padding == 'zeros')", "loss.kl <= 1")))
     labels = [row.label for row in treatments(study)]
     assert labels == ["baseline", "padding=zeros", "norm=scn", "kl=1", "kl=1 padding=zeros", "kl=1 norm=scn"]
-    said = [text for text in contrasts(study, list_rows(study)) if "leaves out" in text]
+    said = [text for text in describe_contrasts(study, list_rows(study)) if "leaves out" in text]
     assert said[0].startswith("'not (norm == 'scn' and padding == 'zeros')' leaves out 2: ")
     assert len(said) == 1
 
