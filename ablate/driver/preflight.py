@@ -23,7 +23,10 @@ MOST_TREATMENTS = 5_000
 """Treatments of a study that are checked one by one. Of more, those with one change, and others at equal distances."""
 
 MOST_MODELS = 100
-"""Different models that are built at each scale, those of treatments with one change first."""
+"""Different models that are built at the scale to run, those of treatments with one change first."""
+
+MOST_ELSEWHERE = 20
+"""As `MOST_MODELS`, at each other scale."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,7 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
     problems += found
     check.run(cases)
     problems += [*check.problems, *check.missing]
-    if check.models.skipped:
-        notes.append(f"the first {MOST_MODELS} different models were built; {len(check.models.skipped)} more were not")
+    notes += _skipped(check)
 
     missing: list[str] = []
     for other in _other_scales(study):
@@ -73,11 +75,13 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
         if draft.study is None:
             problems += draft.problems
             continue
-        check = ScaleCheck(draft.origin, draft.probes, draft.base, seen=check.seen)
+        models = ModelCheck(MOST_ELSEWHERE)
+        check = ScaleCheck(draft.origin, draft.probes, draft.base, models=models, seen=check.seen)
         cases, found = _cases(draft.study, rows)
         problems += found
         check.run(cases)
         problems += check.problems
+        notes += _skipped(check)
         missing += [_note(problem, draft.study.scale) for problem in check.missing]
     if problems:
         raise StudyError(problems)
@@ -240,6 +244,14 @@ def _unfit(probe: Part, stride: int, data: Any) -> str:
     if reason := probe.settings.unfit(stride, data.crop):
         return f"cannot examine crops of {data.crop} px at stride {stride}: {reason}"
     return ""
+
+
+def _skipped(check: ScaleCheck) -> list[str]:
+    """A note on the models that were not built, if there are any."""
+    most = check.models.most
+    skipped = len(check.models.skipped)
+    text = f"scale {check.origin.scale}: the first {most} different models were built; {skipped} more were not"
+    return [text] if skipped else []
 
 
 def _note(problem: Problem, scale: str) -> str:

@@ -286,7 +286,7 @@ def test_of_many_models_some_are_built_and_the_rest_is_said(
     code, lines = run("check", path)
     assert code == 0
     assert lines == [
-        "note: the first 3 different models were built; 5 more were not",
+        "note: scale base: the first 3 different models were built; 5 more were not",
         f"{path}: good (scale base: 8 treatments, 8 trials)",
     ]
     monkeypatch.setattr("ablate.driver.preflight.MOST_TREATMENTS", 5)
