@@ -17,7 +17,7 @@ FLAGS = (
 )
 
 
-WAIT_MS = 60_000
+WAIT_MS = 200_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

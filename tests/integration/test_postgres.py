@@ -20,6 +20,7 @@ from ablate.track.mirror import Mirror, sync
 from ablate.track.runs import connect
 from ablate.track.server import serving
 from tests.support import mirrored
+from tests.support.command import PATIENCE
 
 TABLES = {"table.md": "| treatment | psnr |\n|---|---|\n"}
 
@@ -57,7 +58,7 @@ def database() -> Iterator[str]:
             yield f"postgresql+psycopg://ablate@127.0.0.1:{port}/postgres"
         finally:
             process.send_signal(signal.SIGINT)  # asks for a quick end
-            process.wait(30)
+            process.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -108,9 +109,9 @@ def test_a_study_on_postgres_is_whole_after_an_outage_and_the_same_as_on_sqlite(
         end(mirror, slice(0, 2))
         told = threading.Event()
         mirror.writer.add(told.set)  # type: ignore[union-attr]
-        assert told.wait(60) and mirror.failure is None
+        assert told.wait(PATIENCE) and mirror.failure is None
         found.process.send_signal(signal.SIGINT)
-        found.process.wait(20)
+        found.process.wait(PATIENCE)
         end(mirror, slice(2, 6))
     mirror.finish_study(TABLES, NOTE)
     assert mirror.failure and len(said) == 1 and f"ablate sync {study.name}" in said[0]

@@ -26,6 +26,7 @@ from ablate.track.mirror import Mirror, NoMirror, sync
 from ablate.track.runs import connect, grid_files
 from ablate.track.server import ServerError, serving
 from tests.support import mirrored
+from tests.support.command import PATIENCE
 
 RUNG = "+ padding=reflect s1"
 
@@ -88,7 +89,7 @@ def settle(mirror):
     """Wait until MLflow has been told all so far."""
     told = threading.Event()
     mirror.writer.add(told.set)
-    assert told.wait(60)
+    assert told.wait(PATIENCE)
 
 
 def mirror_all(study, store):
@@ -442,9 +443,9 @@ def test_a_server_that_dies_does_not_stop_the_sweep(study, store, capsys):
             settle(mirror)
             assert mirror.failure is None
             server.process.send_signal(signal.SIGINT)
-            server.process.wait(20)
+            server.process.wait(PATIENCE)
             gate = threading.Event()
-            mirror.writer.add(lambda: gate.wait(200))
+            mirror.writer.add(lambda: gate.wait(PATIENCE))
             for trial in trials[2:]:
                 mirror.start(trial)
                 mirror.finish(trial)
@@ -474,10 +475,10 @@ def test_ui_says_links_and_ends_with_its_server(study, store):
         url = said[0].split()[3]
         assert not url.endswith(port), "a port in use is left alone"
         assert any(f"{url}/#/experiments/1/runs?workflowType" in line for line in said)
-        assert urllib.request.urlopen(f"{url}/health", timeout=5).status == 200
+        assert urllib.request.urlopen(f"{url}/health", timeout=PATIENCE).status == 200
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     with pytest.raises(OSError):
         urllib.request.urlopen(f"{url}/health", timeout=2)
 

@@ -18,7 +18,7 @@ from ablate.data.prepare import prepare, read_rgb
 from ablate.data.resize import resize, spread
 from ablate.slots import registry
 from ablate.slots.data import SPLITS, DataSettings
-from tests.support.command import python
+from tests.support.command import PATIENCE, python
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -249,7 +249,7 @@ print(corpus.fingerprint, int(corpus.batch(8, np.random.default_rng(0)).sum()), 
         subprocess.Popen([*start, f"ready-{i}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for i in range(2)
     ]
-    outputs = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0] != ""
     assert len(list((tmp_path / "cache").iterdir())) == 1
