@@ -26,8 +26,9 @@ from ablate.slots import LOGVAR_RANGE, Autoencoder, Layers, ModelSettings, Poste
 class Config(ModelSettings):
     """`channels`: width of each level, finest first; the size halves between levels.
 
-    `blocks`: residual blocks at each level of the encoder; the decoder has one more. `mid_attention`: self-attention at
-    the coarsest size, between two residual blocks, in encoder and decoder. `patch`: side in px of the squares whose
+    `latent_channels`: channels of the latent. `blocks`: residual blocks at each level of the encoder; the decoder has
+    one more. `mid_attention`: self-attention at the coarsest size, between two residual blocks, in encoder and
+    decoder. `patch`: side in px of the squares whose
     pixels become the channels of the first convolution's input and of the last one's output. The stride is
     patch * 2^(levels - 1). `activation`: `filtered_silu` is computed on a grid twice as fine, as in StyleGAN3, at about
     five times the cost.

@@ -37,7 +37,8 @@ Rotation = tuple[Tensor, Tensor]
 class Config(ModelSettings):
     """`patch`: side of a patch in px, which is the stride. `width`, `depth`, `heads`: of each of the two transformers.
 
-    The defaults give 0.27 million parameters, as many as `image_kl` has at the small scale of the studies.
+    `latent_channels`: channels of the latent. The defaults give 0.27 million parameters, as many as `image_kl` has
+    at the small scale of the studies.
 
     `unpatch`: how the decoder returns to pixels. "linear" makes all pixels of a patch at once from its token; "conv"
     reduces to a quarter of the width, doubles the size by the up-sampling level, each time followed by SiLU, until it
