@@ -40,8 +40,12 @@ class StudyError(ValueError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+MOST_NAMES = 40
+"""Valid names that an error lists; of more it names the nearest alone."""
+
+
 def nearest(name: str, valid: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:
-    """A hint for an unknown name: the nearest valid one and all of them.
+    """A hint for an unknown name: the nearest valid one and, unless there are too many, all of them.
 
     `synonyms`: other names, as `squeeze` gives them, of valid ones; they come before names that are merely spelt alike.
     """
@@ -50,7 +54,8 @@ def nearest(name: str, valid: Iterable[str], synonyms: Mapping[str, str] | None 
     alike = [other for other in names if squeeze(other) == squeeze(name)]
     close = [meant] if meant in names else alike or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"{hint} (valid: {', '.join(names)})" if names else hint
+    listed = ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} names"
+    return f"{hint} (valid: {listed})" if names else hint
 
 
 def squeeze(name: str) -> str:

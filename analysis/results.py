@@ -9,7 +9,7 @@ from ablate.analysis.records.frame import frame_of
 from ablate.analysis.statistics.effects import Effect
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
-from ablate.plan.labels import colors
+from ablate.plan.colors import colors
 from ablate.plan.plan import Plan
 from ablate.plan.treatments import Treatment
 from ablate.plan.trials import Trial

@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import Self
 
 from ablate.identity import signature
-from ablate.plan.labels import colors, format_level
+from ablate.plan.colors import colors
+from ablate.plan.labels import format_level
 from ablate.plan.trials import Trial, is_complete, read_step_log
 from ablate.store.files import read_json
 from ablate.store.folders import StageFolder, Store
