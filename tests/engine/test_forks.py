@@ -10,7 +10,7 @@ import torch
 
 from ablate.adaptive.recall import plan_study
 from ablate.driver import overview
-from ablate.engine import checkpoint
+from ablate.engine import checkpoint, run
 from ablate.engine.state import TrainingState
 from ablate.plan.tree import stage_tree, trained_signatures
 from ablate.plan.trials import Trial, expand, pending
@@ -20,10 +20,7 @@ from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
 from ablate.study.study import load_study
 from tests.support.studies import Write
-from tests.support.training import Killed, run_to_end
-
-CPU = torch.device("cpu")
-
+from tests.support.training import CPU, Killed, run_to_end
 
 STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}"
 
@@ -153,7 +150,7 @@ def test_a_prefix_that_diverges_is_the_end_of_all_that_share_it(write_study: Wri
     run_inline(trials, store, Resources(), lambda event: None)
     for trial in trials:
         own = Store(tmp_path / trial.signature)
-        run_to_end(trial, own)
+        run.run_trial(trial.order(), own, CPU, 1, lambda progress: None)
         assert results(trial, store)[3:] == results(trial, own)[3:] and "not finite" in results(trial, own)[5]
 
 
