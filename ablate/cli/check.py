@@ -19,12 +19,13 @@ def check(study: StudyFile, scale: Scale = None, set_: Set = None, as_json: Json
     """Check a study: every error at once, with its line and column. Starts nothing.
 
     It refuses what `sweep` would refuse: keys, levels and settings that are not valid or contradict each other, folders
-    and weights that are missing, pictures too small for a probe, and models that cannot be built, of every treatment.
+    and weights that are missing, pictures too small for a probe, and any treatment whose model cannot be built.
 
-    Every scale of the file is checked. --scale names the one whose trials are counted and whose folders and weights
-    must be on this machine; at the others, what is missing is a note. --set changes that scale alone.
+    Every scale of the file is checked. At the scale that --scale names, trials are counted and missing folders or
+    weights are errors; at other scales they are only notes. --set applies to that scale only.
 
-    Of pictures the headers are read. That one is cut short is found by `sweep` and `plan --measure`, which decode them.
+    Only the headers of pictures are read. Truncated pictures are found by `sweep` and `plan --measure`, which decode
+    them.
     """
     from ablate.driver.preflight import validate
 

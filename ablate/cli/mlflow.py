@@ -27,7 +27,7 @@ def ui(
 def sync(
     study: StudyName, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, tracking: Tracking = None
 ) -> None:
-    """Mirror a study's records to MLflow again. Nothing is sent twice."""
+    """Send to MLflow what it does not have yet of a study. Nothing is sent twice."""
     from ablate.driver.outputs import resync
 
     plan = find(study, scale, set_, store)

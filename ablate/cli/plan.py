@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ablate.adaptive.search import future_suggestions
-from ablate.cli.options import STORE, Json, MaxHours, MaxTrials, Scale, Set, StoreOption, StudyFile, screen, validated
+from ablate.cli.options import STORE, Json, MaxHours, MaxTrials, Scale, Set, StoreOption, StudyName, screen, validated
 from ablate.cli.output import emit, page
 from ablate.driver.overview import gc_paused
 from ablate.driver.progress import duration
@@ -25,7 +25,7 @@ from ablate.study.tuning import Tuning
 
 
 def plan(
-    study: StudyFile,
+    study: StudyName,
     scale: Scale = None,
     set_: Set = None,
     store: StoreOption = STORE,
@@ -39,7 +39,7 @@ def plan(
     """List treatments, stages, pending trials and their cost. Starts nothing."""
     from ablate.adaptive.recall import plan_study
 
-    found = plan_study(validated(str(study), scale, set_, store), Store(store))
+    found = plan_study(validated(study, scale, set_, store), Store(store))
     summary = plan_within(found, max_hours, max_trials, measure=measure)
     emit(summary) if as_json else print_plan(found, summary, page())
 

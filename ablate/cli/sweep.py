@@ -14,7 +14,7 @@ from ablate.cli.options import (
     Scale,
     Set,
     StoreOption,
-    StudyFile,
+    StudyName,
     Tracking,
     screen,
     validated,
@@ -26,32 +26,34 @@ from ablate.store.folders import Store
 
 
 def sweep(
-    study: StudyFile,
+    study: StudyName,
     scale: Scale = None,
     set_: Set = None,
     store: StoreOption = STORE,
     tracking: Tracking = None,
     inline: Annotated[
-        bool, typer.Option("--inline", help="Run one trial after the other in this process, without Ray.")
+        bool, typer.Option("--inline", help="Run trials one at a time, in this process, without Ray.")
     ] = False,
     workers: Annotated[int | None, typer.Option(help="Largest number of trials at once.", min=1)] = None,
     cpus: Annotated[int, typer.Option("--cpus-per-trial", help="CPU cores (and threads) per trial.", min=1)] = 1,
     gpus: Annotated[
-        float | None, typer.Option("--gpus-per-trial", help="GPUs or share of one per trial, e.g. 0.25.", min=0)
+        float | None, typer.Option("--gpus-per-trial", help="GPUs per trial; fractions allowed, e.g. 0.25.", min=0)
     ] = None,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster, HOST:PORT or auto.")] = None,
     max_hours: MaxHours = None,
     max_trials: MaxTrials = None,
     rerun: Annotated[
         Literal["stale"] | None,
-        typer.Option(help="Also run stale trials again, whose code has changed. Failed ones always are."),
+        typer.Option(
+            help="Also rerun stale trials (those whose code has changed since). Failed trials are always rerun."
+        ),
     ] = None,
 ) -> None:
-    """Run a study: plan, train, probe, record, mirror. Ends with the table; the same command resumes it."""
+    """Run a study: plan, train, probe, record, mirror to MLflow. Ends with the table; the same command resumes it."""
     from ablate.adaptive.recall import plan_study
     from ablate.driver.sweep import sweep as run
 
-    checked = validated(str(study), scale, set_, store)
+    checked = validated(study, scale, set_, store)
     share = gpus if gpus is not None else float(gpu_count() > 0)
     resources = Resources(cpus, share, workers, address)
     runs = Store(store)

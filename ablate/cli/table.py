@@ -23,7 +23,9 @@ def table(
     label: Annotated[str, typer.Option(help="LaTeX: label tab:LABEL instead of tab:STUDY.")] = "",
     columns: Annotated[int, typer.Option(help="LaTeX: number of columns of the paper, 1 or 2.", min=1, max=2)] = 1,
     packages: Annotated[str, typer.Option(help="LaTeX: multirow, siunitx, or both with a comma.")] = "",
-    mixed: Annotated[bool, typer.Option("--mixed-code", help="Allow trials that different code made.")] = False,
+    mixed: Annotated[
+        bool, typer.Option("--mixed-code", help="Allow trials of different versions of the code.")
+    ] = False,
     unpaired: Annotated[bool, typer.Option("--unpaired", help="Dunnett's test, as if no seeds were shared.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Metrics of the raw weights, not of their average.")] = False,
     paper: Annotated[str | None, typer.Option(help="Paper whose claims are judged (default: the study's).")] = None,

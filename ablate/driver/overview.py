@@ -100,9 +100,9 @@ def _shared(nodes: list[Node]) -> dict[str, dict[str, int]]:
 
 
 def count_statuses(plan: Plan) -> dict[str, Any]:
-    """Number of trials by status. `stale` also counts finished trials whose levels have changed since.
+    """Number of trials by status.
 
-    A trial that is stale is counted under its own status too.
+    `stale` counts finished trials whose levels have changed; they are also counted under their own status.
     """
     counts = dict.fromkeys(STATUSES, 0) | {"pending": future_trials(plan)}
     for trial in plan.ready:

@@ -62,7 +62,10 @@ def check_name(study: Study, store: Store) -> None:
 
 
 def write_card(plan: Plan) -> None:
-    """Keep the study as it is run, so that its name alone finds it again."""
+    """Write the study file and its card (scale, overrides, trials) to the store.
+
+    With them, later commands find the study by name.
+    """
     study = plan.study
     folder = plan.store.study(study.name, study.scale)
     before = read_json(folder.card) or {}

@@ -65,7 +65,8 @@ def sweep(
     plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
-        screen.print(f"{len(stale)} stale trials, made by other code, moved to {store.root / 'stale'}", soft_wrap=True)
+        message = f"{len(stale)} stale trials, whose code has changed since, moved to {store.root / 'stale'}"
+        screen.print(message, soft_wrap=True)
         plan = add_seeds(plan_study(study, store))
     source = trial_source(plan)
     more = future_trials(plan)
@@ -119,7 +120,10 @@ def trial_source(plan: Plan) -> Source | None:
 
 
 def announce(plan: Plan, more: int, screen: Console) -> None:
-    """Print one line on what is about to run. `more`: the largest number of trials that results may still add."""
+    """Print one line on what is about to run.
+
+    `more`: the largest number of trials that a search or tuning may still add.
+    """
     study = plan.study
     planned = sum(trial.steps for trial in plan.ready)
     distinct = sum(node.steps for node in plan.nodes)

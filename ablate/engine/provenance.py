@@ -108,7 +108,9 @@ def code_version() -> dict[str, Any]:
 
 
 def component_sources(order: Order) -> dict[str, str]:
-    """`slot/level` -> fingerprint of each level that the trial used: terms of weight 0 and what only they need did not.
+    """Fingerprint by `slot/level` of each level that the trial used.
+
+    Terms of weight 0, and levels that only they need, are left out.
 
     The levels are those of the recipe and of stages that have levels of their own.
     """

@@ -74,8 +74,8 @@ def phases(node: Node) -> list[tuple[Recipe, int]]:
 def gpu_share(memory: int, gpu: int) -> float:
     """The share 1/n of a GPU for each trial, where n is how many trials fit on it at once (at least 1).
 
-    `memory`: the peak of one trial, `gpu`: the memory of the GPU, both in bytes. Each trial gets `HEADROOM` times its
-    peak, and `CONTEXT`.
+    `memory`: the peak of one trial, `gpu`: the memory of the GPU, both in bytes. Each trial is given `HEADROOM` × its
+    peak + `CONTEXT` bytes.
     """
     return 1 / max(1, int(gpu / (HEADROOM * memory + CONTEXT)))
 

@@ -1,4 +1,4 @@
-"""Records that other code than the present has made, and how they are made again. See docs/stale.md."""
+"""Stale trials, whose code has changed since, and how they are run again. See docs/stale.md."""
 
 import shutil
 from dataclasses import replace
@@ -10,7 +10,7 @@ from ablate.store.record import Record
 
 
 def is_stale(record: Record) -> bool:
-    """Whether the code of a level that made this record has changed, or the level is gone."""
+    """Whether the code of a level that this record's trial used has changed since, or the level is gone."""
     return bool(_changed(record))
 
 
@@ -44,5 +44,5 @@ def set_aside(trials: list[Trial], store: Store) -> list[Trial]:
 
 
 def _changed(record: Record) -> list[str]:
-    """The levels that made a record and have changed since, as `slot/level`."""
+    """The levels that a record's trial used and that have changed since or are gone, as `slot/level`."""
     return registry.changed(record.code.get("components", {}))

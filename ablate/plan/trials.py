@@ -66,7 +66,7 @@ class Trial:
 
     @property
     def all_signatures(self) -> list[str]:
-        """Signatures of its stages and forks."""
+        """Signatures of the trial's stages and forks."""
         return [*self.signatures, *(fork.signature for forks in self.forks for fork in forks)]
 
     @property

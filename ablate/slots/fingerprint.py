@@ -1,6 +1,6 @@
 """Content hash of the code behind a level: its own file and every module of this package that it imports.
 
-A record holds the fingerprint of each level that made it. When one of them changes, the record is stale.
+A record holds the fingerprint of each level that its trial used. When one of them changes, the record is stale.
 
 - Imports are read from the source, without running it: imports within functions, relative ones and those of
   `from package import module` count. A name that a package only hands on (`from ablate.slots import Metric`) leads to

@@ -17,7 +17,7 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Self:
-        """The settings from plain YAML values. Lists become tuples, and integers do for floats.
+        """The settings from plain YAML values. Lists become tuples, and integers are accepted for floats.
 
         Raises pydantic's ValidationError for an unknown name and for a value of the wrong type or range.
         """

@@ -3,12 +3,12 @@
 The root is a folder, local or shared, or a location in object storage such as `s3://bucket/runs` (see `parse_store`).
 
 <root>/
-  mlflow.db, mlartifacts/        the MLflow mirror; `ablate sync` can rebuild it
+  mlflow.db, mlartifacts/        the MLflow mirror; `ablate sync STUDY` sends what it lacks
   data/<hash>/                   decoded pictures, shared by all trials
   needs/<hash>.json              footprints: what a training step costs, by device
   studies/<name>/<scale>/        the study file as last run, its tables
   stages/<signature>/            one stage of training: settings, steps, checkpoint, pictures, record
-  stale/<signature>/             a stage trained by other code, set aside when it was run again
+  stale/<signature>/             a stage whose code has changed since, set aside when it was run again
 """
 
 import json
@@ -263,7 +263,7 @@ class Store:
         return self.root / "needs" / f"{configuration}.json"
 
     def set_aside(self, signature: str) -> Path:
-        """Where a stage trained by other code is moved when it is run again."""
+        """Where a stage whose code has changed since is moved when it is run again."""
         return self.root / "stale" / signature
 
     def stage_signatures(self) -> set[str]:

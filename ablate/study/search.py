@@ -1,4 +1,4 @@
-"""The objectives, limits and budget of a search. How it chooses treatments: see `ablate/adaptive/search.py`."""
+"""The objectives, limits and budget of a search. `ablate/adaptive/search.py` chooses the treatments."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -27,7 +27,7 @@ class InitExam(Exam):
         return (seeds(0),)
 
     def network(self) -> Autoencoder:
-        """A small autoencoder, whose weights the exam fills with NaN first."""
+        """A small autoencoder. The exam fills its weights with NaN first, so that unset weights are noticed."""
         return build_model(
             {
                 "model": {"level": "image_kl", "channels": [8, 8], "latent_channels": 4, "blocks": 1},
@@ -97,7 +97,7 @@ def seeds(seed: int) -> Callable[[str], int]:
 
 
 def emptied(net: nn.Module) -> None:
-    """Fill the weights with NaN."""
+    """Fill the weights with NaN, so that unset weights are noticed."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.fill_(torch.nan)

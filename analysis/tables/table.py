@@ -43,7 +43,10 @@ class Table:
     """Labels of the Pareto front of the requested metrics, if there are two or more."""
 
     def latex(self, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
-        """LaTeX tables; the claims have one per page. They need booktabs and `packages`, no other package."""
+        """The results as LaTeX tables, with the claims split into one table per page.
+
+        They need only booktabs and `packages`. `paper_columns`: columns of the paper, 1 or 2.
+        """
         claims = pages(self.claims_layout) if self.claims_layout else []
         layouts = [self.layout, *self.factorial_layouts, *claims]
         return "\n".join(latex.latex(layout, paper_columns, packages) for layout in layouts)

@@ -19,7 +19,7 @@ def build(config: Config, temporal_conv: TemporalConv, padding: Padding) -> Bran
 
 
 class Single(Branch):
-    """One half that holds all channels."""
+    """A branch that is not split: all channels go through one temporal convolution."""
 
     halves = 1
 

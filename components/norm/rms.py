@@ -1,8 +1,9 @@
-"""RMS normalisation: each pixel's channel vector scaled to unit mean square (Zhang, Sennrich, 2019, arXiv 1910.07467).
+"""RMS normalisation of each pixel's channel vector; in two-half models, each half separately.
 
-It does not look at other pixels or frames, so a clip may be cut into chunks anywhere. In models of two halves each half
-is scaled by itself, as in IV-VAE (arXiv 2411.06449): a half that starts as a copy of an image VAE then computes the
-same as that VAE, whatever the other half holds.
+The vector is scaled to unit mean square (Zhang, Sennrich, 2019, arXiv 1910.07467), then multiplied by a learned gain.
+The level does not look at other pixels or frames, so a clip may be cut into chunks anywhere. Each half is scaled by
+itself as in IV-VAE (arXiv 2411.06449): a half that starts as a copy of an image VAE then computes the same as that
+VAE, whatever the other half holds.
 """
 
 from torch import nn

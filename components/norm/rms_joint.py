@@ -1,4 +1,7 @@
-"""RMS normalisation as in `rms`, but over all channels of a pixel together, across the halves of the model."""
+"""RMS normalisation of each pixel's channel vector; in two-half models, over both halves together.
+
+Otherwise the same as `rms`.
+"""
 
 from torch import nn
 

@@ -1,6 +1,7 @@
-"""Spatially conditional normalisation: the decoder's norms take scale and shift from the latent at the same position.
+"""Spatially conditional normalisation (Zheng et al., 2022): scale and shift come from the latent at the same position.
 
-Zheng et al., "MoVQ: Modulating Quantized Vectors for High-Fidelity Image Generation", 2022 (arXiv 2209.09002).
+It is used in the decoder; the encoder, which has no latent yet, has plain group normalisation. Zheng et al., "MoVQ:
+Modulating Quantized Vectors for High-Fidelity Image Generation", 2022 (arXiv 2209.09002).
 VIVAT (arXiv 2506.07863, section 5.2) proposes it against droplets. Parameter names as in diffusers' `SpatialNorm`.
 """
 

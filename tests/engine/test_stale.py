@@ -1,4 +1,4 @@
-"""Adding to a study runs what is new; what other code has made is redone on demand, and nothing else."""
+"""Adding to a study runs what is new; trials whose code has changed since are rerun on demand, and nothing else."""
 
 import textwrap
 from collections.abc import Callable, Iterator
