@@ -74,7 +74,7 @@ def test_bf16_trains_too_and_nothing_is_read_back(write_study, pictures, tmp_pat
             return original(self, *args, **kwargs)
 
         monkeypatch.setattr(torch.Tensor, name, spy)
-    monkeypatch.setattr(train.State, "save", lambda *_: None)
+    monkeypatch.setattr(train.TrainingState, "save", lambda *_: None)
     stage, lines = trial.treatment.recipe.stages[0], []
     train.train(parts, stage, 0, Store(tmp_path).stage("x"), None, lambda _, line: lines.append(line), {}, lambda _: {})
     assert len(reads) == 1, reads
@@ -110,7 +110,7 @@ def test_pictures_are_compared_by_the_trial_s_terms_and_small_ones_not_by_percep
     torch.testing.assert_close(learned, compare(x, y) / math.exp(0.7))
     assert not learned.requires_grad
     only = replace(parts, terms={"perceptual": parts.terms["perceptual"]})
-    with pytest.raises(ValueError, match="no reconstruction term judges pictures of 16 px at step 1"):
+    with pytest.raises(ValueError, match="no reconstruction term applies to pictures of 16 px at step 1"):
         seen_by_the_regularizer(only, look).compare(x, y)
 
 

@@ -136,12 +136,16 @@ def test_a_worker_looks_for_its_pictures_once(
 
 
 def test_a_failure_is_written_down_and_tried_again(write_study: Write, tmp_path: Path) -> None:
-    trial = trial_of(write_study(("crop: 16", "crop: 15")))
-    store = Store(tmp_path)
+    trial, store = trial_of(write_study()), Store(tmp_path)
+    log = store.stage(trial.signature).steps
+    log.mkdir(parents=True)
     result = run.run_trial(trial.order(), store, CPU, 1, lambda progress: None)
-    assert result.status == "failed" and "15" in result.reason
+    assert result.status == "failed" and "steps.jsonl" in result.reason
     assert store.stage(trial.signature).status() == "failed"
     assert pending([trial], store) == [trial]
+    log.rmdir()
+    run_to_end(trial, store)
+    assert store.stage(trial.signature).status() == "done" and not store.stage(trial.signature).failure()
 
 
 def test_a_probe_added_later_does_not_train_again(write_study: Write, tmp_path: Path) -> None:

@@ -112,17 +112,20 @@ def assert_same_results(trial: Trial, one: Store, other: Store) -> None:
 @pytest.mark.parametrize("executor", [run_inline, run_ray])
 def test_trials_end_as_their_shared_stage_does(write_study: Write, tmp_path: Path, executor: Executor) -> None:
     """Of four shared first stages one diverges and two fail; each is run once, and two trials end with each."""
-    factors = "  data.crop: [16, 15]\n  stages.train.lr: [3e-3, 1e30]\n  stages.tune.lr: [1e-3, 1e-4]\ndesign: grid\n"
+    factors = "  data.crop: [16, 8]\n  stages.train.lr: [3e-3, 1e30]\n  stages.tune.lr: [1e-3, 1e-4]\ndesign: grid\n"
     study = load_study(write_study(CHAIN, (TUNED[0], factors), ("seeds: 2", "seeds: 1")))
     trials, store = expand(study), Store(tmp_path / "runs")
+    for trial in trials:
+        if trial.treatment.levels["data.crop"] == 8:  # its log cannot be written
+            store.stage(trial.signatures[0]).steps.mkdir(parents=True, exist_ok=True)
     events: list[Event] = []
     executor(trials, store, TWO, events.append)
     ended = {event.trial.name: event for event in events if event.kind in {"done", "diverged", "failed"}}
     assert len(ended) == len([event for event in events if event.kind in {"done", "diverged", "failed"}]) == 8
     for trial in trials:
         levels, event, record = trial.treatment.levels, ended[trial.name], store.stage(trial.signature).record()
-        if levels["data.crop"] == 15:
-            assert event.kind == "failed" and "15" in event.reason and "stage 'train'" in event.reason
+        if levels["data.crop"] == 8:
+            assert event.kind == "failed" and "steps.jsonl" in event.reason and "stage 'train'" in event.reason
             assert store.stage(trial.signature).status() == "failed" and record is None
         elif float(levels["stages.train.lr"]) == 1e30:
             assert event.kind == "diverged" and "of stage 'train'" in event.reason
@@ -132,5 +135,5 @@ def test_trials_end_as_their_shared_stage_does(write_study: Write, tmp_path: Pat
     made = Counter((stage_of(event), event.step) for event in events if event.kind == "progress")
     assert set(made.values()) == {1}
     assert sum(event.kind == "started" for event in events) == 4 + 4, "stages after a failed one are not run"
-    assert [trial.treatment.levels["data.crop"] for trial in pending(trials, store)] == [15] * 4
+    assert [trial.treatment.levels["data.crop"] for trial in pending(trials, store)] == [8] * 4
     assert not list(store.root.glob("stages/*/running.json"))

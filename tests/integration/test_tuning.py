@@ -46,7 +46,7 @@ def test_a_killed_tuning_goes_on_and_confirms_on_other_seeds(write_study: Write,
         mine = [(psnr, recipe) for psnr, recipe in tried if recipe["norm"] == settings["recipe"]["norm"]]
         assert len(mine) == 3 and max(mine, key=lambda one: one[0])[1]["stages"][0]["lr"] == lr
     rows = build_table(checked).json()["rows"]
-    assert [row["n"] for row in rows] == [2, 2] and "Each had 3 settings" in resumed.stdout
+    assert [row["n"] for row in rows] == [2, 2] and "Each treatment had 3 settings" in resumed.stdout
 
     client = mlflow.MlflowClient(Store(store).mlflow_uri)
     (experiment,) = [found for found in client.search_experiments() if found.name == "tiny"]

@@ -125,7 +125,7 @@ def test_folders_of_the_project_are_not_taken_for_ours(installed: Path, project:
     assert all(Path(file).is_relative_to(installed.parent) for file in found.stdout.split()) and found.stdout
     for command in ([installed / "ablate"], [installed / "python", "-m", "ablate.cli"]):
         done = run(*command, "check", "smoke", cwd=project)
-        assert done.stdout == "smoke: good (2 treatments, 4 trials)\n", done.stderr
+        assert done.stdout == "smoke: good (scale base: 2 treatments, 4 trials)\n", done.stderr
 
 
 @pytest.mark.timeout(600)
