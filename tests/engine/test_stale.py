@@ -116,11 +116,11 @@ HELPERS = {
     "probe/mine.py": '''
         """A probe."""
         from ablate.components.probe._measure import measure
-        from ablate.slots import Metric, Settings
+        from ablate.slots import Metric, ProbeSettings
 
         METRICS = (Metric("m", "", "up"),)
 
-        class Config(Settings):
+        class Config(ProbeSettings):
             """None."""
 
         def build(config):
