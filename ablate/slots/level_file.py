@@ -170,7 +170,7 @@ def level_error(path: Path, line: int, message: str) -> LevelError:
 def _raised_at(path: Path, error: BaseException) -> int:
     """The innermost line of a file that an error passed through; 1 where it did not."""
     steps = reversed(traceback.extract_tb(error.__traceback__))
-    return next((step.lineno for step in steps if Path(step.filename).name == path.name), None) or 1
+    return next((step.lineno for step in steps if Path(step.filename).parts[-2:] == path.parts[-2:]), None) or 1
 
 
 def _wrong_values(

@@ -69,6 +69,10 @@ OPTIONAL = ("discriminator", "regularizer")
 """Slots in which `build` may give None: there is nothing to train or to do."""
 
 
+CALLED = ("padding", "norm", "upsample", "downsample", "temporal_conv", "loss", "init", "probe")
+"""Slots in which what `build` gives is called like a function, as modules are."""
+
+
 VIDEO_SLOTS = ("temporal_conv", "branch", "context")
 """Slots that only video models have."""
 
@@ -116,7 +120,7 @@ def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> An
     """Import a level and call its `build` with its settings and `arguments`.
 
     `settings`: plain values without the level's name. Raises pydantic's ValidationError for settings that do not fit,
-    LevelError for a `build` that takes other arguments, returns None or exits.
+    LevelError for a `build` that takes other arguments, exits or returns what is no level.
     """
     path = level(slot, name).path
     level(slot, name).fingerprint  # noqa: B018  read now, so that it is that of the code imported in the next line
@@ -128,8 +132,10 @@ def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> An
         built = module.build(config, *arguments)
     except SystemExit as error:
         raise exits(path, error, "built") from error
-    if built is None and slot not in OPTIONAL:
-        raise level_error(path, _line(module.build), "build returns None; it must return the level that it makes")
+    if (built is None and slot not in OPTIONAL) or (slot in CALLED and not callable(built)):
+        found = "None" if built is None else f"{built!r:.60}"
+        message = f"build returns {found}; it must return the level that it makes (see ablate/slots/training.py)"
+        raise level_error(path, _line(module.build), message)
     return built
 
 

@@ -212,6 +212,7 @@ ADVICE = "; ablate check-level norm/mine says what is missing"
     ("old", "new", "reason"),
     [
         ("    return torch", "    pass  # torch", "norm/mine.py:15: build returns None; it must return the level that"),
+        ("    return torch", "    return 3  # torch", "norm/mine.py:15: build returns 3; it must return the level"),
         ("channels, latent_channels):", "channels):", "norm/mine.py:15: build is given 3 arguments, the first of them"),
         (
             "    return torch",
