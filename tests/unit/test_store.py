@@ -104,6 +104,18 @@ def test_object_storage_that_cannot_be_used_is_said_in_one_line(monkeypatch: pyt
     assert str(caught.value) == "the store s3://mine cannot be read: RuntimeError: Unable to locate credentials"
 
 
+def test_a_file_of_the_store_that_cannot_be_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(13, "Permission denied", "runs/studies")
+
+    monkeypatch.setattr("ablate.cli.main.app", refuse)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, "runs/studies: Permission denied\n")
+
+
 @pytest.mark.parametrize("command", ["table", "show", "status"])
 def test_an_unknown_study_is_the_same_error_in_every_command(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
