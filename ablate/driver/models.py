@@ -133,5 +133,6 @@ def _code() -> list[str]:
     """Content hash of the code that builds models, and the version of torch."""
     files = [*registry.ROOT.glob("*/*.py"), *Path(registry.__file__).parent.glob("*.py")]
     files.append(Path(__file__).parents[1] / "engine" / "build.py")
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files) if file.is_file()))
+    readable = [file for file in sorted(files) if file.is_file() and os.access(file, os.R_OK)]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in readable))
     return [digest.hexdigest(), version("torch")]
