@@ -28,18 +28,23 @@ LEARNING = {"tpe", "nsga2"}
 
 def plan_tuning(study: Study, changed: Levels, store: Store) -> Plan:
     """The plan of the tuning of the treatment with these changed levels, including its suggestions so far."""
+    search = tuning_search(study, changed)
+    return make_plan(search, store, Known(searched=read_suggestions(search, store)))
+
+
+def tuning_search(study: Study, changed: Levels) -> Study:
+    """The tuning of the treatment with these changed levels, as a study with a search."""
     assert study.tuning is not None
     raw = copy.deepcopy(study.raw)
     for path, level in changed.items():
         assign(raw, path, level)
     goals = (study.metrics[study.primary],)
     search = Search(study.tuning.sampler, study.tuning.trials, goals, (), tunes=signature(changed))
-    tuning_study = replace(
+    return replace(
         study, raw=raw, baseline=study.recipe(changed), factors=study.tuning.factors, designs=("search",),
         listed=(), where=(), fraction=None, seeds=study.tuning.seeds, search=search, tuning=None, pruning=None,
         seed_bounds=None,
     )  # fmt: skip
-    return make_plan(tuning_study, store, Known(searched=read_suggestions(tuning_study, store)))
 
 
 def tuned_levels(tuning: Plan) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from ablate.cli.options import Json
 from ablate.cli.output import emit, page
+from ablate.errors import nearest
 from ablate.slots import registry
 
 
@@ -17,7 +18,11 @@ def components(
     from ablate.driver import catalogue
 
     if slot is not None and slot not in registry.SLOTS:
-        raise typer.BadParameter(f"unknown slot '{slot}'; valid: {', '.join(registry.SLOTS)}")
+        head = slot.partition("/")[0]
+        hint = (
+            f"; ablate components {head} lists its levels" if head in registry.SLOTS else nearest(head, registry.SLOTS)
+        )
+        raise typer.BadParameter(f"unknown slot '{slot}'{hint}")
     found = catalogue.catalogue([slot] if slot else list(registry.SLOTS))
     emit(found) if as_json else print_catalogue(found, page())
 

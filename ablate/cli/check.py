@@ -5,6 +5,7 @@ from typing import Any
 import typer
 
 from ablate.adaptive.search import future_suggestions
+from ablate.adaptive.tuning import tuning_search
 from ablate.cli.options import Json, Scale, Set, StudyFile, screen
 from ablate.cli.output import emit
 from ablate.errors import StudyError
@@ -51,9 +52,11 @@ def _plain(problem: Any) -> dict[str, Any]:
 
 def count_trials(study: Study) -> str:
     """How many treatments and trials a study has, as text. Raises StudyError where levels contradict each other."""
-    count = len(treatments(study)) + future_suggestions(study, NOTHING)
+    rows = treatments(study)
+    count = len(rows) + future_suggestions(study, NOTHING)
     least = f"{count * study.seed_bounds[0]} to " if study.seed_bounds else ""
     text = f"scale {study.scale}: {count} treatments, {least}{count * len(study.seeds)} trials"
     if tuning := study.tuning:
-        text += f", {count * tuning.trials * len(tuning.seeds)} more to tune them"
+        settings = sum(1 + future_suggestions(tuning_search(study, row.changed), NOTHING) for row in rows)
+        text += f", {settings * len(tuning.seeds)} more to tune them"
     return text

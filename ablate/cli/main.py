@@ -50,6 +50,21 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        reason = storage_fault(error)
+        if not reason:
+            raise
+        print(reason, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+def storage_fault(error: Exception) -> str:
+    """An error of a file or of object storage in one line; empty for any other error."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if type(error).__module__.startswith(("botocore.", "aiobotocore.")):
+        return f"object storage cannot be used: {type(error).__name__}: {' '.join(str(error).split())}"
+    return ""
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from ablate.schedule.resources import gpu_count
-from ablate.store.files import parse_store
+from ablate.store.files import StoreError, check_access, parse_store
 from ablate.store.folders import Store
 
 screen = Console(stderr=True, highlight=False)
@@ -22,9 +22,20 @@ StudyArgument = typer.Argument(metavar="STUDY", help="A study's name in the stor
 StudyName = Annotated[str, StudyArgument]
 
 
+def read_store(location: str | Path) -> Path:
+    """The root of the store that `--store` names. Exits with 2 for one that cannot be used."""
+    try:
+        root = parse_store(location)
+        check_access(root)
+    except StoreError as error:  # the parser of an option must not raise ValueError, whose text is not shown
+        screen.print(str(error), style="red", soft_wrap=True, markup=False)
+        raise typer.Exit(2) from None
+    return root
+
+
 StoreOption = Annotated[
     Path,
-    typer.Option("--store", envvar="ABLATE_STORE", help="Store of results: a folder or s3://…", parser=parse_store),
+    typer.Option("--store", envvar="ABLATE_STORE", help="Store of results: a folder or s3://…", parser=read_store),
 ]
 
 

@@ -21,6 +21,7 @@ def report(
     from ablate.analysis.report import write_report
     from ablate.analysis.results import gather
 
+    check_folder(out)
     plan = find(study, scale, set_, store)
     target = out or plan.store.study(plan.study.name, plan.study.scale).report
     write_report(gather(plan), target)
@@ -42,6 +43,7 @@ def figure(
     from ablate.analysis.figures import save_figure
     from ablate.analysis.results import gather
 
+    check_folder(out)
     plan = find(study, scale, set_, store)
     target = out or Path(f"{plan.study.name}-{kind}.pdf")
     try:
@@ -49,3 +51,9 @@ def figure(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     print(target)  # noqa: T201
+
+
+def check_folder(out: Path | None) -> None:
+    """Refuse a file to write whose folder does not exist, before anything is computed."""
+    if out and not out.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {out.parent}", param_hint="--out")

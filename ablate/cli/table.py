@@ -6,8 +6,9 @@ import typer
 
 from ablate.cli.options import STORE, Json, Scale, Set, StoreOption, StudyArgument, find, screen
 from ablate.cli.output import emit
-from ablate.errors import nearest
+from ablate.errors import StudyError, nearest
 from ablate.slots import registry
+from ablate.store.files import StoreError
 
 FORMS = ("markdown", "latex", "html", "csv")
 
@@ -55,6 +56,8 @@ def table(
             if built.mixed and not mixed:
                 raise ValueError(f"{built.mixed}; to compare them all the same, add --mixed-code")
         used = _packages(packages)
+    except (StudyError, StoreError, registry.LevelError):
+        raise
     except (ValueError, ImportError) as error:
         raise typer.BadParameter(str(error)) from None
     if as_json:

@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ablate.identity import signature
 from ablate.recipe.recipe import Part, Recipe
+from ablate.recipe.validation import explain
 from ablate.slots import registry
+from ablate.slots.level_file import LevelError
 
 IRRELEVANT = {"loss", "discriminator", "init"}
 """Slots that a model does not depend on. It does on `data`, for the sizes of pictures, and so on `regularizer`."""
@@ -62,9 +66,8 @@ def build_failure(recipe: Recipe) -> BuildFailure | None:
 
     try:
         try_build(recipe.plain())
-    except Exception as error:  # a level may raise whatever torch does
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        return BuildFailure(_raised_in(error), reason)
+    except (Exception, SystemExit) as error:  # a level may raise whatever torch does
+        return _failure(error)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         known.touch()
@@ -84,13 +87,45 @@ def _relevant(slot: str, part: Part) -> dict[str, object]:
     return {name: plain.get(name) for name in ("crop", "heldout_size", "frames")} if slot == "data" else plain
 
 
-def _raised_in(error: Exception) -> str:
-    """The slot of the innermost level on the way to an error; the model where there is none."""
+def _failure(error: BaseException) -> BuildFailure:
+    """The slot of the innermost level on the way to an error, or the model where there is none, and what to print.
+
+    The reason names the kind of the error and the line of the level's file, unless the level has raised ValueError with
+    a message that starts with its slot.
+    """
+    if isinstance(error, LevelError):
+        file = Path(error.problems[0].file)
+        return BuildFailure(file.parent.name, f"{error.brief}{_advice(file)}")
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, ValidationError):
+        text = "; ".join(f"{'.'.join(map(str, item['loc']))}: {explain(item)}" for item in error.errors())
+    explained = isinstance(error, ValueError) and bool(text)
+    reason = text if explained else f"{type(error).__name__}: {text}".removesuffix(": ")
+    frame = _level_frame(error)
+    if frame is None:
+        return BuildFailure("model", reason)
+    file = Path(frame.filename)
+    slot = file.parent.name
+    if explained and text.startswith(slot):
+        return BuildFailure(slot, reason)
+    advice = "" if explained else _advice(file)
+    return BuildFailure(slot, f"{reason} ({slot}/{file.name}:{frame.lineno}){advice}")
+
+
+def _level_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost frame of an error that is in a level's file."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         folder = Path(frame.filename).parent
         if folder.name in registry.SLOTS and folder.parent.name == registry.ROOT.name:
-            return folder.name
-    return "model"
+            return frame
+    return None
+
+
+def _advice(file: Path) -> str:
+    """A hint at the command that examines the level in a file; empty for a file that levels share."""
+    slot = file.parent.name
+    is_level = file.stem in registry.levels(slot)
+    return f"; ablate check-level {slot}/{file.stem} says what is missing" if is_level else ""
 
 
 @functools.cache
@@ -98,5 +133,6 @@ def _code() -> list[str]:
     """Content hash of the code that builds models, and the version of torch."""
     files = [*registry.ROOT.glob("*/*.py"), *Path(registry.__file__).parent.glob("*.py")]
     files.append(Path(__file__).parents[1] / "engine" / "build.py")
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files)))
+    readable = [file for file in sorted(files) if file.is_file() and os.access(file, os.R_OK)]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in readable))
     return [digest.hexdigest(), version("torch")]

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ablate import slots
 from ablate.errors import Problem, nearest
 from ablate.slots.fingerprint import fingerprint
@@ -73,6 +75,8 @@ def read_level(slot: str, name: str, path: Path, base: type[Settings] = Settings
     values = _run(path, declarations, f"ablate.components.{slot}.{name}:settings")
     if problems := list(_wrong_values(path, slot, base, declarations, values)):
         raise LevelError(problems)
+    if problems := list(_wrong_fields(path, tree, values["Config"])):
+        raise LevelError(problems)
     speed = values.get("CHEAP", False), values.get("COSTLY", False)
     return Level(slot, name, path, ast.get_docstring(tree) or "", values["Config"], values.get("METRICS", ()), *speed)
 
@@ -84,6 +88,8 @@ def _parse(path: Path) -> ast.Module:
         problem = _problem(path, error.lineno or 1, f"invalid Python: {error.msg}", error.offset or 1)
     except ValueError as error:  # null bytes
         problem = _problem(path, 1, f"invalid Python: {error}")
+    except OSError as error:
+        problem = Problem(_shown(path), 1, 1, f"the file cannot be read: {error.strerror or error}")
     raise LevelError([problem])
 
 
@@ -141,13 +147,30 @@ def _run(path: Path, declarations: list[ast.stmt], name: str) -> dict[str, Any]:
     sys.modules[name] = module  # pydantic looks a class's module up to resolve its annotations
     try:
         exec(compile(ast.Module(declarations, type_ignores=[]), str(path), "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        steps = reversed(traceback.extract_tb(error.__traceback__))
-        line = next((step.lineno for step in steps if step.filename == str(path)), None) or 1
+        if isinstance(error, SystemExit):
+            raise exits(path, error, "read") from error
         message = f"its settings cannot be read: {type(error).__name__}: {' '.join(str(error).split())}"
-        raise LevelError([_problem(path, line, message)]) from error
+        raise LevelError([_problem(path, _raised_at(path, error), message)]) from error
     return module.__dict__
+
+
+def exits(path: Path, error: SystemExit, state: str) -> LevelError:
+    """The error of a level's file that ends the process, such as by sys.exit. `state`: "read" or "built"."""
+    message = f"exits while it is {state} (SystemExit: {error}); raise ValueError with a message instead"
+    return level_error(path, _raised_at(path, error), message)
+
+
+def level_error(path: Path, line: int, message: str) -> LevelError:
+    """One error at a line of a level's file."""
+    return LevelError([_problem(path, line, message)])
+
+
+def _raised_at(path: Path, error: BaseException) -> int:
+    """The innermost line of a file that an error passed through; 1 where it did not."""
+    steps = reversed(traceback.extract_tb(error.__traceback__))
+    return next((step.lineno for step in steps if Path(step.filename).parts[-2:] == path.parts[-2:]), None) or 1
 
 
 def _wrong_values(
@@ -174,12 +197,54 @@ def _wrong_values(
             yield _problem(path, lines[name], f"{name}: expected True or False, found {value!r}")
 
 
+def _wrong_fields(path: Path, tree: ast.Module, config: type[Settings]) -> Iterator[Problem]:
+    """Fields of Config with a name that is taken, or with a default that the field itself does not accept."""
+    lines = _field_lines(tree)
+    if "level" in config.model_fields:
+        message = "a field of Config must not be named 'level', the key of the level's name in a study; rename it"
+        yield _problem(path, lines.get("level", lines["Config"]), message)
+        return
+    optional = {name for name, field in config.model_fields.items() if not field.is_required()}
+    try:
+        defaults = config.model_construct().model_dump(mode="json", include=optional, warnings=False)
+        config.read(defaults)
+    except ValidationError as error:
+        for item in error.errors():
+            name = str(item["loc"][0]) if item["loc"] else ""
+            if name in optional:  # the others are missing, or the defaults are not enough without them
+                message = f"default of {name}: {_expected(item['msg'])}, found {item['input']!r}"
+                yield _problem(path, lines.get(name, lines["Config"]), message)
+    except (Exception, SystemExit) as error:
+        message = f"its defaults cannot be read: {type(error).__name__}: {' '.join(str(error).split())}"
+        yield _problem(path, lines["Config"], message)
+
+
+def _field_lines(tree: ast.Module) -> dict[str, int]:
+    """Lines of Config, under its name, and of its fields."""
+    config = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config")
+    fields = [node for node in config.body if isinstance(node, ast.AnnAssign)]
+    return {"Config": config.lineno, **{name: node.lineno for node in fields for name in _bound(node)}}
+
+
+def _expected(message: str) -> str:
+    """A message of pydantic, such as "Input should be greater than 0", as what is expected."""
+    words = message.removeprefix("Input should be ")
+    if words == message:
+        return message
+    return f"expected {'a number ' if words.startswith(('greater', 'less')) else ''}{words}"
+
+
 def _problem(path: Path, line: int, message: str, column: int = 1) -> Problem:
     """A problem at a place in a level's file, which is shown from the working directory on."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    file, here = path.resolve(), Path.cwd()
-    shown = file.relative_to(here) if file.is_relative_to(here) else file
-    return Problem(str(shown), line, column, message, lines[line - 1] if line <= len(lines) else "")
+    return Problem(_shown(path), line, column, message, lines[line - 1] if line <= len(lines) else "")
+
+
+def _shown(path: Path) -> str:
+    """A path from the working directory on, or the whole path of a file elsewhere."""
+    file = path.resolve()
+    here = Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
 
 
 def _light_part(node: ast.stmt) -> ast.stmt | None:

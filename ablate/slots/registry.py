@@ -15,6 +15,7 @@ only builtins, names imported from the modules in `LIGHT_MODULES`, and from `abl
 
 import functools
 import importlib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from ablate.slots.hooks import (
     ProbeSettings,
     RegularizerSettings,
 )
-from ablate.slots.level_file import Level, read_level
+from ablate.slots.level_file import Level, exits, level_error, read_level
 from ablate.slots.level_file import LevelError as LevelError
 from ablate.slots.settings import Settings
 
@@ -64,6 +65,14 @@ SETTINGS: dict[str, type[Settings]] = {
 """The class that `Config` of a slot's levels must inherit; `Settings` for the slots not named here."""
 
 
+OPTIONAL = ("discriminator", "regularizer")
+"""Slots in which `build` may give None: there is nothing to train or to do."""
+
+
+CALLED = ("padding", "norm", "upsample", "downsample", "temporal_conv", "loss", "init", "probe")
+"""Slots in which what `build` gives is called like a function, as modules are."""
+
+
 VIDEO_SLOTS = ("temporal_conv", "branch", "context")
 """Slots that only video models have."""
 
@@ -76,8 +85,8 @@ PAPERS = Path(__file__).parents[1] / "analysis" / "papers"
 
 
 def levels(slot: str) -> list[str]:
-    """Names of all levels of a slot, sorted."""
-    return sorted(path.stem for path in (ROOT / slot).glob("[a-z]*.py"))
+    """Names of all levels of a slot, sorted. Folders and links to nothing, such as editors' lock links, are none."""
+    return sorted(path.stem for path in (ROOT / slot).glob("[a-z]*.py") if path.is_file())
 
 
 def papers() -> list[str]:
@@ -110,8 +119,41 @@ def _fingerprint(path: str) -> str | None:
 def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> Any:
     """Import a level and call its `build` with its settings and `arguments`.
 
-    `settings`: plain values without the level's name. Raises pydantic's ValidationError for settings that do not fit.
+    `settings`: plain values without the level's name. Raises pydantic's ValidationError for settings that do not fit,
+    LevelError for a `build` that takes other arguments, exits or returns what is no level.
     """
+    path = level(slot, name).path
     level(slot, name).fingerprint  # noqa: B018  read now, so that it is that of the code imported in the next line
-    module = importlib.import_module(f"ablate.components.{slot}.{name}")
-    return module.build(module.Config.read(settings), *arguments)
+    try:
+        module = importlib.import_module(f"ablate.components.{slot}.{name}")
+        config = module.Config.read(settings)
+        if problem := _misfit(module.build, len(arguments)):
+            raise level_error(path, _line(module.build), problem)
+        built = module.build(config, *arguments)
+    except SystemExit as error:
+        raise exits(path, error, "built") from error
+    if (built is None and slot not in OPTIONAL) or (slot in CALLED and not callable(built)):
+        found = "None" if built is None else f"{built!r:.60}"
+        message = f"build returns {found}; it must return the level that it makes (see ablate/slots/training.py)"
+        raise level_error(path, _line(module.build), message)
+    return built
+
+
+def _misfit(function: Any, count: int) -> str:
+    """Why `build` cannot be called with the settings and `count` arguments after them; empty if it can."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # not written in Python
+        return ""
+    try:
+        signature.bind(None, *[None] * count)
+    except TypeError:
+        return (
+            f"build is given {1 + count} argument{'s' * (count > 0)}, the first of them config; found build{signature}"
+        )
+    return ""
+
+
+def _line(function: Any) -> int:
+    """The line of a function's definition; 1 where there is none."""
+    return getattr(getattr(function, "__code__", None), "co_firstlineno", 1)

@@ -20,16 +20,43 @@ class StoreError(ValueError):
 def parse_store(location: str | Path) -> Path:
     """The store's root: a folder, or a location in object storage (`s3://bucket/runs`), which is used like one.
 
-    Credentials and endpoint are taken from the environment. Raises StoreError where a package is missing.
+    Credentials and endpoint are taken from the environment. Raises StoreError for a file, for a location without a
+    bucket, and where a package is missing.
     """
     if "://" not in str(location):
-        return Path(location)
+        path = Path(location)
+        file = next((part for part in (path, *path.parents) if part.is_file()), None)
+        if file:
+            raise StoreError(f"the store {location} cannot be used: {file} is a file, not a folder")
+        return path
+    protocol, _, rest = str(location).partition("://")
+    if not rest.strip("/"):
+        raise StoreError(f"the store {location} names no bucket; expected {protocol}://BUCKET/FOLDER")
     try:
         from upath import UPath
 
         return cast(Path, UPath(location, use_listings_cache=False))  # other machines write there too
     except ImportError as error:
         raise StoreError(f"the store {location} needs: pip install 'ablate-vae[s3]' ({error})") from None
+    except Exception as error:  # of the package for this kind of storage
+        raise StoreError(f"the store {location} cannot be used: {_reason(error)}") from None
+
+
+def check_access(root: Path) -> None:
+    """Raise StoreError if object storage cannot be read, for instance without credentials."""
+    if not is_remote(root):
+        return
+    try:
+        next(iter(root.iterdir()), None)
+    except FileNotFoundError:  # nothing has been written yet
+        pass
+    except Exception as error:  # of the package for this kind of storage, or of the network
+        raise StoreError(f"the store {root} cannot be read: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The kind and the text of an error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def is_remote(path: Path) -> bool:

@@ -50,7 +50,7 @@ def point(method: Callable[[Any, Any], None]) -> Callable[[Any], None]:
                 method(self, self.build(settings))
             except Missing as error:
                 raise Missing(f"{error}{given}") from error
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise Missing(f"{self.describe(error)}{given}") from error
 
     run.__name__, run.__doc__ = method.__name__, method.__doc__
@@ -131,7 +131,7 @@ class Exam:
                 raise Missing(f"build is called as {self.signature}, found {found}") from None
             try:
                 self.build(settings)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise Missing(self.describe(error)) from error
 
     def arguments(self, config: Any) -> tuple[Any, ...]:
@@ -180,7 +180,7 @@ class Exam:
         """The level's file, from the folder of levels on."""
         return "/".join(self.described.path.parts[-3:])
 
-    def describe(self, error: Exception) -> str:
+    def describe(self, error: BaseException) -> str:
         """An error that the level raised, with the line of the level's file that it came from."""
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame.lineno for frame in frames if Path(frame.filename).name == self.described.path.name]
@@ -198,7 +198,7 @@ class Exam:
                 continue
             try:
                 method()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 message = str(error) if isinstance(error, AssertionError) else self.describe(error)
                 yield Point(name, claim, "missing", message)
                 stopped = name in {"test_settings_survive_a_round_trip", "test_can_be_built"}

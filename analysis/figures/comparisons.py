@@ -39,7 +39,11 @@ MAX_NAMED = 8
 
 
 def effects(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
-    """Every treatment's change of a metric from its reference, with its 95 % interval; clear changes are filled."""
+    """Every treatment's change of a metric from its reference, with its 95 % interval; clear changes are filled.
+
+    Raises ValueError before any trial is finished.
+    """
+    _check_finished(results)
     (name,) = metrics or (results.study.primary,)
     metric = results.study.metrics[name]
     rows = [treatment for treatment in results.treatments.values() if not treatment.is_baseline]
@@ -96,6 +100,7 @@ def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
             f"no two factors of study '{results.study.name}' are crossed by its design ({designs}), so it cannot show "
             "interactions; a 'grid' or a 'fraction' can"
         )
+    _check_finished(results)
 
     def panel(pair: tuple[str, str]) -> Panel:
         # The factor with more levels is on the x axis, the other makes the lines.
@@ -158,12 +163,16 @@ def pareto(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     """Two metrics against each other, a point per treatment, and the Pareto front.
 
     By default these are the objectives of a search, or the primary metric and the first metric of another probe.
+    Raises ValueError if no treatment has values of both.
     """
+    _check_finished(results)
     study = results.study
     x, y = (study.metrics[name] for name in metrics or _default_pair(results))
     arms = results.table.arms
     points = {arm.treatment.label: (arm.effects[x.name].mean, arm.effects[y.name].mean) for arm in arms}
     points = {label: point for label, point in points.items() if all(map(math.isfinite, point))}
+    if not points:
+        raise ValueError(f"no treatment of study '{study.name}' has finite values of both {x.name} and {y.name}")
     best = sorted(front(points, (x, y)), key=lambda label: points[label])
 
     def draw(axes: "Axes") -> None:
@@ -182,6 +191,12 @@ def pareto(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
 
     in_legend = sum(len(fold(label, LEGEND_WRAP)) for label in best[:MAX_NAMED]) + 2
     return [Panel("", 2.3 + ROW * in_legend, draw)]
+
+
+def _check_finished(results: StudyResults) -> None:
+    """Raise ValueError before any trial is finished."""
+    if not results.frame["status"].isin(["done", "diverged"]).any():
+        raise ValueError(f"no trial of study '{results.study.name}' is finished")
 
 
 def _default_pair(results: StudyResults) -> list[str]:

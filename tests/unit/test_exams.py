@@ -363,11 +363,6 @@ def test_a_model_of_another_stride_than_it_says(write: Write) -> None:
 @pytest.mark.parametrize(
     ("fields", "name", "message"),
     [
-        (
-            '"""`groups`: how many."""\ngroups: PositiveInt = 0',
-            "test_settings_survive_a_round_trip",
-            "the default of `groups` is not valid: Input should be greater than 0, found 0",
-        ),
         ("groups: int = 4", "test_explains_its_settings", "Config has no docstring"),
         ('"""`group`: how many."""\ngroups: int = 4', "test_explains_its_settings", "does not explain `groups`"),
     ],
@@ -376,6 +371,19 @@ def test_faults_of_settings_are_named(write: Write, fields: str, name: str, mess
     head = HEAD + "from pydantic import PositiveInt\n"
     write("norm", layer("return F.normalize(h, dim=1)", "pass"), fields, head)
     assert message in missing("norm")[name]
+
+
+def test_a_default_that_is_not_valid_is_an_error_of_the_file(write: Write) -> None:
+    head = HEAD + "from pydantic import PositiveInt\n"
+    write("norm", layer("return h", "pass"), '"""`groups`: how many."""\ngroups: PositiveInt = 0', head)
+    code, _, err = command("norm/broken")
+    assert code == 2 and "default of groups: expected a number greater than 0, found 0" in err
+
+
+def test_a_level_that_exits_is_an_error_like_others(write: Write) -> None:
+    write("norm", "def build(config, channels, latent_channels):\n    raise SystemExit(0)")
+    code, out, _ = command("norm/broken")
+    assert code == 1 and "raises SystemExit at components/norm/broken.py:15" in out
 
 
 def test_once_a_level_cannot_be_built_the_rest_is_not_tried(write: Write) -> None:

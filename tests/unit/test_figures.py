@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from ablate.adaptive.recall import plan_study
 from ablate.analysis.figures import KINDS, panels, save_figure
@@ -13,6 +14,7 @@ from ablate.analysis.figures.comparisons import front
 from ablate.analysis.figures.curves import MissingCurve
 from ablate.analysis.figures.style import compose, figure_style
 from ablate.analysis.results import StudyResults, gather
+from ablate.cli.main import app
 from ablate.plan.trials import Trial
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
@@ -280,3 +282,18 @@ def test_bad_requests_name_what_is_valid(found: StudyResults, kind: str, metrics
 def test_other_suffixes_are_refused(found: StudyResults, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"valid suffixes are \.pdf, \.svg"):
         save_figure(found, "effects", [], tmp_path / "effects.png")
+
+
+@pytest.mark.parametrize("kind", ["effects", "pareto", "interaction"])
+def test_nothing_is_drawn_before_a_trial_is_finished(write_study: Write, tmp_path: Path, kind: str) -> None:
+    study = load_study(write_study(*GRID))
+    with pytest.raises(ValueError, match="no trial of study 'tiny' is finished"):
+        panels(results(study, Store(tmp_path / "runs")), kind)
+
+
+@pytest.mark.parametrize("command", [["figure", "--kind", "effects"], ["report"]])
+def test_a_folder_that_does_not_exist_is_refused(write_study: Write, tmp_path: Path, command: list[str]) -> None:
+    name, *options = command
+    out = tmp_path / "nowhere" / "x.pdf"
+    ended = CliRunner().invoke(app, [name, str(write_study()), *options, "--out", str(out)], env={"COLUMNS": "400"})
+    assert ended.exit_code == 2 and f"there is no folder {out.parent}" in ended.output

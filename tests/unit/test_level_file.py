@@ -11,10 +11,12 @@ import pytest
 from ablate.cli.catalogue import print_catalogue
 from ablate.cli.output import page
 from ablate.driver.catalogue import catalogue, schema
+from ablate.driver.models import build_failure
 from ablate.errors import StudyError
 from ablate.slots import registry
 from ablate.slots.level_file import LevelError, read_level
 from ablate.study.study import load_study
+from tests.levels import own_levels
 
 Write = Callable[..., Path]
 
@@ -66,6 +68,9 @@ def read(path: Path, old: str = "", new: str = "", slot: str = "norm") -> regist
         ("", 'METRICS = (Metric("a", "", "up"))\n', "17:1", ("ends with a comma",)),
         ("", 'METRICS = (Metric("a", ""),)\n', "17:1", ("TypeError", "'direction'")),
         ("", "CHEAP = 1\n", "17:1", ("expected True or False, found 1",)),
+        ("int = 1", "int = exit(3)", "12:1", ("exits while it is read (SystemExit: 3)",)),
+        ("int = 1", "str = 1", "12:1", ("default of groups: expected a valid string, found 1",)),
+        ("    groups: int = 1", "    level: int = 1", "12:1", ("a field of Config must not be named 'level'",)),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_place(
@@ -162,3 +167,70 @@ def test_the_command_shows_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "mine.py:1:14: Config uses 'Settings'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """A folder of levels that holds the shipped ones."""
+    with own_levels(tmp_path / "components"):
+        yield tmp_path / "components"
+
+
+def test_a_default_out_of_range_is_at_its_field(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    bounded = GOOD.replace("import torch\n", "import torch\nfrom pydantic import Field\n")
+    path.write_text(bounded.replace("int = 1", "int = Field(-1, gt=0)"))
+    with pytest.raises(LevelError) as caught:
+        read_level("norm", "mine", path)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.message) == (13, "default of groups: expected a number greater than 0, found -1")
+
+
+def test_folders_and_dangling_links_are_no_levels(root: Path, write_study: Write) -> None:
+    shipped = registry.levels("norm")
+    (root / "norm" / "bad.py").mkdir()
+    (root / "norm" / "gone.py").symlink_to(root / "nowhere")
+    (root / "norm" / ".#mine.py").symlink_to("someone@somewhere.1234")
+    assert registry.levels("norm") == shipped
+    assert build_failure(load_study(write_study()).baseline) is None
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LevelError, match=r"mine.py:1:1: the file cannot be read: Is a directory"):
+        read_level("norm", "mine", make_folder(tmp_path / "mine.py"))
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+ADVICE = "; ablate check-level norm/mine says what is missing"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("    return torch", "    pass  # torch", "norm/mine.py:15: build returns None; it must return the level that"),
+        ("    return torch", "    return 3  # torch", "norm/mine.py:15: build returns 3; it must return the level"),
+        ("channels, latent_channels):", "channels):", "norm/mine.py:15: build is given 3 arguments, the first of them"),
+        (
+            "    return torch",
+            "    exit(3)\n    return torch",
+            "norm/mine.py:16: exits while it is built (Sys",
+        ),
+        ("GROUPS = 8", "exit(3)", "norm/mine.py:6: exits while it is built"),
+        ("GROUPS = 8", "import nowhere", "ModuleNotFoundError: No module named 'nowhere' (norm/mine.py:6)"),
+        ("    return torch", "    raise ValueError('boom')\n    return torch", "boom (norm/mine.py:16)"),
+        ("    return torch", "    raise RuntimeError\n    return torch", "RuntimeError (norm/mine.py:16)"),
+        ("    return torch", "    raise ValueError('norm: no')\n    return torch", "norm: no"),
+    ],
+)
+def test_faults_of_a_levels_code_are_at_its_slot_with_file_and_line(
+    root: Path, write_study: Write, old: str, new: str, reason: str
+) -> None:
+    assert old in GOOD
+    (root / "norm" / "mine.py").write_text(GOOD.replace(old, new))
+    failure = build_failure(load_study(write_study(("{level: group, groups: 4}", "mine"))).baseline)
+    assert failure and failure.slot == "norm" and reason in failure.reason
+    assert failure.reason.endswith(ADVICE) != ("ValueError" in new)

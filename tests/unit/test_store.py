@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from ablate.store.files import atomic_write, write_json
+from ablate.cli.main import app, main
+from ablate.store.files import StoreError, atomic_write, check_access, parse_store, write_json
 from ablate.store.folders import HEARTBEAT_S, Store
 from ablate.store.record import Record
+from tests.support.studies import Write
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -73,3 +76,58 @@ def test_studies_are_listed_with_the_last_run_first(tmp_path: Path) -> None:
         write_json(store.study("a", scale).card, {})
         os.utime(store.study("a", scale).card, (i, i))
     assert store.studies() == {"a": ["gpu", "cpu"]}
+
+
+def test_a_file_is_no_store(tmp_path: Path, write_study: Write) -> None:
+    file = tmp_path / "runs"
+    file.write_text("")
+    with pytest.raises(StoreError, match=f"{file} is a file, not a folder"):
+        parse_store(file / "deeper")
+    for command in ("plan", "status", "table", "sweep"):
+        ended = CliRunner().invoke(app, [command, str(write_study()), "--store", str(file)])
+        assert ended.exit_code == 2 and "is a file, not a folder" in " ".join(ended.output.split())
+
+
+def test_object_storage_that_cannot_be_used_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreError, match="names no bucket; expected s3://BUCKET/FOLDER"):
+        parse_store("s3://")
+
+    class Refusing:
+        def iterdir(self) -> None:
+            raise RuntimeError("Unable to locate\ncredentials")
+
+        def __str__(self) -> str:
+            return "s3://mine"
+
+    with pytest.raises(StoreError) as caught:
+        check_access(Refusing())  # type: ignore[arg-type]
+    assert str(caught.value) == "the store s3://mine cannot be read: RuntimeError: Unable to locate credentials"
+
+
+def test_a_file_of_the_store_that_cannot_be_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(13, "Permission denied", "runs/studies")
+
+    monkeypatch.setattr("ablate.cli.main.app", refuse)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, "runs/studies: Permission denied\n")
+
+
+@pytest.mark.parametrize("command", ["table", "show", "status"])
+def test_an_unknown_study_is_the_same_error_in_every_command(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ablate", command, "nosuch", "--store", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    err = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert err.startswith(f"{tmp_path}: the store holds no study 'nosuch'") and err.endswith("1 error\n")
+
+
+def test_a_level_in_place_of_a_slot_has_a_way_out() -> None:
+    ended = CliRunner().invoke(app, ["components", "norm/x"])
+    assert ended.exit_code == 2 and "ablate components norm" in ended.output

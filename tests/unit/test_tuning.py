@@ -10,6 +10,7 @@ from rich.console import Console
 from ablate.adaptive.recall import plan_study
 from ablate.adaptive.tuning import future_trials
 from ablate.analysis.tables.build import build_table
+from ablate.cli.check import count_trials
 from ablate.cli.plan import print_plan
 from ablate.driver import overview
 from ablate.driver.sweep import trial_source
@@ -210,3 +211,8 @@ def test_tunings_that_cannot_be_are_said(tuned: Callable[..., Study], more: str,
         tuned(more)
     assert words in str(error.value)
     assert all(problem.line > 0 for problem in error.value.problems)
+
+
+def test_check_counts_the_grid_that_brute_force_tunes_on(tuned: Callable[..., Study]) -> None:
+    more = "nuisance: {stages.train.lr: [3e-3, 1e-2]}\ntuning: {trials: 9, sampler: brute_force}\n"
+    assert count_trials(tuned(more)).endswith(", 4 more to tune them")
