@@ -12,6 +12,9 @@ from ablate.recipe.recipe import Recipe, regularizes, weight
 NETWORK = ("model", "norm", "upsample", "downsample", "temporal_conv", "branch", "context")
 """Slots that decide which weights there are. A stage of another network cannot just go on from a checkpoint."""
 
+LATENT_TERMS = {"kl"}
+"""Loss terms of the latents alone, which the decoder has no part in."""
+
 
 def resolve(raw: Raw) -> tuple[Recipe | None, list[RecipeProblem]]:
     """Check a raw recipe `{base, stages}`. Gives the recipe, or None and all problems."""
@@ -134,6 +137,7 @@ def _in_a_row(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     if first.settings.freeze != "none":
         message = f"stage '{first.name}' freezes the encoder, but no stage before it trains one"
         yield ("stages", first.name, "freeze"), message
+    yield from _frozen(recipe)
     if not recipe.own:  # all stages are of one network
         return
     for slot in different(recipe.at(last.name), recipe, ("data", *NETWORK)):
@@ -148,9 +152,24 @@ def _in_a_row(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             is_own = "init" in recipe.own.get(after.name, {})
             path: KeyPath = ("stages", after.name, "init") if is_own else ("base", "init")
             if not getattr(init.settings, "inherits", False):
-                yield path, f"{change} and can take over its weights by init 'inflate' alone, found '{init.level}'"
+                owner = after.name if slots[0] in recipe.own.get(after.name, {}) else before.name
+                remedy = "write" if is_own else "add"
+                message = f"{change} and can take over its weights by init 'inflate' alone, found '{init.level}'"
+                message += f"; {remedy} 'init: inflate' in stage '{after.name}'"
+                yield path if is_own else ("stages", owner, slots[0]), message
             elif misfit := init.settings.misfit(earlier.present, later.present):
                 yield path, f"{change}, and init '{init.level}' cannot fill it: {misfit}"
+
+
+def _frozen(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+    """Stages that train the decoder alone on loss terms that do not depend on it."""
+    for stage, setup in zip(recipe.stages, recipe.setups, strict=True):
+        weighted = {term for term, part in setup.losses.items() if weight(part)}
+        if stage.settings.freeze == "encoder" and weighted and weighted <= LATENT_TERMS:
+            own = recipe.own.get(stage.name, {})
+            has_loss = any(unit.startswith("loss.") for unit in own)
+            path: KeyPath = ("stages", stage.name, "loss" if has_loss else "freeze")
+            yield path, f"stage '{stage.name}' freezes the encoder, and no loss term reaches the decoder"
 
 
 def different(one: Recipe, other: Recipe, slots: Collection[str]) -> list[str]:

@@ -55,6 +55,13 @@ def assign(raw: Raw, path: str, value: Any) -> None:
         raw["stages"][name][what] = value
 
 
+def full_path(path: str) -> str:
+    """A dotted path in its full form: the weight of a loss term is `loss.kl.weight`, in short `loss.kl`."""
+    words = path.split(".")
+    at = 2 if words[0] == "stages" else 0
+    return f"{path}.weight" if words[at : at + 1] == ["loss"] and len(words) == at + 2 else path
+
+
 def path_hint(path: str, raw: Raw, heads: list[str]) -> str:
     """The way out of a path that begins with none of `heads`: what is missing before it, or the nearest of them."""
     head, _, rest = path.partition(".")

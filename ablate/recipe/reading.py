@@ -148,7 +148,11 @@ def _settings(config: type[Settings], given: Any, path: KeyPath, problems: list[
     for name in infinite:
         message = f"{owner}.{name}: expected a finite number, found {show_value(given[name])}"
         problems.append(RecipeProblem((*path, name), message))
-    if infinite:
+    unusable = {name: _path_fault(value) for name, value in given.items() if name == "path" or name.endswith("_path")}
+    for name, fault in unusable.items():
+        if fault:
+            problems.append(RecipeProblem((*path, name), f"{owner}.{name}: {fault}"))
+    if infinite or any(unusable.values()):
         return None
     try:
         return config.read(given)
@@ -156,6 +160,17 @@ def _settings(config: type[Settings], given: Any, path: KeyPath, problems: list[
         found = [item for item in error.errors() if not _follows(item)]
         problems += [_problem(config, given, path, owner, dict(item)) for item in found]
         return None
+
+
+def _path_fault(value: Any) -> str:
+    """Why a text cannot be the path of a file or folder; empty if it can, or if it is no text."""
+    if not isinstance(value, str):
+        return ""
+    if not value.strip():
+        return "empty path; name a file or folder"
+    if len(value.encode()) > 4095 or any(len(word.encode()) > 255 for word in value.split("/")):
+        return f"a path of {len(value)} characters is too long: a name in it has at most 255, the whole at most 4095"
+    return ""
 
 
 def _follows(item: Mapping[str, Any]) -> bool:

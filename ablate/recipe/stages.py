@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 
 from ablate.slots.settings import Settings, added, cosmetic
+
+MOST = 10**9
+"""Steps and pictures of a batch at most."""
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Train(Settings):
@@ -20,13 +25,13 @@ class Train(Settings):
     on the averaged weights every `probe_every` steps; 0 for never.
     """
 
-    steps: int = Field(ge=0)
-    batch: int = Field(16, gt=0)
+    steps: int = Field(ge=0, le=MOST)
+    batch: int = Field(16, gt=0, le=MOST)
     lr: float = Field(gt=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Beta, Beta] = (0.9, 0.99)
     weight_decay: float = Field(0.0, ge=0)
-    warmup: int = Field(0, ge=0)
-    cooldown: int = Field(0, ge=0)
+    warmup: int = Field(0, ge=0, le=MOST)
+    cooldown: int = Field(0, ge=0, le=MOST)
     clip: float = Field(1.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "fp32"

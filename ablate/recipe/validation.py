@@ -23,7 +23,7 @@ EXPECTED = {
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "a number of at least {ge:g}",
     "less_than": "a number below {lt:g}",
-    "less_than_equal": "a number of at most {le:g}",
+    "less_than_equal": "a number of at most {le:.12g}",
     "too_short": "at least {min_length} value(s)",
     "too_long": "at most {max_length} value(s)",
     "string_too_long": "at most {max_length} characters",

@@ -85,11 +85,13 @@ class Variants:
         """The unit that a dotted path belongs to.
 
         `norm` for `norm.groups` and `stages.train.norm.groups`, `loss.kl` for `loss.kl.reduction`, `stages.train` for
-        `stages.train.lr`.
+        `stages.train.lr`. Raises ValueError for `norm.level`, which is written `norm`.
         """
         words = path.split(".")
         if words[0] == "stages" and words[2:] and words[2] in RECIPE_SLOTS:
             words = words[2:]
+        if words[1:] == ["level"] and words[0] in PLAIN_SLOTS:
+            raise ValueError(f"'{path}' is the level of a slot; write '{path.removesuffix('.level')}'")
         self._units[path] = ".".join(words[: 2 if words[0] in {"loss", "stages"} else 1])
         return self._units[path]
 

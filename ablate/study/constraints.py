@@ -6,6 +6,7 @@ dotted paths, constants, lists of these, comparisons, `in`, `and`, `or`, `not`.
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -66,9 +67,14 @@ class Constraint:
 def read_constraint(text: str, factors: Mapping[str, Iterable[Any]]) -> Constraint:
     """Read an expression over factors, which are given with their levels. Raises ConstraintError."""
     levels = {path: [plain(level) for level in known] for path, known in factors.items()}
+    if number := re.search(r"[0-9]{301,}", text):  # as in other values of a study
+        raise ConstraintError(f"a number of {len(number[0])} digits is too large", number.start())
     try:
         return Constraint(text, _truth(ast.parse(text.replace("\n", " "), mode="eval").body, levels))
     except SyntaxError as error:
+        assignment = re.search(r"(?<![=<>!:])=(?!=)", text)
+        if assignment:
+            raise ConstraintError("not an expression: write == to compare, not =", assignment.start()) from None
         raise ConstraintError(f"not an expression: {error.msg}", max(0, (error.offset or 1) - 1)) from None
     except ConstraintError:
         raise
@@ -209,6 +215,8 @@ def _path(node: ast.expr, factors: Mapping[str, list[Any]]) -> str:
     path = ".".join([inner.id, *reversed(words)])
     if path not in factors:
         names = {level for levels in factors.values() for level in levels if isinstance(level, str)}
-        hint = f"; write a level in quotes: '{path}'" if path in names else nearest(path, factors)
+        ends = [factor for factor in factors if factor.endswith(f".{path}")]
+        hint = f"; did you mean '{ends[0]}'?" if len(ends) == 1 else nearest(path, factors)
+        hint = f"; write a level in quotes: '{path}'" if path in names else hint
         raise ConstraintError(f"unknown factor '{path}'{hint}", node.col_offset)
     return path

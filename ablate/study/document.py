@@ -18,6 +18,9 @@ from ablate.study.shipped import hint, locate
 LARGEST = 200_000
 """Values of a study at most. Aliases are copied, so that a short file can stand for more than fit in memory."""
 
+DEEPEST = 50
+"""Lists and mappings within each other at most; the parsers that follow give up at a few hundred."""
+
 
 @dataclass
 class Document:
@@ -100,7 +103,7 @@ def compose(text: str, file: str) -> Document:
     """Read one YAML document as far as it can be read. Raises StudyError for a syntax error and for an empty file."""
     document = Document(file, text)
     try:
-        root = yaml.compose(text, Loader=_CoreLoader)
+        root = _root(document)
         if root is None:
             raise StudyError([Problem(file, 0, 0, "the file is empty")])
         document.data = _plain(root, (), document, ())
@@ -118,6 +121,24 @@ def compose(text: str, file: str) -> Document:
     except RecursionError:
         raise StudyError([Problem(file, 0, 0, "not a study: its values are nested too deeply")]) from None
     return document
+
+
+def _root(document: Document) -> yaml.Node | None:
+    """The root node of the text. Raises StudyError for an escape such as `\\U00110000` that stands for no character."""
+    loader = _CoreLoader(document.text)
+    try:
+        root: yaml.Node | None = loader.get_single_node()
+    except (ValueError, OverflowError):  # of `chr`; the scanner then stands behind the backslash and the letter
+        escape = loader.prefix(8)
+        mark = loader.get_mark()
+        mark.column = max(0, mark.column - 2)
+        message = f"not valid YAML: the escape '\\U{escape}' stands for no character; the last is '\\U0010FFFF'"
+        if not re.fullmatch("[0-9a-fA-F]{8}", escape):  # of a number in a line such as %YAML 1.2
+            message = "not valid YAML: a number is too large"
+        raise StudyError([document.problem_at(mark, message)]) from None
+    finally:
+        loader.dispose()
+    return root
 
 
 def parse_value(text: str) -> Any:
@@ -173,6 +194,9 @@ def _plain(node: yaml.Node, path: KeyPath, document: Document, above: tuple[int,
         return None
     if len(document.values) > LARGEST:
         raise StudyError([document.problem_at(node.start_mark, f"a study of more than {LARGEST} values")])
+    if len(above) > DEEPEST:
+        message = f"nested too deeply: more than {DEEPEST} lists or mappings within each other"
+        raise StudyError([document.problem_at(node.start_mark, message)])
     above = (*above, id(node))
     if not isinstance(node, yaml.ScalarNode) and node.tag.rpartition(":")[2] not in {"seq", "map"}:
         document.problems.append(document.problem_at(node.start_mark, f"the tag {node.tag} is not allowed in a study"))
@@ -189,6 +213,12 @@ def _mapping(node: yaml.MappingNode, path: KeyPath, document: Document, above: t
         key = key_node.value
         if not isinstance(key_node, yaml.ScalarNode):
             document.problems.append(document.problem_at(key_node.start_mark, "a key must be a word"))
+            continue
+        if key == "<<" and key_node.style is None:
+            message = "merge keys are not supported; repeat the keys"
+            document.problems.append(document.problem_at(key_node.start_mark, message))
+            continue
+        if _without_surrogates(key_node, document) != key:
             continue
         if key in data:
             first = document.keys[(*path, key)].line + 1
@@ -219,4 +249,13 @@ def _scalar(node: yaml.Node, document: Document) -> Any:
         document.problems.append(document.problem_at(node.start_mark, f"expected a number, found '{text}'"))
     if kind not in {"str", "int", "float"}:
         document.problems.append(document.problem_at(node.start_mark, f"the tag {node.tag} is not allowed in a study"))
-    return text
+    return _without_surrogates(node, document)
+
+
+def _without_surrogates(node: yaml.Node, document: Document) -> str:
+    """The text of a scalar, with '?' for surrogates such as `\\uD800`: half a character, which no file can hold."""
+    text: str = node.value
+    if surrogate := re.search("[\ud800-\udfff]", text):
+        message = f"the escape '\\u{ord(surrogate[0]):04X}' is half a character; write the whole one, as '\\U0001F600'"
+        document.problems.append(document.problem_at(node.start_mark, message))
+    return re.sub("[\ud800-\udfff]", "?", text)

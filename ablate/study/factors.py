@@ -1,10 +1,12 @@
 """The factors of a study: every level checked, the baseline's first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ablate.errors import KeyPath, Problem
+from ablate.identity import canonical
+from ablate.recipe.paths import full_path
 from ablate.recipe.recipe import Recipe
 from ablate.recipe.variants import Variants, host
 from ablate.study.document import Document
@@ -42,11 +44,21 @@ def read_factors(
     if "list" in file.design:
         return _listed(document, file, variants, problems)
     found = [_factor(document, file, variants, path, problems) for path in file.factors]
+    problems += _named_twice(document, ("factors",), file.factors)
     if not file.factors:
-        problems.append(document.problem((), f"design '{file.design[0]}' needs 'factors'"))
+        problems.append(document.problem(("factors",), f"design '{file.design[0]}' needs 'factors'", at_key=True))
     if file.treatments:
         problems.append(document.problem(("treatments",), f"'treatments' is for design 'list', not '{file.design[0]}'"))
     return tuple(factor for factor in found if factor)
+
+
+def _named_twice(document: Document, parent: KeyPath, paths: Iterable[str]) -> Iterator[Problem]:
+    """Factors that are the same setting as one before, as `loss.kl.weight` is `loss.kl`."""
+    first: dict[str, str] = {}
+    for path in paths:
+        other = first.setdefault(full_path(path), path)
+        if other != path:
+            yield document.problem((*parent, path), f"factor '{path}' overlaps with factor '{other}'", at_key=True)
 
 
 def check_levels(document: Document, file: StudyFile, variants: Variants, problems: list[Problem]) -> None:
@@ -67,6 +79,12 @@ def positions(levels: list[Any] | Range) -> list[tuple[str | int, Any]]:
     return [("low", levels.low), ("high", levels.high)] if isinstance(levels, Range) else [*enumerate(levels)]
 
 
+def empty_range(levels: list[Any] | Range) -> str:
+    """Why a range holds one number alone; empty if it does not, or if these are listed levels."""
+    equal = isinstance(levels, Range) and levels.low == levels.high
+    return "the range is empty: low equals high" if equal else ""
+
+
 def _factor(
     document: Document, file: StudyFile, variants: Variants, path: str, problems: list[Problem]
 ) -> Factor | None:
@@ -78,6 +96,9 @@ def _factor(
     if isinstance(given, Range) and "search" not in file.design:
         message = f"a range is for design 'search'; for '{file.design[0]}' list the levels of '{path}'"
         problems.append(document.problem(key, message))
+        return None
+    if message := empty_range(given):
+        problems.append(document.problem(key, f"{path}: {message}"))
         return None
     levels = [level for _, level in positions(given)]
     recipes = [
@@ -163,6 +184,7 @@ def _listed(document: Document, file: StudyFile, variants: Variants, problems: l
         )
     if not file.treatments:
         problems.append(document.problem(("design",), "design 'list' needs 'treatments'"))
+    before = len(problems)
     varied = {path for treatment in file.treatments for path in treatment}
     conditional = {path for path in varied if host(path) in varied}
     absent = {path for path in conditional if not variants.has(path, {})}
@@ -175,6 +197,23 @@ def _listed(document: Document, file: StudyFile, variants: Variants, problems: l
                 value = level if isinstance(level, dict) else recipe.value(path)
                 known = levels.setdefault(path, [None if path in absent else variants.base.value(path)])
                 known += [] if value in known else [value]
+    for i, treatment in enumerate(file.treatments):
+        problems += _named_twice(document, ("treatments", i), treatment)
+    if len(problems) == before:
+        problems += _repeated(document, file, variants)
     return tuple(
         Factor(path, tuple(values), path not in absent, path in conditional) for path, values in levels.items()
     )
+
+
+def _repeated(document: Document, file: StudyFile, variants: Variants) -> Iterator[Problem]:
+    """Listed treatments that are the baseline, or the same as one before."""
+    known = {canonical(variants.base.plain()): "is the baseline"}
+    for i, treatment in enumerate(file.treatments):
+        recipe = _valid_recipe(variants, treatment)
+        if not treatment:
+            yield document.problem(("treatments", i), f"treatment {i + 1} changes nothing")
+        elif recipe:
+            same = known.setdefault(canonical(recipe.plain()), f"is the same as treatment {i + 1}")
+            if same != f"is the same as treatment {i + 1}":
+                yield document.problem(("treatments", i), f"treatment {i + 1} {same}")

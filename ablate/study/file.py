@@ -1,7 +1,7 @@
 """From a parsed document to the keys of a study file: types, and rules between keys."""
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from ablate.recipe.synonyms import nearest_of
 from ablate.recipe.validation import explain, is_finite
 from ablate.slots.settings import Settings
 from ablate.study.document import Document
+from ablate.study.names import name_fault
 from ablate.study.schema import CHOICES, PARTS, Replicates, StudyFile
 
 REPLACEMENTS: dict[str, Any] = {
@@ -48,6 +49,9 @@ def read_file(document: Document) -> FileCheck:
     problems: list[Problem] = []
     wrong: set[str] = set()
     data = copy.copy(document.data)
+    for path, message, at_key in [*_misnamed_scales(data), *_misnamed_ranges(data)]:
+        problems.append(document.problem(path, message, at_key=at_key))
+        _leave_out(data, path, wrong)
     try:
         file = StudyFile.read(_finite(document, data, problems, wrong))
     except ValidationError as error:
@@ -66,6 +70,29 @@ def read_file(document: Document) -> FileCheck:
         problems += contradictions
         wrong |= {"design"} if contradictions else set()
     return FileCheck(file, _one_per_position(problems), frozenset(wrong))
+
+
+def _misnamed_scales(data: Raw) -> Iterator[tuple[KeyPath, str, bool]]:
+    scales = data.get("scales")
+    for name in scales if isinstance(scales, dict) else ():
+        if message := name_fault("scale", name):
+            yield ("scales", name), message, True
+
+
+def _misnamed_ranges(data: Raw) -> Iterator[tuple[KeyPath, str, bool]]:
+    """Ranges whose ends have other names than `low` and `high`."""
+    for key in ("factors", "nuisance"):
+        factors = data.get(key)
+        for path, given in factors.items() if isinstance(factors, dict) else ():
+            pairs = [pair for pair in RANGE_WORDS if isinstance(given, dict) and {*pair} <= given.keys()]
+            for low, high in pairs:
+                meant = f"low: {show_value(given[low])}, high: {show_value(given[high])}"
+                message = f"{key}.{path}: a range has no '{low}' and '{high}'; did you mean {meant}?"
+                yield (key, path), message, False
+
+
+RANGE_WORDS = (("from", "to"), ("min", "max"), ("start", "stop"), ("start", "end"))
+"""What the ends of a range are called elsewhere."""
 
 
 def _finite(document: Document, data: Raw, problems: list[Problem], wrong: set[str]) -> Raw:
@@ -94,7 +121,7 @@ def _problem(document: Document, item: Mapping[str, Any]) -> Problem:
     if loc[0] == "seeds":  # the name of a branch of `Seeds`, and of `LevelList`, is part of pydantic's path
         loc = (loc[0], *loc[2:])
     if loc[0] in {"factors", "nuisance"}:
-        loc = (*loc[:2], *loc[3:])
+        loc = (*loc[:2], *loc[3:4])
     if loc[0] == "probes":
         loc = loc[:2]
     name = ".".join(str(word) for word in loc if isinstance(word, str))
@@ -106,8 +133,12 @@ def _problem(document: Document, item: Mapping[str, Any]) -> Problem:
         return document.problem(loc, f"the key '{name}' is missing")
     if kind == "literal_error":
         what, valid = CHOICES[str(loc[0])]
-        found = item["input"] if isinstance(item["input"], str) else show_value(item["input"])
+        found = item["input"]
+        if not isinstance(found, str):
+            return document.problem(loc, f"{name}: expected a {what}, found {show_value(found)}")
         return document.problem(loc, f"unknown {what} '{found}'{nearest_of(what, found, valid)}")
+    if loc[0] in {"factors", "nuisance"} and loc[2:] and loc[2] in {"low", "high"}:
+        return document.problem(loc, f"{name}: expected a finite number, found {show_value(item['input'])}")
     if kind == "list_type" and loc[0] in {"factors", "nuisance"} and len(loc) == 2:
         found = item["input"]
         example = f", such as [{found}, …]" if isinstance(found, str | int | float) else ""
@@ -143,6 +174,9 @@ SEEDS_EXPECTED = "seeds: expected a count or distinct numbers from 0, such as 3 
 
 MOST_SEEDS = 10_000
 
+LARGEST_SEED = 2**32 - 1
+"""The largest that every random number generator takes."""
+
 
 def list_seeds(seeds: Any) -> list[int]:
     """All seeds that a study may use, from their number, a list of them, or bounds. Raises ValueError for others."""
@@ -157,6 +191,8 @@ def list_seeds(seeds: Any) -> list[int]:
     numbers = [*range(count)] if count > 0 else seeds if isinstance(seeds, list) else []
     if not numbers or not all(type(seed) is int and seed >= 0 for seed in numbers) or len({*numbers}) < len(numbers):
         raise ValueError(f"{SEEDS_EXPECTED}, found {show_value(seeds)}")
+    if max(numbers) > LARGEST_SEED:
+        raise ValueError(f"seeds: expected numbers of at most {LARGEST_SEED}, found {show_value(max(numbers))}")
     return numbers
 
 
@@ -211,6 +247,13 @@ def _check_tuning(document: Document, file: StudyFile) -> list[Problem]:
     if "search" in file.design:
         message = "design 'search' suggests all settings alike; put these under 'factors'"
         return [document.problem(("nuisance",), message, at_key=True)]
+    seeds = file.tuning.seeds
+    if repeated := [i for i, seed in enumerate(seeds) if seed in seeds[:i]]:
+        message = f"tuning: seed {seeds[repeated[0]]} is named twice"
+        return [document.problem(("tuning", "seeds", repeated[0]), message)]
+    if max(seeds) > LARGEST_SEED:
+        message = f"tuning: expected seeds of at most {LARGEST_SEED}, found {show_value(max(seeds))}"
+        return [document.problem(("tuning", "seeds"), message)]
     if shared := sorted({*file.tuning.seeds} & {*list_seeds(file.seeds)}):
         message = f"tuning: seed {shared[0]} is one of the study's; what was tuned on a seed is confirmed on others"
         return [document.problem(("tuning", "seeds"), message)]
@@ -233,6 +276,8 @@ def raw_recipe(document: Document, check: FileCheck, problems: list[Problem]) ->
         if len(stage) != 1:
             problems.append(document.problem(("stages", i), "expected one 'name: {settings}' per item"))
         for name, settings in stage.items():
+            if message := name_fault("stage", name):
+                problems.append(document.problem(("stages", i, name), message, at_key=True))
             if name in stages:
                 problems.append(document.problem(("stages", i, name), f"two stages are named '{name}'", at_key=True))
             stages[name] = {

@@ -1,5 +1,6 @@
 """Where a setting of a study comes from, so that an error is reported where it is to be mended."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,8 +8,16 @@ from typing import Any
 from ablate.errors import KeyPath, Problem
 from ablate.study.document import Document
 
-RELATED = {"crop": ("model",), "heldout_size": ("model",)}
-"""Setting of `data` -> slots that may be the cause instead, because the study changes them and not the setting."""
+RELATED = {
+    "data.crop": ("model", "discriminator", "loss.adversarial"),
+    "data.heldout_size": ("model",),
+    "data.frames": ("model", "discriminator", "loss.adversarial"),
+    "discriminator": ("loss.adversarial", "data.frames"),
+    "loss.adversarial": ("discriminator",),
+    "model": ("data.crop", "data.frames"),
+    "regularizer": ("model", "data"),
+}
+"""Path -> settings that may be the cause instead, because the study changes them and not the setting at the path."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,8 @@ class Origin:
     def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
         """A problem of the value at a path of the resolved study, from `base`, `stages` or `probes` on."""
         dotted = ".".join(map(str, path[1:] if path[0] == "base" else path))
-        for setting in [dotted] if path in self.wrong_before else self._candidates(dotted):
+        candidates = [dotted] if path in self.wrong_before else [*self._candidates(dotted), *settings_in(message)]
+        for setting in candidates:
             if problem := self._changed(setting, message, at_key=at_key and setting == dotted):
                 return problem
         return self._in_base(path, message, at_key=at_key)
@@ -36,8 +46,9 @@ class Origin:
     def _candidates(self, dotted: str) -> Iterable[str]:
         """The setting itself, then what may be the cause instead: the model is built of, and for, all others."""
         yield dotted
-        slot, _, name = dotted.partition(".")
-        yield from RELATED.get(name, ()) if slot == "data" else ("model",) if slot in BUILT else ()
+        yield from RELATED.get(dotted, ())
+        if dotted.partition(".")[0] in BUILT:
+            yield from ("model", *RELATED["model"])
 
     def _changed(self, dotted: str, message: str, *, at_key: bool) -> Problem | None:
         """A problem at the last change of a setting: in the treatment, by `--set`, in the scale; None if unchanged."""
@@ -90,6 +101,11 @@ class Origin:
 
 BUILT = ("norm", "padding", "upsample", "downsample", "temporal_conv", "branch", "context")
 """The slots that a model is built of."""
+
+
+def settings_in(message: str) -> list[str]:
+    """The settings of the data that a message names, such as `data.heldout_size`: one of them may be the cause."""
+    return re.findall(r"\bdata\.[a-z_]+", message)
 
 
 def touches(setting: str, dotted: str) -> bool:

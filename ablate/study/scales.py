@@ -30,7 +30,7 @@ def at_scale(document: Document, raw: Raw, file: StudyFile, scale: str) -> tuple
     problems = []
     for path, value in file.scales.get(scale, {}).items():
         try:
-            _assign(scaled, path, value)
+            _assign(scaled, path, value, "a scale changes")
         except ValueError as error:
             problems.append(document.problem(("scales", scale, path), str(error), at_key=True))
     return scaled, problems
@@ -42,7 +42,7 @@ def override(raw: Raw, text: str) -> list[Problem]:
     if not equals or not path.strip():
         return [Problem(f"--set {text}" if text else "--set", 0, 0, f"expected PATH=VALUE, found '{text}'")]
     try:
-        _assign(raw, path.strip(), parse_value(value))
+        _assign(raw, path.strip(), parse_value(value), "--set changes")
     except StudyError as error:
         return [Problem(f"--set {text}", 0, 0, problem.message) for problem in error.problems]
     except ValueError as error:
@@ -50,13 +50,20 @@ def override(raw: Raw, text: str) -> list[Problem]:
     return []
 
 
-def _assign(raw: Raw, path: str, value: Any) -> None:
+def _assign(raw: Raw, path: str, value: Any, changed_by: str) -> None:
     """As `assign`, also for seeds and the settings of probes, which are no part of a recipe and thus no factor."""
     head, *rest = path.split(".")
     heads = [*RECIPE_SLOTS, "stages", "probes", "seeds"]
+    if path == "seeds" and isinstance(value, dict):
+        raise ValueError("seeds: bounds such as {from: 2, to: 4} are for the file only; give a count or a list here")
     if path == "seeds":
         raw["seeds"] = list_seeds(value)
-    elif head not in heads or head == "seeds":
+    elif head == "seeds":
+        raise ValueError(f"unknown setting '{path}'; seeds have no settings: write 'seeds'")
+    elif head in StudyFile.model_fields.keys() - {*heads, "base"}:
+        message = f"'{head}' is a key of the file; {changed_by} only the recipe, stages, seeds and probes"
+        raise ValueError(message)
+    elif head not in heads:
         raise ValueError(f"unknown slot '{head}' in '{path}'{path_hint(path, raw, heads)}")
     elif head != "probes":
         assign(raw, path, value)

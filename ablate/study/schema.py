@@ -9,14 +9,15 @@ from pydantic import (
     Field,
     FiniteFloat,
     NonNegativeInt,
-    PositiveInt,
     Tag,
     WithJsonSchema,
 )
 
 from ablate.slots.settings import Settings
+from ablate.study.names import LONGEST_NAME, NAME
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Count = Annotated[int, Field(le=10**9)]
+"""Treatments, trials or steps: no more than any machine runs."""
 
 
 Design = Literal["one_at_a_time", "grid", "ladder", "leave_one_out", "fraction", "list", "search"]
@@ -64,8 +65,10 @@ class FractionSize(Settings):
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["resolution"]}, {"required": ["runs"]}]})
 
-    resolution: int | None = Field(None, ge=3, description="3: main effects are told apart, 4: also from interactions.")
-    runs: int | None = Field(None, ge=4, description="Treatments; of two-level factors a power of two.")
+    resolution: Count | None = Field(
+        None, ge=3, description="3: main effects are told apart, 4: also from interactions."
+    )
+    runs: Count | None = Field(None, ge=4, description="Treatments; of two-level factors a power of two.")
     interactions: list[tuple[str, str]] = Field([], description="Pairs of factors whose interaction it must tell.")
 
 
@@ -87,7 +90,7 @@ class SearchSettings(Settings):
     """The settings of design `search`."""
 
     sampler: Sampler = Field("tpe", description="What suggests treatments.")
-    trials: int | None = Field(None, ge=1, description="Treatments it may try, the baseline among them.")
+    trials: Count | None = Field(None, ge=1, description="Treatments it may try, the baseline among them.")
     objectives: tuple[str, ...] = Field((), description="Metrics to make better; the primary one if none are named.")
     constraints: dict[str, str] = Field({}, description="Metric -> bound, such as '<= 2' or '>= 30'.")
 
@@ -95,7 +98,7 @@ class SearchSettings(Settings):
 class TuningSettings(Settings):
     """How the nuisance settings of each treatment are tuned: for the best primary metric."""
 
-    trials: int = Field(ge=1, description="Settings tried for each treatment, the file's own among them.")
+    trials: Count = Field(ge=1, description="Settings tried for each treatment, the file's own among them.")
     seeds: tuple[NonNegativeInt, ...] = Field(
         (1000,), min_length=1, description="Seeds of tuning alone; no row of the table uses them."
     )
@@ -107,9 +110,11 @@ class PruningSettings(Settings):
 
     rule: Rule = Field(description="How they are compared at a rung.")
     metric: str = Field(description="What is compared: during/<metric> of a quick probe, or a loss such as train/loss.")
-    first: PositiveInt = Field(description="The first rung, in steps over all stages.")
-    factor: int = Field(
-        3, ge=2, description="asha: one in `factor` treatments continues, to a rung `factor` times as far."
+    first: Count = Field(gt=0, description="The first rung, in steps over all stages.")
+    factor: Count = Field(
+        3,
+        ge=2,
+        description="asha: one in `factor` treatments continues, to a rung `factor` times as far.",
     )
 
 
@@ -129,7 +134,9 @@ Seeds = Annotated[
 class StudyFile(Settings):
     """The keys of a study file. `ablate schema` prints this as JSON schema for editors."""
 
-    study: str = Field(pattern=NAME, description="Short name: MLflow experiment, folder in the store.")
+    study: str = Field(
+        pattern=NAME, max_length=LONGEST_NAME, description="Short name: MLflow experiment, folder in the store."
+    )
     question: str = Field(description="What the study finds out, in one sentence.")
     paper: str | None = Field(None, description="The source whose claims are checked against the results.")
     base: dict[str, Any] = Field(description="The baseline: slot -> level, or a mapping with 'level' and settings.")

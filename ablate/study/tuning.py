@@ -7,10 +7,11 @@ at one value of it favours the treatment that this value suits. How it is tuned:
 from dataclasses import dataclass
 
 from ablate.errors import KeyPath, Problem
+from ablate.recipe.paths import full_path
 from ablate.recipe.variants import Variants
 from ablate.slots.settings import Metric
 from ablate.study.document import Document
-from ablate.study.factors import Factor, positions, try_levels
+from ablate.study.factors import Factor, empty_range, positions, try_levels
 from ablate.study.schema import Range, Sampler, StudyFile
 from ablate.study.search import check_ranges
 
@@ -40,6 +41,10 @@ def read_tuning(
         return None
     varied = [factor.path for factor in factors]
     for path in file.nuisance:
+        other = next((name for name in file.nuisance if full_path(name) == full_path(path)), path)
+        if other != path:
+            message = f"nuisance '{path}' overlaps with nuisance '{other}'"
+            problems.append(document.problem(("nuisance", path), message, at_key=True))
         for other in varied:
             if f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}."):
                 message = f"nuisance '{path}' overlaps with factor '{other}', which is varied on purpose"
@@ -66,6 +71,9 @@ def _factor(
     key: KeyPath = ("nuisance", path)
     before = len(problems)
     given = file.nuisance[path]
+    if message := empty_range(given):
+        problems.append(document.problem(key, f"{path}: {message}"))
+        return None
     levels = dict(positions(given))
     recipes = [try_levels(document, variants, {path: level}, (*key, i), problems) for i, level in levels.items()]
     if len(problems) > before:

@@ -56,6 +56,7 @@ def scales(text: str) -> tuple[str, str]:
 
 
 FACTOR = "loss.kl: [1, 1e-4]"
+STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}"
 
 
 @pytest.mark.parametrize(
@@ -174,6 +175,128 @@ FACTOR = "loss.kl: [1, 1e-4]"
             f"6:9: {BUILT} 8 channels do not divide into 3 groups; {SET} (treatment 'baseline', scale base)",
             "12:1: duplicate key 'seeds', first given in line 11",
             "16:10: primary: none of the probes reports 'psrn'; did you mean 'psnr'? (valid: psnr, ssim)"]),
+        # What a hostile study holds: names, nesting, characters.
+        ([("primary: psnr", "primary: psnr\nscales:\n  a.b: {}\n")], [], [
+            "17:3: the name of a scale: expected letters, digits, '_' and '-', of which the first is "
+            "a letter or a digit, found 'a.b'"]),
+        ([("- train:", "- a/b:")], [], [
+            "13:5: the name of a stage: expected letters, digits, '_' and '-', of which the first is "
+            "a letter or a digit, found 'a/b'"]),
+        ([("- train:", "- '':")], [], [
+            "13:5: the name of a stage: expected letters, digits, '_' and '-', of which the first is "
+            "a letter or a digit, found ''"]),
+        ([("study: tiny", "study: " + "x" * 65)], [], [
+            "1:8: study: expected at most 64 characters, found "
+            "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"]),
+        ([("primary: psnr", "primary: psnr\nscales:\n  " + "y" * 65 + ": {}\n")], [], [
+            "17:3: the name of a scale has at most 64 characters, found 65"]),
+        ([("- train:", "- a.b:")], [], [
+            "13:5: the name of a stage: expected letters, digits, '_' and '-', of which the first is "
+            "a letter or a digit, found 'a.b'"]),
+        # Levels as settings, and settings that are named twice.
+        ([(FACTOR, "norm.level: [group, scn]")], [], [
+            "10:3: 'norm.level' is the level of a slot; write 'norm'"]),
+        ([("factors:\n  " + FACTOR, "design: list\ntreatments: [{norm.level: scn}]")], [], [
+            "10:15: 'norm.level' is the level of a slot; write 'norm'"]),
+        ([("seeds: 2", "seeds: 2\nnuisance: {norm.level: [group, scn]}\ntuning: {trials: 3}")], [], [
+            "12:12: 'norm.level' is the level of a slot; write 'norm'"]),
+        ([("padding: reflect", "padding: " + "[" * 250 + "]" * 250)], [], [
+            "7:61: nested too deeply: more than 50 lists or mappings within each other"]),
+        ([("padding: reflect", "padding: " + "[" * 52 + "]" * 52)], [], [
+            "7:61: nested too deeply: more than 50 lists or mappings within each other"]),
+        ([("question: Does a strong KL weight cost PSNR?", "question: \"ti\\uD800ny\"")], [], [
+            "2:11: the escape '\\uD800' is half a character; write the whole one, as '\\U0001F600'"]),
+        ([("padding: reflect", "\"pad\\uD800\": reflect")], [], [
+            "7:3: the escape '\\uD800' is half a character; write the whole one, as '\\U0001F600'"]),
+        ([("question: Does a strong KL weight cost PSNR?", "question: \"ti\\U00110000ny\"")], [], [
+            "2:14: not valid YAML: the escape '\\U00110000' stands for no character; the last is "
+            "'\\U0010FFFF'"]),
+        ([("question: Does a strong KL weight cost PSNR?", "question: \"ti\\UFFFFFFFFny\"")], [], [
+            "2:14: not valid YAML: the escape '\\UFFFFFFFF' stands for no character; the last is "
+            "'\\U0010FFFF'"]),
+        ([(FACTOR, "loss.kl: [1, 1e-4]\n  loss.kl.weight: [2, 1e-4]")], [], [
+            "11:3: factor 'loss.kl.weight' overlaps with factor 'loss.kl'"]),
+        ([("factors:\n  " + FACTOR, "design: list\ntreatments: [{loss.kl: 1, loss.kl.weight: 2}]")], [], [
+            "10:27: factor 'loss.kl.weight' overlaps with factor 'loss.kl'"]),
+        ([("factors:\n  " + FACTOR, "design: list\ntreatments: [{loss.kl: 0.5}, {loss.kl: 1}, {loss.kl: 1.0}]")], [], [
+            "10:44: treatment 3 is the same as treatment 2"]),
+        ([("factors:\n  " + FACTOR, "design: list\ntreatments: [{loss.kl: 1}, {loss.kl: 1e-4}]")], [], [
+            "10:28: treatment 2 is the baseline"]),
+        ([("factors:\n  " + FACTOR, "design: list\ntreatments: [{}]")], [], [
+            "10:14: treatment 1 changes nothing"]),
+        ([("factors:\n  " + FACTOR, "design: list\ntreatments: [{loss.kl: 1}, {}]")], [], [
+            "10:28: treatment 2 changes nothing"]),
+        ([("seeds: 2", "seeds: 2\nnuisance: {norm: [group, scn]}\ntuning: {trials: 3, seeds: [1000, 1000]}")], [], [
+            "13:35: tuning: seed 1000 is named twice"]),
+        # Numbers out of bounds.
+        ([("lr: 3e-3", "lr: 3e-3, betas: [1, 1]")], [], [
+            "13:51: stage 'train'.betas: expected a number below 1, found 1",
+            "13:54: stage 'train'.betas: expected a number below 1, found 1"]),
+        ([("steps: 6", "steps: 10000000000000000000000000")], [], [
+            "13:20: stage 'train'.steps: expected a number of at most 1000000000, found "
+            "10000000000000000000000000"]),
+        ([("batch: 2", "batch: 2000000000")], [], [
+            "13:30: stage 'train'.batch: expected a number of at most 1000000000, found 2000000000"]),
+        ([("seeds: 2", "seeds: [100000000000000]")], [], [
+            "11:8: seeds: expected numbers of at most 4294967295, found 100000000000000"]),
+        # Stages that train nothing, or that another model stops.
+        ([(STAGE, STAGE + "\n  - b: {steps: 2, lr: 1e-3, freeze: encoder, loss: {l2: 0}}")], [], [
+            "14:52: stage 'b' freezes the encoder, and no loss term reaches the decoder"]),
+        ([(STAGE, "  - a: {steps: 2, lr: 1e-3, model: {channels: [8, 16]}}\n" + STAGE)], [], [
+            "13:36: stage 'train' has another model than 'a' before it and can take over its weights "
+            "by init 'inflate' alone, found 'scratch'; add 'init: inflate' in stage 'train'"]),
+        ([("norm: {level: group, groups: 4}", "norm: group"),
+          ("channels: [8, 8]", "channels: [32, 32]"),
+          (FACTOR, "data.crop: [16, 2]")], [], [
+            "10:19: the model cannot be built: Expected more than 1 value per channel when training, "
+            "got input size [1, 32, 1, 1] (treatment 'crop=2', scale base)"]),
+        ([("[reconstruction]", "[reconstruction, blur]")], ["--set", "data.heldout_size=8"], [
+            "--set data.heldout_size=8: probe 'reconstruction' needs held-out pictures of 12 px or "
+            "more at stride 2, found data.heldout_size 8 (treatment 'baseline', scale base)",
+            "--set data.heldout_size=8: probe 'blur' needs held-out pictures of 32 px or more at "
+            "stride 2, found data.heldout_size 8 (treatment 'baseline', scale base)"]),
+        ([], ["--set", "loss.adversarial=0.1"], [
+            "--set loss.adversarial=0.1: the discriminator needs crops of 24 px or more, found 16"]),
+        # Ranges, constraints and the command line.
+        ([("factors:\n  " + FACTOR, "factors: {}")], [], [
+            "9:1: design 'one_at_a_time' needs 'factors'"]),
+        ([(FACTOR, "loss.kl: {from: 1, to: 2}"), ("seeds: 2", "seeds: 2\ndesign: search\nsearch: {trials: 3}")], [], [
+            "10:12: factors.loss.kl: a range has no 'from' and 'to'; did you mean low: 1, high: 2?"]),
+        ([(FACTOR, "loss.kl: {low: .nan, high: 2}"),
+          ("seeds: 2", "seeds: 2\ndesign: search\nsearch: {trials: 3}")], [], [
+            "10:18: factors.loss.kl.low: expected a finite number, found nan"]),
+        ([(FACTOR, "loss.kl: {low: x, high: 2}"),
+          ("seeds: 2", "seeds: 2\ndesign: search\nsearch: {trials: 3}")], [], [
+            "10:18: factors.loss.kl.low: expected a finite number, found 'x'"]),
+        ([(FACTOR, "loss.kl: {low: 1, high: 1}"),
+          ("seeds: 2", "seeds: 2\ndesign: search\nsearch: {trials: 3}")], [], [
+            "10:12: loss.kl: the range is empty: low equals high"]),
+        ([("seeds: 2", "seeds: 2\nwhere: loss.kl = 1")], [], [
+            "12:16: where: not an expression: write == to compare, not ="]),
+        ([("seeds: 2", "seeds: 2\nwhere: kl > 1")], [], [
+            "12:8: where: unknown factor 'kl'; did you mean 'loss.kl'?"]),
+        ([("seeds: 2", "seeds: 2\nwhere: loss.kl < " + "1" * 5000)], [], [
+            "12:18: where: a number of 5000 digits is too large"]),
+        ([], ["--set", "primary=psnr"], [
+            "--set primary=psnr: 'primary' is a key of the file; --set changes only the recipe, "
+            "stages, seeds and probes"]),
+        ([], ["--set", "seeds={from: 2, to: 4}"], [
+            "--set seeds={from: 2, to: 4}: seeds: bounds such as {from: 2, to: 4} are for the file "
+            "only; give a count or a list here"]),
+        ([], ["--set", "seeds.x=1"], [
+            "--set seeds.x=1: unknown setting 'seeds.x'; seeds have no settings: write 'seeds'"]),
+        ([("base:\n", "x: &x {padding: zeros}\nbase:\n  <<: *x\n")], [], [
+            "3:1: unknown key 'x' (valid: base, design, factors, fraction, nuisance, paper, primary, "
+            "probes, pruning, question, scales, search, seeds, stages, study, treatments, tuning, "
+            "where)",
+            "5:3: merge keys are not supported; repeat the keys"]),
+        ([("level: leaves", "level: folder, path: ''")], [], [
+            "4:31: data 'folder'.path: empty path; name a file or folder"]),
+        ([("level: leaves", "level: folder, path: " + "z" * 300)], [], [
+            "4:31: data 'folder'.path: a path of 300 characters is too long: a name in it has at "
+            "most 255, the whole at most 4095"]),
+        ([("seeds: 2", "seeds: 2\ndesign: null")], [], [
+            "12:9: design: expected a design, found nothing (null)"]),
     ],
 )  # fmt: skip
 def test_each_error_is_at_its_cause(

@@ -45,7 +45,7 @@ def errors(path: Path, *overrides: str, scale: str | None = None) -> list[str]:
         ("seeds: 2", "seeds: 2\ndesign: [grid, list]", "12:16", ["'list' cannot be combined with another design"]),
         ("seeds: 2", "seeds: 2\ndesign: [grid, ladder, grid]", "12:24", ["design 'grid' is named twice"]),
         ("seeds: 2", "seeds: 2\ndesign: []", "12:9", ["design: expected at least one"]),
-        ("seeds: 2", "seeds: 2\ndesign: 3", "12:9", ["unknown design '3'"]),
+        ("seeds: 2", "seeds: 2\ndesign: 3", "12:9", ["design: expected a design, found 3"]),
         (
             "[1, 1e-4]", "[1, 1e-4, 1e-6]\ndesign: ladder", "10:3",
             ["design 'ladder' needs exactly one level besides the baseline's; 'loss.kl' has 2"],
@@ -146,7 +146,7 @@ def test_pictures_too_small_for_a_probe_are_named_at_any_scale(write_study: Writ
         "probe 'blur' needs held-out pictures of 32 px or more at stride 2, found data.heldout_size 24 "
         "(treatment 'baseline', scale tiny)"
     ]
-    assert (caught.value.problems[0].line, caught.value.problems[0].column) == (14, 26)
+    assert (caught.value.problems[0].line, caught.value.problems[0].column) == (16, 29)
     with pytest.raises(StudyError, match="probe 'blur'"):
         validate(read_document(write_study(small)), "tiny", (), gpu=False)
     assert validate(read_document(write_study()), None, (), gpu=False).notes == []
@@ -175,9 +175,11 @@ def test_scales_and_overrides_may_name_seeds(write_study: Write) -> None:
     assert load_study(path).seeds == (0, 1)
     assert load_study(path, "gpu").seeds == (0, 1, 2, 3, 4)
     assert load_study(path, "gpu", ["seeds=[3, 7]"]).seeds == (3, 7)
-    for value in ("0", "x", "[1, 1]", "[-1]", "2.5", "true", "{from: 2, to: 4}"):
+    for value in ("0", "x", "[1, 1]", "[-1]", "2.5", "true"):
         with pytest.raises(StudyError, match="seeds: expected a count or distinct numbers from 0"):
             load_study(path, None, [f"seeds={value}"])
+    with pytest.raises(StudyError, match=r"seeds: bounds such as \{from: 2, to: 4\} are for the file only"):
+        load_study(path, None, ["seeds={from: 2, to: 4}"])
     with pytest.raises(StudyError, match=r"--set seed=3: unknown slot 'seed' in 'seed'; did you mean 'seeds'"):
         load_study(path, None, ["seed=3"])
     with pytest.raises(StudyError, match=r"tiny.yaml:17:9: seeds: expected a count"):
