@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import socket
+import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -36,11 +37,19 @@ HEARTBEAT_S = 60.0
 
 
 @dataclass(frozen=True)
+class ReadRecords:
+    """The records that have been read through one store, with the stamp of their file."""
+
+    by_signature: dict[str, tuple[tuple[int, ...], Record | None]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True)
 class StageFolder:
     """The folder of one stage of training. `records`: those that this process has read, by signature."""
 
     root: Path
-    records: dict[str, tuple[tuple[int, ...], Record | None]] = field(default_factory=dict, compare=False, repr=False)
+    records: ReadRecords = field(default_factory=ReadRecords, compare=False, repr=False)
 
     @property
     def settings(self) -> Path:
@@ -90,10 +99,11 @@ class StageFolder:
         except FileNotFoundError:
             return None
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino, getattr(found, "st_ctime_ns", 0))
-        kept = self.records.get(self.root.name)
-        if kept is None or kept[0] != stamp:
-            kept = (stamp, self.read_record())
-            self.records[self.root.name] = kept
+        with self.records.lock:  # the driver and the mirror's thread ask at the same time
+            kept = self.records.by_signature.get(self.root.name)
+            if kept is None or kept[0] != stamp:
+                kept = (stamp, self.read_record())
+                self.records.by_signature[self.root.name] = kept
         return kept[1]
 
     def read_record(self) -> Record | None:
@@ -225,7 +235,7 @@ class Store:
     """All results, under one folder. `records`: those that were read through this object, by signature."""
 
     root: Path
-    records: dict[str, tuple[tuple[int, ...], Record | None]] = field(default_factory=dict, compare=False, repr=False)
+    records: ReadRecords = field(default_factory=ReadRecords, compare=False, repr=False)
 
     def check(self) -> None:
         """Raise StoreError if the store is not writable."""
