@@ -50,6 +50,13 @@ class Train(Settings):
             raise ValueError("must be at least 1")
         return value
 
+    @field_validator("probe_every")
+    @classmethod
+    def _not_negative(cls, value: int) -> int:
+        if value < 0:
+            raise ValueError("must be at least 0, which is never")
+        return value
+
     @property
     def last_full_rate_step(self) -> int:
         """The last step before the cooldown lowers the learning rate."""

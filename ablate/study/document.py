@@ -133,7 +133,7 @@ def _root(document: Document) -> yaml.Node | None:
         mark = loader.get_mark()
         mark.column = max(0, mark.column - 2)
         message = f"not valid YAML: the escape '\\U{escape}' stands for no character; the last is '\\U0010FFFF'"
-        if not re.fullmatch("[0-9a-fA-F]{8}", escape):  # of a number in a line such as %YAML 1.2
+        if document.text[mark.index - 1 : mark.index] != "U":  # of a number in a line such as %YAML 1.2
             message = "not valid YAML: a number is too large"
         raise StudyError([document.problem_at(mark, message)]) from None
     finally:

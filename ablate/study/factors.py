@@ -184,7 +184,6 @@ def _listed(document: Document, file: StudyFile, variants: Variants, problems: l
         )
     if not file.treatments:
         problems.append(document.problem(("design",), "design 'list' needs 'treatments'"))
-    before = len(problems)
     varied = {path for treatment in file.treatments for path in treatment}
     conditional = {path for path in varied if host(path) in varied}
     absent = {path for path in conditional if not variants.has(path, {})}
@@ -199,15 +198,18 @@ def _listed(document: Document, file: StudyFile, variants: Variants, problems: l
                 known += [] if value in known else [value]
     for i, treatment in enumerate(file.treatments):
         problems += _named_twice(document, ("treatments", i), treatment)
-    if len(problems) == before:
-        problems += _repeated(document, file, variants)
     return tuple(
         Factor(path, tuple(values), path not in absent, path in conditional) for path, values in levels.items()
     )
 
 
-def _repeated(document: Document, file: StudyFile, variants: Variants) -> Iterator[Problem]:
-    """Listed treatments that are the baseline, or the same as one before."""
+def repeated_treatments(document: Document, file: StudyFile, variants: Variants) -> Iterator[Problem]:
+    """Listed treatments that are the baseline, or the same as one before.
+
+    `variants`: without scale and `--set`, which may make treatments equal that are not so in the file.
+    """
+    if not variants.complete:
+        return
     known = {canonical(variants.base.plain()): "is the baseline"}
     for i, treatment in enumerate(file.treatments):
         recipe = _valid_recipe(variants, treatment)

@@ -16,7 +16,7 @@ from ablate.slots import registry
 from ablate.slots.settings import Metric
 from ablate.study.constraints import Constraint, read_constraints
 from ablate.study.document import Document, read_document
-from ablate.study.factors import Factor, check_levels, read_factors
+from ablate.study.factors import Factor, check_levels, read_factors, repeated_treatments
 from ablate.study.file import FileCheck, list_seeds, raw_recipe, read_file
 from ablate.study.fraction import Fraction, read_fraction
 from ablate.study.optimal import Optimal
@@ -176,6 +176,8 @@ def read_draft(
 
     # Factors, and what depends on them.
     design = _read_design(document, check, Variants(scaled), metrics, problems, complete=complete, alone=alone)
+    if design is not None:
+        problems += repeated_treatments(document, file, Variants(raw))
     pruning = None
     if complete and probes_right:
         pruning = read_pruning(document, file.pruning, recipe, probes, problems)

@@ -145,7 +145,7 @@ def problems(path: Path) -> list[str]:
         (
             "init: inflate",
             "init: scratch",
-            "9: stage 'video' has another model than 'image' before it and can take",
+            "16: stage 'video' has another model than 'image' before it and can take",
         ),
         ("image: true", "image: true, latent_channels: 8", "latent_channels is 8 in the image VAE and 4 after it"),
         ("image: true", "image: true, channels: [8, 8, 8]", "channels differs: (8, 8, 8) in the image VAE"),

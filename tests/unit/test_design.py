@@ -52,13 +52,13 @@ def test_a_grid_without_the_baseline_is_refused(write_study: Write) -> None:
 
 
 def test_list_runs_what_it_lists(write_study: Write) -> None:
-    rows = ["{loss.kl: 1, norm: scn}", "{loss.kl: 1.0, norm: scn}", "{norm: scn}", "{loss.kl: 1e-4}"]
+    """What `--set` makes equal is run once; what the file lists twice is an error."""
+    rows = ["{loss.kl: 1, norm: scn}", "{norm: scn}", "{padding: zeros}"]
     listed = "design: list\ntreatments:\n" + "".join(f"  - {row}\n" for row in rows)
-    assert labels(write_study(("factors:\n  loss.kl: [1, 1e-4]\n", listed))) == [
-        "baseline",
-        "kl=1 norm=scn",
-        "norm=scn",
-    ]
+    path = write_study(("factors:\n  loss.kl: [1, 1e-4]\n", listed))
+    assert labels(path) == ["baseline", "kl=1 norm=scn", "norm=scn", "padding=zeros"]
+    changed = load_study(path, None, ["loss.kl=1.0", "padding=zeros"])
+    assert [row.label for row in treatments(changed)] == ["baseline", "norm=scn"]
 
 
 def test_a_level_with_settings_is_a_level_of_its_own(write_study: Write) -> None:

@@ -239,6 +239,8 @@ STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_ever
             "13:30: stage 'train'.batch: expected a number of at most 1000000000, found 2000000000"]),
         ([("seeds: 2", "seeds: [100000000000000]")], [], [
             "11:8: seeds: expected numbers of at most 4294967295, found 100000000000000"]),
+        ([("lr: 3e-3", "lr: 3e-3, probe_every: -1")], [], [
+            "13:56: stage 'train'.probe_every: must be at least 0, which is never, found -1"]),
         # Stages that train nothing, or that another model stops.
         ([(STAGE, STAGE + "\n  - b: {steps: 2, lr: 1e-3, freeze: encoder, loss: {l2: 0}}")], [], [
             "14:52: stage 'b' freezes the encoder, and no loss term reaches the decoder"]),
