@@ -49,6 +49,11 @@ class StudyResults:
         """The primary metric."""
         return self.study.metrics[self.study.primary]
 
+    @property
+    def has_ended(self) -> "pd.Series[bool]":
+        """For each trial, whether it is done or has diverged."""
+        return self.frame["status"].isin(["done", "diverged"])
+
     @cached_property
     def treatments(self) -> dict[str, Treatment]:
         """The treatments that are drawn, by label, in the order of the table.

@@ -195,7 +195,7 @@ def pareto(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
 
 def _check_finished(results: StudyResults) -> None:
     """Raise ValueError before any trial is finished."""
-    if not results.frame["status"].isin(["done", "diverged"]).any():
+    if not results.has_ended.any():
         raise ValueError(f"no trial of study '{results.study.name}' is finished")
 
 

@@ -84,17 +84,16 @@ def _drawings(results: StudyResults) -> dict[str, Any]:
     """
     study = results.study
     others = [name for name in default_metrics(study) if name != study.primary]
+    forest: list[str] = []
+    small: list[str] = []
     with figure_style():
-        forest = [_svg(one, FOREST_WIDTH, f"effects on {study.primary}") for one in panels(results, "effects")]
-        small = [
-            _svg(one, COLUMN, f"effects on {name}") for name in others for one in panels(results, "effects", [name])
-        ]
+        if len(results.table.arms) > 1 and results.has_ended.any():
+            forest = [_svg(one, FOREST_WIDTH, f"effects on {study.primary}") for one in panels(results, "effects")]
+            small = [
+                _svg(one, COLUMN, f"effects on {name}") for name in others for one in panels(results, "effects", [name])
+            ]
         figures = [figure for kind in FIGURES if (figure := _figure(results, kind))["drawn"]]
-    alone = len(results.table.arms) == 1
-    return {
-        "forest": [] if alone else forest, "small": [] if alone else small, "figures": figures,
-        "not_drawn": results.not_drawn,
-    }  # fmt: skip
+    return {"forest": forest, "small": small, "figures": figures, "not_drawn": results.not_drawn}
 
 
 def _circumstances(results: StudyResults) -> dict[str, Any]:

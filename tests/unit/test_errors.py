@@ -1,6 +1,7 @@
 """Errors of bad studies: all at once, each at its cause, the same from `check`, `plan` and `sweep`."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -251,7 +252,7 @@ STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_ever
           ("channels: [8, 8]", "channels: [32, 32]"),
           (FACTOR, "data.crop: [16, 2]")], [], [
             "10:19: the model cannot be built: Expected more than 1 value per channel when training, "
-            "got input size [1, 32, 1, 1] (treatment 'crop=2', scale base)"]),
+            "got input size [1, 32, 1, 1] (model/image_kl.py:LINE) (treatment 'crop=2', scale base)"]),
         ([("[reconstruction]", "[reconstruction, blur]")], ["--set", "data.heldout_size=8"], [
             "--set data.heldout_size=8: probe 'reconstruction' needs held-out pictures of 12 px or "
             "more at stride 2, found data.heldout_size 8 (treatment 'baseline', scale base)",
@@ -308,7 +309,7 @@ def test_each_error_is_at_its_cause(
     code, lines = run("check", path, *arguments)
     assert code == 2
     count = f"{len(expected)} error{'s' * (len(expected) != 1)}"
-    found = [line.removeprefix(f"{path}:") for line in lines]
+    found = [re.sub(r"\.py:\d+\)", ".py:LINE)", line.removeprefix(f"{path}:")) for line in lines]
     if changes == FIVE:  # with no probe known, the metrics of all are named
         found[4] = found[4].partition(" (valid")[0]
     assert found == [*expected, count]

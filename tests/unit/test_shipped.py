@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ablate.adaptive.recall import plan_study
 from ablate.driver.studies import find_study, write_card
 from ablate.errors import StudyError
 from ablate.store.folders import Store
@@ -23,7 +24,7 @@ def test_an_example_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_the_user_has_goes_first(write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = Store(tmp_path / "runs")
-    write_card(load_study(write_study(("study: tiny", "study: smoke"), ("seeds: 2", "seeds: 3"))), [], store)
+    write_card(plan_study(load_study(write_study(("study: tiny", "study: smoke"), ("seeds: 2", "seeds: 3"))), store))
     assert len(find_study("smoke", store, None, (), gpu=False).seeds) == 3
     write_study(("study: tiny", "study: mine"), name="smoke")
     assert load_study(Path("smoke")).name == "mine"
