@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ablate.driver.preflight import validate
+from ablate.study.document import parse
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs", "search_spaces", "benchmarks", "analysis", ".github")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
@@ -52,3 +55,19 @@ def anchors(document: Path) -> set[str]:
     """The anchors of a document's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", CODE.sub("", document.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def studies() -> list[str]:
+    """The studies in the documents: blocks of YAML that begin with `study:`."""
+    blocks = [
+        block
+        for path in DOCUMENTS
+        for block in re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.S)
+    ]
+    return [block for block in blocks if block.startswith("study:")]
+
+
+def test_studies_in_the_documents_are_good() -> None:
+    assert studies()
+    for text in studies():
+        validate(parse(text, "document.yaml"), None, (), gpu=False)
