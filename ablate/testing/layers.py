@@ -68,7 +68,7 @@ class ModuleExam(Exam):
 
     def calls(self, module: nn.Module) -> list[tuple[str, Tensor, tuple[int, ...]]]:
         """Inputs to try: a name, the input, and the shape of the output."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define calls")
 
     def call(self, module: Any, x: Tensor) -> Tensor:
         """The output for one of these inputs."""
