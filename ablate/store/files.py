@@ -48,7 +48,7 @@ def check_access(root: Path) -> None:
         return
     try:
         next(iter(root.iterdir()), None)
-    except FileNotFoundError:  # nothing has been written yet
+    except (FileNotFoundError, NotADirectoryError):  # nothing has been written yet; a bucket that is not there, too
         pass
     except Exception as error:  # of the package for this kind of storage, or of the network
         raise StoreError(f"the store {root} cannot be read: {_reason(error)}") from None
