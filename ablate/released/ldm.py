@@ -99,7 +99,7 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"it needs code ({code[1]}) to be opened, which is never run; save only its tensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, UnicodeDecodeError) as error:
+    except Exception as error:  # a damaged pickle raises whatever its reader stumbles over
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(f"it is damaged, cut short or not written by torch.save: {reason}") from error
     if isinstance(content, dict):

@@ -98,6 +98,16 @@ def test_a_file_cut_short_is_told_in_a_line(part: float, zipped: bool, tmp_path:
     assert "\n" not in str(refusal.value)
 
 
+def test_a_pickle_cut_anywhere_is_told_in_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.ckpt"
+    torch.save(ldm_tensors(model()), file, _use_new_zipfile_serialization=False)
+    whole = file.read_bytes()
+    for length in range(1, 1000, 3):
+        file.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"a\.ckpt: .*damaged"):
+            load_vae(file, CPU)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_files_that_are_no_pickles_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.pt"
