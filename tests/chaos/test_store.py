@@ -50,4 +50,5 @@ def test_a_read_only_store_is_said_before_anything_starts(write_study: Write, di
 def test_a_file_in_the_place_of_the_store_is_said(write_study: Write, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     done = ablate("sweep", write_study(), "--store", tmp_path / "runs", "--inline")
-    assert done.returncode == 2 and "is a file, not a folder" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 2 and "is a file, not a folder" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr

@@ -104,7 +104,7 @@ def test_a_pickle_cut_anywhere_is_told_in_a_line(tmp_path: Path) -> None:
     whole = file.read_bytes()
     for length in range(1, 1000, 3):
         file.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"a\.ckpt: .*damaged"):
+        with pytest.raises(ValueError, match=r"a\.ckpt: .*(damaged|needs code)"):  # half a name is another one
             load_vae(file, CPU)
 
 
