@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ablate.cli.options import STORE, Scale, Set, StoreOption, StudyName, Tracking, find, screen
+from ablate.errors import ServerError
 from ablate.store.folders import Store
 
 
@@ -14,7 +15,7 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; another free port if it is in use.")] = 5000,
 ) -> None:
     """Serve MLflow on 127.0.0.1 over the store and print links that open on the right view."""
-    from ablate.track.server import ServerError, serve
+    from ablate.track.server import serve
 
     runs = Store(store)
     try:

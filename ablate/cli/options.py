@@ -1,14 +1,14 @@
 """Arguments and options that several commands share, and how they load a study."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from ablate.schedule.resources import gpu_count
-from ablate.store.files import StoreError, check_access, parse_store
-from ablate.store.folders import Store
+from ablate.errors import StoreError
+from ablate.store.folders import Store, open_store
 
 screen = Console(stderr=True, highlight=False)
 
@@ -25,12 +25,10 @@ StudyName = Annotated[str, StudyArgument]
 def read_store(location: str | Path) -> Path:
     """The root of the store that `--store` names. Exits with 2 for one that cannot be used."""
     try:
-        root = parse_store(location)
-        check_access(root)
+        return open_store(location).root
     except StoreError as error:  # the parser of an option must not raise ValueError, whose text is not shown
         screen.print(str(error), style="red", soft_wrap=True, markup=False)
         raise typer.Exit(2) from None
-    return root
 
 
 StoreOption = Annotated[
@@ -66,11 +64,12 @@ STORE = Path("runs")
 
 
 def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
-    """Load a study from its file or from the store."""
+    """The plan of a study from its file or from the store. Prints a note to stderr where there is one."""
     from ablate.adaptive.recall import plan_study
-    from ablate.driver.studies import find_study
+    from ablate.driver.studies import StudyRequest, find_study
 
-    study = find_study(reference, Store(store), scale, tuple(overrides or ()), gpu=gpu_count() > 0)
+    study, note = find_study(StudyRequest(reference, scale, tuple(overrides or ())), Store(store))
+    print_notes([note] if note else [])
     return plan_study(study, Store(store))
 
 
@@ -79,12 +78,14 @@ def validated(reference: str, scale: str | None, overrides: list[str] | None, st
 
     Raises StudyError, also where the store holds another study under its name.
     """
-    from ablate.driver.preflight import validate
-    from ablate.driver.studies import check_name, find_document
+    from ablate.driver.studies import StudyRequest, validate_study
 
-    found = find_document(reference, Store(store), scale, tuple(overrides or ()))
-    checked = validate(found.document, found.scale, found.overrides, gpu=gpu_count() > 0)
-    for note in checked.notes:
-        screen.print(f"note: {note}", soft_wrap=True)
-    check_name(checked.study, Store(store))
+    checked = validate_study(StudyRequest(reference, scale, tuple(overrides or ())), Store(store))
+    print_notes(checked.notes)
     return checked.study
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print notes to stderr."""
+    for note in notes:
+        screen.print(f"note: {note}", soft_wrap=True, markup=False)

@@ -23,7 +23,7 @@ def report(
 
     check_folder(out)
     plan = find(study, scale, set_, store)
-    target = out or plan.store.study(plan.study.name, plan.study.scale).report
+    target = out or plan.store.study(plan.study.name, plan.study.variant).report
     write_report(gather(plan), target)
     print(target)  # noqa: T201
 

@@ -20,7 +20,6 @@ from ablate.cli.options import (
     validated,
 )
 from ablate.cli.plan import plan_within
-from ablate.schedule.ray_tune import ClusterError
 from ablate.schedule.resources import Resources, gpu_count
 from ablate.store.folders import Store
 
@@ -65,9 +64,6 @@ def sweep(
     try:
         uri = tracking or runs.mlflow_uri
         result = run(checked, runs, resources, uri, screen, inline=inline, redo=rerun == "stale")
-    except ClusterError as error:
-        screen.print(str(error), style="red", soft_wrap=True)
-        raise typer.Exit(2) from None
     except (KeyboardInterrupt, OSError) as stop:
         reason = f": {stop}" if isinstance(stop, OSError) else ""
         screen.print(

@@ -6,9 +6,8 @@ import typer
 
 from ablate.cli.options import STORE, Json, Scale, Set, StoreOption, StudyArgument, find, screen
 from ablate.cli.output import emit
-from ablate.errors import StudyError, nearest
+from ablate.errors import StoreError, StudyError, nearest
 from ablate.slots import registry
-from ablate.store.files import StoreError
 
 FORMS = ("markdown", "latex", "html", "csv")
 

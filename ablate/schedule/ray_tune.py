@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from ablate.adaptive.pruning import Pruner
+from ablate.errors import ClusterError
 from ablate.plan.footprint import OUT_OF_MEMORY
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial
@@ -41,10 +42,6 @@ RAY_SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-
-
-class ClusterError(RuntimeError):
-    """The Ray cluster that was asked for cannot be reached."""
 
 
 def run_ray(

@@ -23,7 +23,7 @@ from ablate.study.optimal import Optimal
 from ablate.study.origin import Origin
 from ablate.study.probes import check_primary, read_probes, reported
 from ablate.study.pruning import Pruning, read_pruning
-from ablate.study.scales import at_scale, choose_scale, override
+from ablate.study.scales import at_scale, choose_scale, name_variant, override
 from ablate.study.schema import Replicates, StudyFile
 from ablate.study.search import Search, read_search
 from ablate.study.tuning import Tuning, read_tuning
@@ -63,6 +63,11 @@ class Study:
     def is_adaptive(self) -> bool:
         """Whether results decide which trials there are."""
         return any((self.search, self.tuning, self.pruning, self.seed_bounds))
+
+    @property
+    def variant(self) -> str:
+        """Its scale and, where `--set` changes it, a hash of the changes; its folder in the store has this name."""
+        return name_variant(self.scale, self.overrides)
 
     @property
     def metrics(self) -> dict[str, Metric]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablate.errors import ServerError
 from ablate.store.folders import Store
 from ablate.track.runs import CLIENT_SETTINGS, connect
 from ablate.track.views import links
@@ -27,10 +28,6 @@ STOP_S = 5.0
 
 SERVER_SETTINGS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """Without this MLflow starts eight more processes, for evaluating language models."""
-
-
-class ServerError(RuntimeError):
-    """MLflow's server did not start, or ended by itself; the message has the end of its log, if it is known."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ablate.cli.main import app, main
-from ablate.store.files import StoreError, atomic_write, check_access, parse_store, write_json
+from ablate.errors import StoreError
+from ablate.store.files import atomic_write, check_access, parse_store, write_json
 from ablate.store.folders import HEARTBEAT_S, Store
 from ablate.store.record import Record
 from tests.support.studies import Write
