@@ -78,11 +78,17 @@ def validated(reference: str, scale: str | None, overrides: list[str] | None, st
 
     Raises StudyError, also where the store holds another study under its name.
     """
-    from ablate.driver.studies import StudyRequest, validate_study
+    from ablate.driver.studies import StudyRequest, find_document, validate_study
 
-    checked = validate_study(StudyRequest(reference, scale, tuple(overrides or ())), Store(store))
-    print_notes(checked.notes)
+    found = find_document(StudyRequest(reference, scale, tuple(overrides or ())), Store(store))
+    checked = validate_study(found, Store(store))
+    print_notes([*([found.note] if found.note else []), *checked.notes])
     return checked.study
+
+
+def store_option(store: Path) -> list[str]:
+    """The words of a command line that name a store; none for the default one."""
+    return [] if store == STORE else ["--store", str(store)]
 
 
 def print_notes(notes: Iterable[str]) -> None:

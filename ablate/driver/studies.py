@@ -139,13 +139,10 @@ def find_study(wanted: StudyRequest, store: Store) -> tuple[Study, str]:
     return read_study(found.document, found.scale, found.overrides, gpu=gpu_count() > 0), found.note
 
 
-def validate_study(wanted: StudyRequest, store: Store) -> Validated:
+def validate_study(found: StudySource, store: Store) -> Validated:
     """A study checked as `ablate check` does. Raises StudyError, also where another study in the store has its name."""
-    found = find_document(wanted, store)
     checked = validate(found.document, found.scale, found.overrides, gpu=gpu_count() > 0)
     check_name(checked.study, store)
-    if found.note:
-        checked.notes.insert(0, found.note)
     return checked
 
 

@@ -22,7 +22,7 @@ DEEPEST = 50
 """Lists and mappings within each other at most; the parsers that follow give up at a few hundred."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Document:
     """A YAML file as plain data, with the position of every key and value. `problems`: equal keys and the like."""
 
@@ -32,6 +32,9 @@ class Document:
     keys: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
     values: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"<document {self.file}>"
 
     def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
         """A problem at the value at `path`, or at that of its nearest ancestor in the file.

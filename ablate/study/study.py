@@ -32,7 +32,7 @@ SeedBounds = tuple[int, int]
 """Fewest and most seeds of a treatment, where results decide how many there are."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """A checked study at one scale. `raw` is the scaled `{base, stages}` that treatments are applied to."""
 
@@ -58,6 +58,9 @@ class Study:
     pruning: Pruning | None = None
     seed_bounds: SeedBounds | None = None
     """Fewest and most seeds, where there are more only for treatments that need them; `seeds` are the most."""
+
+    def __repr__(self) -> str:
+        return f"<study {self.name} at scale {self.scale}>"
 
     @property
     def is_adaptive(self) -> bool:

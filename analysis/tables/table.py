@@ -20,7 +20,7 @@ from ablate.plan.labels import format_level
 from ablate.study.study import Study
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """The results of a study. `csv` and `json` hold `metrics`; the other formats show the metrics of `layout`."""
 
@@ -42,6 +42,9 @@ class Table:
     front: tuple[str, ...] = ()
     """Labels of the Pareto front of the requested metrics, if there are two or more."""
 
+    def __repr__(self) -> str:
+        return f"<table of {self.study.name} at scale {self.study.scale}: {len(self.arms)} treatments>"
+
     def latex(self, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
         """The results as LaTeX tables, with the claims split into one table per page.
 
@@ -53,13 +56,15 @@ class Table:
 
     def markdown(self) -> str:
         """Pipe tables with aligned columns, and notes."""
-        return "\n".join(map(markdown.markdown, self._layouts()))
+        return "\n".join(map(markdown.markdown, self.layouts))
 
     def html(self) -> str:
         """A self-contained HTML page with the tables."""
-        return html.page(self._layouts())
+        return html.page(self.layouts)
 
-    def _layouts(self) -> list[Layout]:
+    @property
+    def layouts(self) -> list[Layout]:
+        """The main table, main effects and interactions, and the claims."""
         claims = [self.claims_layout] if self.claims_layout else []
         return [self.layout, *self.factorial_layouts, *claims]
 
@@ -79,7 +84,7 @@ class Table:
         for arm in self.arms:
             levels = [format_level(arm.treatment.levels[path]) for path in paths]
             counts = [arm.status.get(name, 0) for name in statuses]
-            cells = [_cell(arm.effects[name]) for name in self.metrics]
+            cells = [effect_numbers(arm.effects[name]) for name in self.metrics]
             numbers = ["" if cell[key] != cell[key] else cell[key] for cell in cells for key in fields]
             on_front = [arm.treatment.label in self.search_result.front] if self.search_result else []
             writer.writerow([arm.treatment.label, arm.treatment.reference or "", *levels, *counts, *on_front, *numbers])
@@ -96,7 +101,7 @@ class Table:
                 **({"nuisance": arm.treatment.nuisance} if self.study.tuning else {}),
                 "status": arm.status,
                 **({"pareto": arm.treatment.label in self.search_result.front} if self.search_result else {}),
-                "cells": {name: _finite(_cell(arm.effects[name])) for name in self.metrics},
+                "cells": {name: _finite(effect_numbers(arm.effects[name])) for name in self.metrics},
             }
             for arm in self.arms
         ]
@@ -115,7 +120,7 @@ class Table:
         }
 
 
-def _cell(effect: Effect) -> dict[str, Any]:
+def effect_numbers(effect: Effect) -> dict[str, Any]:
     """The numbers of an effect under the names of the JSON and CSV formats."""
     change = effect.change
     return {
