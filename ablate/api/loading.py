@@ -13,6 +13,7 @@ from ablate.driver.overview import summarise, summarise_measured
 from ablate.driver.plan_text import print_plan
 from ablate.driver.studies import StudyRequest, StudySource, find_document, validate_study
 from ablate.errors import UsageError
+from ablate.plan.commands import DEFAULT_STORE
 from ablate.plan.labels import format_level
 from ablate.plan.plan import Plan
 from ablate.schedule.resources import gpu_count
@@ -104,7 +105,7 @@ def load(study: Location, *, scale: str | None = None, set: Changes = (), store:
 
 def find_store(store: Location | None) -> Store:
     """The store at a location; without one, the store that ABLATE_STORE names, or else `runs`."""
-    return open_store(store if store is not None else os.environ.get("ABLATE_STORE", "runs"))
+    return open_store(store if store is not None else os.environ.get("ABLATE_STORE", DEFAULT_STORE))
 
 
 def read_changes(changes: Changes) -> tuple[str, ...]:

@@ -15,22 +15,30 @@ from ablate import __version__
 from ablate.cli.catalogue import components, schema
 from ablate.cli.check import check
 from ablate.cli.check_level import check_level
+from ablate.cli.doctor import doctor
+from ablate.cli.init import init
 from ablate.cli.mlflow import sync, ui
 from ablate.cli.plan import plan
 from ablate.cli.probe import probe
 from ablate.cli.report import figure, report
 from ablate.cli.show import show, status
+from ablate.cli.studies import studies
 from ablate.cli.sweep import sweep
 from ablate.cli.table import table
 from ablate.errors import AblateError, StudyError
 
 COMMANDS: dict[str, dict[Callable[..., None], str]] = {
+    "To begin": {
+        init: "write a commented study for your own pictures",
+        doctor: "check this machine, with a fix for what it lacks",
+    },
     "To run a study": {
         check: "find every error of a study before anything starts",
         plan: "list treatments, pending trials and their cost",
         sweep: "train, probe and record all trials; resumes a stopped sweep",
     },
     "To read its results": {
+        studies: "list the studies of the store",
         status: "count a study's trials by status",
         show: "show every trial in full",
         table: "print the table, or a paper's own table for other VAEs",

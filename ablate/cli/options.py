@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and how they load a study."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,15 +9,42 @@ import typer
 from rich.console import Console
 
 from ablate.errors import StoreError
+from ablate.plan.commands import DEFAULT_STORE
 from ablate.store.folders import Store, open_store
 
 screen = Console(stderr=True, highlight=False)
 
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, or the name of an example study.")]
+def complete_study(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Studies that a shell offers, with what they are: those of the store, files, examples."""
+    from ablate.study.shipped import shipped
+
+    store = Store(Path(ctx.params.get("store") or os.environ.get("ABLATE_STORE") or STORE))
+    offered = dict.fromkeys(shipped(), "example")
+    folder = Path(incomplete).parent if os.sep in incomplete else Path()
+    try:
+        offered |= dict.fromkeys((str(path) for path in sorted(folder.glob("*.y*ml"))), "file")
+        offered |= dict.fromkeys(store.studies() if ctx.command.name not in FILES_ONLY else (), "in the store")
+    except OSError:  # a folder that cannot be read
+        pass
+    return [(name, what) for name, what in offered.items() if name.startswith(incomplete)]
 
 
-StudyArgument = typer.Argument(metavar="STUDY", help="A study's name in the store, its file, or an example study.")
+FILES_ONLY = ("check",)
+"""Commands that take a file or an example, and no name in the store."""
+
+
+StudyFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY.yaml", help="A study file, or the name of an example study.", autocompletion=complete_study
+    ),
+]
+
+
+StudyArgument = typer.Argument(
+    metavar="STUDY", help="A study's name in the store, its file, or an example study.", autocompletion=complete_study
+)
 
 
 StudyName = Annotated[str, StudyArgument]
@@ -60,7 +88,7 @@ MaxHours = Annotated[
 MaxTrials = Annotated[int | None, typer.Option(help="Refuse if more trials than this are pending.", min=0)]
 
 
-STORE = Path("runs")
+STORE = Path(DEFAULT_STORE)
 
 
 def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:

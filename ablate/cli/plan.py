@@ -50,6 +50,7 @@ def plan_within(
     if hours is not None and found > hours:
         said.append(f"what is pending takes about {found:.3g} hours of one worker, more than --max-hours {hours:g}")
     if said:
-        screen.print("; ".join(said), style="red", soft_wrap=True)
+        said.append("raise the bound, or run less, for instance with --set seeds=1")
+        screen.print("; ".join(said), style="red", soft_wrap=True, markup=False)
         raise typer.Exit(2)
     return summary

@@ -6,7 +6,7 @@ import typer
 
 from ablate.cli.options import STORE, Json, Scale, Set, StoreOption, StudyArgument, find, screen
 from ablate.cli.output import emit, print_table
-from ablate.errors import AblateError, nearest
+from ablate.errors import AblateError, UsageError, nearest
 
 FORMS = ("markdown", "latex", "html", "csv")
 
@@ -44,9 +44,9 @@ def table(
 ) -> None:
     """Print a study's table and verdicts on a paper's claims, or a paper's own table with VAEs measured."""
     if form is not None and form not in FORMS:
-        raise typer.BadParameter(f"'{form}'; valid: {', '.join(FORMS)}")
+        raise UsageError(f"--format '{form}'{nearest(form, FORMS)}")
     if study is not None and (number or checkpoint or images):
-        raise typer.BadParameter("--table, --checkpoint and --images go without STUDY")
+        raise UsageError("--table, --checkpoint and --images go without STUDY")
     try:
         if study is None:
             from ablate.probing.paper_tables import paper_table
@@ -62,7 +62,7 @@ def table(
     except AblateError:
         raise
     except (ValueError, ImportError) as error:
-        raise typer.BadParameter(str(error)) from None
+        raise UsageError(str(error)) from None
     if as_json:
         emit(built.json())
     elif form is None:

@@ -1,6 +1,7 @@
 """What `ablate plan`, `status` and `show` print, as JSON values."""
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from ablate.adaptive.search import future_suggestions
 from ablate.adaptive.tuning import future_trials
 from ablate.driver.preflight import prepare_data
+from ablate.driver.studies import stored_studies
 from ablate.plan.cost import StepKinds, add_steps, gpu_share, total_cost
 from ablate.plan.footprint import Footprint
 from ablate.plan.plan import Plan
@@ -135,6 +137,22 @@ def status_of(trial: Trial, store: Store) -> str:
     folder = store.stage(trial.signature)
     status = folder.status()
     return "pending" if status == "done" and not is_complete(folder.record(), trial) else status
+
+
+def list_studies(store: Store) -> list[dict[str, Any]]:
+    """The studies in the store, the one run last first, with the number of their trials by status.
+
+    The trials are those that were known when the study was last run. `time`: of that, in seconds since 1970.
+    """
+    return [
+        {
+            "name": study.name, "scale": study.scale, "overrides": list(study.overrides),
+            "question": " ".join(study.card["question"].split()), "file": study.card.get("file", ""),
+            "trials": dict(Counter(store.stage(trial).status() for trial in study.card.get("trials", []))),
+            "time": study.folder.card.stat().st_mtime, "folder": str(study.folder.root),
+        }
+        for study in stored_studies(store)
+    ]  # fmt: skip
 
 
 def list_trials(plan: Plan, pattern: str) -> list[dict[str, Any]]:

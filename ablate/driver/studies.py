@@ -15,7 +15,7 @@ from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import Store, StudyFolder
 from ablate.study.document import Document, read_document
 from ablate.study.scales import name_variant
-from ablate.study.shipped import shipped
+from ablate.study.shipped import near_file, shipped
 from ablate.study.study import Study, read_study
 
 
@@ -120,10 +120,12 @@ def _not_stored(wanted: StudyRequest, store: Store, stored: list[StoredStudy]) -
         if study.scale not in scales.setdefault(study.name, []):
             scales[study.name].append(study.scale)
     subject = f"study '{wanted.reference}'" + (f" at scale '{wanted.scale}'" if wanted.scale else "")
-    hint = nearest(wanted.reference, {*scales, *shipped()}).partition(" (valid")[0]
+    near = near_file(Path(wanted.reference))
+    known = nearest(wanted.reference, {*scales, *shipped()}).partition(" (valid")[0]
+    hint = f"; did you mean the file '{near}'?" if near else "" if wanted.reference in scales else known
     if not store.root.exists():
         way_out = "run a study first (ablate sweep STUDY.yaml), or name its store with --store"
-        return f"there is no such store, and no file or example of the name '{wanted.reference}'{hint}; {way_out}"
+        return f"there is no such store, and no file or example of the name '{wanted.reference}'; {way_out}{hint}"
     held = ", ".join(f"{name} ({' '.join(names)})" for name, names in scales.items()) or "none"
     return f"the store holds no {subject}, and there is no such file; it holds: {held}{hint}"
 

@@ -23,7 +23,7 @@ from ablate.plan.stale import set_aside
 from ablate.plan.trials import pending
 from ablate.schedule.agenda import Event, Source
 from ablate.schedule.inline import run_inline
-from ablate.schedule.ray_tune import run_ray
+from ablate.schedule.ray_tune import find_cluster, run_ray
 from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
 from ablate.study.study import Study
@@ -64,12 +64,14 @@ def sweep(
 ) -> SweepResult:
     """Run the trials of a validated study whose results the store lacks.
 
-    Raises StudyError or StoreError before anything starts.
+    Raises StudyError, StoreError or ClusterError before anything starts.
 
     `redo`: also run stale trials again. `notebook`: show a progress bar that a notebook can show.
     """
     # Plan, and check everything that can be checked before anything runs
     store.check()
+    if resources.address and not inline:
+        find_cluster(resources.address)
     plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)

@@ -245,7 +245,8 @@ class Store:
                 temporary.write_bytes(b"")
             (self.root / ".writable").unlink()
         except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be written: {error}") from None
+            reason = error.strerror or str(error)
+            raise StoreError(f"the store {self.root} cannot be written: {reason}; name another with --store") from None
 
     @property
     def mlflow_uri(self) -> str:

@@ -84,7 +84,8 @@ def read_document(path: Path) -> Document:
     try:
         return compose(path.read_bytes().decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
-        reason = f"it is not UTF-8 text (byte {error.start + 1} is 0x{error.object[error.start]:02x}); save it as UTF-8"
+        place = f"byte {error.start + 1} is 0x{error.object[error.start]:02x}"
+        reason = f"it is not UTF-8 text ({place}); a study is a YAML file, saved as UTF-8"
     except FileNotFoundError:
         reason = f"no such file{hint(path)}"
     except IsADirectoryError:
@@ -108,7 +109,7 @@ def compose(text: str, file: str) -> Document:
     try:
         root = _root(document)
         if root is None:
-            raise StudyError([Problem(file, 0, 0, "the file is empty")])
+            raise StudyError([Problem(file, 0, 0, "the file is empty; ablate init writes a study to begin with")])
         document.data = _plain(root, (), document, ())
     except yaml.MarkedYAMLError as error:
         raise StudyError([_syntax_error(document, error)]) from None

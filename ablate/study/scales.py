@@ -17,7 +17,7 @@ def choose_scale(check: FileCheck, scale: str | None, problems: list[Problem], *
     scales = check.file.scales
     if scale is not None:
         if scale not in scales and "scales" not in check.wrong:
-            hint = nearest(scale, scales) or "; the study has no scales"
+            hint = nearest(scale, scales) or "; the study has no scales: leave --scale out"
             problems.append(Problem(f"--scale {scale}", 0, 0, f"unknown scale '{scale}'{hint}"))
         return scale, "asked for"
     name, why = ("gpu", "this machine has a GPU") if gpu else ("cpu", "this machine has no GPU")

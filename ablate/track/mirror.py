@@ -16,6 +16,7 @@ from typing import Self
 
 from ablate.identity import signature
 from ablate.plan.colors import colors
+from ablate.plan.commands import command
 from ablate.plan.labels import format_level
 from ablate.plan.trials import Trial, is_complete, read_step_log
 from ablate.store.files import read_json
@@ -93,7 +94,7 @@ class Mirror(Service):
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         self.report(
             f"MLflow failed and is not used any more ({reason}). The study continues; all results are in the store. "
-            f"To send them to MLflow later: ablate sync {self.study.name}"
+            f"To send them to MLflow later: {command('sync', self.study, self.store)}"
         )
 
     @queued

@@ -51,7 +51,8 @@ def serve(
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), serving(uri, store.mlflow_artifacts, port, host) as server:
-        write(f"MLflow is at {server.url} (Ctrl-C stops it)")
+        taken = "" if not port or server.url.endswith(f":{port}") else f"port {port} is in use; "
+        write(f"MLflow is at {server.url} ({taken}Ctrl-C stops it)")
         list_links(uri, server.url, write)
         code = server.process.wait()
         raise ServerError(f"MLflow's server ended by itself with exit code {code}")
