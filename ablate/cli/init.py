@@ -2,7 +2,9 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +24,16 @@ MOST_OPENED = 500
 """How many pictures are opened to find the smallest."""
 
 LARGEST_SIDE = 128
-"""Side of held-out pictures, px, unless the pictures are smaller."""
+"""Side of held-out crops, px, unless the pictures are smaller."""
+
+HELDOUT = 0.2
+"""Share of the pictures that are held out."""
+
+MOST_CROPS = 32
+"""Held-out crops."""
+
+MANY = 50
+"""How many pictures are assumed where there are none yet."""
 
 
 def init(
@@ -82,32 +93,38 @@ def list_pictures(folder: Path) -> Iterator[Path]:
 
 
 def fill_study(folder: Path, pictures: Path | None) -> str:
-    """The text of the study, with the folder of pictures and sizes that suit the smallest of them."""
-    side = largest_side(pictures) if pictures else LARGEST_SIDE
+    """The text of the study, with the folder of pictures and sizes that suit their number and the smallest of them."""
     path = PICTURES
+    count, smallest = MANY, LARGEST_SIDE
     if pictures:
         inside = pictures.resolve().is_relative_to(folder.resolve())
         path = str(pictures.resolve().relative_to(folder.resolve()) if inside else pictures.resolve())
-    values = {"@PICTURES@": json.dumps(path, ensure_ascii=False), "@SIDE@": str(side), "@CROP@": str(min(64, side))}
+        count, smallest = measure(pictures)
+
+    # A held-out picture may be halved before it is cut into crops; see ablate.data.prepare.heldout_side
+    side = max(16, min(smallest, LARGEST_SIDE) // 16 * 16)
+    heldout = max(1, min(round(HELDOUT * count), count - 1))
+    crops = min(MOST_CROPS, heldout * max(1, smallest // (2 * side)) ** 2)
+    values = {
+        "@PICTURES@": json.dumps(path, ensure_ascii=False), "@CROP@": str(min(64, side)), "@SIDE@": str(side),
+        "@HELDOUT@": str(HELDOUT), "@COUNT@": str(crops),
+    }  # fmt: skip
     text = files("ablate.cli").joinpath("init.yaml").read_text(encoding="utf-8")
     for mark, value in values.items():
         text = text.replace(mark, value)
     return text
 
 
-def largest_side(pictures: Path) -> int:
-    """The largest side up to `LARGEST_SIDE`, a multiple of 16 px, that fits into every picture; at least 16."""
-    from itertools import islice
-
+def measure(pictures: Path) -> tuple[int, int]:
+    """How many pictures there are, and the shortest side of any, px; of damaged ones `ablate check` gives the names."""
     from ablate.data.prepare import picture_size
 
-    sides = [LARGEST_SIDE]
-    for path in islice(list_pictures(pictures), MOST_OPENED):
-        try:
+    paths = list(list_pictures(pictures))
+    sides = []
+    for path in paths[:MOST_OPENED]:
+        with suppress(Exception):  # decoders raise all kinds of errors for a damaged file
             sides.append(min(picture_size(path, "train")))
-        except Exception:  # a damaged file; `ablate check` names it
-            continue
-    return max(16, min(sides) // 16 * 16)
+    return len(paths), min(sides, default=LARGEST_SIDE)
 
 
 def write_ignored(folder: Path) -> list[Path]:
@@ -123,8 +140,6 @@ def write_ignored(folder: Path) -> list[Path]:
 
 def next_steps(folder: Path, pictures: Path | None) -> list[str]:
     """What to do next, line by line."""
-    import shlex
-
     lines = []
     if pictures is None:
         wanted = shlex.quote(str(folder / PICTURES))

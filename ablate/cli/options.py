@@ -21,7 +21,7 @@ def complete_study(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]
 
     store = Store(Path(ctx.params.get("store") or os.environ.get("ABLATE_STORE") or STORE))
     offered = dict.fromkeys(shipped(), "example")
-    folder = Path(incomplete).parent if os.sep in incomplete else Path()
+    folder = Path(incomplete.rpartition("/")[0] or "/") if "/" in incomplete else Path()
     try:
         offered |= dict.fromkeys((str(path) for path in sorted(folder.glob("*.y*ml"))), "file")
         offered |= dict.fromkeys(store.studies() if ctx.command.name not in FILES_ONLY else (), "in the store")

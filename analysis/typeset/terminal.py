@@ -34,16 +34,20 @@ LEGEND = "The best mean of a column is bold, the second best underlined."
 NAME_SHARE = 3
 """A column of names is at most a third of the terminal wide; longer names are wrapped."""
 
+LEAST_NAME = 8
+"""Characters of a column of names, however narrow the terminal."""
+
 UNLIMITED = 100_000
 """Columns of a terminal on which everything fits."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A layout without the metrics that are `hidden`, as they do not fit."""
+    """A layout without the metrics that are `hidden`, as they do not fit. `wraps`: numbers must be wrapped, too."""
 
     layout: Layout
     hidden: tuple[str, ...]
+    wraps: bool = False
 
 
 def terminal(layout: Layout, console: Console, way_out: str, *, notes: bool = True) -> RenderableType:
@@ -52,7 +56,7 @@ def terminal(layout: Layout, console: Console, way_out: str, *, notes: bool = Tr
     `way_out`: how to see the metrics that do not fit; `{names}` stands for their names with commas.
     """
     fitted = fit(layout, console)
-    parts: list[RenderableType] = [Text(layout.title, "bold"), _table(fitted.layout, console.width)]
+    parts: list[RenderableType] = [Text(layout.title, "bold"), _table(fitted, console.width)]
     if fitted.hidden:
         names = ",".join(fitted.hidden)
         lacking = f"{len(fitted.hidden)} metrics do" if len(fitted.hidden) > 1 else "1 metric does"
@@ -71,10 +75,10 @@ def fit(layout: Layout, console: Console) -> Fitted:
     metrics = list(dict.fromkeys(column.metric.name for column in layout.columns if column.metric))
     for count in range(len(metrics), 0, -1):
         fitted = Fitted(_without(layout, metrics[count:]), tuple(metrics[count:]))
-        table = _table(fitted.layout, console.width)
+        table = _table(fitted, console.width)
         if Measurement.get(console, console.options.update(width=UNLIMITED), table).maximum <= console.width:
             return fitted
-    return Fitted(_without(layout, metrics[1:]), tuple(metrics[1:]))
+    return Fitted(_without(layout, metrics[1:]), tuple(metrics[1:]), wraps=True)
 
 
 def _without(layout: Layout, metrics: Sequence[str]) -> Layout:
@@ -92,18 +96,20 @@ def _without(layout: Layout, metrics: Sequence[str]) -> Layout:
     return replace(layout, columns=tuple(layout.columns[i] for i in kept), groups=groups)
 
 
-def _table(layout: Layout, width: int) -> Table:
+def _table(fitted: Fitted, width: int) -> Table:
+    layout = fitted.layout
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     named = any(group.name for group in layout.groups)
     if named:
         table.add_column("factor" if all(group.baseline for group in layout.groups if group.name) else "group")
     for column in layout.columns:
         if column.kind in {"value", "difference", "seeds"}:
-            table.add_column(_heading(column), justify="right", no_wrap=True)
+            table.add_column(_heading(column), justify="right", no_wrap=not fitted.wraps)
         elif column.kind == "verdict":
-            table.add_column(_heading(column), no_wrap=True)
+            table.add_column(_heading(column), no_wrap=not fitted.wraps)
         else:
-            table.add_column(_heading(column), max_width=max(12, width // NAME_SHARE), overflow="fold")
+            most = max(12, width // NAME_SHARE)
+            table.add_column(_heading(column), min_width=LEAST_NAME, max_width=most, overflow="fold")
     for group in layout.groups:
         for index, row in enumerate(group.rows):
             name = [group.name if index == 0 else ""] if named else []

@@ -50,7 +50,7 @@ def _joined(outputs: list[Any]) -> list[Any]:
             joined.append(output)
     for output in joined:
         if output.output_type == "stream":
-            lines = [line.rpartition("\r")[2] for line in re.sub(r"\x1b\[\w+", "", output.text).split("\n")]
+            lines = [line.rpartition("\r")[2] for line in re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", output.text).split("\n")]
             output.text = "\n".join(lines)
     return joined
 
