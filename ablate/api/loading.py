@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.adaptive.recall import plan_study
+from ablate.api.printed import WIDTH, printed
 from ablate.driver.overview import summarise, summarise_measured
 from ablate.driver.plan_text import print_plan
 from ablate.driver.studies import StudyRequest, StudySource, find_document, validate_study
@@ -26,9 +27,6 @@ Location = str | Path
 
 Changes = Mapping[str, Any] | Iterable[str]
 """What `--set` changes: path -> value, or texts `path=value`."""
-
-WIDTH = 120
-"""Characters of a line of printed text."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,12 +79,7 @@ class StudyPlan:
     summary: dict[str, Any]
 
     def __repr__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=WIDTH, force_jupyter=False, force_terminal=False, highlight=False)
-        with console.capture() as captured:
-            print_plan(self.plan, self.summary, console)
-        return captured.get().rstrip()
+        return printed(lambda console: print_plan(self.plan, self.summary, console))
 
 
 def load(study: Location, *, scale: str | None = None, set: Changes = (), store: Location | None = None) -> LoadedStudy:

@@ -10,6 +10,7 @@ from ablate.analysis.figures.style import compose, figure_style
 from ablate.analysis.results import StudyResults
 from ablate.analysis.tables.table import Table
 from ablate.analysis.typeset import html
+from ablate.api.printed import printed
 from ablate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40
 """Rows of a table that a notebook or a terminal shows."""
-
-WIDTH = 120
-"""Characters of a line of a printed table."""
 
 DPI = 160
 """Resolution of a figure in a notebook."""
@@ -57,16 +55,12 @@ class ResultTable:
         return f"<style>{html.STYLE}</style>\n{html.html(layout)}{more}"
 
     def __repr__(self) -> str:
-        from rich.console import Console
-
         from ablate.analysis.typeset.terminal import terminal
 
         layout, left_out = self.table.layout.first(MOST_ROWS)
-        console = Console(width=WIDTH, force_jupyter=False, force_terminal=False, highlight=False)
-        with console.capture() as captured:
-            console.print(terminal(layout, console, "table(metrics=…), to_markdown()", notes=False))
-        more = [f"… {left_out} more rows: to_html(), to_markdown()"] if left_out else []
-        return "\n".join([*(line.rstrip() for line in captured.get().rstrip().splitlines()), *more])
+        way_out = "table(metrics=…), to_markdown()"
+        text = printed(lambda console: console.print(terminal(layout, console, way_out, notes=False)))
+        return f"{text}\n… {left_out} more rows: to_html(), to_markdown()" if left_out else text
 
 
 @dataclass(frozen=True, repr=False)
