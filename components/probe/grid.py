@@ -24,25 +24,66 @@ METRICS = (
         "down",
         "amplitude of the pattern shared by the images, at the model's stride",
         decimals=3,
+        interest=0.1,
     ),
-    Metric("grid/nat_z", "1", "down", "the same over its value by chance; 1 for no pattern, at most sqrt(images)"),
     Metric(
-        "grid/comb_db", "dB", "down", "power at the harmonics of the stride over that around them; 0 for no pattern"
+        "grid/nat_z",
+        "1",
+        "down",
+        "the same over its value by chance; 1 for no pattern, at most sqrt(images)",
+        interest=0.2,
     ),
-    Metric("grid/comb_max_db", "dB", "down", "the same at the strongest harmonic; several dB by chance"),
-    Metric("grid/const_fold", "gl", "down", "pattern on constant colours at the stride, mean of 28", decimals=3),
-    Metric("grid/const_fold_max", "gl", "down", "the same, worst colour", decimals=3),
-    Metric("grid/const_rms", "gl", "down", "rms of any structure on constant colours, mean of 28", decimals=3),
+    Metric(
+        "grid/comb_db",
+        "dB",
+        "down",
+        "power at the harmonics of the stride over that around them; 0 for no pattern",
+        interest=1,
+    ),
+    Metric("grid/comb_max_db", "dB", "down", "the same at the strongest harmonic; several dB by chance", interest=2),
+    Metric(
+        "grid/const_fold",
+        "gl",
+        "down",
+        "pattern on constant colours at the stride, mean of 28",
+        decimals=3,
+        interest=0.1,
+    ),
+    Metric("grid/const_fold_max", "gl", "down", "the same, worst colour", decimals=3, interest=0.25),
+    Metric(
+        "grid/const_rms",
+        "gl",
+        "down",
+        "rms of any structure on constant colours, mean of 28",
+        decimals=3,
+        interest=0.25,
+    ),
     *(
         Metric(
-            f"grid/{images}_fold{p}", "gl", "down", f"the same at period {p}, if the stride is a multiple", decimals=3
+            f"grid/{images}_fold{p}",
+            "gl",
+            "down",
+            f"the same at period {p}, if the stride is a multiple",
+            decimals=3,
+            interest=0.1,
         )
         for images in ("nat", "const")
         for p in (2, 4, 8, 16, 32)
     ),
-    Metric("grid/polyphase", "1", "down", "spread of the kernel sums over output phases, worst layer", decimals=3),
     Metric(
-        "grid/comb_nr_db", "dB", "target", "comb of the reconstructions minus that of the sources, for blocky sources"
+        "grid/polyphase",
+        "1",
+        "down",
+        "spread of the kernel sums over output phases, worst layer",
+        decimals=3,
+        interest=0.05,
+    ),
+    Metric(
+        "grid/comb_nr_db",
+        "dB",
+        "target",
+        "comb of the reconstructions minus that of the sources, for blocky sources",
+        interest=1,
     ),
 )
 

@@ -14,9 +14,19 @@ from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("shift/error", "gl", "down", "change of the reconstruction, moved back, under shifts of 1 to stride - 1 px"),
-    Metric("shift/psnr", "dB", "up", "the same as peak signal-to-noise ratio, mean over images and shifts"),
-    Metric("shift/error_stride", "gl", "down", "the change under a shift by a whole stride, as a control"),
+    Metric(
+        "shift/error",
+        "gl",
+        "down",
+        "change of the reconstruction, moved back, under shifts of 1 to stride - 1 px",
+        interest=0.5,
+    ),
+    Metric(
+        "shift/psnr", "dB", "up", "the same as peak signal-to-noise ratio, mean over images and shifts", interest=0.5
+    ),
+    Metric(
+        "shift/error_stride", "gl", "down", "the change under a shift by a whole stride, as a control", interest=0.5
+    ),
 )
 
 
