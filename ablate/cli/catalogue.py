@@ -78,10 +78,15 @@ def print_level(name: str, level: dict[str, Any], out: Console) -> None:
         out.print("\nno settings" if "error" not in level else "")
     if metrics := level.get("metrics"):
         rows = [
-            (field, item["unit"], item["better"], _meaning(item["meaning"], item["needs"]))
+            (field, item["unit"], item["better"], _number(item["interest"]), _meaning(item["meaning"], item["needs"]))
             for field, item in metrics.items()
         ]
-        _print_rows(("metric", "unit", "better", "meaning"), rows, out)
+        _print_rows(("metric", "unit", "better", "of interest", "meaning"), rows, out)
+        out.print("\nof interest: the smallest difference worth knowing; a study may set another one under `interest`")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
 
 
 def _default(setting: dict[str, Any]) -> str:

@@ -122,7 +122,8 @@ def _not_stored(wanted: StudyRequest, store: Store, stored: list[StoredStudy]) -
     subject = f"study '{wanted.reference}'" + (f" at scale '{wanted.scale}'" if wanted.scale else "")
     near = near_file(Path(wanted.reference))
     known = nearest(wanted.reference, {*scales, *shipped()}).partition(" (valid")[0]
-    hint = f"; did you mean the file '{near}'?" if near else "" if wanted.reference in scales else known
+    is_file = near is not None and (near.stem == wanted.reference or not known)
+    hint = f"; did you mean the file '{near}'?" if is_file else "" if wanted.reference in scales else known
     if not store.root.exists():
         way_out = "run a study first (ablate sweep STUDY.yaml), or name its store with --store"
         return f"there is no such store, and no file or example of the name '{wanted.reference}'; {way_out}{hint}"
