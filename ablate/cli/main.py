@@ -3,6 +3,7 @@
 Results go to stdout, progress to stderr. Exit codes: 0, 1 a trial failed, 2 wrong usage or invalid study, 130 stopped.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -107,6 +108,9 @@ def options(
 
 def main() -> None:
     """The `ablate` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without a sign such as ± shows another one
+            stream.reconfigure(errors="replace")
     try:
         app()
     except StudyError as error:
@@ -133,6 +137,8 @@ def storage_fault(error: Exception) -> str:
     """An error of a file or of object storage in one line; empty for any other error."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, FileNotFoundError):  # of os.getcwd
+        return "the folder in which the command runs is not there any more; change to another one"
     if type(error).__module__.startswith(("botocore.", "aiobotocore.")):
         return f"object storage cannot be used: {type(error).__name__}: {' '.join(str(error).split())}"
     return ""
