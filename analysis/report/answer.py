@@ -49,7 +49,7 @@ def _clear_changes(results: StudyResults) -> str:
     rows = [(arm.treatment.label, arm.effects[name]) for arm in results.table.arms[1:]]
     clear = sorted([row for row in rows if row[1].clear], key=lambda row: -abs(row[1].change.mean))
     if not clear:
-        noise = results.table.analysis.noise
+        noise = results.table.noise
         amount = f"{numeral(noise.detectable, results.primary.decimals)} {unit(results.primary)}".rstrip()
         power = f" {noise.pairs} paired seeds would detect {amount}." if noise.detectable > 0 else ""
         return f"There is no clear effect on {name}: none of {_count(len(rows), 'treatment')} clearly differs.{power}"
@@ -66,7 +66,7 @@ def _other_treatments(effects: Sequence[Effect], results: StudyResults) -> list[
     counts = Counter(effect.verdict for effect in effects)
     parts = [f"{counts[word]} {word}" for word in ("within noise", "identical", "too few seeds") if counts[word]]
     if counts["unclear"]:
-        tests = results.table.analysis.noise.comparisons
+        tests = results.table.noise.planned
         parts.append(f"{counts['unclear']} unclear (not after correction for {_count(tests, 'comparison')})")
     total = f"Of {_count(len(effects), 'treatment')}: "
     return [f"{total}{', '.join(parts)}."] if parts else []
@@ -113,7 +113,7 @@ def _other_metrics(results: StudyResults) -> list[str]:
     """How many differences in the other metrics are clear, and how many would be by chance alone."""
     others = [name for name in results.study.metrics if name != results.study.primary]
     effects = [arm.effects[name] for arm in results.table.arms[1:] for name in others]
-    tested = [effect for effect in effects if not math.isnan(effect.judged.p)]
+    tested = [effect for effect in effects if not math.isnan(effect.change.p)]
     clear = sum(effect.clear for effect in tested)
     if not tested:
         return []

@@ -79,14 +79,17 @@ class BlockedMeans:
         return len(contrasts), float(estimates @ np.linalg.solve(self.covariance(contrasts), estimates))
 
     def f(self, squares: float, df: int) -> tuple[float, float]:
-        """F and p of a sum of squares against the error; NaN if either has no degrees of freedom."""
+        """F and p of a sum of squares against the error; NaN if either has no degrees of freedom.
+
+        Without any error, F is infinite and p NaN: it says nothing about chance.
+        """
         from scipy.special import fdtrc
 
         if not df or not self.error_df:
             return math.nan, math.nan
         if not self.error:
             nothing = squares <= self.rounding * self.present.sum()
-            return (math.nan, 1.0) if nothing else (math.inf, 0.0)
+            return (math.nan, 1.0) if nothing else (math.inf, math.nan)
         f = squares / df / self.sd**2
         return f, float(fdtrc(df, self.error_df, f))
 
@@ -102,7 +105,7 @@ class BlockedMeans:
             return estimate, math.nan, math.nan, math.nan
         error = self.sd * math.sqrt(float(self.covariance(weights[None])[0, 0]))
         if not error:
-            return estimate, estimate, estimate, float(estimate**2 <= self.rounding)
+            return estimate, estimate, estimate, 1.0 if estimate**2 <= self.rounding else math.nan
         half = float(stdtrit(self.error_df, 1 - ALPHA / 2)) * error
         p = 2 * float(stdtr(self.error_df, -abs(estimate) / error))
         return estimate, estimate - half, estimate + half, p

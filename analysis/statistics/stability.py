@@ -17,6 +17,8 @@ from ablate.plan.trials import Trial, read_step_log
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 
+Numbers = NDArray[np.float64]
+
 EXACT_SEEDS = 5
 """Up to this many seeds, all resamples with replacement are enumerated."""
 
@@ -25,6 +27,9 @@ DRAWS = 4000
 
 MAX_RANKED = 100
 """Most treatments whose rankings are compared: with more, the pairs take long and nobody reads a ranking."""
+
+PAIRS_AT_ONCE = 256
+"""Pairs of treatments that are compared at once in all resamples, to bound memory."""
 
 NAMED_STEPS = 3
 """Steps of training that the note on stability names."""
@@ -69,7 +74,7 @@ def stability(
     weights = _weights(len(seeds))
     resampled = values @ weights.T
     best = int(final.argmin())
-    taus = [kendall(final, ranking) for ranking in resampled.T]
+    taus = _kendalls(final, resampled)
     stays = float((resampled[best] <= resampled.min(axis=0)).mean())
 
     # Earlier steps of training.
@@ -88,6 +93,21 @@ def kendall(a: ArrayLike, b: ArrayLike) -> float:
     signs = [np.sign(v[:, None] - v)[upper] for v in (x, y)]
     size = math.sqrt(float(signs[0] @ signs[0]) * float(signs[1] @ signs[1]))
     return float(signs[0] @ signs[1]) / size if size else math.nan
+
+
+def _kendalls(ranking: Numbers, others: Numbers) -> Numbers:
+    """Tau-b of one ranking (`treatments`) with each of several (`treatments draws`)."""
+    first, second = np.triu_indices(len(ranking), 1)
+    signs = np.sign(ranking[first] - ranking[second])
+    agreed = np.zeros(others.shape[1])
+    untied = np.zeros(others.shape[1])
+    for i in range(0, len(signs), PAIRS_AT_ONCE):
+        of_others = np.sign(others[first[i : i + PAIRS_AT_ONCE]] - others[second[i : i + PAIRS_AT_ONCE]])
+        agreed += signs[i : i + PAIRS_AT_ONCE] @ of_others
+        untied += (of_others**2).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        taus: Numbers = agreed / np.sqrt(untied * (signs @ signs))
+    return taus
 
 
 def _weights(n: int) -> NDArray[np.float64]:

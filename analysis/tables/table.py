@@ -10,6 +10,7 @@ from typing import Any
 from ablate.analysis.statistics.claims import Claim, Judgement
 from ablate.analysis.statistics.effects import Analysis, Effect
 from ablate.analysis.statistics.factorial import Decomposition, as_json
+from ablate.analysis.statistics.noise import Noise
 from ablate.analysis.statistics.stability import Stability
 from ablate.analysis.tables.claims import pages
 from ablate.analysis.tables.rows import UNFINISHED, Arm
@@ -17,6 +18,7 @@ from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset import html, latex, markdown
 from ablate.analysis.typeset.cells import Layout
 from ablate.plan.labels import format_level
+from ablate.slots.settings import Metric
 from ablate.study.study import Study
 
 
@@ -42,6 +44,11 @@ class Table:
     front: tuple[str, ...] = ()
     """Labels of the Pareto front of the requested metrics, if there are two or more."""
 
+    @property
+    def noise(self) -> Noise:
+        """The noise of the primary metric."""
+        return self.analysis.noises.get(self.study.primary, Noise(0, 0, len(self.arms) - 1))
+
     def latex(self, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
         """The results as LaTeX tables, with the claims split into one table per page.
 
@@ -64,16 +71,16 @@ class Table:
         return [self.layout, *self.factorial_layouts, *claims]
 
     def csv(self) -> str:
-        """One row per treatment at full precision, with a count per status and eight columns per metric."""
+        """One row per treatment at full precision, with a count per status and nine columns per metric."""
         # The header.
         paths = [factor.path for factor in self.study.factors]
         statuses = ["done", *UNFINISHED]
-        fields = ["mean", "sd", "delta", "low", "high", "p", "p_holm", "verdict"]
+        fields = ["mean", "sd", "delta", "low", "high", "p", "p_holm", "verdict", "negligible"]
         pareto = ["pareto"] if self.search_result else []
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         headings = [f"{name} {key}" for name in self.metrics for key in fields]
-        writer.writerow(["treatment", "reference", *paths, *statuses, *pareto, *headings])
+        writer.writerow(["treatment", "reference", "judged_by", *paths, *statuses, *pareto, *headings])
 
         # The treatments; NaN is empty.
         for arm in self.arms:
@@ -82,7 +89,8 @@ class Table:
             cells = [_cell(arm.effects[name]) for name in self.metrics]
             numbers = ["" if cell[key] != cell[key] else cell[key] for cell in cells for key in fields]
             on_front = [arm.treatment.label in self.search_result.front] if self.search_result else []
-            writer.writerow([arm.treatment.label, arm.treatment.reference or "", *levels, *counts, *on_front, *numbers])
+            compared = [arm.treatment.reference, arm.judged_by] if arm.treatment.reference else ["", ""]
+            writer.writerow([arm.treatment.label, *compared, *levels, *counts, *on_front, *numbers])
         return text.getvalue()
 
     def json(self) -> dict[str, Any]:
@@ -92,6 +100,7 @@ class Table:
                 "treatment": arm.treatment.levels,
                 "label": arm.treatment.label,
                 "reference": arm.treatment.reference,
+                "judged_by": arm.judged_by if arm.treatment.reference else None,
                 "n": arm.seeds.n,
                 **({"nuisance": arm.treatment.nuisance} if self.study.tuning else {}),
                 "status": arm.status,
@@ -104,10 +113,14 @@ class Table:
             "study": self.study.name,
             "scale": self.study.scale,
             "primary": self.study.primary,
+            "primary_of": dict(self.study.primary_of),
+            "metrics": {name: _metric(self.study.metrics[name]) for name in self.metrics},
             "baseline": self.arms[0].treatment.levels,
             "rows": rows,
             "claims": [_judged(claim, judgement) for claim, judgement in self.claims],
-            "noise": _finite(vars(self.analysis.noise)),
+            "noise": _finite(vars(self.noise)),
+            "noises": {name: _finite(vars(noise)) for name, noise in self.analysis.noises.items()},
+            "moderation": {name: _finite(vars(one)) for name, one in self.analysis.moderation.items()},
             "factorial": {name: _finite(as_json(self.study, effects)) for name, effects in self.factorial.items()},
             "stability": _finite(vars(self.stability)) if self.stability else None,
             "front": list(self.front),
@@ -120,7 +133,17 @@ def _cell(effect: Effect) -> dict[str, Any]:
     change = effect.change
     return {
         "n": effect.n, "mean": effect.mean, "sd": effect.sd, "pairs": change.n, "delta": change.mean, "low": change.low,
-        "high": change.high, "p": effect.judged.p, "p_holm": effect.p_holm, "verdict": effect.verdict,
+        "high": change.high, "p": change.p, "p_holm": effect.p_holm, "verdict": effect.verdict,
+        "negligible": effect.negligible,
+    }  # fmt: skip
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    """What a reader of JSON needs to know of a metric. `compared`: what differences and verdicts are about."""
+    target = metric.target if metric.direction == "target" else None
+    return {
+        "unit": metric.unit, "direction": metric.direction, "target": target, "interest": metric.interest,
+        "exact": metric.exact, "compared": "value" if target is None else "distance to target",
     }  # fmt: skip
 
 
