@@ -38,10 +38,19 @@ def plan(
 ) -> None:
     """List treatments, stages, pending trials and their cost. Starts nothing."""
     from ablate.adaptive.recall import plan_study
+    from ablate.analysis.tables.foresight import foresee
+    from ablate.analysis.tables.verdict_notes import describe_power
 
     found = plan_study(validated(study, scale, set_, store), Store(store))
     summary = plan_within(found, max_hours, max_trials, measure=measure)
-    emit(summary) if as_json else print_plan(found, summary, page())
+    power = foresee(found)
+    if as_json:
+        emit({**summary, "power": {name: vars(noise) for name, noise in power.items()}})
+        return
+    print_plan(found, summary, page())
+    for name, noise in power.items():
+        sentence = describe_power(found.study.metrics[name], noise, len(found.study.seeds))
+        page().print(f"in {name}, {sentence}; by the noise of the trials so far", soft_wrap=True)
 
 
 SHOWN = 30, 5

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.options import STORE, Scale, Set, StoreOption, StudyName, find
+from ablate.cli.options import STORE, PlainT, Scale, Set, StoreOption, StudyName, find
+from ablate.errors import StudyError
 
 KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance, diffusion, convergence or curves."
 
@@ -13,6 +14,7 @@ KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance,
 def report(
     study: StudyName,
     out: Annotated[Path | None, typer.Option(help="HTML file to write (default: in the store).")] = None,
+    plain_t: PlainT = None,
     scale: Scale = None,
     set_: Set = None,
     store: StoreOption = STORE,
@@ -24,7 +26,13 @@ def report(
     check_folder(out)
     plan = find(study, scale, set_, store)
     target = out or plan.store.study(plan.study.name, plan.study.scale).report
-    write_report(gather(plan), target)
+    try:
+        found = gather(plan, moderated=None if plain_t is None else not plain_t)
+    except StudyError:
+        raise
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    write_report(found, target)
     print(target)  # noqa: T201
 
 

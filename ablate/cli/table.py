@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ablate.cli.options import STORE, Json, Scale, Set, StoreOption, StudyArgument, find, screen
+from ablate.cli.options import STORE, Json, PlainT, Scale, Set, StoreOption, StudyArgument, find, screen
 from ablate.cli.output import emit
 from ablate.errors import StudyError, nearest
 from ablate.slots import registry
@@ -28,6 +28,7 @@ def table(
         bool, typer.Option("--mixed-code", help="Allow trials of different versions of the code.")
     ] = False,
     unpaired: Annotated[bool, typer.Option("--unpaired", help="Dunnett's test, as if no seeds were shared.")] = False,
+    plain_t: PlainT = None,
     raw: Annotated[bool, typer.Option("--raw", help="Metrics of the raw weights, not of their average.")] = False,
     paper: Annotated[str | None, typer.Option(help="Paper whose claims are judged (default: the study's).")] = None,
     number: Annotated[str | None, typer.Option("--table", help="Instead of STUDY: this table of --paper.")] = None,
@@ -52,7 +53,7 @@ def table(
         else:
             plan = find(study, scale, set_, store)
             options = (layout, bold, decimals, caption, label)
-            built = study_table(plan, metrics, paper, options, raw=raw, unpaired=unpaired)
+            built = study_table(plan, metrics, paper, options, raw=raw, unpaired=unpaired, plain_t=plain_t)
             if built.mixed and not mixed:
                 raise ValueError(f"{built.mixed}; to compare them all the same, add --mixed-code")
         used = _packages(packages)
@@ -74,6 +75,7 @@ def study_table(
     *,
     raw: bool,
     unpaired: bool,
+    plain_t: bool | None,
 ) -> Any:
     """Build the table of a study. Raises ValueError for an unknown paper, metric or option."""
     from ablate.analysis.tables.build import build_table
@@ -83,7 +85,8 @@ def study_table(
     if paper and paper not in registry.papers():
         raise ValueError(f"unknown paper '{paper}'{nearest(paper, registry.papers())}")
     asked = read_options(*options, metrics=plan.study.metrics)
-    return build_table(plan, names, paper, raw=raw, unpaired=unpaired, options=asked)
+    moderated = None if plain_t is None else not plain_t
+    return build_table(plan, names, paper, raw=raw, unpaired=unpaired, moderated=moderated, options=asked)
 
 
 def _packages(text: str) -> list[str]:

@@ -124,10 +124,8 @@ def analyse(
         effects[label] = {name: replace(effect, verdict="pruned") for name, effect in effects[label].items()}
     noises = {}
     for name in dict.fromkeys(judged_by.values()):
-        judged = [label for label, metric in judged_by.items() if metric == name]
-        noises[name] = measure_noise(
-            metrics[name], values[name], whole, len(compared), moderation.get(name), bounds, judged
-        )
+        judged = {label: other for label, other in whole.items() if judged_by[label] == name}
+        noises[name] = measure_noise(metrics[name], values[name], judged, len(compared), moderation.get(name), bounds)
     inexact = [name for name, metric in metrics.items() if not metric.exact]
     seen = {label: {name: row[name].change for name in inexact} for label, row in effects.items()}
     return Analysis(effects, find_warnings(frame, list(metrics), seen), judged_by, noises, moderation)

@@ -1,7 +1,7 @@
 """The noise of a study, and what it can and cannot find because of it."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,12 +43,11 @@ def measure_noise(
     planned: int,
     moderation: Moderation | None = None,
     bounds: SeedBounds | None = None,
-    judged: Collection[str] | None = None,
 ) -> Noise:
-    """The effect of chance on a metric, from all treatments that share at least two seeds with their reference.
+    """The effect of chance on a metric, from the treatments that share at least two seeds with their reference.
 
-    `arms`: the values that are compared. `references`: treatment -> the one it is compared with, for all but the
-    baseline. `judged`: the treatments among which the best is sought by this metric; all if not given.
+    `arms`: the values that are compared. `references`: each treatment that is judged by this metric -> the one that it
+    is compared with. `planned`: comparisons that Holm's correction is for, those by other metrics included.
     """
     from scipy.special import gammaincinv
 
@@ -76,12 +75,11 @@ def measure_noise(
     if sd > 0:
         found = detectable(sd, pairs, planned, moderation, bounds)
         needed = seeds_needed(sd, metric.interest, planned, moderation) if metric.interest else None
-    ranked = {label: references[label] for label in usable if judged is None or label in judged}
     gain = math.nan
-    if metric.direction != "none" and ranked:
+    if metric.direction != "none":
         # What the seeds have in common cancels in a difference; the rest of a single treatment has sd / sqrt(2).
-        gain = expected_best_change(ranked) * sd / math.sqrt(2 * pairs)
-    return Noise(len(ranked), pairs, planned, sd, correlation, found, needed, gain)
+        gain = expected_best_change({label: references[label] for label in usable}) * sd / math.sqrt(2 * pairs)
+    return Noise(len(shared), pairs, planned, sd, correlation, found, needed, gain)
 
 
 def shared_values(values: Mapping[int, float], reference: Mapping[int, float]) -> tuple[list[float], list[float]]:

@@ -54,7 +54,7 @@ def list_negligible(study: Study, arms: Sequence[Arm]) -> list[Sentence]:
 
 def describe_chance(metric: Metric, noise: Noise) -> Sentence:
     """What chance alone does, which difference the study can detect, and the seeds that it would need."""
-    parts = [describe_power(metric, noise)]
+    parts = [describe_power(metric, noise, noise.pairs)]
     if noise.chance_gain > 0:
         gain = _amount(metric, noise.chance_gain)
         parts.insert(0, f"the best of {noise.comparisons} treatments without effect would seem {gain} better by chance")
@@ -63,11 +63,14 @@ def describe_chance(metric: Metric, noise: Noise) -> Sentence:
     return (f"In {metric.name}, {'; '.join(parts)}.",)
 
 
-def describe_power(metric: Metric, noise: Noise) -> str:
-    """The difference that a verdict finds with 80 % power, and the seeds needed for the smallest effect of interest."""
+def describe_power(metric: Metric, noise: Noise, seeds: int) -> str:
+    """The difference that a verdict finds with 80 % power, and the seeds needed for the smallest effect of interest.
+
+    `seeds`: the number for which `noise.detectable` is.
+    """
     holm = f", after Holm’s correction for {noise.planned} comparisons" if noise.planned > 1 else ""
     text = (
-        f"{noise.pairs} paired seeds detect a difference of {_amount(metric, noise.detectable)} (80 % power, 5 % "
+        f"{seeds} paired seeds detect a difference of {_amount(metric, noise.detectable)} (80 % power, 5 % "
         f"two-sided{holm})"
     )
     if metric.interest is None:
