@@ -13,7 +13,7 @@ POWER = 0.80
 MOST_SEEDS = 1000
 """Most seeds that `seeds_needed` considers."""
 
-GRID = 400
+GRID = 100
 """Quantiles of a variance over which power is averaged where the variance is moderated."""
 
 
@@ -43,7 +43,7 @@ def detectable(
     variance, squeezed_df = moderation.squeeze(own, df)
     critical = stdtrit(squeezed_df, 1 - level / 2) * np.sqrt(variance / pairs)
     upper = float(critical.max()) + 10 * error
-    return float(brentq(lambda effect: float(ndtr((effect - critical) / error).mean()) - POWER, 0.0, upper))
+    return float(brentq(lambda effect: float(ndtr((effect - critical) / error).mean()) - POWER, 0.0, upper, rtol=1e-4))
 
 
 def seeds_needed(

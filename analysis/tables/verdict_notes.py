@@ -75,8 +75,8 @@ def describe_power(metric: Metric, noise: Noise, seeds: int) -> str:
     )
     if metric.interest is None:
         return text
-    seeds = f"{noise.needed} seeds" if noise.needed else f"more than {MOST_SEEDS} seeds"
-    return f"{text}; the smallest effect of interest, {margin(metric)}, needs {seeds}"
+    needed = f"{noise.needed} seeds" if noise.needed else f"more than {MOST_SEEDS} seeds"
+    return f"{text}; the smallest effect of interest, {margin(metric)}, needs {needed}"
 
 
 def _amount(metric: Metric, value: float) -> str:

@@ -38,9 +38,7 @@ def rows(study: Simulated, rng: np.random.Generator, *args: Any, **options: Any)
     return [{"label": row["label"], **row["cells"]["psnr"]} for row in found[1:]]
 
 
-@pytest.mark.parametrize(
-    ("seeds", "sds", "limit"), [(3, 1.0, 0.05), (3, README, 0.05), (5, 1.0, 0.05), (5, README, 0.056), (2, 1.0, 0.05)]
-)
+@pytest.mark.parametrize(("seeds", "sds", "limit"), [(3, 1.0, 0.05), (5, 1.0, 0.05), (5, README, 0.056)])
 def test_without_effects_one_study_of_twenty_has_a_verdict(make: Make, seeds: int, sds: Any, limit: float) -> None:
     study, rng = make(9, seeds), np.random.default_rng(seeds)
     truth = {"psnr": Truth(sds=sds)}
@@ -52,9 +50,9 @@ def test_without_effects_one_study_of_twenty_has_a_verdict(make: Make, seeds: in
 def test_values_in_steps_give_no_verdict_without_spread(make: Make, seeds: int) -> None:
     """The noise is of the size of a step, so that many differences are equal in all seeds."""
     study, rng = make(9, seeds), np.random.default_rng(1)
-    found = [rows(study, rng, {"psnr": Truth(sds=0.3, step=1.0)}) for _ in range(STUDIES)]
+    found = [rows(study, rng, {"psnr": Truth(sds=0.3, step=1.0)}) for _ in range(300)]
     words = [row["verdict"] for one in found for row in one]
-    assert words.count("no spread") > 100
+    assert words.count("no spread") > 10
     assert np.mean([any(row["verdict"] in {"better", "worse"} for row in one) for one in found]) <= at_most(
         0.05, STUDIES
     )
@@ -73,13 +71,13 @@ def test_divergence_by_luck_makes_nothing_better(make: Make, seeds: int) -> None
     def unlucky(row: Numbers) -> Any:
         return row < 20 - 0.2533  # 40 % of normal numbers
 
-    words = {law: [rows(study, rng, {"psnr": Truth(shared=0.0)}, {label: law})[0]["verdict"] for _ in range(400)]
+    words = {law: [rows(study, rng, {"psnr": Truth(shared=0.0)}, {label: law})[0]["verdict"] for _ in range(200)]
              for law in (worst, unlucky)}  # fmt: skip
     assert set(words[worst]) == {f"diverges {round(0.4 * seeds)}/{seeds}"}
-    assert words[unlucky].count("better") / 400 <= at_most(0.025, 400)
+    assert words[unlucky].count("better") / 200 <= at_most(0.025, 200)
 
 
-@pytest.mark.parametrize(("treatments", "seeds"), [(4, 3), (9, 3), (9, 5)])
+@pytest.mark.parametrize(("treatments", "seeds"), [(4, 3), (9, 5)])
 def test_a_difference_as_large_as_printed_gets_its_verdict(make: Make, treatments: int, seeds: int) -> None:
     """What a study without effects prints is planted in one treatment of another study, 400 times."""
     study, rng = make(treatments, seeds), np.random.default_rng(treatments + seeds)
@@ -100,9 +98,9 @@ def test_no_effect_is_wrong_in_one_of_twenty_rows_at_most(make: Make, seeds: int
     """Every treatment has exactly the smallest effect of interest; the noise is small, where the test is most wrong."""
     study, rng = make(9, seeds), np.random.default_rng(7)
     effects = dict.fromkeys(study.labels[1:], 0.5)
-    found = [row for _ in range(300) for row in rows(study, rng, {"psnr": Truth(sds=0.05, effects=effects)})]
+    found = [row for _ in range(200) for row in rows(study, rng, {"psnr": Truth(sds=0.05, effects=effects)})]
     wrong = np.mean([row["verdict"].startswith("no effect") or row["negligible"] for row in found])
-    assert 0.01 < wrong <= at_most(0.05, 300)
+    assert 0.01 < wrong <= at_most(0.05, 200)
 
 
 def test_no_effect_is_found_where_there_is_none(make: Make) -> None:
@@ -115,23 +113,23 @@ def test_the_seeds_that_are_said_to_be_needed_find_the_effect_of_interest(make: 
     """With three seeds and noise of 0.2 dB the study says how many seeds 0.5 dB needs; with as many it is found."""
     rng = np.random.default_rng(9)
     truth = Truth(sds=0.2)
-    needed = [make(4, 3).table(rng, {"psnr": truth}).json()["noise"]["needed"] for _ in range(200)]
+    needed = [make(4, 3).table(rng, {"psnr": truth}).json()["noise"]["needed"] for _ in range(50)]
     study = make(4, int(np.median(needed)))
     label = study.labels[1]
     told = [
         rows(study, rng, {"psnr": Truth(sds=0.2, effects={label: 0.5})}, moderated=False)[0]["verdict"] == "better"
-        for _ in range(300)
+        for _ in range(150)
     ]
     assert 0.75 <= np.mean(told) <= 0.95
 
 
 @pytest.mark.parametrize(("sds", "limit", "gain"), [(1.0, 0.05, 1.3), (README, 0.056, 1.15)])
 def test_moderation_finds_more_at_five_seeds(make: Make, sds: Any, limit: float, gain: float) -> None:
-    """An effect of two standard deviations of the difference in one treatment, in 500 studies."""
+    """An effect of two standard deviations of the difference in one treatment, in 200 studies."""
     study, labels = make(9, 5), [f"kl=0.00{i}" for i in range(1, 10)]
     sd_of = {label: sds[label] if isinstance(sds, dict) else sds for label in ["baseline", *labels]}
     told = {False: 0, True: 0}
-    for i in range(500):
+    for i in range(200):
         label = labels[i % 9]
         effect = 2 * math.hypot(sd_of["baseline"], sd_of[label])
         for moderated in told:
