@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from ablate.analysis import papers
 from ablate.analysis.records.frame import frame_of
-from ablate.analysis.statistics.claims import judge
 from ablate.analysis.statistics.dunnett import unpair
 from ablate.analysis.statistics.effects import Analysis, Arms, Change, analyse, by_seed, difference
 from ablate.analysis.statistics.factorial import crossed, decompose_study, is_factorial, obstacle
+from ablate.analysis.statistics.judgements import judge
 from ablate.analysis.statistics.ranks import front, indistinct, rank
 from ablate.analysis.statistics.stability import stability
 from ablate.analysis.tables.claims import arrange_claims
@@ -100,8 +100,8 @@ def build_table(
         table = _with_asides(table, plan.trials, plan.store, by_seed(frame, study.primary), metrics or ())
     if source is None:
         return table
-    claims = tuple(judge(source.claims, study, list(treatments.values()), frame))
-    return replace(table, claims=claims, claims_layout=arrange_claims(study, source, claims))
+    claims = judge(source.claims, study, list(treatments.values()), frame)
+    return replace(table, claims=claims, claims_layout=arrange_claims(study, source, claims), paper=source.name)
 
 
 def _code_warnings(frame: "pd.DataFrame") -> tuple[str, str]:

@@ -3,20 +3,21 @@
 import csv
 import io
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ablate.analysis.statistics.claims import Claim, Judgement
 from ablate.analysis.statistics.effects import Analysis, Effect
 from ablate.analysis.statistics.factorial import Decomposition, as_json
+from ablate.analysis.statistics.judgements import Finding, Judgement, tally
 from ablate.analysis.statistics.stability import Stability
-from ablate.analysis.tables.claims import pages
+from ablate.analysis.tables.claims import describe_verdict, pages
 from ablate.analysis.tables.rows import UNFINISHED, Arm
 from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset import html, latex, markdown
 from ablate.analysis.typeset.cells import Layout
 from ablate.plan.labels import format_level
+from ablate.slots.settings import Metric
 from ablate.study.study import Study
 
 
@@ -29,8 +30,10 @@ class Table:
     analysis: Analysis
     metrics: tuple[str, ...]
     layout: Layout
-    claims: tuple[tuple[Claim, Judgement], ...] = ()
+    claims: tuple[Finding, ...] = ()
     claims_layout: Layout | None = None
+    paper: str = ""
+    """The name of the paper whose claims are judged; empty if there is none."""
     search_result: SearchResult | None = None
     """The result of a search; None for a study that does not search."""
     mixed: str = ""
@@ -106,7 +109,8 @@ class Table:
             "primary": self.study.primary,
             "baseline": self.arms[0].treatment.levels,
             "rows": rows,
-            "claims": [_judged(claim, judgement) for claim, judgement in self.claims],
+            "claims": [_found(finding, self.study.metrics) for finding in self.claims],
+            "claims_by_chance": _by_chance(self.claims),
             "noise": _finite(vars(self.analysis.noise)),
             "factorial": {name: _finite(as_json(self.study, effects)) for name, effects in self.factorial.items()},
             "stability": _finite(vars(self.stability)) if self.stability else None,
@@ -124,10 +128,32 @@ def _cell(effect: Effect) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _judged(claim: Claim, judgement: Judgement) -> dict[str, Any]:
-    """A claim and its judgement in one dictionary."""
-    fields = {name: value for name, value in vars(claim).items() if name not in {"a", "b"}}
-    return {**fields, "contrast": {"A": dict(claim.a), "B": dict(claim.b)}, **_finite(vars(judgement))}
+def _found(finding: Finding, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """A claim, its judgement over all contexts, and that in each context."""
+    claim = finding.claim
+    sides = {"A": claim.a, "B": claim.b}
+    contrast = {side: dict(levels) if isinstance(levels, Mapping) else levels for side, levels in sides.items()}
+    requires = [
+        {name: value for name, value in vars(required).items() if value is not None} for required in claim.requires
+    ]
+    fields = {name: value for name, value in vars(claim).items() if name not in {"a", "b", "requires"}}
+    contexts = [_judged(one, metrics.get(claim.metric)) for one in finding.contexts]
+    overall = _judged(finding.overall, metrics.get(claim.metric))
+    return {**fields, "contrast": contrast, "requires": requires, **overall, "contexts": contexts}
+
+
+def _judged(judgement: Judgement, metric: Metric | None) -> dict[str, Any]:
+    """A judgement; the margin of "no effect" is part of its verdict, as in the table."""
+    verdict = describe_verdict(judgement, metric) if metric else judgement.verdict
+    return {**_finite(vars(judgement)), "verdict": verdict}
+
+
+def _by_chance(findings: Sequence[Finding]) -> dict[str, Any]:
+    """How many verdicts chance alone would give, over claims and over all contexts."""
+    return {
+        "claims": vars(tally([finding.overall for finding in findings])),
+        "contexts": vars(tally([one for finding in findings for one in finding.contexts])),
+    }
 
 
 def _finite(value: Any) -> Any:
