@@ -38,6 +38,7 @@ table.ablation tbody th {font-weight: normal; font-style: italic}
 table.ablation small {opacity: .75}
 table.ablation th.claim {font-style: normal; max-width: 60em; padding-top: .8em}
 table.ablation th.claim small {display: block}
+table.ablation td:last-child {white-space: nowrap}
 .notes {max-width: 60em; font-size: 90%}
 .warning {color: #a00}
 """
