@@ -4,12 +4,15 @@ Such a file defines `PAPER`; parts of it may be in files beside it whose names s
 """
 
 import importlib
+import linecache
+import re
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.analysis.statistics.claims import Claim
-from ablate.errors import nearest
+from ablate.errors import Problem, StudyError, nearest
 from ablate.slots import registry
 from ablate.slots.settings import Metric
 
@@ -39,35 +42,36 @@ class Paper:
     claims: tuple[Claim, ...]
 
 
-class PaperError(ValueError):
-    """All errors of a paper's claims, each with its place."""
-
-
 def load(name: str) -> Paper:
     """The paper of this name.
 
-    Raises ValueError, with the nearest name, if there is none, and PaperError if one of its claims cannot be judged.
+    Raises ValueError, with the nearest name, if there is none; StudyError if its file cannot be used, or if one of its
+    claims cannot be judged.
     """
     if name not in registry.papers():
         raise ValueError(f"unknown paper '{name}'{nearest(name, registry.papers())}")
-    paper: Paper = importlib.import_module(f"ablate.analysis.papers.{name}").PAPER
-    check_claims(paper.claims, registry.PAPERS / f"{name}.py")
+    path = registry.PAPERS / f"{name}.py"
+    try:
+        paper: Paper = importlib.import_module(f"ablate.analysis.papers.{name}").PAPER
+    except Exception as error:  # whatever its author has written there
+        raise StudyError([_failure(path, error)]) from error
+    check_claims(paper.claims, path)
     return paper
 
 
 def check_claims(claims: Sequence[Claim], path: Path) -> None:
-    """Raise PaperError for claims that cannot be judged. `path`: the paper's file."""
+    """Raise StudyError for claims that cannot be judged. `path`: the paper's file."""
     probes = [registry.level("probe", name) for name in registry.levels("probe")]
     metrics = {metric.name: metric for probe in probes for metric in probe.metrics}
     ids = [claim.id for claim in claims]
     problems = [
-        f"{_place(path, wrong)}: claim {claim.id}: {text}"
+        _placed(path, wrong, f"claim {claim.id}: {text}")
         for claim in claims
         for wrong, text in _problems(claim, metrics)
     ]
-    problems += [f"{_place(path, one)}: claim {one}: its id is used twice" for one in set(ids) if ids.count(one) > 1]
+    problems += [_placed(path, one, f"claim {one}: its id is used twice") for one in set(ids) if ids.count(one) > 1]
     if problems:
-        raise PaperError("\n".join(problems))
+        raise StudyError(problems)
 
 
 def _problems(claim: Claim, metrics: Mapping[str, Metric]) -> Iterator[tuple[str, str]]:
@@ -99,11 +103,25 @@ def _problems(claim: Claim, metrics: Mapping[str, Metric]) -> Iterator[tuple[str
         yield claim.id, "against: side B is a number and has no metric"
 
 
-def _place(path: Path, text: str) -> str:
-    """File and line of a text in quotes, in a paper's file or in those beside it that are parts of it."""
-    parts = [path, *sorted(path.parent.glob(f"_{path.stem}*.py"))]
-    for part in parts:
+def _placed(path: Path, text: str, message: str) -> Problem:
+    """A problem at a text in quotes, in a paper's file or in those beside it that are parts of it."""
+    for part in [path, *sorted(path.parent.glob(f"_{path.stem}*.py"))]:
         for number, line in enumerate(part.read_text(encoding="utf-8").splitlines(), 1):
-            if f'"{text}"' in line or f"'{text}'" in line:
-                return f"{part}:{number}"
-    return str(path)
+            if found := re.search(f"[\"']{re.escape(text)}[\"']", line):
+                return Problem(str(part), number, found.start() + 1, message, line)
+    return Problem(str(path), 0, 0, message)
+
+
+def _failure(path: Path, error: Exception) -> Problem:
+    """Why a paper's file, or a part of it, cannot be imported, at the last of its lines that was run."""
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return Problem(error.filename, error.lineno or 0, error.offset or 1, message, (error.text or "").rstrip())
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == path.parent
+    ]
+    own = [frame for frame in frames if frame.filename != __file__]
+    if not own:
+        return Problem(str(path), 0, 0, f"{message}; a paper's file defines PAPER")
+    line = linecache.getline(own[-1].filename, own[-1].lineno or 0).rstrip()
+    return Problem(own[-1].filename, own[-1].lineno or 0, 1, message, line)

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from ablate.adaptive.recall import plan_study
 from ablate.analysis import papers
-from ablate.analysis.papers import Paper, PaperError, check_claims
+from ablate.analysis.papers import Paper, check_claims
 from ablate.analysis.papers.vivat import PAPER
 from ablate.analysis.statistics.claims import Claim, Requirement
 from ablate.analysis.statistics.judgements import Finding
@@ -23,9 +24,12 @@ from ablate.analysis.tables.table import Table
 from ablate.analysis.typeset.html import html
 from ablate.analysis.typeset.latex import latex
 from ablate.analysis.typeset.markdown import markdown
+from ablate.driver.preflight import validate
+from ablate.errors import StudyError
 from ablate.slots import registry
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
+from ablate.study.document import read_document
 from ablate.study.study import Study, load_study
 from tests.support.claims import Results, claim, fill, findings
 from tests.support.command import ablate, document
@@ -274,30 +278,64 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("fields", "message"), WRONG)
 def test_a_claim_that_cannot_be_judged_is_refused_with_its_place(fields: dict[str, Any], message: str) -> None:
     wrong = replace(claim({"loss.kl": 1}, {"loss.kl": 2}, id="A1a"), **fields)
-    with pytest.raises(PaperError) as error:
+    with pytest.raises(StudyError) as error:
         check_claims([PAPER.claims[1], wrong], registry.PAPERS / "vivat.py")
-    [line] = str(error.value).splitlines()
-    assert f": claim A1a: {message}" in line
-    assert line.startswith(str(registry.PAPERS / "vivat.py")) or "_vivat_weights.py:" in line
+    [problem] = error.value.problems
+    assert problem.message.startswith(f"claim A1a: {message}")
+    assert problem.file == str(registry.PAPERS / "vivat.py") or (problem.line and "_vivat_weights.py" in problem.file)
 
 
 def test_a_paper_of_ones_own_is_refused_at_the_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_study: Write
 ) -> None:
-    """A copy of VIVAT's files with two wrong metrics and an id that is used twice; the command prints all three."""
-    for path in registry.PAPERS.glob("*.py"):
-        shutil.copy(path, tmp_path)
-    part = tmp_path / "_vivat_layers.py"
+    """A copy of VIVAT's files with wrong metrics and an id that is used twice; `check` refuses a study of the paper."""
+    part = own_papers(tmp_path, monkeypatch) / "_vivat_layers.py"
     text = part.read_text(encoding="utf-8")
     text = text.replace('"droplet/incidence"', '"droplet/incidense"').replace('id="D2a"', 'id="E2a"')
     part.write_text(text, encoding="utf-8")
-    monkeypatch.setattr(registry, "PAPERS", tmp_path)
-    monkeypatch.setattr(papers, "__path__", [str(tmp_path)])
-    for name in ("vivat", "_vivat_layers"):
-        monkeypatch.delitem(__import__("sys").modules, f"ablate.analysis.papers.{name}", raising=False)
     line = next(n for n, one in enumerate(text.splitlines(), 1) if "incidense" in one)
-    with pytest.raises(PaperError) as error:
+    with pytest.raises(StudyError) as error:
         papers.load("vivat")
-    lines = str(error.value).splitlines()
-    assert f"{part}:{line}: claim E1a: requires[0].metric: no probe reports 'droplet/incidense'" in lines[0]
-    assert lines[-1].endswith("claim E2a: its id is used twice")
+    found = [(one.file, one.line, one.message) for one in error.value.problems]
+    wrong = "claim E1a: requires[0].metric: no probe reports 'droplet/incidense'; did you mean 'droplet/incidence'?"
+    assert (str(part), line, wrong) in [(file, n, text.split(" (valid")[0]) for file, n, text in found]
+    assert any(message == "claim E2a: its id is used twice" and line for _, line, message in found)
+    path = write_study(("study: tiny", "study: tiny\npaper: vivat"))
+    with pytest.raises(StudyError, match="incidense"):
+        validate(read_document(path), None, (), gpu=False)
+
+
+def own_papers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of all papers that is used instead of them."""
+    own = folder / "papers"
+    own.mkdir()
+    for path in registry.PAPERS.glob("*.py"):
+        shutil.copy(path, own)
+    monkeypatch.setattr(registry, "PAPERS", own)
+    monkeypatch.setattr(papers, "__path__", [str(own)])
+    for name in [name for name in sys.modules if re.search(r"analysis\.papers\._?vivat", name)]:
+        monkeypatch.delitem(sys.modules, name)
+    return own
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("PAPER = Paper(", "PAPERS = Paper(", "AttributeError: module 'ablate.analysis.papers.vivat' has no attribute"),
+        ("PAPER = Paper(", "PAPER = Papper(", "NameError: name 'Papper' is not defined"),
+        ("PAPER = Paper(", "PAPER = = Paper(", "SyntaxError: invalid syntax"),
+        ('PAPER = Paper("VIVAT", ', 'PAPER = Paper("VIVAT", "", ', "TypeError: Paper.__init__() takes"),
+    ],
+)
+def test_a_papers_file_that_cannot_be_used_is_refused_at_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, message: str
+) -> None:
+    path = own_papers(tmp_path, monkeypatch) / "vivat.py"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    line = next(n for n, one in enumerate(text.splitlines(), 1) if one.startswith("PAPER"))
+    with pytest.raises(StudyError) as error:
+        papers.load("vivat")
+    [problem] = error.value.problems
+    assert problem.message.startswith(message) and problem.file == str(path)
+    assert problem.line == (0 if new == "PAPERS = Paper(" else line)
