@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ablate.analysis.results import StudyResults
 from ablate.analysis.statistics.chance import ALPHA
-from ablate.analysis.statistics.claims import Verdict
 from ablate.analysis.statistics.effects import Effect
+from ablate.analysis.statistics.judgements import Finding, Verdict, tally
 from ablate.analysis.statistics.verdicts import CLEAR, is_trouble
 from ablate.analysis.tables.rows import Arm
 from ablate.analysis.typeset.cells import numeral, unit
@@ -16,7 +16,7 @@ from ablate.slots.settings import Metric
 MAX_NAMED = 4
 """Most treatments that a sentence names."""
 
-CLAIM_VERDICTS: tuple[Verdict, ...] = ("reproduced", "opposite", "inconclusive")
+CLAIM_VERDICTS: tuple[Verdict, ...] = ("reproduced", "opposite", "no effect", "inconclusive")
 """Verdicts on claims that were observed, in the order in which they are reported."""
 
 
@@ -133,10 +133,23 @@ def _other_metrics(results: StudyResults) -> list[str]:
 
 
 def _claims(results: StudyResults) -> list[str]:
-    """The number of claims by verdict, if any was observed."""
-    counts = Counter(judgement.verdict for _, judgement in results.table.claims)
+    """How many claims of the paper and hypotheses of ours have each verdict, and how many chance would decide."""
+    findings = results.table.claims
+    said = [finding for finding in findings if finding.claim.said_by == "paper"]
+    ours = [finding for finding in findings if finding.claim.said_by == "us"]
+    parts = [_verdicts(f"Claims of {results.table.paper}", said), _verdicts("Hypotheses of ours", ours)]
+    sentences = [f"{part}." for part in parts if part]
+    counts = tally([finding.overall for finding in findings])
+    if counts.tested:
+        sentences.append(f"Chance alone would decide about {counts.by_chance:.1f} of {_count(counts.tested, 'claim')}.")
+    return sentences
+
+
+def _verdicts(name: str, findings: Sequence[Finding]) -> str:
+    """How many claims have each verdict; empty if none was observed."""
+    counts = Counter(finding.overall.verdict for finding in findings)
     observed = [f"{counts[verdict]} {verdict}" for verdict in CLAIM_VERDICTS if counts[verdict]]
-    return [f"Claims of the paper, judged by these records: {', '.join(observed)}."] if observed else []
+    return f"{name}: {', '.join(observed)}" if observed else ""
 
 
 def _change(metric: Metric, arm: Arm) -> str:

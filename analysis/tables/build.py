@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ablate.analysis import papers
 from ablate.analysis.records.frame import frame_of
-from ablate.analysis.statistics.claims import judge
 from ablate.analysis.statistics.dunnett import unpair
 from ablate.analysis.statistics.effects import (
     Analysis,
@@ -22,6 +21,7 @@ from ablate.analysis.statistics.effects import (
     find_troubles,
 )
 from ablate.analysis.statistics.factorial import correct, crossed, decompose_study, is_factorial, obstacle, untested
+from ablate.analysis.statistics.judgements import judge
 from ablate.analysis.statistics.moderation import Moderation
 from ablate.analysis.statistics.ranks import front, indistinct, rank
 from ablate.analysis.statistics.stability import stability
@@ -113,8 +113,8 @@ def build_table(
         table = _with_asides(table, plan.trials, plan.store, by_seed(frame, study.primary), metrics or ())
     if source is None:
         return table
-    claims = tuple(judge(source.claims, study, list(treatments.values()), frame))
-    return replace(table, claims=claims, claims_layout=arrange_claims(study, source, claims))
+    claims = judge(source.claims, study, list(treatments.values()), frame)
+    return replace(table, claims=claims, claims_layout=arrange_claims(study, source, claims), paper=source.name)
 
 
 def _check_unpaired(study: Study, references: Mapping[str, str], *, moderated: bool | None) -> None:

@@ -3,16 +3,16 @@
 import csv
 import io
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ablate.analysis.statistics.claims import Claim, Judgement
 from ablate.analysis.statistics.effects import Analysis, Effect
 from ablate.analysis.statistics.factorial import Decomposition, as_json
+from ablate.analysis.statistics.judgements import Finding, Judgement, tally
 from ablate.analysis.statistics.noise import Noise
 from ablate.analysis.statistics.stability import Stability
-from ablate.analysis.tables.claims import pages
+from ablate.analysis.tables.claims import describe_verdict, pages
 from ablate.analysis.tables.rows import UNFINISHED, Arm
 from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset import html, latex, markdown
@@ -31,8 +31,10 @@ class Table:
     analysis: Analysis
     metrics: tuple[str, ...]
     layout: Layout
-    claims: tuple[tuple[Claim, Judgement], ...] = ()
+    claims: tuple[Finding, ...] = ()
     claims_layout: Layout | None = None
+    paper: str = ""
+    """The name of the paper whose claims are judged; empty if there is none."""
     search_result: SearchResult | None = None
     """The result of a search; None for a study that does not search."""
     mixed: str = ""
@@ -117,7 +119,8 @@ class Table:
             "metrics": {name: _metric(self.study.metrics[name]) for name in self.metrics},
             "baseline": self.arms[0].treatment.levels,
             "rows": rows,
-            "claims": [_judged(claim, judgement) for claim, judgement in self.claims],
+            "claims": [_found(finding, self.study.metrics) for finding in self.claims],
+            "claims_by_chance": _by_chance(self.claims),
             "noise": _finite(vars(self.noise)),
             "noises": {name: _finite(vars(noise)) for name, noise in self.analysis.noises.items()},
             "moderation": {name: _finite(vars(one)) for name, one in self.analysis.moderation.items()},
@@ -147,10 +150,32 @@ def _metric(metric: Metric) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _judged(claim: Claim, judgement: Judgement) -> dict[str, Any]:
-    """A claim and its judgement in one dictionary."""
-    fields = {name: value for name, value in vars(claim).items() if name not in {"a", "b"}}
-    return {**fields, "contrast": {"A": dict(claim.a), "B": dict(claim.b)}, **_finite(vars(judgement))}
+def _found(finding: Finding, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """A claim, its judgement over all contexts, and that in each context."""
+    claim = finding.claim
+    sides = {"A": claim.a, "B": claim.b}
+    contrast = {side: dict(levels) if isinstance(levels, Mapping) else levels for side, levels in sides.items()}
+    requires = [
+        {name: value for name, value in vars(required).items() if value is not None} for required in claim.requires
+    ]
+    fields = {name: value for name, value in vars(claim).items() if name not in {"a", "b", "requires"}}
+    contexts = [_judged(one, metrics.get(claim.metric)) for one in finding.contexts]
+    overall = _judged(finding.overall, metrics.get(claim.metric))
+    return {**fields, "contrast": contrast, "requires": requires, **overall, "contexts": contexts}
+
+
+def _judged(judgement: Judgement, metric: Metric | None) -> dict[str, Any]:
+    """A judgement; the margin of "no effect" is part of its verdict, as in the table."""
+    verdict = describe_verdict(judgement, metric) if metric else judgement.verdict
+    return {**_finite(vars(judgement)), "verdict": verdict}
+
+
+def _by_chance(findings: Sequence[Finding]) -> dict[str, Any]:
+    """How many verdicts chance alone would give, over claims and over all contexts."""
+    return {
+        "claims": vars(tally([finding.overall for finding in findings])),
+        "contexts": vars(tally([one for finding in findings for one in finding.contexts])),
+    }
 
 
 def _finite(value: Any) -> Any:
