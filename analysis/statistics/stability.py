@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -110,6 +111,7 @@ def _kendalls(ranking: Numbers, others: Numbers) -> Numbers:
     return taus
 
 
+@cache
 def _weights(n: int) -> NDArray[np.float64]:
     """The weight of each of `n` seeds in each resample: how often it is drawn, divided by `n` (`draws n`)."""
     if n <= EXACT_SEEDS:

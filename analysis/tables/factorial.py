@@ -189,7 +189,8 @@ def _how_to_read(
     sd = f"{numeral(decomposition.error_sd, metric.decimals)} {unit(metric)}".rstrip()
     test: Sentence = (
         "Analysis of variance with seeds as blocks; the error is the residual of treatments and seeds, pooled over all "
-        f"treatments, with a standard deviation of {sd} in one trial. ", Symbol("p"), f"{holm}. A star marks an "
+        f"treatments, with a standard deviation of {sd} in one trial; a change between noisier treatments has "
+        "their own. ", Symbol("p"), f"{holm}. A star marks an "
         "interval that excludes 0 in a term with ", Symbol("p"), " < 0.05.",
     )  # fmt: skip
     return (delta, *model, share, test)
