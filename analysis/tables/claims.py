@@ -7,7 +7,7 @@ from typing import Any
 
 from ablate.analysis.papers import Paper
 from ablate.analysis.statistics.claims import Claim
-from ablate.analysis.statistics.judgements import DECIDED, Finding, Judgement, Tally, tally
+from ablate.analysis.statistics.findings import DECIDED, Finding, Judgement, Tally, tally
 from ablate.analysis.typeset.cells import (
     Cell,
     Column,

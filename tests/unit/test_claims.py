@@ -12,7 +12,8 @@ from scipy import stats
 
 from ablate.analysis.statistics.claims import Claim, Direction, Extreme, Named, Requirement
 from ablate.analysis.statistics.effects import Change, paired
-from ablate.analysis.statistics.judgements import Judgement, decide
+from ablate.analysis.statistics.findings import Judgement
+from ablate.analysis.statistics.judgements import decide
 from ablate.plan.treatments import treatments
 from ablate.study.study import Study, load_study
 from tests.support.claims import Results, claim, findings

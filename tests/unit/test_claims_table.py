@@ -17,7 +17,7 @@ from ablate.analysis import papers
 from ablate.analysis.papers import Paper, check_claims
 from ablate.analysis.papers.vivat import PAPER
 from ablate.analysis.statistics.claims import Claim, Requirement
-from ablate.analysis.statistics.judgements import Finding
+from ablate.analysis.statistics.findings import Finding
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.claims import PAGE, ROW, arrange_claims, contrast, pages
 from ablate.analysis.tables.table import Table
