@@ -58,13 +58,8 @@ def judge(
     return correct([_find(evidence.exact(claim), evidence) for claim in claims])
 
 
-def decide(direction: Direction, change: Change, margin: float = 0.0, *, exact: bool = True) -> Verdict:
-    """The verdict on a claimed direction, given the change from B to A. `margin`: for "equals" and "differs".
-
-    `exact`: whether an interval without width decides.
-    """
-    if change.low == change.high and not exact:
-        return "inconclusive"
+def decide(direction: Direction, change: Change, margin: float = 0.0) -> Verdict:
+    """The verdict on a claimed direction, given the change from B to A. `margin`: for "equals" and "differs"."""
     lower, upper = {
         "A above B": (0.0, math.inf), "A below B": (-math.inf, 0.0),
         "A equals B": (-margin, margin), "A differs from B": (-margin, margin),
@@ -139,7 +134,7 @@ def _judge(claim: Claim, context: Context, evidence: Evidence) -> Judgement:
     verdict = decide(claim.direction, change)
     found = replace(found, verdict=verdict, p=_p(change), chance=ALPHA)
     if claim.along:
-        found = _judge_steps(claim, context, found)
+        found = _judge_steps(claim, context, found, exact=metric.exact)
     if margin and _is_smaller(test, margin):
         if found.verdict == "inconclusive" and not found.reason:
             return replace(found, verdict="no effect")
@@ -197,8 +192,8 @@ def _is_smaller(test: _Test, margin: float) -> bool:
     return True
 
 
-def _judge_steps(claim: Claim, context: Context, found: Judgement) -> Judgement:
-    """The judgement of a trend, given that of its two ends."""
+def _judge_steps(claim: Claim, context: Context, found: Judgement, *, exact: bool) -> Judgement:
+    """The judgement of a trend, given that of its two ends. `exact`: whether an interval without width decides."""
     found = replace(found, chance=chance_of_trend(found.n, len(context.steps)))
     if found.verdict != "reproduced":
         return found
@@ -208,7 +203,8 @@ def _judge_steps(claim: Claim, context: Context, found: Judgement) -> Judgement:
     for (before, reference), (after, values) in pairwise(context.steps.items()):
         change = difference(values, reference)
         if not (change.mean > 0 if claim.direction == "A above B" else change.mean < 0):
-            opposite = decide(claim.direction, change) == "opposite"
+            has_width = exact or change.low < change.high
+            opposite = has_width and decide(claim.direction, change) == "opposite"
             p = max(p, _p(change)) if opposite else 1.0
             verdict = "opposite" if opposite or verdict == "opposite" else "inconclusive"
             interval = f"{change.mean:+.3g} [{change.low:+.3g}, {change.high:+.3g}]"
