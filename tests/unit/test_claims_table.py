@@ -111,7 +111,9 @@ def test_markdown_says_each_sentence_whose_it_is_and_its_caveat(study: Study, tm
     assert lines[-1].endswith(": N1 (grid/comb_db); N2 (loss.kl).")
     assert not [line for line in lines if line.startswith("- N")]
     [counts] = [line for line in lines if line.startswith("4 claims")]
-    assert counts.startswith("4 claims: 3 of R&D, 1 of ours. Of 4 claims tested, 4 are “reproduced” or “opposite”; if ")
+    said, tested, *_ = counts.split(". ")
+    assert said == "4 claims: 3 of R&D, 1 of ours; 8 judgements in contexts"
+    assert tested.startswith("Of 4 claims tested, 4 are “reproduced” or “opposite”; if every difference were 0, ")
     assert "published" not in cells(markdown(arrange_claims(study, paper, found[1:])))[0]
 
 
