@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ablate.analysis.results import StudyResults
 from ablate.analysis.statistics.chance import ALPHA
 from ablate.analysis.statistics.effects import Effect
-from ablate.analysis.statistics.judgements import Finding, Verdict, tally
+from ablate.analysis.statistics.findings import Finding, Verdict, tally
 from ablate.analysis.statistics.verdicts import CLEAR, is_trouble
 from ablate.analysis.tables.rows import Arm
 from ablate.analysis.typeset.cells import numeral, unit

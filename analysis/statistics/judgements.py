@@ -27,63 +27,23 @@ with four contexts at the bound, 6 % of claims without any truth would be `repro
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ablate.analysis.statistics.chance import ALPHA
-from ablate.analysis.statistics.claims import Claim, Direction, Levels, describe_levels
+from ablate.analysis.statistics.claims import Claim, Direction, describe_levels
 from ablate.analysis.statistics.contexts import Arm, Context, Evidence, average, describe_step
 from ablate.analysis.statistics.effects import Change, difference
-from ablate.analysis.statistics.multiplicity import benjamini_hochberg, benjamini_yekutieli, chance_of_trend
+from ablate.analysis.statistics.findings import DECIDED, Finding, Judgement, Verdict, correct
+from ablate.analysis.statistics.multiplicity import chance_of_trend
 from ablate.plan.treatments import Treatment
-from ablate.slots.settings import Metric
 from ablate.study.study import SeedBounds, Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Verdict = Literal["reproduced", "opposite", "no effect", "inconclusive", "not observed"]
-
-DECIDED: tuple[Verdict, ...] = ("reproduced", "opposite")
-"""Verdicts that chance alone can give as well."""
-
 NO_WIDTH = "every seed gives the same difference, and an interval without width decides nothing"
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The verdict, the estimate of A - B with its 95 % interval over `n` pairs, and the `reason` for a reader, if any.
-
-    `given`: the levels in which the context differs from the study's baseline. `lacks`: what the study would need to
-    judge the claim: the factors whose levels it cannot compare with all else equal or, failing that, the metrics that
-    it does not report; empty if it has both. `margin`: the difference that the verdicts "no effect", "equals" and
-    "differs" are about. `p`: two-sided, of the test that the verdict stands on: that the difference is 0 or, for
-    "equals" and "differs", that it is the margin. `q`: p corrected for the number of judgements (`correct`). `chance`:
-    how often the verdict would be `reproduced` or `opposite`, wrongly, if there were no difference; 0 if it can not be.
-    """
-
-    verdict: Verdict
-    estimate: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    n: int = 0
-    reason: str = ""
-    given: Levels = field(default_factory=dict)
-    lacks: tuple[str, ...] = ()
-    margin: float | None = None
-    p: float = math.nan
-    q: float = math.nan
-    chance: float = 0.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A claim, the judgement over all its contexts, and the judgement in each of them; none if the study lacks it."""
-
-    claim: Claim
-    overall: Judgement
-    contexts: tuple[Judgement, ...] = ()
 
 
 def judge(
@@ -98,31 +58,8 @@ def judge(
     return correct([_find(evidence.exact(claim), evidence) for claim in claims])
 
 
-def correct(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The findings with a q-value for each judgement that rests on a test.
-
-    Over the claims by Benjamini and Hochberg; over all contexts, which share seeds and treatments and so are dependent
-    in any way, by Benjamini and Yekutieli.
-    """
-    q_of_claims = iter(benjamini_hochberg([finding.overall.p for finding in findings]))
-    q_of_contexts = iter(benjamini_yekutieli([one.p for finding in findings for one in finding.contexts]))
-    return tuple(
-        replace(
-            finding,
-            overall=replace(finding.overall, q=next(q_of_claims)),
-            contexts=tuple(replace(one, q=next(q_of_contexts)) for one in finding.contexts),
-        )
-        for finding in findings
-    )
-
-
-def decide(direction: Direction, change: Change, margin: float = 0.0, *, exact: bool = True) -> Verdict:
-    """The verdict on a claimed direction, given the change from B to A. `margin`: for "equals" and "differs".
-
-    `exact`: whether an interval without width decides.
-    """
-    if change.low == change.high and not exact:
-        return "inconclusive"
+def decide(direction: Direction, change: Change, margin: float = 0.0) -> Verdict:
+    """The verdict on a claimed direction, given the change from B to A. `margin`: for "equals" and "differs"."""
     lower, upper = {
         "A above B": (0.0, math.inf), "A below B": (-math.inf, 0.0),
         "A equals B": (-margin, margin), "A differs from B": (-margin, margin),
@@ -138,24 +75,40 @@ def decide(direction: Direction, change: Change, margin: float = 0.0, *, exact: 
     return "inconclusive"  # also for NaN: with fewer than two pairs there is no interval
 
 
+@dataclass(frozen=True)
+class _Test:
+    """The paired test of the two sides of a claim; all its intervals and p-values come from here."""
+
+    a: Arm
+    b: Arm
+    bounds: SeedBounds | None
+
+    def against(self, supposed: float) -> Change:
+        """The change from B to A minus a supposed difference."""
+        values = {seed: value - supposed for seed, value in self.a.items()} if supposed else self.a
+        return difference(values, self.b, self.bounds)
+
+
 def _find(claim: Claim, evidence: Evidence) -> Finding:
     """A claim and its judgements, without q-values."""
     contexts, gap, lacks = evidence.contexts(claim)
     if not contexts:
         return Finding(claim, Judgement("not observed", reason=gap, lacks=lacks))
-    bounds = evidence.study.seed_bounds
-    judgements = tuple(_judge(claim, one, evidence.metrics[claim.metric], evidence, bounds) for one in contexts)
+    judgements = tuple(_judge(claim, one, evidence) for one in contexts)
     if len(contexts) == 1:
         return Finding(claim, judgements[0], judgements)
 
     # Contexts without any pair say nothing yet, and those in which one side is gone never will.
     there = [one for one in contexts if not one.gone and one.a.keys() & one.b.keys()]
-    overall = _judge(claim, average(there or contexts), evidence.metrics[claim.metric], evidence, bounds)
-    return Finding(claim, overall, judgements)
+    overall = _judge(claim, average(there or contexts), evidence)
+    return Finding(claim, replace(overall, given={}), judgements)
 
 
-def _judge(claim: Claim, context: Context, metric: Metric, evidence: Evidence, bounds: SeedBounds | None) -> Judgement:
+def _judge(claim: Claim, context: Context, evidence: Evidence) -> Judgement:
     """Judge a claim in one context, or on average over contexts."""
+    metric = evidence.metrics[claim.metric]
+    test = _Test(context.a, context.b, evidence.study.seed_bounds)
+
     # The artifact must be there.
     margin = metric.interest if claim.margin is None else claim.margin
     given = context.given
@@ -165,7 +118,7 @@ def _judge(claim: Claim, context: Context, metric: Metric, evidence: Evidence, b
         return Judgement("not observed", reason=absent, given=given, n=len(context.a.keys() & context.b.keys()))
 
     # The estimate; what survivors say decides nothing.
-    change = difference(context.a, context.b, bounds)
+    change = test.against(0.0)
     found = Judgement("inconclusive", change.mean, change.low, change.high, change.n, context.lost, given, (), margin)
     if context.lost or math.isnan(change.low):
         return found
@@ -176,13 +129,13 @@ def _judge(claim: Claim, context: Context, metric: Metric, evidence: Evidence, b
     if not claim.is_order:
         assert margin is not None  # `papers.load` refuses such a claim otherwise
         verdict = decide(claim.direction, change, margin)
-        p, chance = _at_margin(context.a, context.b, change, margin, bounds)
-        return replace(found, verdict=verdict, p=p, chance=chance)
+        p = _p(test.against(math.copysign(margin, change.mean)))  # on the nearer side of 0
+        return replace(found, verdict=verdict, p=p, chance=_chance_outside(change, margin))
     verdict = decide(claim.direction, change)
     found = replace(found, verdict=verdict, p=_p(change), chance=ALPHA)
     if claim.along:
-        found = _judge_steps(claim, context, found)
-    if margin and _smaller(context.a, context.b, margin, bounds):
+        found = _judge_steps(claim, context, found, exact=metric.exact)
+    if margin and _is_smaller(test, margin):
         if found.verdict == "inconclusive" and not found.reason:
             return replace(found, verdict="no effect")
         if found.verdict in DECIDED:
@@ -211,16 +164,6 @@ def _absent(claim: Claim, context: Context, evidence: Evidence) -> str:
     return "; ".join(reasons)
 
 
-def _at_margin(a: Arm, b: Arm, change: Change, margin: float, bounds: SeedBounds | None) -> tuple[float, float]:
-    """p of the test that the difference is the margin, on the nearer side of 0, and the chance to be outside of it.
-
-    The chance is that of a difference of 0 with the estimate's own error.
-    """
-    nearer = math.copysign(margin, change.mean)
-    p = _p(difference({seed: value - nearer for seed, value in a.items()}, b, bounds))
-    return p, _chance_outside(change, margin)
-
-
 def _chance_outside(change: Change, margin: float) -> float:
     """How often an interval lies outside the margin if the true difference is 0.
 
@@ -240,17 +183,17 @@ def _p(change: Change) -> float:
     return 0.0 if change.low == change.high and change.mean else change.p
 
 
-def _smaller(a: Arm, b: Arm, margin: float, bounds: SeedBounds | None) -> bool:
+def _is_smaller(test: _Test, margin: float) -> bool:
     """Whether two one-sided tests at 5 % show that the difference lies within the margin."""
     for side in (-margin, margin):
-        shifted = difference({seed: value - side for seed, value in a.items()}, b, bounds)
-        if not (_p(shifted) / 2 < ALPHA and shifted.mean * side < 0):
+        change = test.against(side)
+        if not (_p(change) / 2 < ALPHA and change.mean * side < 0):
             return False
     return True
 
 
-def _judge_steps(claim: Claim, context: Context, found: Judgement) -> Judgement:
-    """The judgement of a trend, given that of its two ends."""
+def _judge_steps(claim: Claim, context: Context, found: Judgement, *, exact: bool) -> Judgement:
+    """The judgement of a trend, given that of its two ends. `exact`: whether an interval without width decides."""
     found = replace(found, chance=chance_of_trend(found.n, len(context.steps)))
     if found.verdict != "reproduced":
         return found
@@ -260,31 +203,11 @@ def _judge_steps(claim: Claim, context: Context, found: Judgement) -> Judgement:
     for (before, reference), (after, values) in pairwise(context.steps.items()):
         change = difference(values, reference)
         if not (change.mean > 0 if claim.direction == "A above B" else change.mean < 0):
-            opposite = decide(claim.direction, change) == "opposite"
+            has_width = exact or change.low < change.high
+            opposite = has_width and decide(claim.direction, change) == "opposite"
             p = max(p, _p(change)) if opposite else 1.0
             verdict = "opposite" if opposite or verdict == "opposite" else "inconclusive"
             interval = f"{change.mean:+.3g} [{change.low:+.3g}, {change.high:+.3g}]"
             what = f"it goes the other way, {interval}" if change.n else "there is no pair of seeds"
             reversals.append(f"from {claim.along} {describe_step(before, after)} {what}")
     return replace(found, verdict=verdict, p=p, reason="; ".join(reversals))
-
-
-@dataclass(frozen=True)
-class Tally:
-    """How many judgements there are, how many rest on a test, and how many are `reproduced` or `opposite`.
-
-    `by_chance`: how many would be if every difference that is judged were 0.
-    """
-
-    judged: int
-    tested: int
-    decided: int
-    by_chance: float
-
-
-def tally(judgements: Sequence[Judgement]) -> Tally:
-    """The tally of judgements; those that the study lacks something for are not counted."""
-    judged = [one for one in judgements if not one.lacks]
-    tested = [one for one in judged if not math.isnan(one.p)]
-    decided = sum(one.verdict in DECIDED for one in tested)
-    return Tally(len(judged), len(tested), decided, sum(one.chance for one in tested))

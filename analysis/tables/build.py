@@ -31,7 +31,7 @@ from ablate.analysis.tables.matrix import arrange_matrix
 from ablate.analysis.tables.notes import describe_stability, how_to_read
 from ablate.analysis.tables.options import TableOptions, check_metrics
 from ablate.analysis.tables.rows import Arm, arrange
-from ablate.analysis.tables.searched import SearchResult, ranked, summarise_search, withhold
+from ablate.analysis.tables.searched import NO_CLAIMS, SearchResult, ranked, summarise_search, withhold
 from ablate.analysis.tables.table import Table
 from ablate.analysis.typeset.cells import Layout, Sentence
 from ablate.plan.plan import Plan
@@ -113,6 +113,8 @@ def build_table(
         table = _with_asides(table, plan.trials, plan.store, by_seed(frame, study.primary), metrics or ())
     if source is None:
         return table
+    if study.search:
+        return replace(table, layout=replace(table.layout, notes=(*table.layout.notes, (NO_CLAIMS,))))
     claims = judge(source.claims, study, list(treatments.values()), frame)
     return replace(table, claims=claims, claims_layout=arrange_claims(study, source, claims), paper=source.name)
 

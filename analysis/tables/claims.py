@@ -7,7 +7,7 @@ from typing import Any
 
 from ablate.analysis.papers import Paper
 from ablate.analysis.statistics.claims import Claim
-from ablate.analysis.statistics.judgements import DECIDED, Finding, Judgement, Tally, tally
+from ablate.analysis.statistics.findings import DECIDED, Finding, Judgement, Tally, tally
 from ablate.analysis.typeset.cells import (
     Cell,
     Column,
@@ -250,11 +250,13 @@ def _by_chance(findings: Sequence[Finding], paper: Paper) -> list[Sentence]:
     if not findings:
         return []
     ours = sum(finding.claim.said_by == "us" for finding in findings)
-    claims = _expected(tally([finding.overall for finding in findings]), "claims")
-    contexts = _expected(tally([one for finding in findings for one in finding.contexts]), "judgements in contexts")
+    claims = tally([finding.overall for finding in findings])
+    contexts = tally([one for finding in findings for one in finding.contexts])
+    numbers = f"{len(findings)} claims: {len(findings) - ours} of {paper.name}, {ours} of ours"
+    expected = f"{_expected(claims, 'claims')} {_expected(contexts, 'judgements in contexts')}"
     return [
         (
-            f"{len(findings)} claims: {len(findings) - ours} of {paper.name}, {ours} of ours. {claims} {contexts} ",
+            f"{numbers}; {contexts.judged} judgements in contexts. {expected} ",
             Symbol("q"), ": the expected share of false verdicts among those with a ", Symbol("q"), " as small, by "
             "Benjamini and Hochberg over claims, by Benjamini and Yekutieli over contexts, which share seeds and arms.",
         )

@@ -22,6 +22,8 @@ NO_TESTS = (
     "best of many seems better than it is. To test a treatment, list it beside the baseline in a study with new seeds."
 )
 
+NO_CLAIMS = "Claims of the paper are not judged: every verdict on one is a test."
+
 
 @dataclass(frozen=True)
 class SearchResult:

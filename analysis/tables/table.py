@@ -9,7 +9,7 @@ from typing import Any
 
 from ablate.analysis.statistics.effects import Analysis, Effect
 from ablate.analysis.statistics.factorial import Decomposition, as_json
-from ablate.analysis.statistics.judgements import Finding, Judgement, tally
+from ablate.analysis.statistics.findings import Finding, Judgement, tally
 from ablate.analysis.statistics.noise import Noise
 from ablate.analysis.statistics.stability import Stability
 from ablate.analysis.tables.claims import describe_verdict, pages

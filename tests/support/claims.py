@@ -7,7 +7,8 @@ from typing import Any
 
 from ablate.analysis.records.frame import tidy
 from ablate.analysis.statistics.claims import Claim, Direction
-from ablate.analysis.statistics.judgements import Finding, judge
+from ablate.analysis.statistics.findings import Finding
+from ablate.analysis.statistics.judgements import judge
 from ablate.identity import signature
 from ablate.plan.treatments import treatments
 from ablate.plan.trials import expand

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from scipy import stats
 
 from ablate.analysis.statistics.claims import Claim, Direction, Extreme, Named, Requirement
 from ablate.analysis.statistics.effects import Change, paired
-from ablate.analysis.statistics.judgements import Judgement, decide
+from ablate.analysis.statistics.findings import Judgement
+from ablate.analysis.statistics.judgements import decide
 from ablate.plan.treatments import treatments
 from ablate.study.study import Study, load_study
 from tests.support.claims import Results, claim, findings
@@ -444,9 +446,21 @@ def test_an_interval_without_width_decides_nothing_unless_the_metric_is_exact(st
         found = judged(study, tmp_path, results, what)
         assert (found.verdict, found.low) == ("inconclusive", found.high)
         assert found.reason.startswith("every seed gives the same difference") and math.isnan(found.p)
-    change = paired([1.0, 2.0], [2.0, 3.0])
-    assert decide("A below B", change, exact=False) == "inconclusive"
-    assert decide("A below B", change, exact=True) == "reproduced"
+    down = {**results, "kl=0.01": [23.9, 24.4, 24.9], "kl=1": [24.3, 24.78, 25.31]}
+    trend = claim(*TREND, along="loss.kl")
+    [(_, found)] = judgements(study, tmp_path, down, trend)
+    assert found.verdict == "inconclusive" and "it goes the other way, -0.1 [-0.1, -0.1]" in found.reason
+
+
+def test_an_exact_metric_needs_no_width(write_study: Write, tmp_path: Path) -> None:
+    study = colored(write_study, ("spectrum]", "spectrum, diffusability]"), ("crop: 16", "crop: 32"))
+    assert study.metrics["diff/tokens"].exact
+    tokens: Results = {"baseline": [16.0] * 3, "kl=1": [64.0] * 3}
+    more = {"diff/tokens": tokens}
+    above, same = claim({"loss.kl": 1}, {}, metric="diff/tokens"), claim({"loss.kl": 1}, 64.0, "A equals B", margin=1.0)
+    order, equal = findings(study, tmp_path, PSNR, above, replace(same, metric="diff/tokens"), more=more)
+    assert (order.overall.verdict, order.overall.p) == ("reproduced", 0.0)
+    assert (equal.overall.verdict, equal.overall.p) == ("reproduced", 0.0)
 
 
 def test_the_verdict_on_a_claim_is_that_of_its_contexts_averaged_seed_by_seed(

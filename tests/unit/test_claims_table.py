@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 from ablate.adaptive.recall import plan_study
-from ablate.analysis import papers
+from ablate.analysis import papers, report
 from ablate.analysis.papers import Paper, check_claims
 from ablate.analysis.papers.vivat import PAPER
+from ablate.analysis.records.frame import frame_of
+from ablate.analysis.report.answer import answer
+from ablate.analysis.results import StudyResults
 from ablate.analysis.statistics.claims import Claim, Requirement
-from ablate.analysis.statistics.judgements import Finding
+from ablate.analysis.statistics.findings import Finding
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.claims import PAGE, ROW, arrange_claims, contrast, pages
 from ablate.analysis.tables.table import Table
@@ -108,7 +111,9 @@ def test_markdown_says_each_sentence_whose_it_is_and_its_caveat(study: Study, tm
     assert lines[-1].endswith(": N1 (grid/comb_db); N2 (loss.kl).")
     assert not [line for line in lines if line.startswith("- N")]
     [counts] = [line for line in lines if line.startswith("4 claims")]
-    assert counts.startswith("4 claims: 3 of R&D, 1 of ours. Of 4 claims tested, 4 are “reproduced” or “opposite”; if ")
+    said, tested, *_ = counts.split(". ")
+    assert said == "4 claims: 3 of R&D, 1 of ours; 8 judgements in contexts"
+    assert tested.startswith("Of 4 claims tested, 4 are “reproduced” or “opposite”; if every difference were 0, ")
     assert "published" not in cells(markdown(arrange_claims(study, paper, found[1:])))[0]
 
 
@@ -135,6 +140,22 @@ def test_chance_is_counted_over_claims_and_contexts(study: Study, tmp_path: Path
         assert counts["tested"] == len(tested) and counts["by_chance"] == pytest.approx(0.05 * len(tested))
         assert counts["decided"] == sum(row["verdict"] in {"reproduced", "opposite"} for row in tested)
         assert counts["judged"] == sum(not row["lacks"] for row in rows)
+
+
+def test_the_answer_of_the_report_keeps_the_papers_claims_and_ours_apart(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper, _ = sample(study, tmp_path)
+    monkeypatch.setattr(papers, "load", lambda name: paper)
+    store = Store(tmp_path / "store")
+    fill(study, store, PSNR)
+    plan = plan_study(study, store)
+    results = StudyResults(plan, frame_of(plan), build_table(plan, paper="any"))
+    text = " ".join(answer(results))
+    assert "Claims of R&D: 2 reproduced, 1 opposite. Hypotheses of ours: 1 opposite. " in text
+    assert "Chance alone would decide about 0.2 of 4 claims." in text
+    page = report.page(results)
+    assert "<b>K2</b> Less so. <small>our hypothesis, s. Caveat: c</small>" in page
 
 
 @pytest.fixture
