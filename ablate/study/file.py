@@ -97,7 +97,7 @@ RANGE_WORDS = (("from", "to"), ("min", "max"), ("start", "stop"), ("start", "end
 
 def _finite(document: Document, data: Raw, problems: list[Problem], wrong: set[str]) -> Raw:
     """The data without what holds NaN or an infinity outside of levels and settings, whose own errors say so."""
-    for key in data.keys() & {"seeds", "fraction", "search", "tuning", "pruning"}:
+    for key in data.keys() & {"interest", "seeds", "fraction", "search", "tuning", "pruning"}:
         if not is_finite(data[key]):
             problems.append(document.problem((key,), f"{key}: expected finite numbers, found {show_value(data[key])}"))
             _leave_out(data, (key,), wrong)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from ablate.errors import Problem, nearest
+from ablate.errors import Problem, nearest, show_value
 from ablate.recipe.paths import Raw
 from ablate.recipe.reading import RecipeProblem, read_part
 from ablate.recipe.recipe import Part
@@ -45,6 +45,20 @@ def check_primary(document: Document, file: StudyFile, probes: tuple[Part, ...],
     else:
         hint = nearest(file.primary, known)
     return [document.problem(("primary",), f"primary: none of the probes reports '{file.primary}'{hint}")]
+
+
+def check_interest(document: Document, file: StudyFile, probes: tuple[Part, ...], *, complete: bool) -> list[Problem]:
+    """Whether each smallest effect of interest is above 0, and of a metric that a probe reports (if all are known)."""
+    known = [*reported(probes)]
+    problems = []
+    for name, margin in file.interest.items():
+        if complete and name not in known:
+            text = f"interest.{name}: none of the probes reports '{name}'{nearest(name, known)}"
+            problems.append(document.problem(("interest", name), text, at_key=True))
+        if margin <= 0:
+            text = f"interest.{name}: expected a difference above 0, in the metric's unit, found {show_value(margin)}"
+            problems.append(document.problem(("interest", name), text))
+    return problems
 
 
 def _every_probe() -> Iterator[Level]:

@@ -155,6 +155,9 @@ class StudyFile(Settings):
     stages: list[dict[str, dict[str, Any]]] = Field(description="Legs of training in order, each 'name: {settings}'.")
     probes: list[str | dict[str, Any]] = Field(description="Examinations of every trained model.")
     primary: str = Field(description="The one metric that the correction for multiple comparisons is for.")
+    interest: dict[str, FiniteFloat] = Field(
+        {}, description="Metric -> smallest difference worth knowing, in its unit; else the metric's own."
+    )
     scales: dict[str, dict[str, Any]] = Field({}, description="Scale -> overrides (dotted path -> value).")
 
 

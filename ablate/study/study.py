@@ -1,7 +1,7 @@
 """A study file, checked: `load_study(path) -> Study`, or every error at once with its line and column."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ablate.study.file import FileCheck, list_seeds, raw_recipe, read_file
 from ablate.study.fraction import Fraction, read_fraction
 from ablate.study.optimal import Optimal
 from ablate.study.origin import Origin
-from ablate.study.probes import check_primary, read_probes, reported
+from ablate.study.probes import check_interest, check_primary, read_probes, reported
 from ablate.study.pruning import Pruning, read_pruning
 from ablate.study.scales import at_scale, choose_scale, override
 from ablate.study.schema import Replicates, StudyFile
@@ -58,16 +58,22 @@ class Study:
     pruning: Pruning | None = None
     seed_bounds: SeedBounds | None = None
     """Fewest and most seeds, where there are more only for treatments that need them; `seeds` are the most."""
+    interest: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> the smallest difference worth knowing, where the study's file says another one than the metric."""
 
     @property
     def is_adaptive(self) -> bool:
         """Whether results decide which trials there are."""
         return any((self.search, self.tuning, self.pruning, self.seed_bounds))
 
-    @property
+    @cached_property
     def metrics(self) -> dict[str, Metric]:
-        """Every metric that the study's probes report, in order."""
-        return reported(self.probes)
+        """Every metric that the study's probes report, in order, with the study's smallest effects of interest."""
+        interest = self.interest
+        return {
+            name: replace(metric, interest=interest[name]) if name in interest else metric
+            for name, metric in reported(self.probes).items()
+        }
 
     @cached_property
     def variants(self) -> Variants:
@@ -172,6 +178,8 @@ def read_draft(
     probes_right = bool(probes) and not wrong and "probes" not in check.wrong
     found = [] if "primary" in check.wrong else check_primary(document, file, probes, complete=probes_right)
     problems += found
+    if "interest" not in check.wrong:
+        problems += check_interest(document, file, probes, complete=probes_right)
     metrics = {} if found or not probes_right or "primary" in check.wrong else reported(probes)
 
     # Factors, and what depends on them.
@@ -190,6 +198,7 @@ def read_draft(
         file.study, file.question, file.paper, chosen, reason, file.design, design.factors, tuple(file.treatments),
         tuple(list_seeds(bounds)), probes, file.primary, recipe, scaled, document, overrides, design.where,
         design.fraction, design.search, tuning=design.tuning, pruning=pruning, seed_bounds=seed_bounds,
+        interest=file.interest,
     )  # fmt: skip
     return Draft([], origin, base, recipe, complete, probes, study)
 

@@ -22,15 +22,33 @@ from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("blur/mtf50", "cycles/px", "up", "frequency at which half the modulation is left; 0.5 at most", decimals=3),
     Metric(
-        "blur/coherence", "1", "up", "share of the detail about 1/4 cycles/px that comes from the source", decimals=3
+        "blur/mtf50",
+        "cycles/px",
+        "up",
+        "frequency at which half the modulation is left; 0.5 at most",
+        decimals=3,
+        interest=0.02,
     ),
-    Metric("blur/hf_lo", "1", "target", "power in 1/8 to 1/4 cycles/px over the source's", target=1.0),
-    Metric("blur/hf_hi", "1", "target", "the same in 1/4 to 1/2 cycles/px", target=1.0),
-    Metric("blur/slope", "1", "target", "slope of the log-log spectrum minus the source's; negative: blur"),
     Metric(
-        "blur/edge_px", "px", "target", "10-90 % rise of a slanted edge minus the source's; images of 32 px or more"
+        "blur/coherence",
+        "1",
+        "up",
+        "share of the detail about 1/4 cycles/px that comes from the source",
+        decimals=3,
+        interest=0.02,
+    ),
+    Metric("blur/hf_lo", "1", "target", "power in 1/8 to 1/4 cycles/px over the source's", target=1.0, interest=0.05),
+    Metric("blur/hf_hi", "1", "target", "the same in 1/4 to 1/2 cycles/px", target=1.0, interest=0.05),
+    Metric(
+        "blur/slope", "1", "target", "slope of the log-log spectrum minus the source's; negative: blur", interest=0.1
+    ),
+    Metric(
+        "blur/edge_px",
+        "px",
+        "target",
+        "10-90 % rise of a slanted edge minus the source's; images of 32 px or more",
+        interest=0.25,
     ),
 )
 

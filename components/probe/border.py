@@ -20,22 +20,34 @@ from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("border/excess_b4", "gl", "target", "extra absolute error in the outer 4 px when they are a border"),
-    Metric("border/excess_b16", "gl", "target", "the same in the outer 16 px; crops of 43 px or more"),
     Metric(
-        "border/cc_ratio", "1", "down", "change by cropping within 16 px (at most a quarter) over that in the middle"
+        "border/excess_b4",
+        "gl",
+        "target",
+        "extra absolute error in the outer 4 px when they are a border",
+        interest=0.5,
+    ),
+    Metric("border/excess_b16", "gl", "target", "the same in the outer 16 px; crops of 43 px or more", interest=0.5),
+    Metric(
+        "border/cc_ratio",
+        "1",
+        "down",
+        "change by cropping within 16 px (at most a quarter) over that in the middle",
+        interest=0.1,
     ),
     Metric(
         "border/extent_px",
         "px",
         "down",
         "distance from the border at which that change first is below twice the middle's",
+        interest=1,
     ),
     Metric(
         "border/corner_excess",
         "gl",
         "target",
         "extra absolute error in corner squares minus that of edges as far from the border",
+        interest=0.5,
     ),
     Metric(
         "border/hf_ratio",
@@ -43,6 +55,7 @@ METRICS = (
         "target",
         "detail kept in the band when it is a border, over that kept in the middle",
         target=1.0,
+        interest=0.05,
     ),
 )
 

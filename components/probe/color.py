@@ -19,23 +19,24 @@ from ablate.components.shared.measure import GREY_LEVELS, displayed, gaussian_bl
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("color/dE00", "dE00", "down", "colour difference between an image's mean colours"),
-    Metric("color/bias_r", "gl", "target", "mean of reconstruction minus source, red"),
-    Metric("color/bias_g", "gl", "target", "the same, green"),
-    Metric("color/bias_b", "gl", "target", "the same, blue"),
-    Metric("color/bias_norm", "gl", "down", "length of the vector of the three biases"),
+    Metric("color/dE00", "dE00", "down", "colour difference between an image's mean colours", interest=1),
+    Metric("color/bias_r", "gl", "target", "mean of reconstruction minus source, red", interest=1),
+    Metric("color/bias_g", "gl", "target", "the same, green", interest=1),
+    Metric("color/bias_b", "gl", "target", "the same, blue", interest=1),
+    Metric("color/bias_norm", "gl", "down", "length of the vector of the three biases", interest=1),
     Metric(
         "color/coherence",
         "1",
         "none",
         "1: all images share one tint, n^-1/2: each has its own; no meaning below 0.2 gl",
     ),
-    Metric("color/db", "b*", "target", "change of the mean colour towards yellow (+) or blue (-)"),
+    Metric("color/db", "b*", "target", "change of the mean colour towards yellow (+) or blue (-)", interest=1),
     Metric(
         "color/dE00_low_p95",
         "dE00",
         "down",
         "colour difference after a blur of 8 px, 95th percentile over pixels: local casts",
+        interest=1,
     ),
     Metric(
         "color/gain_r",
@@ -44,13 +45,16 @@ METRICS = (
         "contrast left: slope of reconstruction over source within images, red",
         1.0,
         3,
+        interest=0.02,
     ),
-    Metric("color/gain_g", "1", "target", "the same, green", 1.0, 3),
-    Metric("color/gain_b", "1", "target", "the same, blue", 1.0, 3),
-    Metric("color/offset_r", "gl", "target", "reconstruction of black on that line, red"),
-    Metric("color/offset_g", "gl", "target", "the same, green"),
-    Metric("color/offset_b", "gl", "target", "the same, blue"),
-    Metric("color/dE00_const", "dE00", "down", "colour difference on constant pictures, mean of 28 colours"),
+    Metric("color/gain_g", "1", "target", "the same, green", 1.0, 3, interest=0.02),
+    Metric("color/gain_b", "1", "target", "the same, blue", 1.0, 3, interest=0.02),
+    Metric("color/offset_r", "gl", "target", "reconstruction of black on that line, red", interest=2),
+    Metric("color/offset_g", "gl", "target", "the same, green", interest=2),
+    Metric("color/offset_b", "gl", "target", "the same, blue", interest=2),
+    Metric(
+        "color/dE00_const", "dE00", "down", "colour difference on constant pictures, mean of 28 colours", interest=1
+    ),
 )
 
 

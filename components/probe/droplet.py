@@ -28,17 +28,35 @@ from ablate.components.shared.measure import GREY_LEVELS, PICTURE_SIDE, Picture,
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("droplet/act_maxmed", "1", "down", "largest norm over the median norm, in the worst block of the decoder"),
-    Metric("droplet/growth", "1", "down", "the same in the last block over that in the first"),
-    Metric("droplet/z_maxmed", "1", "down", "largest norm over the median norm in the latent"),
-    Metric("droplet/z_p999_med", "1", "down", "99.9th percentile over the median of all images' latent norms"),
-    Metric("droplet/blob", "gl", "down", "largest absolute value of the low-pass residual"),
-    Metric("droplet/blob_over_median", "1", "down", "the same over the residual's median absolute value"),
+    Metric(
+        "droplet/act_maxmed",
+        "1",
+        "down",
+        "largest norm over the median norm, in the worst block of the decoder",
+        interest=1,
+    ),
+    Metric("droplet/growth", "1", "down", "the same in the last block over that in the first", interest=0.5),
+    Metric("droplet/z_maxmed", "1", "down", "largest norm over the median norm in the latent", interest=0.5),
+    Metric(
+        "droplet/z_p999_med", "1", "down", "99.9th percentile over the median of all images' latent norms", interest=0.5
+    ),
+    Metric("droplet/blob", "gl", "down", "largest absolute value of the low-pass residual", interest=2),
+    Metric("droplet/blob_over_median", "1", "down", "the same over the residual's median absolute value", interest=2),
     Metric("droplet/act_absmax", "1", "down", "largest activation between blocks of the decoder; fp16 ends at 65504"),
     Metric(
-        "droplet/blob_border", "1", "none", "position of that value: 0 at the border, 1 at the centre, 1/3 by chance"
+        "droplet/blob_border",
+        "1",
+        "none",
+        "position of that value: 0 at the border, 1 at the centre, 1/3 by chance",
+        interest=0.1,
     ),
-    Metric("droplet/incidence", "1", "down", "share of images with a droplet: blob and blob_over_median above 25"),
+    Metric(
+        "droplet/incidence",
+        "1",
+        "down",
+        "share of images with a droplet: blob and blob_over_median above 25",
+        interest=0.1,
+    ),
 )
 
 

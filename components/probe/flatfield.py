@@ -32,9 +32,16 @@ PERIODS = (2, 4, 8, 16, 32)
 
 
 METRICS = (
-    Metric("flatfield/legacy_offdc", "1", "down", "share of |F| off zero on (0, 128, 0), as reported", decimals=3),
-    Metric("flatfield/legacy_max", "1", "down", "largest absolute error there, on [0, 1]", decimals=4),
-    Metric("flatfield/legacy_mean", "1", "down", "mean absolute error there, on [0, 1]", decimals=4),
+    Metric(
+        "flatfield/legacy_offdc",
+        "1",
+        "down",
+        "share of |F| off zero on (0, 128, 0), as reported",
+        decimals=3,
+        interest=0.02,
+    ),
+    Metric("flatfield/legacy_max", "1", "down", "largest absolute error there, on [0, 1]", decimals=4, interest=0.002),
+    Metric("flatfield/legacy_mean", "1", "down", "mean absolute error there, on [0, 1]", decimals=4, interest=0.002),
     Metric("flatfield/offdc_energy", "1", "down", "share of |F|^2 off zero there, on [0, 1]", decimals=6),
     *(
         Metric(
@@ -43,19 +50,33 @@ METRICS = (
             "down",
             f"what repeats every {p} px but not every {p // 2}, mean of 28",
             decimals=3,
+            interest=0.1,
         )
         for p in (2, 4, 8, 16, 32)
     ),
     Metric(
-        "flatfield/rms_max", "gl", "down", "rms of any structure away from the border, worst of 28 colours", decimals=3
+        "flatfield/rms_max",
+        "gl",
+        "down",
+        "rms of any structure away from the border, worst of 28 colours",
+        decimals=3,
+        interest=0.5,
     ),
-    Metric("flatfield/dc", "gl", "down", "error of the mean, rms over channels, mean of 28 colours", decimals=3),
+    Metric(
+        "flatfield/dc",
+        "gl",
+        "down",
+        "error of the mean, rms over channels, mean of 28 colours",
+        decimals=3,
+        interest=0.5,
+    ),
     Metric(
         "flatfield/border",
         "gl",
         "down",
         "rms deviation of the outer eighth from the interior's mean, mean of 28",
         decimals=3,
+        interest=0.5,
     ),
 )
 

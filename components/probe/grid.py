@@ -43,28 +43,69 @@ METRICS = (
         "down",
         "amplitude of the pattern shared by the images, at the model's stride",
         decimals=3,
+        interest=0.1,
     ),
-    Metric("grid/nat_z", "1", "down", "mean pattern over its size by chance; 1 for no pattern, at most sqrt(images)"),
     Metric(
-        "grid/comb_db", "dB", "down", "power at the harmonics of the stride over that around them; 0 for no pattern"
+        "grid/nat_z",
+        "1",
+        "down",
+        "mean pattern over its size by chance; 1 for no pattern, at most sqrt(images)",
+        interest=0.2,
     ),
-    Metric("grid/comb_max_db", "dB", "down", "the same at the strongest harmonic; several dB by chance"),
-    Metric("grid/const_fold", "gl", "down", "pattern on constant colours at the stride, mean of 28", decimals=3),
-    Metric("grid/const_fold_max", "gl", "down", "the same, worst colour", decimals=3),
-    Metric("grid/const_rms", "gl", "down", "rms of any structure on constant colours, mean of 28", decimals=3),
+    Metric(
+        "grid/comb_db",
+        "dB",
+        "down",
+        "power at the harmonics of the stride over that around them; 0 for no pattern",
+        interest=1,
+    ),
+    Metric("grid/comb_max_db", "dB", "down", "the same at the strongest harmonic; several dB by chance", interest=2),
+    Metric(
+        "grid/const_fold",
+        "gl",
+        "down",
+        "pattern on constant colours at the stride, mean of 28",
+        decimals=3,
+        interest=0.1,
+    ),
+    Metric("grid/const_fold_max", "gl", "down", "the same, worst colour", decimals=3, interest=0.25),
+    Metric(
+        "grid/const_rms",
+        "gl",
+        "down",
+        "rms of any structure on constant colours, mean of 28",
+        decimals=3,
+        interest=0.25,
+    ),
     *(
         Metric(
-            f"grid/{images}_fold{p}", "gl", "down", f"the same at period {p}, if the stride is a multiple", decimals=3
+            f"grid/{images}_fold{p}",
+            "gl",
+            "down",
+            f"the same at period {p}, if the stride is a multiple",
+            decimals=3,
+            interest=0.1,
         )
         for images in ("nat", "const")
         for p in (2, 4, 8, 16, 32)
     ),
-    Metric("grid/scan_db", "dB", "down", "strongest wave of 2 to 32 px over what chance gives; 0 if none"),
-    Metric("grid/scan_gl", "gl", "down", "its amplitude; 0 if none", decimals=3),
+    Metric("grid/scan_db", "dB", "down", "strongest wave of 2 to 32 px over what chance gives; 0 if none", interest=2),
+    Metric("grid/scan_gl", "gl", "down", "its amplitude; 0 if none", decimals=3, interest=0.1),
     Metric("grid/scan_period", "px", "none", "its period, up to a quarter of the side; 0 if none", decimals=0),
-    Metric("grid/polyphase", "1", "down", "spread of the kernel sums over output phases, worst layer", decimals=3),
     Metric(
-        "grid/comb_nr_db", "dB", "target", "comb of the reconstructions minus that of the sources, for blocky sources"
+        "grid/polyphase",
+        "1",
+        "down",
+        "spread of the kernel sums over output phases, worst layer",
+        decimals=3,
+        interest=0.05,
+    ),
+    Metric(
+        "grid/comb_nr_db",
+        "dB",
+        "target",
+        "comb of the reconstructions minus that of the sources, for blocky sources",
+        interest=1,
     ),
 )
 

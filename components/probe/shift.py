@@ -21,9 +21,14 @@ METRICS = (
         "gl",
         "down",
         "change under shifts of 1 to stride - 1 px, moved back, over the contrast gain",
+        interest=0.5,
     ),
-    Metric("shift/psnr", "dB", "up", "the same as peak signal-to-noise ratio, mean over images and shifts"),
-    Metric("shift/error_stride", "gl", "down", "the change under a shift by a whole stride, as a control"),
+    Metric(
+        "shift/psnr", "dB", "up", "the same as peak signal-to-noise ratio, mean over images and shifts", interest=0.5
+    ),
+    Metric(
+        "shift/error_stride", "gl", "down", "the change under a shift by a whole stride, as a control", interest=0.5
+    ),
 )
 
 

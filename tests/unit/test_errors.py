@@ -165,6 +165,11 @@ STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_ever
         ([("primary: psnr", "primary: reconstruction")], [], [
             "15:10: primary: none of the probes reports 'reconstruction'; "
             "it is a probe, whose metrics are psnr, ssim"]),
+        ([("primary: psnr", "primary: psnr\ninterest: {psrn: 0.5, ssim: -0.01}")], [], [
+            "16:12: interest.psrn: none of the probes reports 'psrn'; did you mean 'psnr'? (valid: psnr, ssim)",
+            "16:29: interest.ssim: expected a difference above 0, in the metric's unit, found -0.01"]),
+        ([("primary: psnr", "primary: psnr\ninterest: {psnr: half}")], [], [
+            "16:18: interest.psnr: expected a number, found 'half'"]),
         # Errors of several phases.
         (FIVE, [], [
             "4:31: data/folder: there is no folder nowhere (treatment 'baseline', scale base)",
@@ -289,7 +294,7 @@ STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_ever
         ([], ["--set", "seeds.x=1"], [
             "--set seeds.x=1: unknown setting 'seeds.x'; seeds have no settings: write 'seeds'"]),
         ([("base:\n", "x: &x {padding: zeros}\nbase:\n  <<: *x\n")], [], [
-            "3:1: unknown key 'x' (valid: base, design, factors, fraction, nuisance, paper, primary, "
+            "3:1: unknown key 'x' (valid: base, design, factors, fraction, interest, nuisance, paper, primary, "
             "probes, pruning, question, scales, search, seeds, stages, study, treatments, tuning, "
             "where)",
             "5:3: merge keys are not supported; repeat the keys"]),
