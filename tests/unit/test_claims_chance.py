@@ -137,7 +137,7 @@ def test_divergence_by_bad_luck_decides_nothing(
     rng = np.random.default_rng(6)
     overall: list[str] = []
     contexts: list[str] = []
-    for _ in range(50):
+    for _ in range(40):
         values = rng.normal(0, 1, (len(plan.treatments), seeds))
         lost = diverging & (values < stats.norm.ppf(0.4))
         for row in judged({"psnr": np.where(lost, math.nan, LEVEL + values)})["claims"]:

@@ -225,3 +225,30 @@ def test_unknown_papers_are_refused_where_they_are_named(write_study: Write) -> 
     assert [(p.line, p.column) for p in error.value.problems] == [(2, 8)]
     assert "unknown paper 'vivatt'; did you mean 'vivat'?" in str(error.value)
     assert load_study(write_study(("study: tiny", "study: tiny\npaper: vivat"))).paper == "vivat"
+
+
+ARTIFACTS = ("droplet/", "border/", "grid/", "blur/", "color/", "flicker/", "balance/", "shift/")
+"""Probes of artifacts, whose metrics also answer to other errors."""
+
+NEEDS_NONE = {
+    "S5d": "it says that there is no grid, whatever draws one elsewhere",
+    "C2b": "it is about detail that is added, not about a lack of it",
+}
+"""Claims on such metrics that are judged without the artifact -> why."""
+
+
+def test_a_claim_about_an_artifact_requires_it() -> None:
+    """On the side that is said to have it, or in a third treatment where side B is a number."""
+    without = set()
+    for name in registry.papers():
+        for one in papers.load(name).claims:
+            if not one.metric.startswith(ARTIFACTS):
+                continue
+            if not one.requires:
+                without.add(one.id)
+                continue
+            more = {"A above B": "A", "A below B": "B"}.get(one.direction)
+            where = {required.of if isinstance(required.of, str) else "other" for required in one.requires}
+            remedied = one.metric in {"blur/mtf50", "blur/hf_hi"} and isinstance(one.b, dict)
+            assert where & {"B" if remedied else more, "other", "A" if one.id == "B1m" else None}, one.id
+    assert without == NEEDS_NONE.keys()
