@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import integrate, stats
 
-from ablate.analysis.statistics.effects import analyse, difference
+from ablate.analysis.statistics.effects import analyse, difference, holm
 from ablate.analysis.statistics.moderation import Moderation, fit_moderation
-from ablate.analysis.statistics.paired import paired
+from ablate.analysis.statistics.paired import paired, paired_rows
 from ablate.analysis.statistics.power import detectable, seeds_needed
 from ablate.slots.settings import Metric
 
@@ -123,3 +123,39 @@ def test_the_seeds_needed_are_the_fewest_that_detect() -> None:
         assert needed is not None
         assert detectable(0.7, needed, 4) <= difference_ < detectable(0.7, needed - 1, 4)
     assert seeds_needed(0.7, 1e-3, 4) is None
+
+
+README = np.array([2.59, 0.26, 0.28, 0.86, 1.02, 0.12, 0.75, 0.23, 0.28, 0.45])
+"""Standard deviations of PSNR in a study whose baseline is unstable."""
+
+LADDER = [0, 1, 2, 3, 4, 5, 5, 5, 5]
+"""The treatment that each of its nine others is compared with: a ladder, then leave-one-out."""
+
+
+@pytest.mark.parametrize(
+    ("sds", "references", "limit", "gain"),
+    [(np.ones(10), [0] * 9, 0.05, 1.3), (README, LADDER, 0.056, 1.15), (README, [0] * 9, 0.056, 1.15)],
+)
+def test_at_five_seeds_it_finds_more_and_is_not_wrong_more_often(
+    sds: np.ndarray, references: list[int], limit: float, gain: float
+) -> None:
+    """1,200 studies without effects, and as many with one effect of two standard deviations of its difference."""
+    rng = np.random.default_rng(5)
+    told = {False: 0, True: 0}
+    wrong = 0
+    for i in range(1200):
+        values = rng.normal(0, 1, (10, 5)) * sds[:, None] + rng.normal(0, 1, 5)
+        changes = paired_rows(values[1:], values[references])
+        prior = fit_moderation([change.sd**2 for change in changes], np.full(9, 4))
+        wrong += min(holm([change.p for change in paired_rows(values[1:], values[references], None, prior)])) < 0.05
+        row = i % 9
+        values[row + 1] += 2 * math.hypot(sds[row + 1], sds[references[row]])
+        for moderated in told:  # the rows that are compared with this one keep their own null values
+            reference = values[references]
+            for other, index in enumerate(references):
+                if index == row + 1:
+                    reference[other] -= 2 * math.hypot(sds[row + 1], sds[references[row]])
+            found = paired_rows(values[1:], reference, None, prior if moderated else None)
+            told[moderated] += holm([change.p for change in found])[row] < 0.05
+    assert wrong / 1200 <= limit + 2 * math.sqrt(limit * (1 - limit) / 1200)
+    assert told[True] >= gain * told[False] > 0
