@@ -8,7 +8,8 @@ squares of 9 px, which blur, noise and grids hardly change, in two steps:
    an additive model (Hastie & Tibshirani, "Generalized additive models", Statistical Science 1(3), 1986) of piecewise
    linear curves with knots every 1/8. It holds contrast, clipping, gamma, saturation and turns of hue. Each image has
    an intercept of its own, so only differences within images count.
-2. for each image and channel, a gain and an offset, because normalisation layers may scale each image by itself.
+2. for each image and channel, a gain and an offset, because normalisation layers may scale each image by itself: of
+   that map or, where the misfit is then smaller, of the source itself.
 
 Both are least squares, reweighted so that a droplet or a frame, which covers a small part of an image, does not count
 (Huber's weights, then Tukey's biweight: Holland & Welsch, Communications in Statistics A6, 1977, with their constants).
@@ -119,10 +120,11 @@ def _toned(x: Tensor, y: Tensor) -> Toned:
     # a gain and an offset for each image and channel, with that map or, where it fits better, without
     plain, mapped = (lines(before + of_blur + part, change - of_blur - part) for part in (0 * of_colours, of_colours))
     use_map = (mapped.misfit < plain.misfit)[:, None, None, None]
-    slope = torch.where(use_map, mapped.slope[..., None, None], plain.slope[..., None, None]).to(x)
-    intercept = torch.where(use_map, mapped.intercept[..., None, None], plain.intercept[..., None, None]).to(x)
-    curves = torch.cat([torch.einsum("nfhw,fc->nchw", _features(part), colours.to(x)) for part in x.split(8)])
-    image = x + curves * use_map.to(x)
+    slope, intercept = (
+        torch.where(use_map, with_map[..., None, None], without[..., None, None]).to(x)
+        for with_map, without in ((mapped.slope, plain.slope), (mapped.intercept, plain.intercept))
+    )
+    image = x + use_map.to(x) * torch.cat([_combined(_features(part), colours) for part in x.split(8)])
     image = image + slope * image + intercept
     after = _squares(image, step)
     tiny = torch.finfo(torch.float64).tiny  # makes 0/0 one
@@ -133,6 +135,14 @@ def _features(x: Tensor) -> Tensor:
     """What the map of colours is made of, at each pixel of `n 3 h w`: the channels first, then bends, then extremes."""
     bends = torch.cat([(x - knot).clamp(min=0) for knot in KNOTS], 1)
     return torch.cat([x, bends, x.amax(1, keepdim=True), x.amin(1, keepdim=True)], 1)
+
+
+def _combined(features: Tensor, coefficients: Tensor) -> Tensor:
+    """Sums `n 3 h w` of features `n f h w` times coefficients `f 3`; not a matmul, which may run in TF32."""
+    total = torch.zeros_like(features[:, :3])
+    for feature, row in zip(features.unbind(1), coefficients.to(features), strict=True):
+        total.add_(feature[:, None] * row[:, None, None])
+    return total
 
 
 def _squares(x: Tensor, step: int, side: int = SQUARE) -> Tensor:
