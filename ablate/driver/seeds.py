@@ -36,5 +36,5 @@ def add_seeds(plan: Plan) -> Plan:
     if wanted == counts:
         return plan
     replicates = {canonical(row.changed): wanted[row.label] for row in plan.treatments}
-    write_json(store.study(study.name, study.scale).replicates, replicates)
+    write_json(store.study(study.name, study.variant).replicates, replicates)
     return plan_study(study, store)

@@ -24,7 +24,7 @@ from ablate.study.origin import Origin
 from ablate.study.primary import check_primary, default_metric, read_primaries
 from ablate.study.probes import check_interest, read_probes, reported
 from ablate.study.pruning import Pruning, read_pruning
-from ablate.study.scales import at_scale, choose_scale, override
+from ablate.study.scales import at_scale, choose_scale, name_variant, override
 from ablate.study.schema import Replicates, StudyFile
 from ablate.study.search import Search, read_search
 from ablate.study.tuning import Tuning, read_tuning
@@ -33,7 +33,7 @@ SeedBounds = tuple[int, int]
 """Fewest and most seeds of a treatment, where results decide how many there are."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """A checked study at one scale. `raw` is the scaled `{base, stages}` that treatments are applied to."""
 
@@ -64,10 +64,18 @@ class Study:
     primary_of: Mapping[str, str] = field(default_factory=dict)
     """Factor -> the metric of comparisons in which it alone changes; `primary` is that of all others."""
 
+    def __repr__(self) -> str:
+        return f"<study {self.name} at scale {self.scale}>"
+
     @property
     def is_adaptive(self) -> bool:
         """Whether results decide which trials there are."""
         return any((self.search, self.tuning, self.pruning, self.seed_bounds))
+
+    @property
+    def variant(self) -> str:
+        """Its scale and, where `--set` changes it, a hash of the changes; its folder in the store has this name."""
+        return name_variant(self.scale, self.overrides)
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:

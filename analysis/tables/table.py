@@ -22,7 +22,7 @@ from ablate.slots.settings import Metric
 from ablate.study.study import Study
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """The results of a study. `csv` and `json` hold `metrics`; the other formats show the metrics of `layout`."""
 
@@ -46,6 +46,9 @@ class Table:
     front: tuple[str, ...] = ()
     """Labels of the Pareto front of the requested metrics, if there are two or more."""
 
+    def __repr__(self) -> str:
+        return f"<table of {self.study.name} at scale {self.study.scale}: {len(self.arms)} treatments>"
+
     @property
     def noise(self) -> Noise:
         """The noise of the primary metric."""
@@ -62,13 +65,15 @@ class Table:
 
     def markdown(self) -> str:
         """Pipe tables with aligned columns, and notes."""
-        return "\n".join(map(markdown.markdown, self._layouts()))
+        return "\n".join(map(markdown.markdown, self.layouts))
 
     def html(self) -> str:
         """A self-contained HTML page with the tables."""
-        return html.page(self._layouts())
+        return html.page(self.layouts)
 
-    def _layouts(self) -> list[Layout]:
+    @property
+    def layouts(self) -> list[Layout]:
+        """The main table, main effects and interactions, and the claims."""
         claims = [self.claims_layout] if self.claims_layout else []
         return [self.layout, *self.factorial_layouts, *claims]
 
@@ -88,7 +93,7 @@ class Table:
         for arm in self.arms:
             levels = [format_level(arm.treatment.levels[path]) for path in paths]
             counts = [arm.status.get(name, 0) for name in statuses]
-            cells = [_cell(arm.effects[name]) for name in self.metrics]
+            cells = [effect_numbers(arm.effects[name]) for name in self.metrics]
             numbers = ["" if cell[key] != cell[key] else cell[key] for cell in cells for key in fields]
             on_front = [arm.treatment.label in self.search_result.front] if self.search_result else []
             compared = [arm.treatment.reference, arm.judged_by] if arm.treatment.reference else ["", ""]
@@ -107,7 +112,7 @@ class Table:
                 **({"nuisance": arm.treatment.nuisance} if self.study.tuning else {}),
                 "status": arm.status,
                 **({"pareto": arm.treatment.label in self.search_result.front} if self.search_result else {}),
-                "cells": {name: _finite(_cell(arm.effects[name])) for name in self.metrics},
+                "cells": {name: _finite(effect_numbers(arm.effects[name])) for name in self.metrics},
             }
             for arm in self.arms
         ]
@@ -131,7 +136,7 @@ class Table:
         }
 
 
-def _cell(effect: Effect) -> dict[str, Any]:
+def effect_numbers(effect: Effect) -> dict[str, Any]:
     """The numbers of an effect under the names of the JSON and CSV formats."""
     change = effect.change
     return {

@@ -19,8 +19,8 @@ from ablate.analysis.statistics.chance import expected_best, expected_best_chang
 from ablate.analysis.statistics.effects import analyse, holm
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
-from ablate.cli.plan import print_plan
 from ablate.driver.overview import summarise
+from ablate.driver.plan_text import print_plan
 from ablate.plan.estimable import describe_contrasts
 from ablate.plan.treatments import Treatment, list_rows, treatments
 from ablate.plan.trials import expand

@@ -11,8 +11,8 @@ from ablate.adaptive.optuna_sampler import factor_importance
 from ablate.adaptive.recall import plan_study
 from ablate.adaptive.search import SearchSource, evaluations, future_suggestions, one_trial_per_level, read_suggestions
 from ablate.analysis.tables.build import build_table
-from ablate.cli.plan import print_plan
 from ablate.driver import overview
+from ablate.driver.plan_text import print_plan
 from ablate.errors import StudyError
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial, expand
