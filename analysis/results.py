@@ -94,10 +94,10 @@ class StudyResults:
         return by_label
 
 
-def gather(plan: Plan) -> StudyResults:
-    """The results of a study so far."""
+def gather(plan: Plan, *, moderated: bool | None = None) -> StudyResults:
+    """The results of a study so far. `moderated`: as in `build_table`."""
     frame = frame_of(plan)
-    return StudyResults(plan, frame, build_table(plan, frame=frame))
+    return StudyResults(plan, frame, build_table(plan, frame=frame, moderated=moderated))
 
 
 def _size(effect: Effect) -> float:

@@ -75,6 +75,7 @@ class Results:
         paper: str | None = None,
         raw: bool = False,
         unpaired: bool = False,
+        plain_t: bool | None = None,
         mixed_code: bool = False,
     ) -> ResultTable:
         """The table of the study, with the options of `ablate table`. Raises UsageError for one that does not fit.
@@ -84,10 +85,13 @@ class Results:
         digits = {"": decimals} if isinstance(decimals, int) else decimals or {}
         text = ",".join(f"{name}={count}".removeprefix("=") for name, count in digits.items())
         look = Look(layout, bold, text, caption, label)
-        return ResultTable(study_table(self.plan, metrics, paper, look, raw=raw, unpaired=unpaired, mixed=mixed_code))
+        table = study_table(
+            self.plan, metrics, paper, look, raw=raw, unpaired=unpaired, plain_t=plain_t, mixed=mixed_code
+        )
+        return ResultTable(table)
 
     def claims(self, paper: str | None = None) -> "pd.DataFrame":
-        """One row per claim of the study's paper and context in which it was judged, with estimate and verdict.
+        """One row per claim of the study's paper, with its verdict over all contexts; those are in column `contexts`.
 
         `paper`: another paper. Raises UsageError for an unknown one, and where neither names one.
         """

@@ -74,6 +74,15 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", he
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
+PlainT = Annotated[
+    bool | None,
+    typer.Option(
+        "--plain-t/--moderated-t",
+        help="Student's t, or variances moderated over rows (default: moderated from five seeds on).",
+    ),
+]
+
+
 Tracking = Annotated[
     str | None,
     typer.Option("--tracking", envvar="MLFLOW_TRACKING_URI", help="URI of MLflow, or none (default: in the store)."),

@@ -24,11 +24,15 @@ def plan(
 ) -> None:
     """List treatments, stages, pending trials and their cost. Starts nothing."""
     from ablate.adaptive.recall import plan_study
+    from ablate.analysis.tables.foresight import foresee
     from ablate.driver.plan_text import print_plan
 
     found = plan_study(validated(study, scale, set_, store), Store(store))
     summary = plan_within(found, max_hours, max_trials, measure=measure)
-    emit(summary) if as_json else print_plan(found, summary, page())
+    if as_json:
+        emit({**summary, "power": {name: vars(noise) for name, noise in foresee(found).items()}})
+    else:
+        print_plan(found, summary, page())
 
 
 def plan_within(

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.options import STORE, Scale, Set, StoreOption, StudyName, find
-from ablate.errors import UsageError
+from ablate.cli.options import STORE, PlainT, Scale, Set, StoreOption, StudyName, find
+from ablate.errors import AblateError, UsageError
 
 KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance, diffusion, convergence or curves."
 
@@ -16,6 +16,7 @@ KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance,
 def report(
     study: StudyName,
     out: Annotated[Path | None, typer.Option(help="HTML file to write (default: in the store).")] = None,
+    plain_t: PlainT = None,
     scale: Scale = None,
     set_: Set = None,
     store: StoreOption = STORE,
@@ -27,8 +28,14 @@ def report(
     check_folder(out)
     plan = find(study, scale, set_, store)
     target = out or plan.store.study(plan.study.name, plan.study.variant).report
+    try:
+        found = gather(plan, moderated=None if plain_t is None else not plain_t)
+    except AblateError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     with written(target):
-        write_report(gather(plan), target)
+        write_report(found, target)
     print(target)  # noqa: T201
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ablate.cli.options import STORE, Json, Scale, Set, StoreOption, StudyArgument, find, screen
+from ablate.cli.options import STORE, Json, PlainT, Scale, Set, StoreOption, StudyArgument, find, screen
 from ablate.cli.output import emit, print_table
 from ablate.errors import AblateError, UsageError, nearest
 
@@ -31,6 +31,7 @@ def table(
         bool, typer.Option("--mixed-code", help="Allow trials of different versions of the code.")
     ] = False,
     unpaired: Annotated[bool, typer.Option("--unpaired", help="Dunnett's test, as if no seeds were shared.")] = False,
+    plain_t: PlainT = None,
     raw: Annotated[bool, typer.Option("--raw", help="Metrics of the raw weights, not of their average.")] = False,
     paper: Annotated[str | None, typer.Option(help="Paper whose claims are judged (default: the study's).")] = None,
     number: Annotated[str | None, typer.Option("--table", help="Instead of STUDY: this table of --paper.")] = None,
@@ -57,7 +58,7 @@ def table(
 
             plan = find(study, scale, set_, store)
             look = Look(layout, bold, decimals, caption, label)
-            built = study_table(plan, metrics, paper, look, raw=raw, unpaired=unpaired, mixed=mixed)
+            built = study_table(plan, metrics, paper, look, raw=raw, unpaired=unpaired, plain_t=plain_t, mixed=mixed)
         used = _packages(packages)
     except AblateError:
         raise

@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ablate.adaptive.search import future_suggestions
+from ablate.analysis.tables.foresight import foresee
+from ablate.analysis.tables.verdict_notes import describe_power
 from ablate.driver.overview import gc_paused
 from ablate.driver.progress import duration
 from ablate.plan.estimable import describe_contrasts
@@ -56,6 +58,9 @@ def print_plan(plan: Plan, summary: dict[str, Any], out: Console) -> None:
     out.print(f"about {duration(estimate)} of one worker{''.join(more)}")
     if share := summary.get("gpus_per_trial"):
         out.print(f"{round(1 / share)} at once fit on a GPU: ablate sweep --gpus-per-trial {share:.3g}")
+    for name, noise in foresee(plan).items():
+        sentence = describe_power(study.metrics[name], noise, len(study.seeds))
+        out.print(f"in {name}, {sentence}; by the noise of the trials so far", soft_wrap=True)
 
 
 def _describe_search(plan: Plan, search: Search) -> list[str]:

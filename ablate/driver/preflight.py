@@ -75,7 +75,7 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
 
     rows, problems, notes = _rows(study)
     cases, found = _cases(study, rows)
-    problems += found
+    problems += [*found, *_paper_problems(study)]
     check.run(cases)
     problems += [*check.problems, *check.missing]
     notes += _skipped(check)
@@ -97,6 +97,18 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
     if problems:
         raise StudyError(problems)
     return Validated(study, notes, missing)
+
+
+def _paper_problems(study: Study) -> list[Problem]:
+    """What is wrong with the claims of the study's paper."""
+    from ablate.analysis import papers
+
+    try:
+        if study.paper:
+            papers.load(study.paper)
+    except StudyError as error:
+        return error.problems
+    return []
 
 
 @dataclass

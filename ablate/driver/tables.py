@@ -30,11 +30,15 @@ def study_table(
     *,
     raw: bool = False,
     unpaired: bool = False,
+    plain_t: bool | None = None,
     mixed: bool = False,
 ) -> Table:
-    """The table of a study; `metrics`: their names, also as text with commas, or "all"; `mixed`: allow mixed code.
+    """The table of a study.
 
-    Raises UsageError for an unknown paper, metric or option, and for trials of different versions of the code.
+    `metrics`: their names, also as text with commas, or "all". `plain_t`: Student's t even where variances can be
+    moderated; False: moderated variances, or an error. `mixed`: allow trials of different versions of the code.
+
+    Raises UsageError for an unknown paper, metric or option, and for such trials where they are not allowed.
     """
     known = plan.study.metrics
     names = list(known) if metrics == "all" else metrics.split(",") if isinstance(metrics, str) else metrics
@@ -42,7 +46,10 @@ def study_table(
         if paper and paper not in registry.papers():
             raise UsageError(f"unknown paper '{paper}'{nearest(paper, registry.papers())}")
         options = read_options(look.layout, look.bold, look.decimals, look.caption, look.label, metrics=known)
-        table = build_table(plan, names or None, paper, raw=raw, unpaired=unpaired, options=options)
+        moderated = None if plain_t is None else not plain_t
+        table = build_table(
+            plan, names or None, paper, raw=raw, unpaired=unpaired, moderated=moderated, options=options
+        )
     except AblateError:
         raise
     except ValueError as error:

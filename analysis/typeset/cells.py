@@ -101,12 +101,25 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """What the rows of a group are about: a sentence, where it stands, and what speaks against it."""
+
+    text: str
+    source: str
+    caveat: str
+
+
+@dataclass(frozen=True)
 class Group:
-    """Rows that belong together. `name`: a design, or the only factor that varies; `baseline`: its baseline level."""
+    """Rows that belong together.
+
+    `name`: a design, the only factor that varies, or a claim's id; `baseline`: the factor's baseline level.
+    """
 
     rows: tuple[tuple[Cell, ...], ...]
     name: str = ""
     baseline: Level | None = None
+    heading: Heading | None = None
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 The centre of each held-out image is reconstructed alone and compared with the same place in the reconstruction of
 the whole image. This controls for the content, which the error near the border of whole images does not. The middle
-of the crop is the control for the change of context that normalisation and attention see. The artifact is one of
-those in VIVAT (arXiv 2506.07863).
+of the crop is the control for the change of context that normalisation and attention see; where it has another mean
+colour when cropped, the whole crop is corrected by the difference, channel by channel. The artifact is one of those in
+VIVAT (arXiv 2506.07863).
 
 Crops are half as large as the images, in whole strides. With d the distance in px to the crop's border and h its
 size, the middle is d >= 3h/8; a band that would reach it is not reported. The corner squares have a side of 16 px, but
@@ -87,13 +88,16 @@ def examine(subject: Subject) -> ProbeResult:
     window = (..., slice(start, start + size), slice(start, start + size))
     source = subject.images[window]
     inside = subject.reconstruction[window]
+    distance = _distance(size)
+    is_middle = distance >= 3 * size / 8
     alone = subject.reconstruct(source)
+    shift = (alone - inside)[..., is_middle.to(source.device)].mean(-1)
+    alone = alone - shift[..., None, None]
 
     # error that cropping adds, and change that it makes
     excess = GREY_LEVELS * ((alone - source).abs() - (inside - source).abs()).mean(1).cpu()  # n h h
     change = GREY_LEVELS * (alone - inside).abs().mean((0, 1)).cpu()  # h h
-    distance = _distance(size)
-    middle = change[distance >= 3 * size / 8].mean() + FLOOR
+    middle = change[is_middle].mean() + FLOOR
 
     # near the border, against the middle
     bands = {f"border/excess_b{b}": excess[:, distance < b].mean(1) for b in (4, 16) if b <= 3 * size / 8}

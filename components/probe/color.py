@@ -4,6 +4,10 @@ VIVAT (arXiv 2506.07863) shows the artifact as a yellow tint. Colour differences
 2005), where about 1 is just noticeable. Biases, gains and offsets are measured on the unclamped reconstruction, colour
 differences on what is displayed. A shift may depend on the colour: constant pictures add colours that are rare in
 photographs.
+
+A gain is the contrast that is left: the slope of y over x by least squares, sum (x - m_x)(y - m_y) / sum (x - m_x)^2,
+with the means m of each image and after a blur of 8 px, so that neither blur nor images of different brightness count.
+A model that returns mean colours has a gain of 0.
 """
 
 import torch
@@ -38,7 +42,7 @@ METRICS = (
         "color/gain_r",
         "1",
         "target",
-        "slope of reconstruction over source, red; below 1: less contrast, or blur",
+        "contrast left: slope of reconstruction over source within images, red",
         1.0,
         3,
         interest=0.02,
@@ -81,11 +85,12 @@ def examine(subject: Subject) -> ProbeResult:
     y = displayed(raw)
     mean_x, mean_y = (srgb_to_lab(image.mean((2, 3), keepdim=True)) for image in (x, y))
     shift = ciede2000(mean_x, mean_y).flatten()
-    casts = ciede2000(srgb_to_lab(_low_pass(x)), srgb_to_lab(_low_pass(y))).flatten(1).quantile(0.95, dim=1)
+    low_x = _low_pass(x)
+    casts = ciede2000(srgb_to_lab(low_x), srgb_to_lab(_low_pass(y))).flatten(1).quantile(0.95, dim=1)
     means = displayed(subject.constants).mean((2, 3), keepdim=True)
     constant = ciede2000(srgb_to_lab(subject.colours), srgb_to_lab(means))
 
-    gain, offset = _line(x, raw)
+    gain, offset = _line(low_x, _low_pass(raw))
     per_channel = {"bias": bias, "gain": gain, "offset": offset}
     return ProbeResult(
         metrics={
@@ -106,16 +111,16 @@ def examine(subject: Subject) -> ProbeResult:
 
 
 def _line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Gain, and offset in gl, of each channel: least squares y = gain x + offset over all pixels of all images.
+    """Gain, and offset in gl, of each channel of images `n 3 h w`: least squares y = gain x + offset within images.
 
-    NaN if all pixels of the sources are equal.
+    The offset is that of the mean over images. NaN if all pixels of each source are equal.
     """
-    x, y = (image.double().transpose(0, 1).flatten(1) for image in (x, y))
-    mean_x = x.mean(1, keepdim=True)
-    mean_y = y.mean(1, keepdim=True)
+    x, y = (image.double() for image in (x, y))
+    mean_x = x.mean((2, 3), keepdim=True)
+    mean_y = y.mean((2, 3), keepdim=True)
     centred = x - mean_x
-    gain = (centred * (y - mean_y)).sum(1) / centred.square().sum(1)
-    return gain, GREY_LEVELS * (mean_y[:, 0] - gain * mean_x[:, 0])
+    gain = (centred * (y - mean_y)).sum((0, 2, 3)) / centred.square().sum((0, 2, 3))
+    return gain, GREY_LEVELS * (mean_y.mean((0, 2, 3)) - gain * mean_x.mean((0, 2, 3)))
 
 
 def _low_pass(x: Tensor) -> Tensor:

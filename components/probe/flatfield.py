@@ -15,19 +15,17 @@ The share alone misleads, whatever its value, as the tests of this file show:
 - It includes the border. A frame of 8 px that is 10 gl too bright gives 0.92 without any grid.
 
 So look at amplitudes in grey levels. `flatfield/period4` is the amplitude of what repeats every 4 px but not every 2,
-so the squares of all periods add up. The folds of `grid/const_fold*` are nested instead, and end at the model's stride.
-Both are measured away from the border, over 28 colours; the border is measured by itself. A decoder that resizes and
-then convolves draws no grid on a constant, whatever its weights, so a 0 here says nothing about natural images: see
-`grid/nat_*`.
+so the squares of all periods add up; it is estimated without what noise adds (`repeated_energy`). The folds of
+`grid/const_fold*` are nested instead, and end at the model's stride. Both are measured away from the border, over 28
+colours; the border is measured by itself. A decoder that resizes and then convolves draws no grid on a constant,
+whatever its weights, so a 0 here says nothing about natural images: see `grid/nat_*`.
 """
-
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ablate.components.shared.measure import displayed, sheet
-from ablate.components.shared.periodic import TINY, amplitude, fold, interior
+from ablate.components.shared.periodic import TINY, amplitude, interior, repeated_energy
 from ablate.slots import COLOURS, Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 PERIODS = (2, 4, 8, 16, 32)
@@ -144,10 +142,9 @@ def off_dc(frame: Tensor, power: int) -> float:
 def _periods(residual: Tensor) -> dict[str, Tensor]:
     """Amplitude in gl of each period without that of half the period, for each colour: `28 3 s s` to `28` each."""
     fitting = [p for p in PERIODS if interior(residual[:1], p).shape[-1]]
-    pattern = fold(interior(residual, fitting[-1]), fitting[-1])
-    nested = [torch.zeros(len(residual)), *(amplitude(fold(pattern, p)) for p in fitting)]
-    own = [(both.square() - half.square()).clamp(min=0).sqrt() for half, both in pairwise(nested)]
-    return {f"flatfield/period{p}": values for p, values in zip(fitting, own, strict=True)}
+    inner = interior(residual, fitting[-1])
+    energies = {1: torch.zeros(len(residual))} | {p: repeated_energy(inner, p) for p in fitting}
+    return {f"flatfield/period{p}": (energies[p] - energies[p // 2]).clamp(min=0).sqrt() for p in fitting}
 
 
 def _levels(residual: Tensor) -> dict[str, Tensor]:

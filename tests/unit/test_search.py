@@ -265,6 +265,8 @@ def test_a_table_of_a_search_has_a_front_and_no_p_values(searching: Callable[...
     assert (
         "excludes 0" not in text and table.csv().splitlines()[0].count("pareto") == 1 and "\\toprule" in table.latex()
     )
+    claimed = build_table(plan_study(study, store), paper="vivat")
+    assert claimed.json()["claims"] == [] and "Claims of the paper are not judged" in claimed.markdown()
 
 
 def test_failed_and_missing_results_are_no_results(searching: Callable[..., Study], tmp_path: Path) -> None:
