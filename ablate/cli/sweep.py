@@ -85,6 +85,7 @@ def print_ending(files: dict[str, Path], links: dict[str, str], ran: int, store:
     """Print which files were written, and how to open MLflow."""
     lines = [f"{ran} trials run" if ran else "nothing to run: every trial was finished", ""]
     lines += [f"{form:9} {path}" for form, path in files.items()]
-    lines += ["", f"MLflow: {shlex.join(['ablate', 'ui', *store_option(store)])}, then"]
-    lines += [f"  {name:9} {link}" for name, link in links.items()]
+    if links:
+        lines += ["", f"MLflow: {shlex.join(['ablate', 'ui', *store_option(store)])}, then"]
+        lines += [f"  {name:9} {link}" for name, link in links.items()]
     print("\n".join(lines))  # noqa: T201
