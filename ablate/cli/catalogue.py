@@ -5,17 +5,21 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ablate.cli.options import Json
+from ablate.cli.options import Components, Json, use_own_levels
 from ablate.cli.output import emit, page
 from ablate.errors import nearest
 from ablate.slots import registry
 
 
 def components(
-    slot: Annotated[str | None, typer.Argument(help="Show only this slot.")] = None, as_json: Json = False
+    slot: Annotated[str | None, typer.Argument(help="Show only this slot.")] = None,
+    components: Components = None,
+    as_json: Json = False,
 ) -> None:
-    """List the levels of every slot with their settings."""
+    """List the levels of every slot with their settings, own levels among them."""
     from ablate.driver import catalogue
+
+    use_own_levels()
 
     if slot is not None and slot not in registry.SLOTS:
         head = slot.partition("/")[0]
@@ -27,9 +31,11 @@ def components(
     emit(found) if as_json else print_catalogue(found, page())
 
 
-def schema() -> None:
+def schema(components: Components = None) -> None:
     """Print the JSON schema of study files, for editors."""
     from ablate.driver import catalogue
+
+    use_own_levels()
 
     emit(catalogue.schema())
 
@@ -45,5 +51,7 @@ def print_catalogue(found: dict[str, Any], out: Console) -> None:
             )
             summary = f"cannot be used: {level['error']}" if "error" in level else level["doc"]
             out.print(f"  {name:16} {summary}", soft_wrap=True, markup=False)
+            if "file" in level:
+                out.print(f"  {'':16} own level: {level['file']}", soft_wrap=True, markup=False)
             if settings:
                 out.print(f"  {'':16} settings: {settings}", soft_wrap=True, markup=False)

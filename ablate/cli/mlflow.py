@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.options import STORE, Scale, Set, StoreOption, StudyName, Tracking, find, screen
+from ablate.cli.options import STORE, Components, Scale, Set, StoreOption, StudyName, Tracking, find, screen
 from ablate.store.folders import Store
 
 
@@ -25,7 +25,12 @@ def ui(
 
 
 def sync(
-    study: StudyName, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, tracking: Tracking = None
+    study: StudyName,
+    scale: Scale = None,
+    set_: Set = None,
+    components: Components = None,
+    store: StoreOption = STORE,
+    tracking: Tracking = None,
 ) -> None:
     """Send to MLflow what it does not have yet of a study. Nothing is sent twice."""
     from ablate.driver.outputs import resync

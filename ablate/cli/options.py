@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from ablate.schedule.resources import gpu_count
+from ablate.slots import discover, registry
 from ablate.store.files import StoreError, check_access, parse_store
 from ablate.store.folders import Store
 
@@ -54,6 +55,28 @@ Tracking = Annotated[
 ]
 
 
+def _name_components(paths: list[Path] | None) -> list[Path] | None:
+    """Remember the folders of `--components`, which every study that is read from now on sees."""
+    discover.given = tuple(paths or ())
+    return paths
+
+
+Components = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--components",
+        metavar="DIR",
+        help="Folder of own levels, DIR/SLOT/LEVEL.py, beside components/ next to the study; repeatable.",
+        callback=_name_components,
+    ),
+]
+
+
+def use_own_levels() -> None:
+    """Put own levels into effect for a command that reads no study: those in ./components and all named folders."""
+    registry.use(discover.discover(Path.cwd()))
+
+
 MaxHours = Annotated[
     float | None, typer.Option(help="Refuse if the pending work takes longer, in hours of one worker.", min=0)
 ]
@@ -68,9 +91,13 @@ STORE = Path("runs")
 def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
     """Load a study from its file or from the store."""
     from ablate.adaptive.recall import plan_study
-    from ablate.driver.studies import find_study
+    from ablate.driver.studies import find_document
+    from ablate.study.study import read_study
 
-    study = find_study(reference, Store(store), scale, tuple(overrides or ()), gpu=gpu_count() > 0)
+    found = find_document(reference, Store(store), scale, tuple(overrides or ()))
+    if found.note:
+        screen.print(f"note: {found.note}", soft_wrap=True, markup=False)
+    study = read_study(found.document, found.scale, found.overrides, gpu=gpu_count() > 0)
     return plan_study(study, Store(store))
 
 
@@ -84,7 +111,7 @@ def validated(reference: str, scale: str | None, overrides: list[str] | None, st
 
     found = find_document(reference, Store(store), scale, tuple(overrides or ()))
     checked = validate(found.document, found.scale, found.overrides, gpu=gpu_count() > 0)
-    for note in checked.notes:
-        screen.print(f"note: {note}", soft_wrap=True)
+    for note in [*checked.notes, *([found.note] if found.note else [])]:
+        screen.print(f"note: {note}", soft_wrap=True, markup=False)
     check_name(checked.study, Store(store))
     return checked.study

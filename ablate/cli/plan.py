@@ -7,7 +7,19 @@ from rich.console import Console
 from rich.table import Table
 
 from ablate.adaptive.search import future_suggestions
-from ablate.cli.options import STORE, Json, MaxHours, MaxTrials, Scale, Set, StoreOption, StudyName, screen, validated
+from ablate.cli.options import (
+    STORE,
+    Components,
+    Json,
+    MaxHours,
+    MaxTrials,
+    Scale,
+    Set,
+    StoreOption,
+    StudyName,
+    screen,
+    validated,
+)
 from ablate.cli.output import emit, page
 from ablate.driver.overview import gc_paused
 from ablate.driver.progress import duration
@@ -28,6 +40,7 @@ def plan(
     study: StudyName,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure the cost by a few real steps and probes of each kind.")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ablate.cli.options import Components, use_own_levels
 from ablate.cli.output import emit
 from ablate.errors import nearest
 from ablate.slots import registry
@@ -52,6 +53,7 @@ def probe(
         int,
         typer.Option(help="Frames per picture, for a video VAE: 1 + a multiple of its time stride.", min=1),
     ] = 1,
+    components: Components = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Probe any VAE checkpoint for artifacts, without training. With --fail-if it is a test."""
@@ -59,6 +61,7 @@ def probe(
     from ablate.probing.examine import DTYPES, PROBES, Request, declared, examine
     from ablate.released.padding import MODES
 
+    use_own_levels()
     chosen = tuple(probes.split(",")) if probes else PROBES
     one_of("--dtype", dtype, list(DTYPES))
     if padding_mode is not None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.options import STORE, Scale, Set, StoreOption, StudyName, find
+from ablate.cli.options import STORE, Components, Scale, Set, StoreOption, StudyName, find
 
 KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance, diffusion, convergence or curves."
 
@@ -15,6 +15,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="HTML file to write (default: in the store).")] = None,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
 ) -> None:
     """Write one HTML page that needs no network: answer, table, effects, claims, curves, pictures, cost, failures."""
@@ -37,6 +38,7 @@ def figure(
     out: Annotated[Path | None, typer.Option(help="File to write, .pdf or .svg (default: STUDY-KIND.pdf).")] = None,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
 ) -> None:
     """Draw a figure one column of a paper wide, readable when printed in grey."""

@@ -9,6 +9,7 @@ import typer
 
 from ablate.cli.options import (
     STORE,
+    Components,
     MaxHours,
     MaxTrials,
     Scale,
@@ -29,6 +30,7 @@ def sweep(
     study: StudyName,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
     tracking: Tracking = None,
     inline: Annotated[

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ablate.cli.options import STORE, Json, Scale, Set, StoreOption, StudyArgument, find, screen
+from ablate.cli.options import STORE, Components, Json, Scale, Set, StoreOption, StudyArgument, find, screen
 from ablate.cli.output import emit
 from ablate.errors import StudyError, nearest
 from ablate.slots import registry
@@ -36,6 +36,7 @@ def table(
     device: Annotated[str | None, typer.Option(help="Device for VAEs (default: cuda if there is one).")] = None,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
     as_json: Json = False,
 ) -> None:

@@ -9,7 +9,10 @@ from ablate.study.schema import StudyFile
 
 
 def catalogue(slots: list[str]) -> dict[str, Any]:
-    """Slot -> level -> `doc` and `settings`. Both are empty for a level whose file is wrong, and `error` says why."""
+    """Slot -> level -> `doc` and `settings`, of an own level also its `file`.
+
+    Doc and settings are empty for a level whose file is wrong, and `error` says why.
+    """
     return {slot: {name: _describe(slot, name) for name in registry.levels(slot)} for slot in slots}
 
 
@@ -18,11 +21,12 @@ def _describe(slot: str, name: str) -> dict[str, Any]:
         level = registry.level(slot, name)
     except registry.LevelError as error:
         return {"doc": "", "settings": {}, "error": error.brief}
+    own = {"file": str(level.path)} if level.folder else {}
     settings = {}
     for field, info in level.Config.model_fields.items():
         kind = str(info.annotation).removeprefix("<class '").removesuffix("'>")
         settings[field] = {"type": kind, "default": None if info.is_required() else info.default}
-    return {"doc": level.doc.split("\n\n")[0].replace("\n", " "), "settings": settings}
+    return {"doc": level.doc.split("\n\n")[0].replace("\n", " "), "settings": settings, **own}
 
 
 def schema() -> dict[str, Any]:

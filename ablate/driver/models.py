@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -58,8 +59,7 @@ class ModelCheck:
 def build_failure(recipe: Recipe) -> BuildFailure | None:
     """Why the model of a recipe, that of one stage, cannot be built; None if it can."""
     plain = {slot: _relevant(slot, part) for slot, part in recipe.present.items() if slot not in IRRELEVANT}
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ablate" / "models"
-    known = cache / signature([plain, _code()])
+    known = _cache() / signature([plain, _code(), registry.own().plain()] if registry.own() else [plain, _code()])
     if known.exists():
         return None
     from ablate.engine.build import try_build
@@ -68,12 +68,36 @@ def build_failure(recipe: Recipe) -> BuildFailure | None:
         try_build(recipe.plain())
     except (Exception, SystemExit) as error:  # a level may raise whatever torch does
         return _failure(error)
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        known.touch()
-    except OSError:  # then it is built again next time
-        pass
+    _remember(known)
     return None
+
+
+def _cache() -> Path:
+    """The folder of files that each stand for something that could be built."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ablate" / "models"
+
+
+def _remember(known: Path) -> None:
+    """Note that something could be built."""
+    with suppress(OSError):  # then it is built again next time
+        known.parent.mkdir(parents=True, exist_ok=True)
+        known.touch()
+
+
+def own_failure(slot: str, name: str) -> str:
+    """Why an own level cannot be imported or built with what its slot is given; empty if it can, or is no own one."""
+    level = registry.level(slot, name)
+    if level.folder is None:
+        return ""
+    known = _cache() / signature(["own", slot, name, level.fingerprint, str(level.path), version("torch")])
+    if known.exists():
+        return ""
+    try:
+        registry.check_build(slot, name)
+    except LevelError as error:
+        return f"{error.brief}{_advice(level.path)}"
+    _remember(known)
+    return ""
 
 
 def fits(recipe: Recipe) -> bool:
@@ -115,8 +139,7 @@ def _failure(error: BaseException) -> BuildFailure:
 def _level_frame(error: BaseException) -> traceback.FrameSummary | None:
     """The innermost frame of an error that is in a level's file."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        folder = Path(frame.filename).parent
-        if folder.name in registry.SLOTS and folder.parent.name == registry.ROOT.name:
+        if registry.slot_of(Path(frame.filename)):
             return frame
     return None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ablate.driver.models import ModelCheck, build_failure
+from ablate.driver.models import ModelCheck, build_failure, own_failure
 from ablate.errors import KeyPath, Problem, StudyError
 from ablate.plan.labels import format_level, short_names
 from ablate.plan.treatments import list_rows
@@ -102,10 +102,13 @@ class ScaleCheck:
     missing: list[Problem] = field(default_factory=list)
     models: ModelCheck = field(default_factory=lambda: ModelCheck(MOST_MODELS))
     seen: set[tuple[str, int, int, str]] = field(default_factory=set)
+    broken: set[tuple[str, str]] = field(default_factory=set)
+    """Own levels that cannot be imported, as slot and name."""
 
     def run(self, cases: list[Case], *, complete: bool = True) -> None:
         """Check treatments, of which the first is the baseline. `complete`: whether it has all parts."""
         self._check_files(cases)
+        self._check_own(cases)
         if complete:
             self._check_mismatches(cases)
             self._check_probes(cases)
@@ -120,6 +123,15 @@ class ScaleCheck:
                 part.settings.preflight()
             except (ValueError, OSError, ImportError) as error:
                 self._add(self.missing, case, (*path, *_named(part, str(error))), str(error))
+
+    def _check_own(self, cases: list[Case]) -> None:
+        """Own levels that raise while they are imported, or whose `build` takes other arguments."""
+        parts = {path_of(path, part): (case, path) for case in reversed(cases) for path, part in _parts(case.recipe)}
+        parts |= {("probe", probe.level): (cases[0], ("probes", probe.level)) for probe in self.probes}
+        for (slot, name), (case, path) in parts.items():
+            if (reason := own_failure(slot, name)) and (slot, name) not in self.broken:
+                self.broken.add((slot, name))
+                self._add(self.problems, case, path, f"level '{name}' of {slot} cannot be used: {reason}", kind="own")
 
     def _check_mismatches(self, cases: list[Case]) -> None:
         """Initial weights that are of another model than the recipe's."""
@@ -150,6 +162,8 @@ class ScaleCheck:
         wrong: set[KeyPath] = set()  # in the baseline, and thus in treatments without being due to their levels
         for case in [cases[0], *sorted(cases[1:], key=lambda case: len(case.levels))]:
             for stage, setup in zip(case.recipe.stages, case.recipe.setups, strict=True):
+                if any((slot, part.level) in self.broken for slot, part in setup.present.items()):
+                    continue
                 failure = self.models.failure(setup)
                 if failure is None:
                     continue
@@ -220,6 +234,12 @@ def _parts(recipe: Recipe) -> Iterable[tuple[KeyPath, Part]]:
     for stage, own in recipe.own.items():
         yield from ((("stages", stage, *unit.split(".")), part) for unit, part in own.items())
     yield from ((("base", "loss", term), part) for term, part in recipe.losses.items() if weight(part))
+
+
+def path_of(path: KeyPath, part: Part) -> tuple[str, str]:
+    """Slot and name of the level of a part, which is at this path of a recipe."""
+    slot = str(path[2] if path[0] == "stages" else path[1])
+    return slot, part.level
 
 
 def _named(part: Part, message: str) -> list[str]:

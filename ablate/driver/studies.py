@@ -1,10 +1,15 @@
 """Studies by file or by name in the store."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ablate.errors import Problem, StudyError, nearest
 from ablate.plan.plan import Plan
+from ablate.slots import discover, registry
+from ablate.slots.own_code import OwnCode
+from ablate.store.code import fetch, ship
 from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import Store
 from ablate.study.document import Document, read_document
@@ -14,17 +19,22 @@ from ablate.study.study import Study, read_study
 
 @dataclass(frozen=True)
 class StudySource:
-    """The text of a study, with the scale and the overrides to read it at."""
+    """The text of a study, with the scale and the overrides to read it at.
+
+    `note`: what to say of its own levels, which may have changed since the study was last run.
+    """
 
     document: Document
     scale: str | None
     overrides: tuple[str, ...]
+    note: str = ""
 
 
 def find_document(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...]) -> StudySource:
     """The text of a study by its file, or by its name in the store as it was last run.
 
-    A name that the store does not hold may be that of an example study. Raises StudyError.
+    A name that the store does not hold may be that of an example study. A study by its name has its own levels as they
+    were last run, too, whatever has become of their folders. Raises StudyError.
     """
     path = Path(reference)
     studies = store.studies()
@@ -40,7 +50,49 @@ def find_document(reference: str, store: Store, scale: str | None, overrides: tu
     folder = store.study(reference, scale or studies[reference][0])
     card = read_json(folder.card)
     named = None if card["scale"] == "base" else card["scale"]
-    return StudySource(read_document(folder.source), named, (*card["overrides"], *overrides))
+    document = read_document(folder.source)
+    document.own, note = _own_code(card, store)
+    return StudySource(document, named, (*card["overrides"], *overrides), note)
+
+
+def _own_code(card: dict[str, Any], store: Store) -> tuple[OwnCode, str]:
+    """The own code that a study was last run with, and a note where its present files differ.
+
+    Where the store has lost it, the folders that the card names are read. Raises StudyError where these are gone too.
+    """
+    if discover.given or not card.get("code"):
+        return discover.discover(None), ""
+    code = fetch(card["code"], store)
+    if code is None:
+        folders = [Path(path) for path in card["components"]]
+        if missing := ", ".join(str(path) for path in folders if not path.is_dir()):
+            message = (
+                f"the study has own code, and both its copy in the store ({store.code(card['code'])}) and the folder "
+                f"{missing} are gone; restore one of them, or name the folder by --components DIR"
+            )
+            raise StudyError([Problem(card["file"], 0, 0, message)])
+        return discover.discover(None, folders), f"{store.code(card['code'])} is gone; the present own code is used"
+    changed = [str(file) for file, content in _files(code) if file.is_file() and file.read_bytes() != content]
+    gone = sorted({str(folder.path) for folder in code.folders if not folder.path.is_dir()})
+    if not changed and not gone:
+        return code, ""
+    copy = f"a study by its name has its own code as it was last run, from {store.code(card['code'])}"
+    if changed:
+        present = f"name its file, {card['file']}, for the present code"
+        return code, f"changed since the study was last run: {_listed(changed)}; {copy} ({present})"
+    return code, f"no longer there: {_listed(gone)}; {copy}"
+
+
+def _files(code: OwnCode) -> Iterator[tuple[Path, bytes]]:
+    """The files of own code, with their content when it was last run."""
+    for folder in code.folders:
+        yield from ((folder.path / name, content) for name, content in folder.files.items())
+    yield from ((Path(module.path), module.source) for module in code.modules.values())
+
+
+def _listed(names: list[str]) -> str:
+    """Names with commas; of more than three the first two."""
+    return ", ".join(names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more"])
 
 
 def find_study(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
@@ -69,10 +121,12 @@ def write_card(plan: Plan) -> None:
     study = plan.study
     folder = plan.store.study(study.name, study.scale)
     before = read_json(folder.card) or {}
+    code = registry.own()
+    own = {"code": ship(code, plan.store), "components": [str(one.path) for one in code.folders]} if code else {}
     with atomic_write(folder.source) as temporary:
         temporary.write_text(study.document.text, encoding="utf-8")
     card = {
         "name": study.name, "question": study.question, "file": study.document.file, "scale": study.scale,
-        "overrides": list(study.overrides), "trials": [trial.signature for trial in plan.ready],
+        "overrides": list(study.overrides), "trials": [trial.signature for trial in plan.ready], **own,
     }  # fmt: skip
     write_json(folder.card, {**card, "mirrored": before.get("mirrored")})

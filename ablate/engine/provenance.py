@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +61,8 @@ def describe(
 
     # Code and machine
     record.code = {**code_version(), "components": component_sources(order)}
+    if own := own_files(record.code["components"]):
+        record.code |= {"own": own, "copy": order.get("code", "")}
     record.machine = {
         "device": torch.cuda.get_device_name(device)
         if device.type == "cuda"
@@ -105,6 +108,12 @@ def code_version() -> dict[str, Any]:
 
     commit = git("rev-parse", "HEAD") if (root / ".git").exists() else None
     return {"version": __version__, "commit": commit, "dirty": bool(git("status", "--porcelain")) if commit else None}
+
+
+def own_files(components: Iterable[str]) -> dict[str, str]:
+    """Of levels, given as `slot/level`, the file of each that is an own one."""
+    levels = {path: registry.level(*path.split("/", 1)) for path in components}
+    return {path: str(level.path) for path, level in levels.items() if level.folder}
 
 
 def component_sources(order: Order) -> dict[str, str]:

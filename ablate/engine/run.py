@@ -25,6 +25,8 @@ from ablate.plan.trials import Order
 from ablate.recipe.consistency import NETWORK
 from ablate.recipe.stages import Stage, Train, make_stages
 from ablate.slots import registry
+from ablate.slots.own_code import OwnCode
+from ablate.store.code import fetch
 from ablate.store.files import write_json
 from ablate.store.folders import Store
 
@@ -78,6 +80,8 @@ def run_trial(
 def _run(
     order: Order, store: Store, device: torch.device, threads: int, report: Callable[[StepReport], None]
 ) -> StageResult:
+    use_own_code(order, store)
+
     # Train
     reset_process(threads)
     corpus = cached_corpus(canonical(order["recipe"]["data"]), store.data)
@@ -94,6 +98,17 @@ def _run(
         examine(record, order, vae, corpus, folder, device)
     folder.finish(record)
     return StageResult(record.status, record.reason)
+
+
+def use_own_code(order: Order, store: Store) -> None:
+    """Put the own code of a trial into effect, as it was when the sweep began. Raises ValueError where it is gone."""
+    key = order.get("code", "")
+    if key == registry.own().shipped:
+        return
+    code = fetch(key, store) if key else OwnCode()
+    if code is None:
+        raise ValueError(f"the own levels of the trial are gone: no {store.code(key)}; start the sweep again")
+    registry.use(code)
 
 
 @functools.lru_cache(maxsize=2)

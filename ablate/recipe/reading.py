@@ -1,6 +1,7 @@
 """From a raw recipe, as YAML gives it, to checked parts and all that is wrong with them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -88,7 +89,8 @@ def _read_losses(value: Any, path: KeyPath, problems: list[RecipeProblem]) -> di
     losses = {}
     for term, given in value.items():
         if term not in registry.levels("loss"):
-            message = f"unknown loss term '{term}'{nearest_of('loss', term, registry.levels('loss'))}"
+            hint = _elsewhere("loss", term) or nearest_of("loss", term, registry.levels("loss"))
+            message = f"unknown loss term '{term}'{hint}"
             problems.append(RecipeProblem((*path, term), message, at_key=True))
         elif (config := _config("loss", term, (*path, term), problems, at_key=True)) and (
             settings := _settings(config, given, (*path, term), problems, f"loss.{term}")
@@ -137,7 +139,13 @@ def _level_hint(slot: str, name: str, valid: list[str]) -> str:
         for probe in valid:
             if any(metric.name == name for metric in registry.level("probe", probe).metrics):
                 return f"; it is a metric of probe '{probe}' (valid: {', '.join(valid)})"
-    return nearest_of(slot, name, valid)
+    return _elsewhere(slot, name) or nearest_of(slot, name, valid)
+
+
+def _elsewhere(slot: str, name: str) -> str:
+    """The way out of an own level that lies in the current folder and not beside the study; empty for any other."""
+    file = Path("components", slot, f"{name}.py")
+    return f"; there is {file} in the current folder: add --components components" if file.is_file() else ""
 
 
 def _settings(config: type[Settings], given: Any, path: KeyPath, problems: list[RecipeProblem], owner: str) -> Any:

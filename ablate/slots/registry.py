@@ -1,5 +1,7 @@
 """Finds and reads levels: `norm: scn` in a study is the file `components/norm/scn.py`.
 
+The file is one of this package, or an own level of the user's (`ablate/slots/discover.py`).
+
 A level's file defines, at its top level:
 
 - `Config`, its settings: a subclass of the slot's base class in `SETTINGS`, or of `Settings` for other slots;
@@ -16,8 +18,10 @@ only builtins, names imported from the modules in `LIGHT_MODULES`, and from `abl
 import functools
 import importlib
 import inspect
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ablate.slots.data import DataSettings
@@ -32,6 +36,7 @@ from ablate.slots.hooks import (
 )
 from ablate.slots.level_file import Level, exits, level_error, read_level
 from ablate.slots.level_file import LevelError as LevelError
+from ablate.slots.own_code import OwnCode
 from ablate.slots.settings import Settings
 
 SLOTS = {
@@ -84,9 +89,33 @@ ROOT = Path(__file__).parents[1] / "components"
 PAPERS = Path(__file__).parents[1] / "analysis" / "papers"
 
 
+_own = OwnCode()
+
+
+def own() -> OwnCode:
+    """The own code in effect."""
+    return _own
+
+
+def use(code: OwnCode) -> None:
+    """Put own code into effect, in place of that before; `level`, `levels` and `build` know it from now on."""
+    global _own
+    if code is _own:
+        return
+    if code or _own:
+        level.cache_clear()
+    _own = code
+    code.serve()
+
+
 def levels(slot: str) -> list[str]:
-    """Names of all levels of a slot, sorted. Folders and links to nothing, such as editors' lock links, are none."""
-    return sorted(path.stem for path in (ROOT / slot).glob("[a-z]*.py") if path.is_file())
+    """Names of all levels of a slot, sorted, own levels among them."""
+    return sorted({*shipped_levels(slot), *(name for folder in _own.folders for name in folder.levels(slot))})
+
+
+def shipped_levels(slot: str) -> list[str]:
+    """Names of the levels of this package. Folders and links to nothing, such as editors' lock links, are none."""
+    return [path.stem for path in (ROOT / slot).glob("[a-z]*.py") if path.is_file()]
 
 
 def papers() -> list[str]:
@@ -97,9 +126,19 @@ def papers() -> list[str]:
 @functools.cache
 def level(slot: str, name: str) -> Level:
     """Describe a level without importing it. Raises KeyError when there is none, LevelError when its file is wrong."""
-    if name not in levels(slot):
+    base = SETTINGS.get(slot, Settings)
+    if folder := _own.folder_of(slot, name):
+        return read_level(slot, name, folder.file(slot, name), base, _own, folder)
+    if name not in shipped_levels(slot):
         raise KeyError(f"{slot}: {name}")
-    return read_level(slot, name, ROOT / slot / f"{name}.py", SETTINGS.get(slot, Settings))
+    return read_level(slot, name, ROOT / slot / f"{name}.py", base)
+
+
+def slot_of(file: Path) -> str:
+    """The slot of a file of a level, or of a file that levels of a slot share; empty for any other file."""
+    folders = [ROOT, *(folder.path for folder in _own.folders)]
+    is_level = file.parent.name in SLOTS and (file.parent.parent in folders or file.parent.parent.name == ROOT.name)
+    return file.parent.name if is_level else ""
 
 
 def changed(components: Mapping[str, str]) -> list[str]:
@@ -123,9 +162,8 @@ def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> An
     LevelError for a `build` that takes other arguments, exits or returns what is no level.
     """
     path = level(slot, name).path
-    level(slot, name).fingerprint  # noqa: B018  read now, so that it is that of the code imported in the next line
     try:
-        module = importlib.import_module(f"ablate.components.{slot}.{name}")
+        module = load(slot, name)
         config = module.Config.read(settings)
         if problem := _misfit(module.build, len(arguments)):
             raise level_error(path, _line(module.build), problem)
@@ -137,6 +175,53 @@ def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> An
         message = f"build returns {found}; it must return the level that it makes (see ablate/slots/training.py)"
         raise level_error(path, _line(module.build), message)
     return built
+
+
+ARGUMENTS = {
+    "data": 1, "model": 2, "padding": 0, "norm": 2, "upsample": 2, "downsample": 2, "temporal_conv": 4, "branch": 2,
+    "context": 1, "loss": 0, "discriminator": 0, "regularizer": 0, "init": 1, "probe": 0,
+}  # fmt: skip
+"""How many arguments `build` of a slot's levels is given after the settings; of norms of video models one more."""
+
+
+def check_build(slot: str, name: str) -> None:
+    """Import a level and look at its `build`, without calling it. Raises LevelError as `build` does."""
+    function = getattr(load(slot, name), "build", None)
+    path = level(slot, name).path
+    if not callable(function):
+        raise level_error(path, 1, "build is missing; build(config, ...) makes the level")
+    problem = _misfit(function, ARGUMENTS[slot])
+    if problem and not (slot == "norm" and not _misfit(function, 3)):
+        raise level_error(path, _line(function), problem)
+
+
+def load(slot: str, name: str) -> ModuleType:
+    """The module of a level, imported. Raises LevelError where an own level raises while it is imported."""
+    found = level(slot, name)
+    found.fingerprint  # noqa: B018  read now, so that it is that of the code imported in the next line
+    try:
+        return importlib.import_module(found.module)
+    except (Exception, SystemExit) as error:
+        if found.folder is None:
+            raise
+        if isinstance(error, SystemExit):
+            raise exits(found.path, error, "imported") from error
+        raise _not_imported(found, error) from error
+
+
+def _not_imported(found: Level, error: Exception) -> LevelError:
+    """The error of an own level that cannot be imported, at the line of the user's file where it arose."""
+    assert found.folder is not None
+    mine = {module.path for module in (*found.folder.modules.values(), *_own.modules.values())}
+    steps = [step for step in traceback.extract_tb(error.__traceback__) if step.filename in mine]
+    file, line = (Path(steps[-1].filename), steps[-1].lineno or 1) if steps else (found.path, 1)
+    if isinstance(error, SyntaxError) and error.filename in mine:
+        file, line = Path(error.filename), error.lineno or 1
+    message = f"cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
+    missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+    if missing and found.folder.module(f"{found.slot}.{missing}"):
+        message += f"; a file beside the level is imported as 'from .{missing} import …'"
+    return level_error(file, line, message)
 
 
 def _misfit(function: Any, count: int) -> str:
