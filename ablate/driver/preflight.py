@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ablate.driver.models import ModelCheck, build_failure, own_failure
+from ablate.driver.models import ModelCheck, build_failure, own_failure, stride_of
 from ablate.errors import KeyPath, Problem, StudyError
 from ablate.plan.labels import format_level, short_names
 from ablate.plan.treatments import list_rows
@@ -126,12 +126,17 @@ class ScaleCheck:
 
     def _check_own(self, cases: list[Case]) -> None:
         """Own levels that raise while they are imported, or whose `build` takes other arguments."""
-        parts = {path_of(path, part): (case, path) for case in reversed(cases) for path, part in _parts(case.recipe)}
-        parts |= {("probe", probe.level): (cases[0], ("probes", probe.level)) for probe in self.probes}
-        for (slot, name), (case, path) in parts.items():
-            if (reason := own_failure(slot, name)) and (slot, name) not in self.broken:
-                self.broken.add((slot, name))
-                self._add(self.problems, case, path, f"level '{name}' of {slot} cannot be used: {reason}", kind="own")
+        parts = {id(part): (case, path, part) for case in reversed(cases) for path, part in _parts(case.recipe)}
+        parts |= {id(probe): (cases[0], ("base", "probe", probe.level), probe) for probe in self.probes}
+        for case, path, part in parts.values():
+            slot = str(path[2] if path[0] == "stages" else path[1])
+            if (slot, part.level) in self.broken:
+                continue
+            if reason := own_failure(slot, part, case.recipe.parts["data"].setting("crop", 16)):
+                self.broken.add((slot, part.level))
+                path = ("probes", part.level) if slot == "probe" else path
+                message = f"level '{part.level}' of {slot} cannot be used: {reason}"
+                self._add(self.problems, case, path, message, kind="own")
 
     def _check_mismatches(self, cases: list[Case]) -> None:
         """Initial weights that are of another model than the recipe's."""
@@ -152,7 +157,8 @@ class ScaleCheck:
                 continue
             seen.add((id(model), id(data)))
             for probe in self.probes:
-                reason = _unfit(probe, model.settings.stride, data.settings)
+                stride = stride_of(case.recipe)
+                reason = _unfit(probe, stride, data.settings) if stride else ""
                 if reason and probe.level not in unfit:
                     unfit.add(probe.level)
                     self._add(self.problems, case, ("probes", probe.level), f"probe '{probe.level}' {reason}")
@@ -232,14 +238,8 @@ def _parts(recipe: Recipe) -> Iterable[tuple[KeyPath, Part]]:
     """The parts of a recipe that are used, with their paths."""
     yield from ((("base", slot), part) for slot, part in recipe.parts.items())
     for stage, own in recipe.own.items():
-        yield from ((("stages", stage, *unit.split(".")), part) for unit, part in own.items())
+        yield from ((("stages", stage, *unit.split(".", 1)), part) for unit, part in own.items())
     yield from ((("base", "loss", term), part) for term, part in recipe.losses.items() if weight(part))
-
-
-def path_of(path: KeyPath, part: Part) -> tuple[str, str]:
-    """Slot and name of the level of a part, which is at this path of a recipe."""
-    slot = str(path[2] if path[0] == "stages" else path[1])
-    return slot, part.level
 
 
 def _named(part: Part, message: str) -> list[str]:

@@ -14,6 +14,7 @@ from ablate.recipe.synonyms import nearest_of, synonym
 from ablate.recipe.validation import EXPECTED, explain, is_finite
 from ablate.slots import registry
 from ablate.slots.settings import Settings
+from ablate.slots.targets import is_target, with_target
 
 
 class RecipeProblem(NamedTuple):
@@ -88,7 +89,7 @@ def _read_losses(value: Any, path: KeyPath, problems: list[RecipeProblem]) -> di
         return {}
     losses = {}
     for term, given in value.items():
-        if term not in registry.levels("loss"):
+        if not registry.is_level("loss", term):
             hint = _elsewhere("loss", term) or nearest_of("loss", term, registry.levels("loss"))
             message = f"unknown loss term '{term}'{hint}"
             problems.append(RecipeProblem((*path, term), message, at_key=True))
@@ -111,12 +112,19 @@ def read_part(slot: str, value: Any, path: KeyPath, problems: list[RecipeProblem
         problems.append(RecipeProblem(path, message))
         return None
     name = value["level"]
-    if name not in valid:
+    if not registry.is_level(slot, name):
         message = f"unknown level '{name}' of {slot}{_level_hint(slot, name, valid)}"
         problems.append(RecipeProblem((*path, "level"), message))
         return None
     given = {key: setting for key, setting in value.items() if key != "level"}
     config = _config(slot, name, (*path, "level"), problems)
+    if config and "target" in config.model_fields and isinstance(given.get("target"), str):
+        if not is_target(given["target"]):
+            message = f"target: expected package.module:Name, found {show_value(given['target'])}"
+            problems.append(RecipeProblem((*path, "target"), message))
+            return None
+        config = _config(slot, given["target"], (*path, "target"), problems)
+        config = with_target(config) if config else None
     settings = _settings(config, given, path, problems, f"{slot} '{name}'") if config else None
     return Part(name, settings) if settings else None
 
@@ -129,6 +137,7 @@ def _config(
         return registry.level(slot, name).Config
     except registry.LevelError as error:
         message = f"the file of level '{name}' of {slot} is wrong: {error.brief}"
+        message = f"{slot}: {error.brief}" if is_target(name) else message
         problems.append(RecipeProblem(path, message, at_key))
         return None
 

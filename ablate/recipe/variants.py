@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablate.recipe.consistency import contradictions
-from ablate.recipe.paths import PLAIN_SLOTS, RECIPE_SLOTS, Raw, assign
+from ablate.recipe.paths import PLAIN_SLOTS, RECIPE_SLOTS, Raw, assign, words_of
 from ablate.recipe.reading import RecipeProblem, read_parts
 from ablate.recipe.recipe import Part, Recipe
 from ablate.recipe.stages import Train
@@ -87,7 +87,7 @@ class Variants:
         `norm` for `norm.groups` and `stages.train.norm.groups`, `loss.kl` for `loss.kl.reduction`, `stages.train` for
         `stages.train.lr`. Raises ValueError for `norm.level`, which is written `norm`.
         """
-        words = path.split(".")
+        words = words_of(path)
         if words[0] == "stages" and words[2:] and words[2] in RECIPE_SLOTS:
             words = words[2:]
         if words[1:] == ["level"] and words[0] in PLAIN_SLOTS:
@@ -114,5 +114,5 @@ class Variants:
 
 def host(path: str) -> str | None:
     """The slot whose level decides whether there is a setting at `path`; None for a slot, a loss term or a stage."""
-    slot, *rest = path.split(".")
+    slot, *rest = words_of(path)
     return slot if rest and slot in PLAIN_SLOTS else None

@@ -44,7 +44,9 @@ class LevelError(ValueError):
     @property
     def brief(self) -> str:
         """All problems in one line, for a message about something else, such as a study that names the level."""
-        return "; ".join(f"{problem.file}:{problem.line}: {problem.message}" for problem in self.problems)
+        lines = [f"{problem.line}: " if problem.line else " " for problem in self.problems]
+        found = zip(self.problems, lines, strict=True)
+        return "; ".join(f"{problem.file}:{line}{problem.message}" for problem, line in found)
 
 
 @dataclass(frozen=True)
@@ -94,18 +96,26 @@ def read_level(
     `code` and `folder`: of an own level, whose source was read before.
     """
     tree = _parse(path, folder.files[f"{slot}/{name}.py"] if folder else None)
+    package = folder.package if folder else "ablate.components"
+    declared = read_declarations(slot, path, tree, base, f"{package}.{slot}.{name}:settings")
+    return Level(slot, name, path, ast.get_docstring(tree) or "", *declared, code or OwnCode(), folder)
+
+
+Declared = tuple[type[Settings], tuple[Metric, ...], bool, bool]
+"""Config, METRICS, CHEAP and COSTLY."""
+
+
+def read_declarations(slot: str, path: Path, tree: ast.Module, base: type[Settings], module: str) -> Declared:
+    """Run what a level's source declares, as a module of this name. Raises LevelError with all problems."""
     declarations = [node for node in map(_light_part, tree.body) if node]
     if problems := [*_heavy_names(path, tree, declarations), *_missing(path, tree, base)]:
         raise LevelError(problems)
-    values = _run(path, declarations, f"{folder.package if folder else 'ablate.components'}.{slot}.{name}:settings")
+    values = _run(path, declarations, module)
     if problems := list(_wrong_values(path, slot, base, declarations, values)):
         raise LevelError(problems)
     if problems := list(_wrong_fields(path, tree, values["Config"])):
         raise LevelError(problems)
-    return Level(
-        slot, name, path, ast.get_docstring(tree) or "", values["Config"], values.get("METRICS", ()),
-        values.get("CHEAP", False), values.get("COSTLY", False), code or OwnCode(), folder,
-    )  # fmt: skip
+    return values["Config"], values.get("METRICS", ()), values.get("CHEAP", False), values.get("COSTLY", False)
 
 
 def _parse(path: Path, source: bytes | None = None) -> ast.Module:

@@ -18,12 +18,12 @@ only builtins, names imported from the modules in `LIGHT_MODULES`, and from `abl
 import functools
 import importlib
 import inspect
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ablate.slots import targets
 from ablate.slots.data import DataSettings
 from ablate.slots.hooks import (
     BranchSettings,
@@ -125,13 +125,23 @@ def papers() -> list[str]:
 
 @functools.cache
 def level(slot: str, name: str) -> Level:
-    """Describe a level without importing it. Raises KeyError when there is none, LevelError when its file is wrong."""
+    """Describe a level, also one that is named as `package.module:Name`, without importing it.
+
+    Raises KeyError when there is none, LevelError when its file is wrong.
+    """
     base = SETTINGS.get(slot, Settings)
+    if targets.is_target(name):
+        return targets.read_target(slot, name, base, _own)
     if folder := _own.folder_of(slot, name):
         return read_level(slot, name, folder.file(slot, name), base, _own, folder)
     if name not in shipped_levels(slot):
         raise KeyError(f"{slot}: {name}")
     return read_level(slot, name, ROOT / slot / f"{name}.py", base)
+
+
+def is_level(slot: str, name: str) -> bool:
+    """Whether a name can be that of a level: one that there is, or an object of a module, which may be wrong."""
+    return targets.is_target(name) or name in levels(slot)
 
 
 def slot_of(file: Path) -> str:
@@ -161,7 +171,11 @@ def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> An
     `settings`: plain values without the level's name. Raises pydantic's ValidationError for settings that do not fit,
     LevelError for a `build` that takes other arguments, exits or returns what is no level.
     """
-    path = level(slot, name).path
+    found = level(slot, name)
+    path = found.path
+    if isinstance(found, targets.Target):
+        built = targets.build_target(found, found.Config.read(settings), arguments)
+        return _checked(slot, built, path, 1)
     try:
         module = load(slot, name)
         config = module.Config.read(settings)
@@ -170,10 +184,15 @@ def build(slot: str, name: str, settings: dict[str, Any], *arguments: Any) -> An
         built = module.build(config, *arguments)
     except SystemExit as error:
         raise exits(path, error, "built") from error
+    return _checked(slot, built, path, _line(module.build))
+
+
+def _checked(slot: str, built: Any, path: Path, line: int) -> Any:
+    """What `build` gave, if it can be a level of the slot; else raises LevelError."""
     if (built is None and slot not in OPTIONAL) or (slot in CALLED and not callable(built)):
         found = "None" if built is None else f"{built!r:.60}"
         message = f"build returns {found}; it must return the level that it makes (see ablate/slots/training.py)"
-        raise level_error(path, _line(module.build), message)
+        raise level_error(path, line, message)
     return built
 
 
@@ -186,13 +205,16 @@ ARGUMENTS = {
 
 def check_build(slot: str, name: str) -> None:
     """Import a level and look at its `build`, without calling it. Raises LevelError as `build` does."""
-    function = getattr(load(slot, name), "build", None)
-    path = level(slot, name).path
+    found = level(slot, name)
+    owner = found.load() if isinstance(found, targets.Target) else load(slot, name)
+    if isinstance(found, targets.Target) and found.plain:
+        return
+    function = getattr(owner, "build", None)
     if not callable(function):
-        raise level_error(path, 1, "build is missing; build(config, ...) makes the level")
+        raise level_error(found.path, 1, "build is missing; build(config, ...) makes the level")
     problem = _misfit(function, ARGUMENTS[slot])
     if problem and not (slot == "norm" and not _misfit(function, 3)):
-        raise level_error(path, _line(function), problem)
+        raise level_error(found.path, _line(function), problem)
 
 
 def load(slot: str, name: str) -> ModuleType:
@@ -212,11 +234,7 @@ def load(slot: str, name: str) -> ModuleType:
 def _not_imported(found: Level, error: Exception) -> LevelError:
     """The error of an own level that cannot be imported, at the line of the user's file where it arose."""
     assert found.folder is not None
-    mine = {module.path for module in (*found.folder.modules.values(), *_own.modules.values())}
-    steps = [step for step in traceback.extract_tb(error.__traceback__) if step.filename in mine]
-    file, line = (Path(steps[-1].filename), steps[-1].lineno or 1) if steps else (found.path, 1)
-    if isinstance(error, SyntaxError) and error.filename in mine:
-        file, line = Path(error.filename), error.lineno or 1
+    file, line = targets.place(error, _own, found.path)
     message = f"cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
     missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
     if missing and found.folder.module(f"{found.slot}.{missing}"):
