@@ -12,6 +12,7 @@ from ablate.cli.catalogue import components, schema
 from ablate.cli.check import check
 from ablate.cli.check_level import check_level
 from ablate.cli.mlflow import sync, ui
+from ablate.cli.new import new
 from ablate.cli.plan import plan
 from ablate.cli.probe import probe
 from ablate.cli.report import figure, report
@@ -32,7 +33,7 @@ app = typer.Typer(
 
 
 for command in (
-    sweep, check, plan, status, show, table, report, figure, probe, ui, sync, components, check_level, schema,
+    sweep, check, plan, status, show, table, report, figure, probe, ui, sync, components, new, check_level, schema,
 ):  # fmt: skip
     app.command()(command)
 

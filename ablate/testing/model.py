@@ -54,9 +54,7 @@ class ModelExam(Exam):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             vae = build_model(recipe)
-        self._stride: int = getattr(config, "stride", None) or getattr(
-            vae, "stride", 1
-        )  # a model of one's own finds it
+        self._stride = int(getattr(config, "stride", 0) or vae.stride)  # a model of one's own finds it
         return vae
 
     def inputs(self) -> list[Tensor]:
