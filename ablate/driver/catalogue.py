@@ -3,7 +3,7 @@
 from typing import Any
 
 from ablate.recipe.paths import RECIPE_SLOTS
-from ablate.recipe.stages import Train
+from ablate.recipe.stages import External, Train
 from ablate.slots import registry
 from ablate.study.schema import StudyFile
 
@@ -44,7 +44,10 @@ def schema() -> dict[str, Any]:
     document["properties"]["base"] |= {"properties": slots, "additionalProperties": False}
     stage = Train.model_json_schema()
     stage["properties"] |= {slot: {} for slot in RECIPE_SLOTS}  # anything: settings without a level are allowed here
-    document["properties"]["stages"]["items"] = {"type": "object", "additionalProperties": stage}
+    command = External.model_json_schema()
+    del command["properties"]["content"]
+    stages = {"anyOf": [stage, command]}
+    document["properties"]["stages"]["items"] = {"type": "object", "additionalProperties": stages}
     document["properties"]["probes"]["items"] = _slot_schema("probe")
     return document
 

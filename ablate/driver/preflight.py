@@ -123,6 +123,12 @@ class ScaleCheck:
                 part.settings.preflight()
             except (ValueError, OSError, ImportError) as error:
                 self._add(self.missing, case, (*path, *_named(part, str(error))), str(error))
+        for case in cases:
+            for stage in case.recipe.stages:
+                try:
+                    stage.settings.preflight()
+                except ValueError as error:
+                    self._add(self.missing, case, ("stages", stage.name, "command"), f"stage '{stage.name}': {error}")
 
     def _check_own(self, cases: list[Case]) -> None:
         """Own levels that raise while they are imported, or whose `build` takes other arguments."""
@@ -132,7 +138,7 @@ class ScaleCheck:
             slot = str(path[2] if path[0] == "stages" else path[1])
             if (slot, part.level) in self.broken:
                 continue
-            if reason := own_failure(slot, part, case.recipe.parts["data"].setting("crop", 16)):
+            if reason := own_failure(slot, part, _crop(case.recipe)):
                 self.broken.add((slot, part.level))
                 path = ("probes", part.level) if slot == "probe" else path
                 message = f"level '{part.level}' of {slot} cannot be used: {reason}"
@@ -240,6 +246,11 @@ def _parts(recipe: Recipe) -> Iterable[tuple[KeyPath, Part]]:
     for stage, own in recipe.own.items():
         yield from ((("stages", stage, *unit.split(".", 1)), part) for unit, part in own.items())
     yield from ((("base", "loss", term), part) for term, part in recipe.losses.items() if weight(part))
+
+
+def _crop(recipe: Recipe) -> int:
+    """The side of training crops in px; 16 where the data are wrong."""
+    return int(recipe.parts["data"].setting("crop", 16)) if "data" in recipe.parts else 16
 
 
 def _named(part: Part, message: str) -> list[str]:

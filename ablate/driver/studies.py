@@ -61,7 +61,9 @@ def _own_code(card: dict[str, Any], store: Store) -> tuple[OwnCode, str]:
     Where the store has lost it, the folders that the card names are read. Raises StudyError where these are gone too.
     """
     if discover.given or not card.get("code"):
-        return discover.discover(None), ""
+        found = discover.discover(None)
+        found.study = Path(card["folder"]) if card.get("folder") else None
+        return found, ""
     code = fetch(card["code"], store)
     if code is None:
         folders = [Path(path) for path in card["components"]]
@@ -71,7 +73,9 @@ def _own_code(card: dict[str, Any], store: Store) -> tuple[OwnCode, str]:
                 f"{missing} are gone; restore one of them, or name the folder by --components DIR"
             )
             raise StudyError([Problem(card["file"], 0, 0, message)])
-        return discover.discover(None, folders), f"{store.code(card['code'])} is gone; the present own code is used"
+        found = discover.discover(None, folders)
+        found.study = Path(card["folder"]) if card.get("folder") else None
+        return found, f"{store.code(card['code'])} is gone; the present own code is used"
     changed = [str(file) for file, content in _files(code) if file.is_file() and file.read_bytes() != content]
     gone = sorted({str(folder.path) for folder in code.folders if not folder.path.is_dir()})
     if not changed and not gone:
@@ -123,6 +127,7 @@ def write_card(plan: Plan) -> None:
     before = read_json(folder.card) or {}
     code = registry.own()
     own = {"code": ship(code, plan.store), "components": [str(one.path) for one in code.folders]} if code else {}
+    own |= {"folder": str(code.study)} if code.study else {}
     with atomic_write(folder.source) as temporary:
         temporary.write_text(study.document.text, encoding="utf-8")
     card = {

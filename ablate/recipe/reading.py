@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from ablate.errors import KeyPath, show_value
 from ablate.recipe.paths import DEFAULTS, PLAIN_SLOTS, RECIPE_SLOTS, Raw, overlay, spread
 from ablate.recipe.recipe import Part, Recipe
-from ablate.recipe.stages import Train
+from ablate.recipe.stages import External, StageSettings, stage_kind
 from ablate.recipe.synonyms import nearest_of, synonym
 from ablate.recipe.validation import EXPECTED, explain, is_finite
 from ablate.slots import registry
@@ -32,6 +32,8 @@ def read_parts(raw: Raw) -> tuple[Recipe, list[RecipeProblem]]:
     """Check each part of a raw recipe by itself. Gives the recipe of those that are right, and all problems."""
     problems: list[RecipeProblem] = []
     base = {**{slot: spread(slot, value) for slot, value in DEFAULTS.items()}, **raw["base"]}
+    if raw["stages"] and all(stage_kind(values) is External for values in raw["stages"].values()):
+        base.setdefault("loss", {})  # that is the commands' own affair
     problems += [
         RecipeProblem(("base", slot), f"unknown slot '{slot}'{_slot_hint(slot, base)}", at_key=True)
         for slot in base
@@ -46,15 +48,36 @@ def read_parts(raw: Raw) -> tuple[Recipe, list[RecipeProblem]]:
     ]
     parts = {slot: read_part(slot, base[slot], ("base", slot), problems) for slot in PLAIN_SLOTS if slot in base}
     losses = _read_losses(base.get("loss", {}), ("base", "loss"), problems)
-    stages: dict[str, Train] = {}
+    stages: dict[str, StageSettings] = {}
     own: dict[str, dict[str, Part]] = {}
     for name, values in raw["stages"].items():
         training = {key: value for key, value in values.items() if key not in RECIPE_SLOTS}
-        if settings := _settings(Train, training, ("stages", name), problems, f"stage '{name}'"):
+        if settings := _read_stage(name, training, problems):
             stages[name] = settings
         if (levels := {key: value for key, value in values.items() if key in RECIPE_SLOTS}) and not problems:
             own[name] = _read_own(base, levels, ("stages", name), problems)
     return Recipe({slot: part for slot, part in parts.items() if part}, losses, stages, own), problems
+
+
+def _read_stage(name: str, given: Raw, problems: list[RecipeProblem]) -> StageSettings | None:
+    """The settings of a stage; of a command together with the content of what it runs."""
+    path: KeyPath = ("stages", name)
+    if "content" in given and "command" in given:
+        problems.append(RecipeProblem((*path, "content"), "'content' is found, not given; choose another name", True))
+        return None
+    if isinstance(given.get("command"), str):
+        message = f"stage '{name}'.command: expected a list of words, found text; write {given['command'].split()!r}"
+        problems.append(RecipeProblem((*path, "command"), message))
+        return None
+    settings: StageSettings | None = _settings(stage_kind(given), given, path, problems, f"stage '{name}'")
+    if not isinstance(settings, External):
+        return settings
+    try:
+        content = registry.own().script(settings.command, settings.cwd, settings.sources)
+    except (ValueError, OSError) as error:
+        problems.append(RecipeProblem((*path, "command"), f"stage '{name}': {error}"))
+        return None
+    return settings.model_copy(update={"content": content})
 
 
 def _slot_hint(name: str, base: Raw) -> str:

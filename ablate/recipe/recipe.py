@@ -14,7 +14,7 @@ from typing import Any
 
 from ablate.identity import Canonical, canonical
 from ablate.recipe.paths import RECIPE_SLOTS, Raw, words_of
-from ablate.recipe.stages import Stage, Train, make_stages
+from ablate.recipe.stages import Stage, StageSettings, make_stages
 from ablate.slots import registry
 
 
@@ -69,7 +69,7 @@ class Recipe:
 
     parts: dict[str, Part]
     losses: dict[str, Part]
-    settings: dict[str, Train]
+    settings: dict[str, StageSettings]
     own: dict[str, dict[str, Part]] = field(default_factory=dict)
 
     @cached_property
@@ -188,7 +188,7 @@ class Recipe:
             return term.settings.plain()[rest[1] if rest[1:] else "weight"] if term else 0.0
         if head == "stages":
             own = rest[1] in RECIPE_SLOTS
-            return self.at(rest[0]).value(".".join(rest[1:])) if own else self.settings[rest[0]].plain()[rest[1]]
+            return self.at(rest[0]).value(".".join(rest[1:])) if own else self.settings[rest[0]].plain().get(rest[1])
         return self.parts[head].settings.plain()[rest[0]] if rest else self.parts[head].level
 
 

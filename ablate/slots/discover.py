@@ -47,7 +47,7 @@ def discover(beside: Path | None, more: Iterable[Path] = ()) -> OwnCode:
         raise StudyError(problems)
     named = [folder.path.parent for folder in folders.values() if folder.path.name == "components"]
     roots = [*([beside.absolute()] if beside else []), *(folder.path for folder in folders.values()), *named]
-    return OwnCode(tuple(folders.values()), tuple(dict.fromkeys(roots)))
+    return OwnCode(tuple(folders.values()), tuple(dict.fromkeys(roots)), beside.absolute() if beside else None)
 
 
 def _places(beside: Path | None) -> Iterator[tuple[Path, str]]:

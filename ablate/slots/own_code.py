@@ -9,18 +9,20 @@ All files are read once and imported from what was read. What a trial runs is th
 even if a file is edited in the middle of a sweep, and a worker that reads the same from the store runs the same code.
 """
 
+import hashlib
 import importlib.util
 import site
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ablate.identity import signature
 from ablate.slots import own_import
-from ablate.slots.fingerprint import imported_modules
+from ablate.slots.fingerprint import imported_modules, parse_source
 from ablate.slots.own_import import Module
 
 Plain = dict[str, Any]
@@ -78,12 +80,15 @@ class OwnFolder:
 class OwnCode:
     """The own code in effect.
 
-    `folders`: of own levels. `roots`: folders in which modules and scripts are looked for, that of the study first.
-    `modules`: those that were read, by name. `shipped`: the name under which the store holds all this; empty before.
+    `folders`: of own levels. `roots`: folders in which modules are looked for, that of the study first. `modules`:
+    those that were read, by name. `scripts`: content hashes of what commands run, by `signature` of the command.
+    `shipped`: the name under which the store holds all this; empty before.
     """
 
     folders: tuple[OwnFolder, ...] = ()
     roots: tuple[Path, ...] = ()
+    study: Path | None = None
+    """The folder of the study; None where it is not known, for the working directory."""
     modules: dict[str, Module] = field(default_factory=dict)
     scripts: dict[str, str] = field(default_factory=dict)
     shipped: str = ""
@@ -119,9 +124,10 @@ class OwnCode:
                     break
         return self.modules.get(name)
 
-    def require(self, name: str) -> Module | None:
-        """As `module`, also for packages on `sys.path`; reads what the module imports as well."""
-        self.named.add(name.partition(".")[0])
+    def require(self, name: str, *, on_path: bool = True) -> Module | None:
+        """As `module`, with `on_path` also for packages on `sys.path`; reads what the module imports as well."""
+        if on_path:
+            self.named.add(name.partition(".")[0])
         waiting = [name]
         seen: set[str] = set()
         while waiting:
@@ -130,7 +136,8 @@ class OwnCode:
                 seen.add(current)
                 if module := self.module(current):
                     waiting += imported_modules(module.source, current, is_package=module.is_package)
-        own_import.serve({part: self.modules[part] for part in self.modules if not is_installed(self.modules[part])})
+        if on_path:
+            own_import.serve({part: one for part, one in self.modules.items() if not is_installed(one)})
         return self.modules.get(name)
 
     def serve(self) -> None:
@@ -141,8 +148,18 @@ class OwnCode:
             for name, module in folder.modules.items():
                 for imported in imported_modules(module.source, name, is_package=module.is_package):
                     if imported.partition(".")[0] != folder.package and self.module(imported):
-                        self.require(imported)
+                        self.require(imported, on_path=False)
         own_import.serve({name: module for name, module in self.modules.items() if not is_installed(module)})
+
+    def script(self, command: Sequence[str], cwd: str, sources: Sequence[str]) -> str:
+        """Content hash of the files that a command names, and of the user's modules that these import.
+
+        It is read once, and known of a study that the store holds. Raises ValueError for a file that is not there.
+        """
+        key = signature([list(command), cwd, list(sources)])
+        if key not in self.scripts:
+            self.scripts[key] = script_digest(self.study or Path.cwd(), command, cwd, sources)
+        return self.scripts[key]
 
     def plain(self) -> Plain:
         """All this as JSON values, but for modules of installed packages."""
@@ -157,8 +174,9 @@ class OwnCode:
             if not is_installed(module)
         }
         return {
-            "folders": folders, "roots": [str(root) for root in self.roots], "modules": modules,
-            "named": sorted(self.named), "scripts": self.scripts,
+            "folders": folders, "study": str(self.study) if self.study else None,
+            "roots": [str(root) for root in self.roots], "modules": modules, "named": sorted(self.named),
+            "scripts": self.scripts,
         }  # fmt: skip
 
 
@@ -173,7 +191,50 @@ def from_plain(values: Plain, shipped: str) -> OwnCode:
         for name, one in values["modules"].items()
     }
     roots = tuple(map(Path, values["roots"]))
-    return OwnCode(folders, roots, modules, dict(values["scripts"]), shipped, set(values["named"]))
+    study = Path(values["study"]) if values["study"] else None
+    return OwnCode(folders, roots, study, modules, dict(values["scripts"]), shipped, set(values["named"]))
+
+
+SCRIPTS = {".py", ".sh", ".bash"}
+"""Endings of words of a command that can only be files."""
+
+
+def script_digest(study: Path, command: Sequence[str], cwd: str, sources: Sequence[str]) -> str:
+    """Content hash of the files that a command names; see `OwnCode.script`. Python counts without comments."""
+    here = study / cwd
+    if not here.is_dir():
+        raise ValueError(f"cwd: there is no folder {here}")
+    files: dict[str, Path] = {}
+    for word in command:
+        if "{" not in word and (here / word).is_file():
+            files[word] = here / word
+        elif "{" not in word and Path(word).suffix in SCRIPTS:
+            raise ValueError(f"the command names {word}, which is not in {here}")
+    for pattern in sources:
+        found = sorted(path for path in study.glob(pattern) if path.is_file())
+        if not found:
+            raise ValueError(f"sources: no file in {study} is '{pattern}'")
+        files |= {str(path.relative_to(study)): path for path in found}
+
+    # The scripts, and what they import from their own folder or the working directory
+    digests: dict[str, str] = {}
+    code = OwnCode(roots=tuple(dict.fromkeys([*(path.parent for path in files.values()), here])))
+    modules = [word for before, word in pairwise(command) if before == "-m"]
+    for name, path in files.items():
+        if path.suffix == ".py":
+            source = parse_source(path.read_bytes(), name, is_package=False)
+            digests[name] = source.digest
+            modules += imported_modules(path.read_bytes(), "__main__")
+        else:
+            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for name in modules:
+        if not code.require(name, on_path=False) and name in command:
+            raise ValueError(f"the command names the module {name}, which is not in {here}")
+    digests |= {
+        f"module {name}": parse_source(module.source, name, is_package=module.is_package).digest
+        for name, module in code.modules.items()
+    }
+    return signature(digests)
 
 
 def is_installed(module: Module) -> bool:

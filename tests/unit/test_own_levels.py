@@ -128,7 +128,7 @@ def test_the_same_folder_twice_is_one(write_study: Write, tmp_path: Path, monkey
         ("from ._size", "from _size", "a file beside the level is imported as 'from ._size import …'"),
         ("from ._size", "from ._siez", "norm/mine.py:8: cannot be imported: ModuleNotFoundError"),
         ("config: Config, channels: int, latent_channels: int | None", "config", "norm/mine.py:17: build is given 3"),
-        ("def build", "def biuld", "norm/mine.py:1:1: build is missing"),
+        ("def build", "def biuld", "norm/mine.py:1: build is missing"),
         ("class Config", "class Cfg", "Config is missing"),
         ("def build", "def build(:", "invalid Python"),
         ("factor: float = 1.0", "factor: float = nn.pi", "Config uses 'nn'"),
