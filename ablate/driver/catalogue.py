@@ -5,6 +5,7 @@ from typing import Any
 from ablate.recipe.paths import RECIPE_SLOTS
 from ablate.recipe.stages import External, Train
 from ablate.slots import registry
+from ablate.slots.targets import TARGET
 from ablate.study.schema import StudyFile
 
 
@@ -40,7 +41,10 @@ def schema() -> dict[str, Any]:
         name: {"anyOf": [{"type": "number", "minimum": 0}, registry.level("loss", name).Config.model_json_schema()]}
         for name in _usable("loss")
     }
-    slots["loss"] = {"type": "object", "properties": terms, "additionalProperties": False}
+    objects: dict[str, Any] = {f"^{TARGET.pattern}$": {}}
+    slots["loss"] = {
+        "type": "object", "properties": terms, "patternProperties": objects, "additionalProperties": False
+    }  # fmt: skip
     document["properties"]["base"] |= {"properties": slots, "additionalProperties": False}
     stage = Train.model_json_schema()
     stage["properties"] |= {slot: {} for slot in RECIPE_SLOTS}  # anything: settings without a level are allowed here
@@ -66,4 +70,6 @@ def _slot_schema(slot: str) -> dict[str, Any]:
         mappings.append(
             {"type": "object", "properties": properties, "required": ["level"], "additionalProperties": False}
         )
-    return {"anyOf": [{"enum": names}, *mappings]}
+    target = {"type": "string", "pattern": f"^{TARGET.pattern}$"}
+    mappings.append({"type": "object", "properties": {"level": target}, "required": ["level"]})
+    return {"anyOf": [{"enum": names}, target, *mappings]}

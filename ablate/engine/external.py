@@ -26,7 +26,7 @@ from ablate.engine.metrics_file import MetricsFile
 from ablate.plan.trials import Order
 from ablate.recipe.stages import External, Stage, search_path
 from ablate.slots import registry
-from ablate.slots.adapters import AdaptedVAE
+from ablate.slots.adapted_vae import AdaptedVAE
 from ablate.slots.own_code import script_digest
 from ablate.store.files import atomic_write, is_remote
 from ablate.store.folders import StageFolder

@@ -1,6 +1,6 @@
 """Your own VAE: any `torch.nn.Module` that encodes and decodes pictures, named as `package.module:Class`.
 
-The class is found beside the study, in the folders of `--components`, or on `sys.path`. `ablate/slots/adapters.py`
+The class is found beside the study, in the folders of `--components`, or on `sys.path`. `ablate/slots/adapted_vae.py`
 says what `encode`, `decode` and `forward` may give. Its constructor draws the weights, seeded by the trial. The slots
 within models (norm, padding, upsample, downsample) have no effect: do not vary them.
 """
