@@ -64,6 +64,8 @@ class MetricsFile:
         if self.bad:
             count = f"{len(self.bad)} line{'s' * (len(self.bad) > 1)} of {self.path and self.path.name}"
             return f"{count} cannot be read, the first is {self.bad[0]:.60}"
+        if last > self.steps:
+            return f"the command logged {last:g} steps, but the stage says {self.steps}; write steps: {last:g}"
         return ""
 
     def _parsed(self, row: str) -> dict[str, float] | None:

@@ -172,6 +172,8 @@ def test_metrics_may_be_csv(tmp_path: Path) -> None:
     assert log.finish(10.0) == ""
     lines = log.folder.read_steps()
     assert [line["step"] for line in lines] == [1, 10, 20] and lines[0]["train/steps_per_s"] == 2
+    longer = MetricsFile(file, StageFolder(tmp_path / "longer"), 1)
+    assert "logged 20 steps, but the stage says 1; write steps: 20" in longer.finish(1.0)
     missing = MetricsFile(tmp_path / "none.csv", StageFolder(tmp_path / "other"), 20)
     assert "did not write none.csv" in missing.finish(1.0)
     assert [line["step"] for line in missing.folder.read_steps()] == [20]

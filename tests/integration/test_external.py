@@ -22,13 +22,14 @@ def test_a_script_is_swept_killed_and_resumed(tmp_path: Path) -> None:
 
     # Killed while two scripts sleep: none is left, and the finished trials are kept
     process = start("sweep", path, *options)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while len(list(store.glob("stages/*/record.json"))) < 2 or len(list(pids.iterdir())) < 4:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and "finished trials are kept" in said
+    deadline = time.monotonic() + 60
     while any(is_running(int(one.name)) for one in pids.iterdir()):
         assert time.monotonic() < deadline
         time.sleep(0.2)
