@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from ablate.cli.options import Json
+from ablate.cli.options import Components, Json, use_own_levels
 from ablate.cli.output import emit, page
 from ablate.errors import nearest
 from ablate.slots import registry
@@ -21,9 +21,11 @@ def check_level(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Give a setting of the level; repeatable.")
     ] = None,
+    components: Components = None,
     as_json: Json = False,
 ) -> None:
     """Check that a level does what its slot asks for: build it, run it, and say in words what is missing."""
+    use_own_levels()
     slot, name = find_level(level)
     try:
         settings = dict(map(read_setting, set_ or ()))
@@ -49,7 +51,7 @@ def find_level(level: str) -> tuple[str, str]:
         fail(f"unknown slot '{slot}'{nearest(slot, registry.SLOTS)}; give SLOT/LEVEL, for instance norm/scn")
     if name not in registry.levels(slot):
         hint = nearest(name, registry.levels(slot))
-        fail(f"unknown level '{name}' of {slot}{hint}; a new level is a file {registry.ROOT / slot / 'NAME.py'}")
+        fail(f"unknown level '{name}' of {slot}{hint}; a new level is a file components/{slot}/NAME.py")
     return slot, name
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ablate.errors import StoreError
 from ablate.plan.commands import DEFAULT_STORE
+from ablate.slots import discover, registry
 from ablate.store.folders import Store, open_store
 
 screen = Console(stderr=True, highlight=False)
@@ -87,6 +88,28 @@ Tracking = Annotated[
     str | None,
     typer.Option("--tracking", envvar="MLFLOW_TRACKING_URI", help="URI of MLflow, or none (default: in the store)."),
 ]
+
+
+def _name_components(paths: list[Path] | None) -> list[Path] | None:
+    """Remember the folders of `--components`, which every study that is read from now on sees."""
+    discover.given = tuple(paths or ())
+    return paths
+
+
+Components = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--components",
+        metavar="DIR",
+        help="Folder of own levels, DIR/SLOT/LEVEL.py, beside components/ next to the study; repeatable.",
+        callback=_name_components,
+    ),
+]
+
+
+def use_own_levels() -> None:
+    """Put own levels into effect for a command that reads no study: those in ./components and all named folders."""
+    registry.use(discover.discover(Path.cwd()))
 
 
 MaxHours = Annotated[

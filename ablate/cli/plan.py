@@ -4,7 +4,19 @@ from typing import Annotated, Any
 
 import typer
 
-from ablate.cli.options import STORE, Json, MaxHours, MaxTrials, Scale, Set, StoreOption, StudyName, screen, validated
+from ablate.cli.options import (
+    STORE,
+    Components,
+    Json,
+    MaxHours,
+    MaxTrials,
+    Scale,
+    Set,
+    StoreOption,
+    StudyName,
+    screen,
+    validated,
+)
 from ablate.cli.output import emit, page
 from ablate.plan.plan import Plan
 from ablate.store.folders import Store
@@ -14,6 +26,7 @@ def plan(
     study: StudyName,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure the cost by a few real steps and probes of each kind.")

@@ -10,10 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ablate.cli.options import Components, use_own_levels
 from ablate.cli.output import emit
 from ablate.errors import nearest
 from ablate.slots import registry
 from ablate.slots.settings import Metric
+from ablate.store.code import fetch
+from ablate.store.files import read_json
+from ablate.store.folders import Store
 
 if TYPE_CHECKING:
     from ablate.probing.examine import ProbeReport
@@ -52,6 +56,7 @@ def probe(
         int,
         typer.Option(help="Frames per picture, for a video VAE: 1 + a multiple of its time stride.", min=1),
     ] = 1,
+    components: Components = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Probe any VAE checkpoint for artifacts, without training. With --fail-if it is a test."""
@@ -59,6 +64,7 @@ def probe(
     from ablate.probing.examine import DTYPES, PROBES, Request, declared, examine
     from ablate.released.padding import MODES
 
+    use_code_of(checkpoint)
     chosen = tuple(probes.split(",")) if probes else PROBES
     one_of("--dtype", dtype, list(DTYPES))
     if padding_mode is not None:
@@ -95,6 +101,17 @@ def one_of(option: str, value: str, valid: list[str]) -> None:
     if value not in valid:
         screen.print(f"{option}: unknown '{value}'{nearest(value, valid)}", style="red", soft_wrap=True, markup=False)
         raise typer.Exit(2)
+
+
+def use_code_of(checkpoint: Path) -> None:
+    """Put into effect the own code that a checkpoint of a store was trained with; else that of this folder."""
+    order = read_json(checkpoint.parent / "settings.json") if checkpoint.is_file() else None
+    key = order.get("code") if isinstance(order, dict) else None
+    code = fetch(key, Store(checkpoint.absolute().parents[2])) if key else None
+    if code:
+        registry.use(code)
+    else:
+        use_own_levels()
 
 
 def print_answer(answer: "ProbeReport", known: dict[str, Metric], out: Console) -> None:

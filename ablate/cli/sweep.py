@@ -10,6 +10,7 @@ import typer
 
 from ablate.cli.options import (
     STORE,
+    Components,
     MaxHours,
     MaxTrials,
     Scale,
@@ -31,6 +32,7 @@ def sweep(
     study: StudyName,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
     tracking: Tracking = None,
     inline: Annotated[
