@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from ablate.cli.options import Json
 from ablate.cli.output import emit, page
@@ -37,13 +38,13 @@ def schema() -> None:
 def print_catalogue(found: dict[str, Any], out: Console) -> None:
     """Print the catalogue as text."""
     for slot, names in found.items():
-        out.print(f"[bold]{slot}[/bold]  {registry.SLOTS[slot]}")
+        out.print(Text.assemble((slot, "bold"), f"  {registry.SLOTS[slot]}"))
         for name, level in names.items():
             settings = ", ".join(
                 f"{field}={item['default']}" if item["default"] is not None else field
                 for field, item in level["settings"].items()
             )
             summary = f"cannot be used: {level['error']}" if "error" in level else level["doc"]
-            out.print(f"  {name:16} {summary}", soft_wrap=True, markup=False)
+            out.print(f"  {name:16} {summary}", soft_wrap=True)
             if settings:
-                out.print(f"  {'':16} settings: {settings}", soft_wrap=True, markup=False)
+                out.print(f"  {'':16} settings: {settings}", soft_wrap=True)

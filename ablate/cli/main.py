@@ -3,6 +3,7 @@
 Results go to stdout, progress to stderr. Exit codes: 0, 1 a trial failed, 2 wrong usage or invalid study, 130 stopped.
 """
 
+import io
 import os
 import sys
 
@@ -39,6 +40,9 @@ for command in (
 
 def main() -> None:
     """The `ablate` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is written as an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except StudyError as error:

@@ -10,7 +10,7 @@ from ablate.schedule.resources import gpu_count
 from ablate.store.files import StoreError, check_access, parse_store
 from ablate.store.folders import Store
 
-screen = Console(stderr=True, highlight=False)
+screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, or the name of an example study.")]
@@ -28,7 +28,7 @@ def read_store(location: str | Path) -> Path:
         root = parse_store(location)
         check_access(root)
     except StoreError as error:  # the parser of an option must not raise ValueError, whose text is not shown
-        screen.print(str(error), style="red", soft_wrap=True, markup=False)
+        screen.print(str(error), style="red", soft_wrap=True)
         raise typer.Exit(2) from None
     return root
 
