@@ -58,18 +58,18 @@ def print_catalogue(found: dict[str, Any], out: Console) -> None:
     """Print the catalogue as text."""
     for slot, names in found.items():
         about = registry.SLOTS.get(slot, "the stages of training")
-        out.print(f"[bold]{slot}[/bold]  {about}", soft_wrap=True)
+        out.print(Text.assemble((slot, "bold"), f"  {about}"), soft_wrap=True)
         for name, level in names.items():
             settings = ", ".join(
                 f"{field}={item['default']}" if item["default"] is not None else field
                 for field, item in level["settings"].items()
             )
             summary = f"cannot be used: {level['error']}" if "error" in level else level["doc"]
-            out.print(f"  {name:16} {summary}", soft_wrap=True, markup=False)
+            out.print(f"  {name:16} {summary}", soft_wrap=True)
             if "file" in level:
-                out.print(f"  {'':16} own level: {level['file']}", soft_wrap=True, markup=False)
+                out.print(f"  {'':16} own level: {level['file']}", soft_wrap=True)
             if settings:
-                out.print(f"  {'':16} settings: {settings}", soft_wrap=True, markup=False)
+                out.print(f"  {'':16} settings: {settings}", soft_wrap=True)
     out.print("What the settings of one level mean: ablate components SLOT LEVEL", soft_wrap=True)
 
 

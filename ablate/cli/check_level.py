@@ -13,7 +13,7 @@ from ablate.slots import registry
 if TYPE_CHECKING:
     from ablate.testing import Exam, Point
 
-screen = Console(stderr=True, highlight=False)
+screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def check_level(
@@ -82,15 +82,15 @@ def make_exam(slot: str, name: str, settings: dict[str, Any]) -> "Exam":
 
 def fail(message: str) -> NoReturn:
     """Exit with 2."""
-    screen.print(message, style="red", soft_wrap=True, markup=False)
+    screen.print(message, style="red", soft_wrap=True)
     raise typer.Exit(2)
 
 
 def print_points(level: str, points: "list[Point]", out: Console) -> None:
     """One line for each point, and below it what is missing."""
     for point in points:
-        out.print(f"  {point.status:10} {point.claim}", soft_wrap=True, markup=False)
+        out.print(f"  {point.status:10} {point.claim}", soft_wrap=True)
         if point.message:
-            out.print(f"  {'':10} {point.message}", soft_wrap=True, markup=False, style="red")
+            out.print(f"  {'':10} {point.message}", soft_wrap=True, style="red")
     count = sum(point.status == "ok" for point in points)
-    out.print(f"{level}: {count} of {len(points)} points fulfilled", soft_wrap=True, markup=False, style="bold")
+    out.print(f"{level}: {count} of {len(points)} points fulfilled", soft_wrap=True, style="bold")

@@ -3,6 +3,7 @@
 Results go to stdout, progress to stderr. Exit codes: 0, 1 a trial failed, 2 wrong usage or invalid study, 130 stopped.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from ablate.cli.check_level import check_level
 from ablate.cli.doctor import doctor
 from ablate.cli.init import init
 from ablate.cli.mlflow import sync, ui
+from ablate.cli.new import new
 from ablate.cli.plan import plan
 from ablate.cli.probe import probe
 from ablate.cli.report import figure, report
@@ -54,6 +56,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     },
     "To find or write levels": {
         components: "list slots, levels and their settings",
+        new: "write a level to begin with",
         check_level: "check that a level does what its slot asks for",
         schema: "print the JSON schema of study files, for editors",
     },
@@ -107,6 +110,9 @@ def options(
 
 def main() -> None:
     """The `ablate` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is written as an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except StudyError as error:

@@ -52,7 +52,7 @@ def ui(
         serve(runs, uri, port, write=write)
     except ServerError as error:
         starting.stop()
-        screen.print(str(error), style="red", soft_wrap=True, markup=False)
+        screen.print(str(error), style="red", soft_wrap=True)
         raise typer.Exit(1) from None
     finally:
         starting.stop()

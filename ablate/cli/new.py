@@ -40,8 +40,8 @@ def new(
         temporary.write_text(text.replace("Starter", name.title().replace("_", "")), encoding="utf-8")
     print(file)  # noqa: T201
     option = f" --components {folder}" if folder != Path("components") else ""
-    screen.print(f"examine it:  ablate check-level {slot}/{name}{option}", soft_wrap=True, markup=False)
-    screen.print(f"in a study:  {_use(slot, name)}", soft_wrap=True, markup=False)
+    screen.print(f"examine it:  ablate check-level {slot}/{name}{option}", soft_wrap=True)
+    screen.print(f"in a study:  {_use(slot, name)}", soft_wrap=True)
 
 
 def _use(slot: str, name: str) -> str:

@@ -13,7 +13,7 @@ from ablate.plan.commands import DEFAULT_STORE
 from ablate.slots import discover, registry
 from ablate.store.folders import Store, open_store
 
-screen = Console(stderr=True, highlight=False)
+screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def complete_study(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -56,7 +56,7 @@ def read_store(location: str | Path) -> Path:
     try:
         return open_store(location).root
     except StoreError as error:  # the parser of an option must not raise ValueError, whose text is not shown
-        screen.print(str(error), style="red", soft_wrap=True, markup=False)
+        screen.print(str(error), style="red", soft_wrap=True)
         raise typer.Exit(2) from None
 
 
@@ -154,4 +154,4 @@ def store_option(store: Path) -> list[str]:
 def print_notes(notes: Iterable[str]) -> None:
     """Print notes to stderr."""
     for note in notes:
-        screen.print(f"note: {note}", soft_wrap=True, markup=False)
+        screen.print(f"note: {note}", soft_wrap=True)

@@ -68,6 +68,6 @@ def plan_within(
         said.append(f"what is pending takes about {found:.3g} hours of one worker, more than --max-hours {hours:g}")
     if said:
         said.append("raise the bound, or run less, for instance with --set seeds=1")
-        screen.print("; ".join(said), style="red", soft_wrap=True, markup=False)
+        screen.print("; ".join(said), style="red", soft_wrap=True)
         raise typer.Exit(2)
     return summary

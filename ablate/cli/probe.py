@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.cli.options import Components, use_own_levels
-from ablate.cli.output import emit
+from ablate.cli.output import emit, page
 from ablate.errors import nearest
 from ablate.slots import registry
 from ablate.slots.settings import Metric
@@ -22,11 +22,7 @@ from ablate.store.folders import Store
 if TYPE_CHECKING:
     from ablate.probing.examine import ProbeReport
 
-screen = Console(stderr=True, highlight=False)
-
-
-WIDE = 160
-"""Columns of the table where there is no terminal to fit into."""
+screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def probe(
@@ -77,21 +73,18 @@ def probe(
     try:
         answer = examine(request, screen.print)
     except (ValueError, ImportError, OSError) as error:
-        screen.print(" ".join(str(error).split()), style="red", soft_wrap=True, markup=False)
+        screen.print(" ".join(str(error).split()), style="red", soft_wrap=True)
         raise typer.Exit(2) from None
     if as_json:
         found = {"checkpoint": str(checkpoint), "metrics": answer.metrics, "intervals": answer.intervals}
         emit({**found, "failed": [condition.text for condition in answer.failed], **answer.about})
     else:
-        terminal = Console(highlight=False)
-        print_answer(
-            answer, declared(chosen), terminal if terminal.is_terminal else Console(highlight=False, width=WIDE)
-        )
+        print_answer(answer, declared(chosen), page())
     if answer.sheet:
-        screen.print(f"sheet: {answer.sheet}", soft_wrap=True, markup=False)
+        screen.print(f"sheet: {answer.sheet}", soft_wrap=True)
     for condition in answer.failed:
         value = answer.metrics[condition.metric]
-        screen.print(f"failed: {condition.text} ({show(value)})", style="red", soft_wrap=True, markup=False)
+        screen.print(f"failed: {condition.text} ({show(value)})", style="red", soft_wrap=True)
     if answer.failed:
         raise typer.Exit(1)
 
@@ -99,7 +92,7 @@ def probe(
 def one_of(option: str, value: str, valid: list[str]) -> None:
     """Exit with 2 unless the value is valid."""
     if value not in valid:
-        screen.print(f"{option}: unknown '{value}'{nearest(value, valid)}", style="red", soft_wrap=True, markup=False)
+        screen.print(f"{option}: unknown '{value}'{nearest(value, valid)}", style="red", soft_wrap=True)
         raise typer.Exit(2)
 
 

@@ -73,7 +73,7 @@ def sweep(
         screen.print(
             f"\nStopped{reason}; finished trials are kept. To continue, run the same command again:", soft_wrap=True
         )
-        screen.print(f"  {shlex.join(['ablate', *sys.argv[1:]])}", soft_wrap=True, markup=False)
+        screen.print(f"  {shlex.join(['ablate', *sys.argv[1:]])}", soft_wrap=True)
         raise typer.Exit(1 if reason else 130) from None
     print_table(result.table)
     print_ending(result.files, result.links, result.ran, store)
