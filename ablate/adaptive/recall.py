@@ -19,7 +19,7 @@ def plan_study(study: Study, store: Store) -> Plan:
 
     Raises StudyError as `make_plan` does.
     """
-    folder = store.study(study.name, study.scale)
+    folder = store.study(study.name, study.variant)
     known = Known(
         searched=read_suggestions(study, store),
         pruned=read_pruned(study, store),
