@@ -83,11 +83,11 @@ def print_level(name: str, level: dict[str, Any], out: Console) -> None:
     else:
         out.print("\nno settings" if "error" not in level else "")
     if metrics := level.get("metrics"):
-        lines = [
+        measured = [
             (field, item["unit"], item["better"], _number(item["interest"]), _meaning(item["meaning"], item["needs"]))
             for field, item in metrics.items()
         ]
-        _print_rows(("metric", "unit", "better", "of interest", "meaning"), lines, out)
+        _print_rows(("metric", "unit", "better", "of interest", "meaning"), measured, out)
         out.print("\nof interest: the smallest difference worth knowing; a study may set another one under `interest`")
 
 

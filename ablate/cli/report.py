@@ -1,5 +1,7 @@
 """`ablate report` and `ablate figure`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +35,8 @@ def report(
         raise
     except ValueError as error:
         raise UsageError(str(error)) from None
-    write_report(found, target)
+    with written(target):
+        write_report(found, target)
     print(target)  # noqa: T201
 
 
@@ -57,10 +60,22 @@ def figure(
     plan = find(study, scale, set_, store)
     target = out or Path(f"{plan.study.name}-{kind}.pdf")
     try:
-        save_figure(gather(plan), kind, metric or [], target)
+        with written(target):
+            save_figure(gather(plan), kind, metric or [], target)
     except ValueError as error:
         raise UsageError(str(error)) from None
     print(target)  # noqa: T201
+
+
+@contextmanager
+def written(target: Path) -> Iterator[None]:
+    """Raise UsageError where the file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename != str(target):
+            raise
+        raise UsageError(f"{target} cannot be written: {error.strerror}; name another file with --out") from None
 
 
 def check_folder(out: Path | None) -> None:

@@ -33,10 +33,12 @@ def study_table(
     plain_t: bool | None = None,
     mixed: bool = False,
 ) -> Table:
-    """The table of a study; `metrics`: their names, also as text with commas, or "all"; `mixed`: allow mixed code.
-    `plain_t`: Student's t even where variances can be moderated; False: moderated variances, or an error.
+    """The table of a study.
 
-    Raises UsageError for an unknown paper, metric or option, and for trials of different versions of the code.
+    `metrics`: their names, also as text with commas, or "all". `plain_t`: Student's t even where variances can be
+    moderated; False: moderated variances, or an error. `mixed`: allow trials of different versions of the code.
+
+    Raises UsageError for an unknown paper, metric or option, and for such trials where they are not allowed.
     """
     known = plan.study.metrics
     names = list(known) if metrics == "all" else metrics.split(",") if isinstance(metrics, str) else metrics

@@ -60,7 +60,7 @@ def terminal(layout: Layout, console: Console, way_out: str, *, notes: bool = Tr
     if fitted.hidden:
         names = ",".join(fitted.hidden)
         lacking = f"{len(fitted.hidden)} metrics do" if len(fitted.hidden) > 1 else "1 metric does"
-        text = f"{lacking} not fit: {names}. To see them: {way_out.format(names=names)}"
+        text = f"{lacking} not fit: {', '.join(fitted.hidden)}. To see them: {way_out.format(names=names)}"
         parts.append(Text(text, "yellow"))
     if notes:
         legend = [LEGEND] if layout.marked else []

@@ -475,6 +475,7 @@ def test_ui_says_links_and_ends_with_its_server(study, store):
     try:
         url = said[0].split()[3]
         assert not url.endswith(port), "a port in use is left alone"
+        assert f"(port {port} is in use; Ctrl-C stops it)" in said[0]
         assert any(f"{url}/#/experiments/1/runs?workflowType" in line for line in said)
         assert urllib.request.urlopen(f"{url}/health", timeout=PATIENCE).status == 200
     finally:

@@ -1,7 +1,9 @@
 """The likeliest mistakes of a first hour: each is said in a sentence that names the way out, never by a traceback."""
 
 import re
+import shlex
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +17,7 @@ from ablate.driver.studies import write_card
 from ablate.slots import registry
 from ablate.store.folders import Store
 from ablate.study.study import load_study
-from tests.support.command import Done, inside
+from tests.support.command import Done, ablate, command, environment, inside
 from tests.support.finished import finish_all
 from tests.support.studies import write_study
 
@@ -125,6 +127,10 @@ MISTAKES = [
             "curves, diffusion, effects, erasure, interaction, pareto, spectra, spectra_drawn)"),
     Mistake("figure tiny --kind effects --out x.gif", "cannot write 'x.gif': valid suffixes are .pdf, .svg"),
     Mistake("figure tiny --kind effects --out none/x.pdf", "--out none/x.pdf: there is no folder none; make it first"),
+    Mistake("figure tiny --kind effects --out /proc/x.pdf", "/proc/x.pdf cannot be written: No such file or directory; "
+            "name another file with --out"),
+    Mistake("report tiny --out /proc/x.html", "/proc/x.html cannot be written: No such file or directory; name another "
+            "file with --out"),
     Mistake("report tiny --out pictures", "--out pictures: it is a folder; name a file in it"),
     # Beginning, levels, checkpoints
     Mistake("init .", "study.yaml exists already, and nothing was written; name another folder: ablate init DIR"),
@@ -193,6 +199,21 @@ def test_words_of_a_command_are_split_as_a_shell_does(desk: Path) -> None:
     assert told(inside("ui", "--store", "my runs")).endswith("run: ablate sync tiny --store 'my runs'")
 
 
+def test_a_terminal_without_our_signs_shows_others(desk: Path) -> None:
+    done = ablate("table", "tiny", env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and "20.50   ? 0.71" in done.stdout, done.stderr
+
+
+def test_a_folder_that_was_removed(desk: Path) -> None:
+    gone = desk / "gone"
+    gone.mkdir()
+    study = write_study(desk, *pictures("pictures"), name="mine.yaml")
+    script = f"cd {gone}; rmdir {gone}; exec {shlex.join(command('check', study))}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert told(done) == "the folder in which the command runs is not there any more; change to another one"
+
+
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """Runs a command in an empty folder."""
@@ -202,8 +223,8 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done
 
 
 def test_nothing_yet(fresh: Callable[..., Done]) -> None:
-    for command in ("status smoke-test", "table smoke-test"):
-        assert told(fresh(*command.split())) == (
+    for words in ("status smoke-test", "table smoke-test"):
+        assert told(fresh(*words.split())) == (
             "runs: there is no such store, and no file or example of the name 'smoke-test'; run a study first (ablate "
             "sweep STUDY.yaml), or name its store with --store; did you mean 'smoke'?"
         )
