@@ -1,9 +1,21 @@
-"""Ablation experiments on image and video VAEs."""
+"""Ablation experiments on image and video VAEs: `load` a study, `sweep` it, read its `results`.
 
+`import ablate` loads nothing else; what `ablate.api` offers is imported when it is first used.
+"""
+
+import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ablate.api import load as load
+    from ablate.api import results as results
+    from ablate.api import sweep as sweep
 
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "load", "results", "sweep"]
 
 
 def _check_links() -> None:
@@ -25,3 +37,14 @@ def _check_links() -> None:
 
 
 _check_links()
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of `ablate.api`."""
+    if name in {"load", "results", "sweep"}:
+        return getattr(importlib.import_module("ablate.api"), name)
+    raise AttributeError(f"module 'ablate' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Errors of a study: each with its position in the file, all reported together."""
+"""Errors that a user can mend. Those of a study have their position in the file and are reported together."""
 
 import difflib
 import re
@@ -31,7 +31,27 @@ class Problem:
         return f"{self.file}:{self.line}:{self.column}: {self.message}\n{margin}{self.source}\n{caret}"
 
 
-class StudyError(ValueError):
+class AblateError(Exception):
+    """Base of the errors whose text says what is wrong and how to mend it; the command prints the text alone."""
+
+
+class UsageError(AblateError, ValueError):
+    """An argument that does not fit, such as a metric that the study does not have."""
+
+
+class StoreError(AblateError, ValueError):
+    """The store cannot be used: it cannot be read or written, or a package that it needs is missing."""
+
+
+class ClusterError(AblateError, RuntimeError):
+    """The Ray cluster that was asked for cannot be reached."""
+
+
+class ServerError(AblateError, RuntimeError):
+    """MLflow's server did not start, or ended by itself; the message has the end of its log, if it is known."""
+
+
+class StudyError(AblateError, ValueError):
     """All errors of a study, in the order of their lines; those of the command line come first."""
 
     def __init__(self, problems: Iterable[Problem]):

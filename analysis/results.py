@@ -24,13 +24,16 @@ MAX_DRAWN = 40
 """Most treatments that figures and the report show one by one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResults:
     """A study, its trials in the order in which they run, their tidy frame, and the study's table."""
 
     plan: Plan
     frame: "pd.DataFrame"
     table: Table
+
+    def __repr__(self) -> str:
+        return f"<results of {self.study.name} at scale {self.study.scale}>"
 
     @property
     def study(self) -> Study:
@@ -91,10 +94,10 @@ class StudyResults:
         return by_label
 
 
-def gather(plan: Plan) -> StudyResults:
-    """The results of a study so far."""
+def gather(plan: Plan, *, moderated: bool | None = None) -> StudyResults:
+    """The results of a study so far. `moderated`: as in `build_table`."""
     frame = frame_of(plan)
-    return StudyResults(plan, frame, build_table(plan, frame=frame))
+    return StudyResults(plan, frame, build_table(plan, frame=frame, moderated=moderated))
 
 
 def _size(effect: Effect) -> float:

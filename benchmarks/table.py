@@ -49,7 +49,7 @@ def run() -> Comparison:
         large = study()
         store = Store(Path(scratch))
         trials = expand(large)
-        copy = store.study(large.name, large.scale).records
+        copy = store.study(large.name, large.variant).records
         fill(large, trials, store)
         time.sleep(compact.SETTLED_S)  # younger records are not copied
         tidy(trials, store, copy=copy)

@@ -66,7 +66,7 @@ class Pruner:
             finished = [self._curve(each) for each in others if self._is_finished(each)]
             reason = self.pruning.objection(step, curve, [self._curve(each) for each in others], finished)
             decisions.setdefault(trial.signature, {})[str(step)] = reason
-            path = self.store.study(self.study.name, self.study.scale).rungs
+            path = self.store.study(self.study.name, self.study.variant).rungs
             write_json(path, {"by": canonical(asdict(self.pruning)), "judged": decisions})
         return str(decisions[trial.signature][str(step)])
 
@@ -88,6 +88,6 @@ def _read_decisions(study: Study, pruning: Pruning, store: Store) -> dict[str, A
 
     Decisions by another rule than the present one are left out.
     """
-    stored = read_json(store.study(study.name, study.scale).rungs) or {}
+    stored = read_json(store.study(study.name, study.variant).rungs) or {}
     decisions: dict[str, Any] = stored["judged"] if stored.get("by") == canonical(asdict(pruning)) else {}
     return decisions

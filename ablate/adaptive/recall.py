@@ -22,7 +22,7 @@ def plan_study(study: Study, store: Store) -> Plan:
     """
     if study.document.own is not None:  # another study may have been read since
         registry.use(study.document.own)
-    folder = store.study(study.name, study.scale)
+    folder = store.study(study.name, study.variant)
     known = Known(
         searched=read_suggestions(study, store),
         pruned=read_pruned(study, store),

@@ -41,7 +41,7 @@ def read_suggestions(study: Study, store: Store) -> tuple[Suggestion, ...]:
 
 def _suggestions_file(study: Study, store: Store) -> Path:
     assert study.search is not None
-    return store.study(study.name, study.scale).searched(study.search.tunes)
+    return store.study(study.name, study.variant).searched(study.search.tunes)
 
 
 def future_suggestions(study: Study, known: Known) -> int:

@@ -5,26 +5,80 @@ Results go to stdout, progress to stderr. Exit codes: 0, 1 a trial failed, 2 wro
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from ablate import __version__
 from ablate.cli.catalogue import components, schema
 from ablate.cli.check import check
 from ablate.cli.check_level import check_level
+from ablate.cli.doctor import doctor
+from ablate.cli.init import init
 from ablate.cli.mlflow import sync, ui
 from ablate.cli.new import new
 from ablate.cli.plan import plan
 from ablate.cli.probe import probe
 from ablate.cli.report import figure, report
 from ablate.cli.show import show, status
+from ablate.cli.studies import studies
 from ablate.cli.sweep import sweep
 from ablate.cli.table import table
-from ablate.errors import StudyError
-from ablate.slots.level_file import LevelError
-from ablate.store.files import StoreError
+from ablate.errors import AblateError, StudyError
+
+COMMANDS: dict[str, dict[Callable[..., None], str]] = {
+    "To begin": {
+        init: "write a commented study for your own pictures",
+        doctor: "check this machine, with a fix for what it lacks",
+    },
+    "To run a study": {
+        check: "find every error of a study before anything starts",
+        plan: "list treatments, pending trials and their cost",
+        sweep: "train, probe and record all trials; resumes a stopped sweep",
+    },
+    "To read its results": {
+        studies: "list the studies of the store",
+        status: "count a study's trials by status",
+        show: "show every trial in full",
+        table: "print the table, or a paper's own table for other VAEs",
+        report: "write one HTML page with answer, table, figures, pictures",
+        figure: "draw a figure for a paper",
+    },
+    "To see it in MLflow": {
+        ui: "serve MLflow's pages and print links to every study",
+        sync: "send to MLflow what it does not have yet",
+    },
+    "To examine other VAEs": {
+        probe: "run the probes on any checkpoint",
+    },
+    "To find or write levels": {
+        components: "list slots, levels and their settings",
+        new: "write a level to begin with, which passes its exam",
+        check_level: "check that a level does what its slot asks for",
+        schema: "print the JSON schema of study files, for editors",
+    },
+}
+"""Heading -> command -> what it does, in the order in which a person needs them."""
+
+
+class Commands(TyperGroup):
+    """The commands, listed under the headings of `COMMANDS`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        names = iter(self.list_commands(ctx))
+        width = max(map(len, self.list_commands(ctx)))
+        for heading, described in COMMANDS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(next(names).ljust(width), text) for text in described.values()])
+
 
 app = typer.Typer(
+    cls=Commands,
     help="Ablation experiments on VAEs: which part of a recipe causes which effect?",
+    epilog="STUDY is a file, a name in the store, or an example: ablate sweep smoke",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -32,10 +86,25 @@ app = typer.Typer(
 )
 
 
-for command in (
-    sweep, check, plan, status, show, table, report, figure, probe, ui, sync, components, new, check_level, schema,
-):  # fmt: skip
-    app.command()(command)
+for described in COMMANDS.values():
+    for command in described:
+        app.command()(command)
+
+
+def print_version(asked: bool) -> None:
+    """Print the version and exit, if it was asked for."""
+    if asked:
+        print(f"ablate {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 def main() -> None:
@@ -44,19 +113,22 @@ def main() -> None:
         app()
     except StudyError as error:
         count = f"{len(error.problems)} error{'s' * (len(error.problems) != 1)}"
-        print(f"{error}\n{count}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    except (StoreError, LevelError) as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        fail(f"{error}\n{count}")
+    except AblateError as error:
+        fail(str(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         reason = storage_fault(error)
         if not reason:
             raise
-        print(reason, file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        fail(reason)
+
+
+def fail(reason: str) -> None:
+    """Say what is wrong, and exit with 2."""
+    print(reason, file=sys.stderr)  # noqa: T201
+    sys.exit(2)
 
 
 def storage_fault(error: Exception) -> str:

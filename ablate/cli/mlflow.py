@@ -1,27 +1,74 @@
 """`ablate ui` and `ablate sync`."""
 
+import shlex
 from typing import Annotated
 
 import typer
 
-from ablate.cli.options import STORE, Components, Scale, Set, StoreOption, StudyName, Tracking, find, screen
+from ablate.cli.options import (
+    STORE,
+    Components,
+    Scale,
+    Set,
+    StoreOption,
+    StudyName,
+    Tracking,
+    find,
+    screen,
+    store_option,
+)
+from ablate.cli.studies import no_studies
+from ablate.errors import ServerError, StoreError
 from ablate.store.folders import Store
 
 
 def ui(
     store: StoreOption = STORE,
     tracking: Tracking = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; another free port if it is in use.")] = 5000,
+    port: Annotated[
+        int, typer.Option(help="Port on 127.0.0.1; another free port if it is in use.", min=0, max=65535)
+    ] = 5000,
 ) -> None:
     """Serve MLflow on 127.0.0.1 over the store and print links that open on the right view."""
-    from ablate.track.server import ServerError, serve
+    from ablate.track.server import serve
 
     runs = Store(store)
+    uri = tracking or runs.mlflow_uri
+    if uri == runs.mlflow_uri:
+        check_mirrored(runs)
+
+    # A spinner, or a line where there is no terminal, until the first line of the server
+    starting = screen.status("starting MLflow's server (5 to 20 s)")
+    if screen.is_terminal:
+        starting.start()
+    else:
+        screen.print("starting MLflow's server (5 to 20 s)")
+
+    def write(line: str) -> None:
+        starting.stop()
+        print(line, flush=True)  # noqa: T201
+
     try:
-        serve(runs, tracking or runs.mlflow_uri, port)
+        serve(runs, uri, port, write=write)
     except ServerError as error:
-        screen.print(str(error), style="red", soft_wrap=True)
+        starting.stop()
+        screen.print(str(error), style="red", soft_wrap=True, markup=False)
         raise typer.Exit(1) from None
+    finally:
+        starting.stop()
+
+
+def check_mirrored(store: Store) -> None:
+    """Raise StoreError for a store that MLflow has nothing of, with the way out."""
+    if (store.root / "mlflow.db").exists():
+        return
+    held = list(store.studies())
+    if not held:
+        raise StoreError(no_studies(store.root))
+    sync_one = shlex.join(["ablate", "sync", held[0], *store_option(store.root)])
+    raise StoreError(
+        f"MLflow has nothing yet of the store {store.root}, which holds {', '.join(held)}; run: {sync_one}"
+    )
 
 
 def sync(

@@ -1,23 +1,51 @@
 """Arguments and options that several commands share, and how they load a study."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from ablate.schedule.resources import gpu_count
+from ablate.errors import StoreError
+from ablate.plan.commands import DEFAULT_STORE
 from ablate.slots import discover, registry
-from ablate.store.files import StoreError, check_access, parse_store
-from ablate.store.folders import Store
+from ablate.store.folders import Store, open_store
 
 screen = Console(stderr=True, highlight=False)
 
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, or the name of an example study.")]
+def complete_study(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Studies that a shell offers, with what they are: those of the store, files, examples."""
+    from ablate.study.shipped import shipped
+
+    store = Store(Path(ctx.params.get("store") or os.environ.get("ABLATE_STORE") or STORE))
+    offered = dict.fromkeys(shipped(), "example")
+    folder = Path(incomplete.rpartition("/")[0] or "/") if "/" in incomplete else Path()
+    try:
+        offered |= dict.fromkeys((str(path) for path in sorted(folder.glob("*.y*ml"))), "file")
+        offered |= dict.fromkeys(store.studies() if ctx.command.name not in FILES_ONLY else (), "in the store")
+    except OSError:  # a folder that cannot be read
+        pass
+    return [(name, what) for name, what in offered.items() if name.startswith(incomplete)]
 
 
-StudyArgument = typer.Argument(metavar="STUDY", help="A study's name in the store, its file, or an example study.")
+FILES_ONLY = ("check",)
+"""Commands that take a file or an example, and no name in the store."""
+
+
+StudyFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY.yaml", help="A study file, or the name of an example study.", autocompletion=complete_study
+    ),
+]
+
+
+StudyArgument = typer.Argument(
+    metavar="STUDY", help="A study's name in the store, its file, or an example study.", autocompletion=complete_study
+)
 
 
 StudyName = Annotated[str, StudyArgument]
@@ -26,12 +54,10 @@ StudyName = Annotated[str, StudyArgument]
 def read_store(location: str | Path) -> Path:
     """The root of the store that `--store` names. Exits with 2 for one that cannot be used."""
     try:
-        root = parse_store(location)
-        check_access(root)
+        return open_store(location).root
     except StoreError as error:  # the parser of an option must not raise ValueError, whose text is not shown
         screen.print(str(error), style="red", soft_wrap=True, markup=False)
         raise typer.Exit(2) from None
-    return root
 
 
 StoreOption = Annotated[
@@ -47,6 +73,15 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", he
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+PlainT = Annotated[
+    bool | None,
+    typer.Option(
+        "--plain-t/--moderated-t",
+        help="Student's t, or variances moderated over rows (default: moderated from five seeds on).",
+    ),
+]
 
 
 Tracking = Annotated[
@@ -85,19 +120,16 @@ MaxHours = Annotated[
 MaxTrials = Annotated[int | None, typer.Option(help="Refuse if more trials than this are pending.", min=0)]
 
 
-STORE = Path("runs")
+STORE = Path(DEFAULT_STORE)
 
 
 def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
-    """Load a study from its file or from the store."""
+    """The plan of a study from its file or from the store. Prints a note to stderr where there is one."""
     from ablate.adaptive.recall import plan_study
-    from ablate.driver.studies import find_document
-    from ablate.study.study import read_study
+    from ablate.driver.studies import StudyRequest, find_study
 
-    found = find_document(reference, Store(store), scale, tuple(overrides or ()))
-    if found.note:
-        screen.print(f"note: {found.note}", soft_wrap=True, markup=False)
-    study = read_study(found.document, found.scale, found.overrides, gpu=gpu_count() > 0)
+    study, note = find_study(StudyRequest(reference, scale, tuple(overrides or ())), Store(store))
+    print_notes([note] if note else [])
     return plan_study(study, Store(store))
 
 
@@ -106,12 +138,20 @@ def validated(reference: str, scale: str | None, overrides: list[str] | None, st
 
     Raises StudyError, also where the store holds another study under its name.
     """
-    from ablate.driver.preflight import validate
-    from ablate.driver.studies import check_name, find_document
+    from ablate.driver.studies import StudyRequest, find_document, validate_study
 
-    found = find_document(reference, Store(store), scale, tuple(overrides or ()))
-    checked = validate(found.document, found.scale, found.overrides, gpu=gpu_count() > 0)
-    for note in [*checked.notes, *([found.note] if found.note else [])]:
-        screen.print(f"note: {note}", soft_wrap=True, markup=False)
-    check_name(checked.study, Store(store))
+    found = find_document(StudyRequest(reference, scale, tuple(overrides or ())), Store(store))
+    checked = validate_study(found, Store(store))
+    print_notes([*([found.note] if found.note else []), *checked.notes])
     return checked.study
+
+
+def store_option(store: Path) -> list[str]:
+    """The words of a command line that name a store; none for the default one."""
+    return [] if store == STORE else ["--store", str(store)]
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print notes to stderr."""
+    for note in notes:
+        screen.print(f"note: {note}", soft_wrap=True, markup=False)

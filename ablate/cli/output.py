@@ -13,6 +13,23 @@ def page() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
+WAY_OUT = "--metrics {names}, --format markdown, or a wider terminal."
+"""How to see the metrics that do not fit on a terminal."""
+
+
+def print_table(table: Any) -> None:
+    """Print a table of results: on a terminal as wide as it is, elsewhere as Markdown."""
+    if not sys.stdout.isatty():
+        print(table.markdown())  # noqa: T201
+        return
+    from ablate.analysis.typeset.terminal import terminal
+
+    out = page()
+    for layout in table.layouts:
+        out.print(terminal(layout, out, WAY_OUT))
+        out.print()
+
+
 def emit(value: Any) -> None:
     """Print one strict JSON document. NaN and infinities become null."""
     print(json.dumps(finite(value), indent=1))  # noqa: T201

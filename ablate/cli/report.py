@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.options import STORE, Components, Scale, Set, StoreOption, StudyName, find
+from ablate.cli.options import STORE, Components, PlainT, Scale, Set, StoreOption, StudyName, find
+from ablate.errors import AblateError, UsageError
 
 KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance, diffusion, convergence or curves."
 
@@ -13,6 +14,7 @@ KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance,
 def report(
     study: StudyName,
     out: Annotated[Path | None, typer.Option(help="HTML file to write (default: in the store).")] = None,
+    plain_t: PlainT = None,
     scale: Scale = None,
     set_: Set = None,
     components: Components = None,
@@ -24,8 +26,14 @@ def report(
 
     check_folder(out)
     plan = find(study, scale, set_, store)
-    target = out or plan.store.study(plan.study.name, plan.study.scale).report
-    write_report(gather(plan), target)
+    target = out or plan.store.study(plan.study.name, plan.study.variant).report
+    try:
+        found = gather(plan, moderated=None if plain_t is None else not plain_t)
+    except AblateError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    write_report(found, target)
     print(target)  # noqa: T201
 
 
@@ -51,11 +59,13 @@ def figure(
     try:
         save_figure(gather(plan), kind, metric or [], target)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise UsageError(str(error)) from None
     print(target)  # noqa: T201
 
 
 def check_folder(out: Path | None) -> None:
-    """Refuse a file to write whose folder does not exist, before anything is computed."""
+    """Refuse a file to write that is a folder or whose folder does not exist, before anything is computed."""
+    if out and out.is_dir():
+        raise UsageError(f"--out {out}: it is a folder; name a file in it")
     if out and not out.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
+        raise UsageError(f"--out {out}: there is no folder {out.parent}; make it first")

@@ -1,5 +1,6 @@
 """`ablate sweep`."""
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -18,11 +19,12 @@ from ablate.cli.options import (
     StudyName,
     Tracking,
     screen,
+    store_option,
     validated,
 )
+from ablate.cli.output import print_table
 from ablate.cli.plan import plan_within
-from ablate.schedule.ray_tune import ClusterError
-from ablate.schedule.resources import Resources, gpu_count
+from ablate.schedule.resources import default_resources
 from ablate.store.folders import Store
 
 
@@ -56,8 +58,7 @@ def sweep(
     from ablate.driver.sweep import sweep as run
 
     checked = validated(study, scale, set_, store)
-    share = gpus if gpus is not None else float(gpu_count() > 0)
-    resources = Resources(cpus, share, workers, address)
+    resources = default_resources(cpus, gpus, workers, address)
     runs = Store(store)
     if max_hours is not None or max_trials is not None:
         plan_within(
@@ -67,28 +68,25 @@ def sweep(
     try:
         uri = tracking or runs.mlflow_uri
         result = run(checked, runs, resources, uri, screen, inline=inline, redo=rerun == "stale")
-    except ClusterError as error:
-        screen.print(str(error), style="red", soft_wrap=True)
-        raise typer.Exit(2) from None
     except (KeyboardInterrupt, OSError) as stop:
         reason = f": {stop}" if isinstance(stop, OSError) else ""
         screen.print(
             f"\nStopped{reason}; finished trials are kept. To continue, run the same command again:", soft_wrap=True
         )
-        screen.print(f"  ablate {' '.join(sys.argv[1:])}", soft_wrap=True)
+        screen.print(f"  {shlex.join(['ablate', *sys.argv[1:]])}", soft_wrap=True, markup=False)
         raise typer.Exit(1 if reason else 130) from None
-    print(result.table.markdown())  # noqa: T201
-    print_ending(result.files, result.links, result.ran, str(store))
+    print_table(result.table)
+    print_ending(result.files, result.links, result.ran, store)
     if result.failed:
         for name, reason in result.failed.items():
             screen.print(f"failed: {name}: {reason or 'not run'}", style="red", soft_wrap=True)
         raise typer.Exit(1)
 
 
-def print_ending(files: dict[str, Path], links: dict[str, str], ran: int, store: str) -> None:
+def print_ending(files: dict[str, Path], links: dict[str, str], ran: int, store: Path) -> None:
     """Print which files were written, and how to open MLflow."""
     lines = [f"{ran} trials run" if ran else "nothing to run: every trial was finished", ""]
     lines += [f"{form:9} {path}" for form, path in files.items()]
-    lines += ["", f"MLflow: ablate ui{'' if store == 'runs' else f' --store {store}'}, then"]
+    lines += ["", f"MLflow: {shlex.join(['ablate', 'ui', *store_option(store)])}, then"]
     lines += [f"  {name:9} {link}" for name, link in links.items()]
     print("\n".join(lines))  # noqa: T201

@@ -4,18 +4,21 @@ from typing import Annotated, Any
 
 import typer
 
-from ablate.cli.options import STORE, Components, Json, Scale, Set, StoreOption, StudyArgument, find, screen
-from ablate.cli.output import emit
-from ablate.errors import StudyError, nearest
-from ablate.slots import registry
-from ablate.store.files import StoreError
+from ablate.cli.options import STORE, Components, Json, PlainT, Scale, Set, StoreOption, StudyArgument, find, screen
+from ablate.cli.output import emit, print_table
+from ablate.errors import AblateError, UsageError, nearest
 
 FORMS = ("markdown", "latex", "html", "csv")
 
 
 def table(
     study: Annotated[str | None, StudyArgument] = None,
-    form: Annotated[str, typer.Option("--format", help="Format: markdown, latex, html or csv.")] = "markdown",
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="markdown, latex, html or csv (default: as wide as the terminal; markdown in a pipe)."
+        ),
+    ] = None,
     metrics: Annotated[str | None, typer.Option(help="Comma-separated metrics, or 'all'.")] = None,
     layout: Annotated[str, typer.Option(help="rows, components (check marks) or matrix (two factors).")] = "rows",
     bold: Annotated[str, typer.Option(help="best, or indistinct: also all that a test cannot tell from it.")] = "best",
@@ -28,6 +31,7 @@ def table(
         bool, typer.Option("--mixed-code", help="Allow trials of different versions of the code.")
     ] = False,
     unpaired: Annotated[bool, typer.Option("--unpaired", help="Dunnett's test, as if no seeds were shared.")] = False,
+    plain_t: PlainT = None,
     raw: Annotated[bool, typer.Option("--raw", help="Metrics of the raw weights, not of their average.")] = False,
     paper: Annotated[str | None, typer.Option(help="Paper whose claims are judged (default: the study's).")] = None,
     number: Annotated[str | None, typer.Option("--table", help="Instead of STUDY: this table of --paper.")] = None,
@@ -41,50 +45,32 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Print a study's table and verdicts on a paper's claims, or a paper's own table with VAEs measured."""
-    if form not in FORMS:
-        raise typer.BadParameter(f"'{form}'; valid: {', '.join(FORMS)}")
+    if form is not None and form not in FORMS:
+        raise UsageError(f"--format '{form}'{nearest(form, FORMS)}")
     if study is not None and (number or checkpoint or images):
-        raise typer.BadParameter("--table, --checkpoint and --images go without STUDY")
+        raise UsageError("--table, --checkpoint and --images go without STUDY")
     try:
         if study is None:
             from ablate.probing.paper_tables import paper_table
 
             built: Any = paper_table(paper, number, checkpoint or [], images or [], device, screen.print)
         else:
+            from ablate.driver.tables import Look, study_table
+
             plan = find(study, scale, set_, store)
-            options = (layout, bold, decimals, caption, label)
-            built = study_table(plan, metrics, paper, options, raw=raw, unpaired=unpaired)
-            if built.mixed and not mixed:
-                raise ValueError(f"{built.mixed}; to compare them all the same, add --mixed-code")
+            look = Look(layout, bold, decimals, caption, label)
+            built = study_table(plan, metrics, paper, look, raw=raw, unpaired=unpaired, plain_t=plain_t, mixed=mixed)
         used = _packages(packages)
-    except (StudyError, StoreError, registry.LevelError):
+    except AblateError:
         raise
     except (ValueError, ImportError) as error:
-        raise typer.BadParameter(str(error)) from None
+        raise UsageError(str(error)) from None
     if as_json:
         emit(built.json())
+    elif form is None:
+        print_table(built)
     else:
         print(built.latex(columns, used) if form == "latex" else getattr(built, form)())  # noqa: T201
-
-
-def study_table(
-    plan: Any,
-    metrics: str | None,
-    paper: str | None,
-    options: tuple[str, str, str, str, str],
-    *,
-    raw: bool,
-    unpaired: bool,
-) -> Any:
-    """Build the table of a study. Raises ValueError for an unknown paper, metric or option."""
-    from ablate.analysis.tables.build import build_table
-    from ablate.analysis.tables.options import read_options
-
-    names = list(plan.study.metrics) if metrics == "all" else metrics.split(",") if metrics else None
-    if paper and paper not in registry.papers():
-        raise ValueError(f"unknown paper '{paper}'{nearest(paper, registry.papers())}")
-    asked = read_options(*options, metrics=plan.study.metrics)
-    return build_table(plan, names, paper, raw=raw, unpaired=unpaired, options=asked)
 
 
 def _packages(text: str) -> list[str]:

@@ -24,7 +24,7 @@ def write_results(plan: Plan) -> tuple["Table", dict[str, Path]]:
     from ablate.analysis.report import write_report
     from ablate.analysis.results import gather
 
-    folder = plan.store.study(plan.study.name, plan.study.scale)
+    folder = plan.store.study(plan.study.name, plan.study.variant)
     results = gather(plan)
     files = {form: folder.table(suffix) for suffix, form in TABLES.items()}
     for form, path in files.items():
@@ -40,7 +40,7 @@ def open_mirror(plan: Plan, uri: str, *, runs: bool) -> "Mirror | NoMirror":
 
     study = plan.study
     store = plan.store
-    card = read_json(store.study(study.name, study.scale).card)
+    card = read_json(store.study(study.name, study.variant).card)
     is_up_to_date = not runs and (card.get("mirrored") or {}).get("content") == _content(plan, uri)
     if is_up_to_date or uri == "none":
         return NoMirror()
@@ -51,7 +51,7 @@ def close_mirror(
     mirror: "Mirror | NoMirror", plan: Plan, table: "Table", files: dict[str, Path], uri: str
 ) -> dict[str, str]:
     """Mirror the tables and the report, and note in the store what MLflow shows. Returns name of a view -> URL."""
-    folder = plan.store.study(plan.study.name, plan.study.scale)
+    folder = plan.store.study(plan.study.name, plan.study.variant)
     card = read_json(folder.card)
     mirror.finish_study(_texts(files), _note(plan.study, table))
     if links := mirror.links(UI_URL):

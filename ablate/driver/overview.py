@@ -1,18 +1,22 @@
 """What `ablate plan`, `status` and `show` print, as JSON values."""
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ablate.adaptive.search import future_suggestions
 from ablate.adaptive.tuning import future_trials
-from ablate.plan.cost import StepKinds, add_steps, total_cost
+from ablate.driver.preflight import prepare_data
+from ablate.driver.studies import stored_studies
+from ablate.plan.cost import StepKinds, add_steps, gpu_share, total_cost
 from ablate.plan.footprint import Footprint
 from ablate.plan.plan import Plan
 from ablate.plan.stale import is_stale
 from ablate.plan.tree import Node, stage_tree
 from ablate.plan.trials import Trial, is_complete
+from ablate.schedule.resources import gpu_memory
 from ablate.store.folders import Store
 
 Measure = Callable[[StepKinds], dict[str, Footprint]]
@@ -86,6 +90,20 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
     }  # fmt: skip
 
 
+def summarise_measured(plan: Plan, threads: int, say: Callable[[str], None], *, redo: bool = False) -> dict[str, Any]:
+    """The plan as JSON values with its cost measured by a few real steps and probes of each kind.
+
+    With `gpus_per_trial` where there is a GPU. `say` gets a line for each measurement.
+    """
+    from ablate.engine.measure import measure
+
+    prepare_data(plan.study, plan.ready, plan.store)
+    summary = summarise(plan, lambda kinds: measure(kinds, plan.store, threads, say), redo=redo)
+    if gpu := gpu_memory():
+        summary["gpus_per_trial"] = gpu_share(summary["memory_bytes"], gpu)
+    return summary
+
+
 def _shared(nodes: list[Node]) -> dict[str, dict[str, int]]:
     """Name of a shared stage -> how many runs of it serve several trials each, and how many trials these are in all."""
     shared: dict[str, dict[str, int]] = {}
@@ -121,13 +139,29 @@ def status_of(trial: Trial, store: Store) -> str:
     return "pending" if status == "done" and not is_complete(folder.record(), trial) else status
 
 
+def list_studies(store: Store) -> list[dict[str, Any]]:
+    """The studies in the store, the one run last first, with the number of their trials by status.
+
+    The trials are those that were known when the study was last run. `time`: of that, in seconds since 1970.
+    """
+    return [
+        {
+            "name": study.name, "scale": study.scale, "overrides": list(study.overrides),
+            "question": " ".join(study.card["question"].split()), "file": study.card.get("file", ""),
+            "trials": dict(Counter(store.stage(trial).status() for trial in study.card.get("trials", []))),
+            "time": study.folder.card.stat().st_mtime, "folder": str(study.folder.root),
+        }
+        for study in stored_studies(store)
+    ]  # fmt: skip
+
+
 def list_trials(plan: Plan, pattern: str) -> list[dict[str, Any]]:
     """Every trial whose name or signature contains `pattern`, in full."""
     trials = [trial for trial in plan.ready if pattern in trial.name or pattern in trial.signature]
-    return [_describe_trial(trial, plan.store) for trial in trials]
+    return [describe_trial(trial, plan.store) for trial in trials]
 
 
-def _describe_trial(trial: Trial, store: Store) -> dict[str, Any]:
+def describe_trial(trial: Trial, store: Store) -> dict[str, Any]:
     folder = store.stage(trial.signature)
     record = None if trial.pruned else folder.record()
     return {

@@ -4,8 +4,10 @@ What depends on the file alone is checked at every scale of the study. What depe
 pictures and weights, is an error at the scale that is to run, and a note at the others.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ablate.driver.models import ModelCheck, build_failure, own_failure, stride_of
@@ -27,6 +29,15 @@ MOST_MODELS = 100
 
 MOST_ELSEWHERE = 20
 """As `MOST_MODELS`, at each other scale."""
+
+
+WAYS_OUT = (
+    ("not readable", "repair them or move them elsewhere"),
+    ("smaller than the", "move them elsewhere, or lower data.crop, data.resize_to or data.heldout_size"),
+    ("holds no pictures", "convert them, or name another folder"),
+    ("holds no videos", "convert them, or name another folder"),
+)
+"""What an error of a data level holds, and what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
 
     rows, problems, notes = _rows(study)
     cases, found = _cases(study, rows)
-    problems += found
+    problems += [*found, *_paper_problems(study)]
     check.run(cases)
     problems += [*check.problems, *check.missing]
     notes += _skipped(check)
@@ -86,6 +97,18 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
     if problems:
         raise StudyError(problems)
     return Validated(study, notes, missing)
+
+
+def _paper_problems(study: Study) -> list[Problem]:
+    """What is wrong with the claims of the study's paper."""
+    from ablate.analysis import papers
+
+    try:
+        if study.paper:
+            papers.load(study.paper)
+    except StudyError as error:
+        return error.problems
+    return []
 
 
 @dataclass
@@ -122,7 +145,8 @@ class ScaleCheck:
             try:
                 part.settings.preflight()
             except (ValueError, OSError, ImportError) as error:
-                self._add(self.missing, case, (*path, *_named(part, str(error))), str(error))
+                message = f"{error}{_way_out(str(error))}"
+                self._add(self.missing, case, (*path, *_named(part, str(error))), message)
         for case in cases:
             for stage in case.recipe.stages:
                 try:
@@ -259,6 +283,16 @@ def _named(part: Part, message: str) -> list[str]:
     texts = {name: value for name, value in part.settings.plain().items() if isinstance(value, str)}
     free = [name for name in texts if fields[name].annotation in {str, str | None}]  # not a choice, such as 'lpips'
     return [name for name in free if texts[name] in message][:1]
+
+
+def _way_out(message: str) -> str:
+    """What to do about folders and pictures that cannot be used; empty where the message says it."""
+    if (folder := re.search(r"there is no folder (.+)$", message)) and Path(folder[1]).is_file():
+        return "; it is a file, name the folder that it lies in"
+    if folder and not Path(folder[1]).expanduser().is_absolute():
+        return f" in {Path.cwd()}; paths are relative to the folder in which the command runs"
+    found = [way_out for words, way_out in WAYS_OUT if words in message]
+    return f"; {'; '.join(found)}" if found else ""
 
 
 def _unfit(probe: Part, stride: int, data: Any) -> str:

@@ -1,6 +1,8 @@
-"""Progress on stderr: a live table on a terminal, one line per event elsewhere."""
+"""Progress: a live table on a terminal, a bar in a notebook, one line per event elsewhere."""
 
+import sys
 import time
+import warnings
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +37,8 @@ class ProgressDisplay:
         primary: Metric,
         console: Console,
         future: int = 0,
+        *,
+        notebook: bool = False,
     ):
         self.store = store
         self.primary = primary
@@ -54,6 +58,7 @@ class ProgressDisplay:
         self.first: tuple[float, int] | None = None
         """Time of the first progress report, and how many steps were left then. The time before is start-up."""
         self.live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self.bar = NotebookBar(sum(self.left.values())) if notebook else None
 
     def __enter__(self) -> Self:
         if self.live:
@@ -65,6 +70,8 @@ class ProgressDisplay:
     ) -> None:
         if self.live:
             self.live.stop()
+        if self.bar:
+            self.bar.close()
 
     def handle(self, event: Event) -> None:
         """Update the display after an event."""
@@ -94,6 +101,8 @@ class ProgressDisplay:
             self._print_result(event)
         if self.live:
             self.live.update(self._table())
+        if self.bar:
+            self.bar.show(sum(self.left.values()), self._summary())
 
     def eta_s(self) -> float | None:
         """Seconds left, from the steps per second measured so far over all workers."""
@@ -119,7 +128,8 @@ class ProgressDisplay:
         text = Text.assemble(
             f"[{finished}/{self.total}] ", (event.kind, style), f"  {event.trial.name}{metric}{reason}{time_left}"
         )
-        self.console.print(text, soft_wrap=True)
+        if self.bar is None or event.kind != "done":  # a bar counts those that are done
+            self.console.print(text, soft_wrap=True)
 
     def _is_best(self, value: float) -> bool:
         if self.best is None or self.primary.direction not in {"up", "down"}:
@@ -135,12 +145,37 @@ class ProgressDisplay:
             steps = f"{event.step}/{event.steps}" if event.steps else ""
             table.add_row(event.trial.name, ProgressBar(1.0, share, width=24), steps, loss)
         eta = self.eta_s()
+        left = f"{duration(eta)} left" if eta else "measuring speed"
+        return Group(table, Text(f"{self._summary()} · {left}", style="bold"))
+
+    def _summary(self) -> str:
+        """How many trials are done, running and otherwise ended, and the best so far."""
         parts = [f"{self.counts['done']}/{self.total} done", f"{len(self.running)} running"]
         parts += [f"{self.counts[kind]} {kind}" for kind in ("diverged", "failed", "pruned") if self.counts[kind]]
         if self.best:
             parts.append(f"best {self.primary.name} {self.best[0]:.{self.primary.decimals}f} ({self.best[1]})")
-        parts.append(f"{duration(eta)} left" if eta else "measuring speed")
-        return Group(table, Text(" · ".join(parts), style="bold"))
+        return " · ".join(parts)
+
+
+class NotebookBar:
+    """A bar over the steps of all trials: a widget where ipywidgets is installed, else a line of text."""
+
+    def __init__(self, steps: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tqdm's advice to install ipywidgets
+            from tqdm.auto import tqdm
+        self.bar = tqdm(total=steps, unit="step", file=sys.stdout)
+
+    def show(self, left: int, summary: str) -> None:
+        """Show how many steps are left, and a summary."""
+        self.bar.total = max(self.bar.total, self.bar.n + left)  # results may add trials
+        self.bar.set_postfix_str(summary, refresh=False)
+        self.bar.update(self.bar.total - left - self.bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self.bar.refresh()
+        self.bar.close()
 
 
 def duration(seconds: float) -> str:

@@ -1,28 +1,39 @@
-"""Studies by file or by name in the store."""
+"""Studies by file or by name in the store, and what every command and the Python API do to open one."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import Problem, StudyError, nearest
+from ablate.driver.own_code import own_code_of
+from ablate.driver.preflight import Validated, validate
+from ablate.errors import Problem, StoreError, StudyError, nearest
 from ablate.plan.plan import Plan
-from ablate.slots import discover, registry
-from ablate.slots.own_code import OwnCode
-from ablate.store.code import fetch, ship
+from ablate.schedule.resources import gpu_count
+from ablate.slots import registry
+from ablate.store.code import ship
 from ablate.store.files import atomic_write, read_json, write_json
-from ablate.store.folders import Store
+from ablate.store.folders import Store, StudyFolder
 from ablate.study.document import Document, read_document
-from ablate.study.shipped import shipped
+from ablate.study.scales import name_variant
+from ablate.study.shipped import near_file, shipped
 from ablate.study.study import Study, read_study
 
 
 @dataclass(frozen=True)
-class StudySource:
-    """The text of a study, with the scale and the overrides to read it at.
+class StudyRequest:
+    """A study as a user asks for it: its file or its name in the store, a scale, and what `--set` changes."""
 
-    `note`: what to say of its own levels, which may have changed since the study was last run.
-    """
+    reference: str
+    scale: str | None = None
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudySource:
+    """The text of a study, with the scale and the overrides to read it at. `note`: what a user may not expect."""
 
     document: Document
     scale: str | None
@@ -30,89 +41,134 @@ class StudySource:
     note: str = ""
 
 
-def find_document(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...]) -> StudySource:
+@dataclass(frozen=True)
+class StoredStudy:
+    """A study in the store, at one scale and with what `--set` changed. `card`: what `write_card` has written."""
+
+    name: str
+    folder: StudyFolder
+    card: dict[str, Any]
+
+    @property
+    def scale(self) -> str:
+        return str(self.card["scale"])
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        return tuple(self.card["overrides"])
+
+
+def stored_studies(store: Store) -> list[StoredStudy]:
+    """The studies in the store, the one run last first. Raises StoreError for a damaged card."""
+    found = []
+    for name, variants in store.studies().items():
+        for variant in variants:
+            folder = store.study(name, variant)
+            found.append(StoredStudy(name, folder, _read_card(folder)))
+    return sorted(found, key=lambda study: -study.folder.card.stat().st_mtime)
+
+
+def _read_card(folder: StudyFolder) -> dict[str, Any]:
+    try:
+        card: dict[str, Any] = {"overrides": [], **read_json(folder.card)}
+        if isinstance(card["scale"], str) and isinstance(card["question"], str):
+            return card
+    except (JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        pass
+    raise StoreError(f"{folder.card} is damaged; remove the folder {folder.root} and run the study's file again")
+
+
+def find_document(wanted: StudyRequest, store: Store) -> StudySource:
     """The text of a study by its file, or by its name in the store as it was last run.
 
-    A name that the store does not hold may be that of an example study. A study by its name has its own levels as they
-    were last run, too, whatever has become of their folders. Raises StudyError.
+    A name that the store does not hold may be that of an example study. A name without overrides stands for the study
+    as it was run without `--set`, or else for its only run with `--set`. It has its own levels as they were
+    last run, too, whatever has become of their folders. Raises StudyError.
     """
-    path = Path(reference)
-    studies = store.studies()
-    is_file = path.suffix in {".yaml", ".yml"} or path.is_file() or (path.exists() and reference not in studies)
-    if is_file or (reference in shipped() and reference not in studies):
-        return StudySource(read_document(path), scale, overrides)
-    if reference not in studies or (scale and scale not in studies[reference]):
-        held = ", ".join(f"{name} ({' '.join(scales)})" for name, scales in studies.items()) or "none"
-        wanted = f"study '{reference}'" + (f" at scale '{scale}'" if scale else "")
-        hint = nearest(reference, studies).partition(" (valid")[0]
-        message = f"the store holds no {wanted}, and there is no such file; it holds: {held}{hint}"
+    reference = wanted.reference
+    path = Path(reference).expanduser()
+    stored = stored_studies(store)
+    names = {study.name for study in stored}
+    is_file = path.suffix in {".yaml", ".yml"} or path.is_file() or (path.exists() and reference not in names)
+    if is_file or (reference in shipped() and reference not in names):
+        return StudySource(read_document(path), wanted.scale, wanted.overrides)
+    known = [study for study in stored if study.name == reference and wanted.scale in {None, study.scale}]
+    if not known:
+        raise StudyError([Problem(str(store.root), 0, 0, _not_stored(wanted, store, stored))])
+
+    # The run to take its text from: without `--set` rather than with, the last one rather than those before
+    plain = [study for study in known if not study.overrides]
+    scale = (plain or known)[0].scale
+    known = [study for study in known if study.scale == scale]
+    plain = [study for study in plain if study.scale == scale]
+    named = None if scale == "base" else scale
+    if wanted.overrides:
+        asked = name_variant(scale, wanted.overrides)
+        same = [study for study in known if name_variant(scale, study.overrides) == asked]
+        source = (same or plain or known)[0]
+        return _stored(source, named, wanted.overrides, store)
+    if plain:
+        return _stored(plain[0], named, (), store)
+    if len(known) > 1:
+        ways = "; or ".join(_options(study.overrides) for study in known)
+        message = f"study '{reference}' was run only with --set, in {len(known)} ways; add one of them: {ways}"
         raise StudyError([Problem(str(store.root), 0, 0, message)])
-    folder = store.study(reference, scale or studies[reference][0])
-    card = read_json(folder.card)
-    named = None if card["scale"] == "base" else card["scale"]
-    document = read_document(folder.source)
-    document.own, note = _own_code(card, store)
-    return StudySource(document, named, (*card["overrides"], *overrides), note)
+    note = f"study '{reference}' was run only with {_options(known[0].overrides)}; this is that run"
+    return _stored(known[0], named, known[0].overrides, store, note)
 
 
-def _own_code(card: dict[str, Any], store: Store) -> tuple[OwnCode, str]:
-    """The own code that a study was last run with, and a note where its present files differ.
-
-    Where the store has lost it, the folders that the card names are read. Raises StudyError where these are gone too.
-    """
-    if discover.given or not card.get("code"):
-        found = discover.discover(None)
-        found.study = Path(card["folder"]) if card.get("folder") else None
-        return found, ""
-    code = fetch(card["code"], store)
-    if code is None:
-        folders = [Path(path) for path in card["components"]]
-        if missing := ", ".join(str(path) for path in folders if not path.is_dir()):
-            message = (
-                f"the study has own code, and both its copy in the store ({store.code(card['code'])}) and the folder "
-                f"{missing} are gone; restore one of them, or name the folder by --components DIR"
-            )
-            raise StudyError([Problem(card["file"], 0, 0, message)])
-        found = discover.discover(None, folders)
-        found.study = Path(card["folder"]) if card.get("folder") else None
-        return found, f"{store.code(card['code'])} is gone; the present own code is used"
-    changed = [str(file) for file, content in _files(code) if file.is_file() and file.read_bytes() != content]
-    gone = sorted({str(folder.path) for folder in code.folders if not folder.path.is_dir()})
-    if not changed and not gone:
-        return code, ""
-    copy = f"a study by its name has its own code as it was last run, from {store.code(card['code'])}"
-    if changed:
-        present = f"name its file, {card['file']}, for the present code"
-        return code, f"changed since the study was last run: {_listed(changed)}; {copy} ({present})"
-    return code, f"no longer there: {_listed(gone)}; {copy}"
+def _stored(
+    study: StoredStudy, scale: str | None, overrides: tuple[str, ...], store: Store, note: str = ""
+) -> StudySource:
+    """The text of a study in the store, with its own code."""
+    document = read_document(study.folder.source)
+    document.own, of_code = own_code_of(study.card, store)
+    return StudySource(document, scale, overrides, "; ".join(filter(None, (note, of_code))))
 
 
-def _files(code: OwnCode) -> Iterator[tuple[Path, bytes]]:
-    """The files of own code, with their content when it was last run."""
-    for folder in code.folders:
-        yield from ((folder.path / name, content) for name, content in folder.files.items())
-    yield from ((Path(module.path), module.source) for module in code.modules.values())
+def _not_stored(wanted: StudyRequest, store: Store, stored: list[StoredStudy]) -> str:
+    """Why there is no such study, and which there are."""
+    scales: dict[str, list[str]] = {}
+    for study in stored:
+        if study.scale not in scales.setdefault(study.name, []):
+            scales[study.name].append(study.scale)
+    subject = f"study '{wanted.reference}'" + (f" at scale '{wanted.scale}'" if wanted.scale else "")
+    near = near_file(Path(wanted.reference))
+    known = nearest(wanted.reference, {*scales, *shipped()}).partition(" (valid")[0]
+    is_file = near is not None and (near.stem == wanted.reference or not known)
+    hint = f"; did you mean the file '{near}'?" if is_file else "" if wanted.reference in scales else known
+    if not store.root.exists():
+        way_out = "run a study first (ablate sweep STUDY.yaml), or name its store with --store"
+        return f"there is no such store, and no file or example of the name '{wanted.reference}'; {way_out}{hint}"
+    held = ", ".join(f"{name} ({' '.join(names)})" for name, names in scales.items()) or "none"
+    return f"the store holds no {subject}, and there is no such file; it holds: {held}{hint}"
 
 
-def _listed(names: list[str]) -> str:
-    """Names with commas; of more than three the first two."""
-    return ", ".join(names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more"])
+def _options(overrides: Iterable[str]) -> str:
+    """The options of a command line that make these changes."""
+    return shlex.join(word for text in overrides for word in ("--set", text))
 
 
-def find_study(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
-    """A study by its file or its name in the store. Raises StudyError."""
-    found = find_document(reference, store, scale, overrides)
-    return read_study(found.document, found.scale, found.overrides, gpu=gpu)
+def find_study(wanted: StudyRequest, store: Store) -> tuple[Study, str]:
+    """A study by its file or its name in the store, and a note for the user or "". Raises StudyError."""
+    found = find_document(wanted, store)
+    return read_study(found.document, found.scale, found.overrides, gpu=gpu_count() > 0), found.note
+
+
+def validate_study(found: StudySource, store: Store) -> Validated:
+    """A study checked as `ablate check` does. Raises StudyError, also where another study in the store has its name."""
+    checked = validate(found.document, found.scale, found.overrides, gpu=gpu_count() > 0)
+    check_name(checked.study, store)
+    return checked
 
 
 def check_name(study: Study, store: Store) -> None:
     """Raise StudyError if the store holds another study, that is another question, under this name."""
-    for scale in store.studies().get(study.name, []):
-        card = read_json(store.study(study.name, scale).card)
-        if card["question"].split() != study.question.split():
+    for held in stored_studies(store):
+        if held.name == study.name and held.card["question"].split() != study.question.split():
             message = (
-                f"the store {store.root} holds another study named '{study.name}', which asks: {card['question']!r} "
-                f"(from {card['file']}); rename this one or use another --store"
+                f"the store {store.root} holds another study named '{study.name}', which asks: "
+                f"{held.card['question']!r} (from {held.card['file']}); rename this one or use another --store"
             )
             raise StudyError([study.document.problem(("study",), message)])
 
@@ -123,7 +179,7 @@ def write_card(plan: Plan) -> None:
     With them, later commands find the study by name.
     """
     study = plan.study
-    folder = plan.store.study(study.name, study.scale)
+    folder = plan.store.study(study.name, study.variant)
     before = read_json(folder.card) or {}
     code = registry.own()
     own = {"code": ship(code, plan.store), "components": [str(one.path) for one in code.folders]} if code else {}

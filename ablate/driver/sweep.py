@@ -23,7 +23,7 @@ from ablate.plan.stale import set_aside
 from ablate.plan.trials import pending
 from ablate.schedule.agenda import Event, Source
 from ablate.schedule.inline import run_inline
-from ablate.schedule.ray_tune import run_ray
+from ablate.schedule.ray_tune import find_cluster, run_ray
 from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
 from ablate.study.study import Study
@@ -52,16 +52,26 @@ class SweepResult:
 
 
 def sweep(
-    study: Study, store: Store, resources: Resources, uri: str, screen: Console, *, inline: bool, redo: bool = False
+    study: Study,
+    store: Store,
+    resources: Resources,
+    uri: str,
+    screen: Console,
+    *,
+    inline: bool,
+    redo: bool = False,
+    notebook: bool = False,
 ) -> SweepResult:
     """Run the trials of a validated study whose results the store lacks.
 
-    Raises StudyError or StoreError before anything starts.
+    Raises StudyError, StoreError or ClusterError before anything starts.
 
-    `redo`: also run stale trials again.
+    `redo`: also run stale trials again. `notebook`: show a progress bar that a notebook can show.
     """
     # Plan, and check everything that can be checked before anything runs
     store.check()
+    if resources.address and not inline:
+        find_cluster(resources.address)
     plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
@@ -81,7 +91,8 @@ def sweep(
     mirror = open_mirror(plan, uri, runs=bool(plan.pending or source))
     known = {trial.signature for trial in plan.ready} | store.stage_signatures()
     ran = len(plan.pending)
-    progress = ProgressDisplay(plan.ready, plan.pending, store, study.metrics[study.primary], screen, more)
+    primary = study.metrics[study.primary]
+    progress = ProgressDisplay(plan.ready, plan.pending, store, primary, screen, more, notebook=notebook)
     with mirror, progress:
         run = run_inline if inline else run_ray
         notify = event_handler(mirror, progress)

@@ -12,7 +12,7 @@ from ablate.store.folders import Store
 from ablate.study.study import Study
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """The treatments and trials of a study, given what its results have added so far (`known`).
 
@@ -29,6 +29,9 @@ class Plan:
     trials: list[Trial]
     tuning_trials: list[Trial] = field(default_factory=list)
     tuning_plans: Mapping[str, "Plan"] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<plan of {self.study.name} at scale {self.study.scale}: {len(self.trials)} trials>"
 
     @cached_property
     def ready(self) -> list[Trial]:

@@ -20,7 +20,7 @@ LevelsText = str
 """Levels as text, independent of their order: equal levels have equal texts."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Treatment:
     """One level for every factor. `changed` holds the levels that differ from the baseline's; empty for the baseline.
 
@@ -38,6 +38,9 @@ class Treatment:
     reference: str | None
     aliases: tuple[str, ...]
     nuisance: Mapping[str, Any] | None = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<treatment {self.label}>"
 
     @property
     def is_baseline(self) -> bool:

@@ -28,7 +28,7 @@ Order = dict[str, Any]
 """A work order: what a worker needs to run a stage, as JSON values. See `Trial.order`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trial:
     """One treatment with one seed. `signatures` has one entry per stage; the trial's record is stored under the last.
 
@@ -44,6 +44,9 @@ class Trial:
     pruned: str = ""
     """Why its treatment was stopped early; empty if it was not stopped."""
     forks: tuple[tuple[Fork, ...], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<trial {self.name}, {self.signature}>"
 
     @property
     def signature(self) -> str:

@@ -22,14 +22,18 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Train(Settings):
-    """Settings of one training stage. `lr` is AdamW's, also for the discriminator; `clip` bounds the gradient norm.
+    """Settings of one training stage.
 
-    A stage of 0 `steps` is left out. The learning rate rises linearly over the first `warmup` steps and falls linearly
-    to 0 over the last `cooldown` steps. With `freeze: encoder` only the decoder is trained, on `latents` that are
-    sampled or posterior means. With `learn_logvar` one log-variance s of the pixels is learned, and the sum R of the
-    reconstruction terms enters the loss as R / e^s + s. With `regularize: false` the stage trains without the recipe's
-    regularizer, so trials that differ only in the regularizer share the stage. The quick probes of the study are run
-    on the averaged weights every `probe_every` steps; 0 for never.
+    `steps`: training steps; a stage of 0 steps is left out. `batch`: crops or clips per step. `lr`: AdamW's learning
+    rate, also for the discriminator. `betas`: of AdamW. `weight_decay`: of AdamW. `warmup`: the learning rate rises
+    linearly over this many first steps. `cooldown`: it falls linearly to 0 over this many last steps. `clip`: the
+    largest gradient norm. `ema`: the decay of the averaged weights, which are probed. `precision`: of activations.
+    `freeze`: with `encoder` only the decoder is trained. `latents`: what a decoder alone is trained on, sampled latents
+    or posterior means. `learn_logvar`: one log-variance s of the pixels is learned, and the sum R of the reconstruction
+    terms enters the loss as R / e^s + s. `regularize`: with false the stage trains without the recipe's regularizer, so
+    trials that differ only in the regularizer share the stage. `log_every`: steps between two lines of the log.
+    `checkpoint_every`: steps between two checkpoints. `probe_every`: the quick probes of the study are run on the
+    averaged weights every so many steps; 0 for never.
     """
 
     steps: int = Field(ge=0, le=MOST)

@@ -12,11 +12,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 from ablate.adaptive.pruning import Pruner
+from ablate.errors import ClusterError
 from ablate.plan.footprint import OUT_OF_MEMORY
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial
@@ -43,10 +45,6 @@ RAY_SETTINGS = {
 }
 
 
-class ClusterError(RuntimeError):
-    """The Ray cluster that was asked for cannot be reached."""
-
-
 def run_ray(
     trials: list[Trial],
     store: Store,
@@ -57,12 +55,10 @@ def run_ray(
 ) -> None:
     """Run trials, and those that `source` suggests, under Ray Tune. `notify` gets every event, in this process.
 
-    Raises ClusterError.
+    An address of a cluster must have passed `find_cluster`. Raises ClusterError.
     """
     # Set-up
     os.environ.update({name: value for name, value in RAY_SETTINGS.items() if name not in os.environ})
-    if resources.address:
-        find_cluster(resources.address)
     from ray import tune  # after the environment is set, which it reads
 
     agenda = Agenda(trials, store, notify, source, pruner=pruner)
@@ -208,6 +204,8 @@ def _ray(address: str | None, scratch: str) -> Iterator[None]:
     """Connect to the Ray cluster at `address`, or start a local one that ends with the sweep. Ray's log is off."""
     import ray
 
+    if ray.is_initialized():
+        raise ClusterError("Ray runs in this process already; end it with ray.shutdown(), or sweep with inline=True")
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # a lost worker is reported once, by us
     on_sigterm = signal.getsignal(signal.SIGTERM)
     own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": scratch}
@@ -215,7 +213,8 @@ def _ray(address: str | None, scratch: str) -> Iterator[None]:
         ray.init(**{"address": address, **own}, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise ClusterError(f"cannot join the Ray cluster at {address}: {error}") from error
-    signal.signal(signal.SIGTERM, on_sigterm)  # Ray installs a handler that prints a stack trace
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray installs a handler that prints a stack trace
     try:
         yield
     finally:
@@ -242,7 +241,8 @@ def find_cluster(address: str) -> None:
         try:
             socket.create_connection((host, int(port)), timeout=5).close()
         except OSError as error:
-            raise ClusterError(f"there is no Ray cluster at {address}: {error}") from None
+            way_out = "start one (ray start --head), or leave --address out to use this machine alone"
+            raise ClusterError(f"there is no Ray cluster at {address}: {error.strerror or error}; {way_out}") from None
     if "RAY_AUTH_MODE" not in os.environ:
         command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
         command += [] if address == "auto" else ["--address", address]

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+from ablate.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -18,6 +20,19 @@ class Resources:
     gpus: float = 0.0
     workers: int | None = None
     address: str | None = None
+
+
+def default_resources(
+    cpus: int = 1, gpus: float | None = None, workers: int | None = None, address: str | None = None
+) -> Resources:
+    """The resources that a user asks for; without `gpus` a trial gets a whole GPU where the machine has one.
+
+    Raises UsageError for a number that makes no sense.
+    """
+    for name, value, least in (("cpus per trial", cpus, 1), ("workers", workers, 1), ("gpus per trial", gpus, 0)):
+        if value is not None and value < least:
+            raise UsageError(f"{name}: expected at least {least}, found {value}")
+    return Resources(cpus, float(gpu_count() > 0) if gpus is None else gpus, workers, address)
 
 
 def gpu_count() -> int:

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate import slots
-from ablate.errors import Problem, nearest
+from ablate.errors import AblateError, Problem, nearest
 from ablate.slots.fingerprint import fingerprint
 from ablate.slots.hooks import hidden_hooks
 from ablate.slots.own_code import OwnCode, OwnFolder
@@ -34,7 +34,7 @@ DECLARED = ("Config", "METRICS", "CHEAP", "COSTLY")
 """What is read from a level's file; all else is run only when the level is built."""
 
 
-class LevelError(ValueError):
+class LevelError(AblateError, ValueError):
     """A level's file that cannot be used, with every problem and its place in the file."""
 
     def __init__(self, problems: list[Problem]):

@@ -28,6 +28,8 @@ class Subject:
     motion: `flow` `n 2 t-1 s s` and `visible` `n t-1 s s`, as in `Motion`. Probes of images see it as a model of
     images: each image goes in as a clip of `frames` equal frames, of which the middle one counts, and the channels of
     all latent frames are stacked.
+
+    `shared`: what a probe has computed and others may use, by name.
     """
 
     vae: Autoencoder
@@ -39,6 +41,7 @@ class Subject:
     flow: Tensor | None = None
     visible: Tensor | None = None
     frames: int = 1
+    shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Round trip of `n 3 h w` or `n 3 t h w` in [0, 1]; the result is not clamped."""

@@ -65,7 +65,10 @@ class Metric:
     `name`: unique among all probes, by custom `probe/what`. `unit`: "1" for a plain number; "gl" are grey levels, 1/255
     of the range. `direction`: which values are better: "up", "down", near `target` ("target"), or none ("none").
     `meaning`: a few words for tables. `decimals`: how many are printed. `needs`: what the metric needs beyond pictures,
-    such as a file of weights; without it the probe does not report it.
+    such as a file of weights; without it the probe does not report it. `interest`: the smallest difference worth
+    knowing, in the metric's unit (a study may set another one under `interest:`); None where no difference is large or
+    small by itself, and then nothing is ever said to have no effect. `exact`: the same settings always give the same
+    value, so that equal differences at two seeds are no coincidence.
     """
 
     name: str
@@ -75,3 +78,5 @@ class Metric:
     target: float = 0.0
     decimals: int = 2
     needs: str = ""
+    interest: float | None = None
+    exact: bool = False

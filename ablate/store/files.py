@@ -9,12 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+from ablate.errors import StoreError
+
 COPIES = 3
 """How many files in object storage a process keeps local copies of."""
-
-
-class StoreError(ValueError):
-    """The store cannot be used: it cannot be written, or a package that it needs is missing."""
 
 
 def parse_store(location: str | Path) -> Path:
@@ -24,7 +22,7 @@ def parse_store(location: str | Path) -> Path:
     bucket, and where a package is missing.
     """
     if "://" not in str(location):
-        path = Path(location)
+        path = Path(location).expanduser()
         file = next((part for part in (path, *path.parents) if part.is_file()), None)
         if file:
             raise StoreError(f"the store {location} cannot be used: {file} is a file, not a folder")

@@ -7,7 +7,7 @@ The root is a folder, local or shared, or a location in object storage such as `
   data/<hash>/                   decoded pictures, shared by all trials
   code/<hash>.json               the user's own levels, as the trials of a study ran them
   needs/<hash>.json              footprints: what a training step costs, by device
-  studies/<name>/<scale>/        the study file as last run, its tables
+  studies/<name>/<scale>/        the study file as last run, its tables; of a run with --set in <scale>+<hash>/
   stages/<signature>/            one stage of training: settings, steps, checkpoint, pictures, record
   stale/<signature>/             a stage whose code has changed since, set aside when it was run again
 """
@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ablate.store.files import StoreError, atomic_write, is_remote, local, read_json, write_json
+from ablate.errors import StoreError
+from ablate.store.files import atomic_write, check_access, is_remote, local, parse_store, read_json, write_json
 from ablate.store.record import Record, read_header
 
 Status = Literal["done", "diverged", "failed", "running", "pending"]
@@ -190,7 +191,7 @@ def _alive(running: dict[str, Any] | None) -> bool:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The folder of one study at one scale. Its trials are in the folders of their stages."""
+    """The folder of one variant of a study. Its trials are in the folders of their stages."""
 
     root: Path
 
@@ -245,7 +246,8 @@ class Store:
                 temporary.write_bytes(b"")
             (self.root / ".writable").unlink()
         except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be written: {error}") from None
+            reason = error.strerror or str(error)
+            raise StoreError(f"the store {self.root} cannot be written: {reason}; name another with --store") from None
 
     @property
     def mlflow_uri(self) -> str:
@@ -285,13 +287,21 @@ class Store:
         """Signatures of all stages that have a folder here."""
         return {folder.name for folder in (self.root / "stages").glob("*")}
 
-    def study(self, name: str, scale: str) -> StudyFolder:
-        return StudyFolder(self.root / "studies" / name / scale)
+    def study(self, name: str, variant: str) -> StudyFolder:
+        """The folder of a study; `variant`: see `Study.variant`."""
+        return StudyFolder(self.root / "studies" / name / variant)
 
     def studies(self) -> dict[str, list[str]]:
-        """Names of the studies in the store, each with its scales; the one run last comes first."""
+        """Names of the studies in the store, each with its variants; the one run last comes first."""
         cards = sorted((self.root / "studies").glob("*/*/study.json"), key=lambda path: -path.stat().st_mtime)
         found: dict[str, list[str]] = {}
         for card in cards:
             found.setdefault(card.parent.parent.name, []).append(card.parent.name)
         return found
+
+
+def open_store(location: str | Path) -> Store:
+    """The store at a folder or in object storage. Raises StoreError for one that cannot be used; creates nothing."""
+    root = parse_store(location)
+    check_access(root)
+    return Store(root)

@@ -24,7 +24,7 @@ DEEPEST = 50
 """Lists and mappings within each other at most; the parsers that follow give up at a few hundred."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Document:
     """A YAML file as plain data, with the position of every key and value. `problems`: equal keys and the like.
 
@@ -38,6 +38,9 @@ class Document:
     values: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     own: OwnCode | None = None
+
+    def __repr__(self) -> str:
+        return f"<document {self.file}>"
 
     def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
         """A problem at the value at `path`, or at that of its nearest ancestor in the file.
@@ -89,7 +92,8 @@ def read_document(path: Path) -> Document:
         document.own = discover(path.absolute().parent)
         return document
     except UnicodeDecodeError as error:
-        reason = f"it is not UTF-8 text (byte {error.start + 1} is 0x{error.object[error.start]:02x}); save it as UTF-8"
+        place = f"byte {error.start + 1} is 0x{error.object[error.start]:02x}"
+        reason = f"it is not UTF-8 text ({place}); a study is a YAML file, saved as UTF-8"
     except FileNotFoundError:
         reason = f"no such file{hint(path)}"
     except IsADirectoryError:
@@ -113,7 +117,7 @@ def compose(text: str, file: str) -> Document:
     try:
         root = _root(document)
         if root is None:
-            raise StudyError([Problem(file, 0, 0, "the file is empty")])
+            raise StudyError([Problem(file, 0, 0, "the file is empty; ablate init writes a study to begin with")])
         document.data = _plain(root, (), document, ())
     except yaml.MarkedYAMLError as error:
         raise StudyError([_syntax_error(document, error)]) from None

@@ -97,7 +97,7 @@ RANGE_WORDS = (("from", "to"), ("min", "max"), ("start", "stop"), ("start", "end
 
 def _finite(document: Document, data: Raw, problems: list[Problem], wrong: set[str]) -> Raw:
     """The data without what holds NaN or an infinity outside of levels and settings, whose own errors say so."""
-    for key in data.keys() & {"seeds", "fraction", "search", "tuning", "pruning"}:
+    for key in data.keys() & {"interest", "seeds", "fraction", "search", "tuning", "pruning"}:
         if not is_finite(data[key]):
             problems.append(document.problem((key,), f"{key}: expected finite numbers, found {show_value(data[key])}"))
             _leave_out(data, (key,), wrong)
@@ -118,7 +118,7 @@ def _leave_out(data: Raw, loc: KeyPath, wrong: set[str]) -> None:
 def _problem(document: Document, item: Mapping[str, Any]) -> Problem:
     """One of pydantic's errors at its position, in plain words."""
     loc = item["loc"]
-    if loc[0] == "seeds":  # the name of a branch of `Seeds`, and of `LevelList`, is part of pydantic's path
+    if loc[0] in {"primary", "seeds"}:  # the name of a branch of a union is part of pydantic's path
         loc = (loc[0], *loc[2:])
     if loc[0] in {"factors", "nuisance"}:
         loc = (*loc[:2], *loc[3:4])

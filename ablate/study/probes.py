@@ -1,13 +1,12 @@
-"""The probes of a study, and the primary metric that one of them reports."""
+"""The probes of a study, and the smallest effects of interest of the metrics that they report."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from ablate.errors import Problem, nearest
+from ablate.errors import Problem, nearest, show_value
 from ablate.recipe.paths import Raw
 from ablate.recipe.reading import RecipeProblem, read_part
 from ablate.recipe.recipe import Part
-from ablate.recipe.synonyms import synonym
 from ablate.slots import registry
 from ablate.slots.level_file import Level, LevelError
 from ablate.slots.settings import Metric
@@ -27,27 +26,21 @@ def reported(probes: Iterable[Part]) -> dict[str, Metric]:
     return {metric.name: metric for probe in probes for metric in registry.level("probe", probe.level).metrics}
 
 
-def check_primary(document: Document, file: StudyFile, probes: tuple[Part, ...], *, complete: bool) -> list[Problem]:
-    """Whether a probe reports the primary metric. Unless all probes are known, one that is not may report it."""
-    names = [*reported(probes)]
-    known = names if complete else [metric.name for level in _every_probe() for metric in level.metrics]
-    if file.primary in known:
-        return []
-    reporting = [level.name for level in _every_probe() if file.primary in [metric.name for metric in level.metrics]]
-    if file.primary in registry.levels("probe"):
-        metrics = ", ".join(metric.name for metric in registry.level("probe", file.primary).metrics)
-        hint = f"; it is a probe, whose metrics are {metrics}"
-    elif probe := synonym("probe", file.primary):
-        metrics = ", ".join(metric.name for metric in registry.level("probe", probe).metrics)
-        hint = f"; probe '{probe}' reports {metrics}"
-    elif reporting:
-        hint = f"; add probe '{reporting[0]}', which does{nearest('', names)}"
-    else:
-        hint = nearest(file.primary, known)
-    return [document.problem(("primary",), f"primary: none of the probes reports '{file.primary}'{hint}")]
+def check_interest(document: Document, file: StudyFile, probes: tuple[Part, ...], *, complete: bool) -> list[Problem]:
+    """Whether each smallest effect of interest is above 0, and of a metric that a probe reports (if all are known)."""
+    known = [*reported(probes)]
+    problems = []
+    for name, margin in file.interest.items():
+        if complete and name not in known:
+            text = f"interest.{name}: none of the probes reports '{name}'{nearest(name, known)}"
+            problems.append(document.problem(("interest", name), text, at_key=True))
+        if margin <= 0:
+            text = f"interest.{name}: expected a difference above 0, in the metric's unit, found {show_value(margin)}"
+            problems.append(document.problem(("interest", name), text))
+    return problems
 
 
-def _every_probe() -> Iterator[Level]:
+def every_probe() -> Iterator[Level]:
     """All probes but those whose file is wrong."""
     for name in registry.levels("probe"):
         with suppress(LevelError):

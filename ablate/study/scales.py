@@ -1,9 +1,11 @@
 """Scales and `--set`: changes of a study's raw recipe that come after its base."""
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 from ablate.errors import Problem, StudyError, nearest
+from ablate.identity import signature
 from ablate.recipe.paths import RECIPE_SLOTS, Raw, assign, path_hint, words_of
 from ablate.study.document import Document, parse_value
 from ablate.study.file import FileCheck, list_seeds
@@ -15,7 +17,7 @@ def choose_scale(check: FileCheck, scale: str | None, problems: list[Problem], *
     scales = check.file.scales
     if scale is not None:
         if scale not in scales and "scales" not in check.wrong:
-            hint = nearest(scale, scales) or "; the study has no scales"
+            hint = nearest(scale, scales) or "; the study has no scales: leave --scale out"
             problems.append(Problem(f"--scale {scale}", 0, 0, f"unknown scale '{scale}'{hint}"))
         return scale, "asked for"
     name, why = ("gpu", "this machine has a GPU") if gpu else ("cpu", "this machine has no GPU")
@@ -48,6 +50,26 @@ def override(raw: Raw, text: str) -> list[Problem]:
     except ValueError as error:
         return [Problem(f"--set {text}", 0, 0, str(error))]
     return []
+
+
+def settle(overrides: Iterable[str]) -> list[tuple[str, Any]]:
+    """Path and value of each `--set`, without those that a later one replaces, in the order of the paths."""
+    settled: dict[str, Any] = {}
+    for text in overrides:
+        path, _, value = text.partition("=")
+        path = path.strip()
+        settled = {other: kept for other, kept in settled.items() if other != path and not other.startswith(f"{path}.")}
+        try:
+            settled[path] = parse_value(value)
+        except StudyError:  # `override` says what is wrong with it
+            settled[path] = value
+    return sorted(settled.items())
+
+
+def name_variant(scale: str, overrides: Iterable[str]) -> str:
+    """The scale and, where `--set` changes the study, a hash of the changes: `cpu`, `cpu+3f2a91c0`."""
+    changes = settle(overrides)
+    return f"{scale}+{signature(changes)[:8]}" if changes else scale
 
 
 def _assign(raw: Raw, path: str, value: Any, changed_by: str) -> None:

@@ -131,6 +131,13 @@ Seeds = Annotated[
 ]
 
 
+Primary = Annotated[
+    Annotated[str, Tag("metric")] | Annotated[dict[str, str], Tag("by factor")],
+    Discriminator(lambda value: "by factor" if isinstance(value, dict) else "metric"),
+]
+"""One metric, or a metric for each factor, by path, and for all other comparisons, by `default`."""
+
+
 class StudyFile(Settings):
     """The keys of a study file. `ablate schema` prints this as JSON schema for editors."""
 
@@ -154,7 +161,13 @@ class StudyFile(Settings):
     seeds: Seeds = Field(3, description="How many replicates, their seeds, or {from: 3, to: 8}: more where needed.")
     stages: list[dict[str, dict[str, Any]]] = Field(description="Legs of training in order, each 'name: {settings}'.")
     probes: list[str | dict[str, Any]] = Field(description="Examinations of every trained model.")
-    primary: str = Field(description="The one metric that the correction for multiple comparisons is for.")
+    primary: Primary = Field(
+        description="The metric of the planned comparisons, which are corrected for their number; or factor -> metric, "
+        "with 'default' for comparisons in which other factors change."
+    )
+    interest: dict[str, FiniteFloat] = Field(
+        {}, description="Metric -> smallest difference worth knowing, in its unit; else the metric's own."
+    )
     scales: dict[str, dict[str, Any]] = Field({}, description="Scale -> overrides (dotted path -> value).")
 
 

@@ -62,9 +62,13 @@ def read_search(
     file: StudyFile,
     factors: tuple[Factor, ...],
     metrics: Mapping[str, Metric],
+    primary: str,
     problems: list[Problem],
 ) -> Search | None:
-    """The search of a study, None if it has none; adds what is wrong with it to `problems`."""
+    """The search of a study, None if it has none; adds what is wrong with it to `problems`.
+
+    `primary`: the metric to search for if the file names no objectives.
+    """
     before = len(problems)
     settings = file.search
     if settings is None:
@@ -78,7 +82,7 @@ def read_search(
         message = f"sampler '{settings.sampler}' needs 'trials': how many treatments it may try"
         problems.append(document.problem(("search",), message))
     limits = _read_limits(document, settings, metrics, problems)
-    names = settings.objectives or (file.primary,)
+    names = settings.objectives or (primary,)
     problems += [document.problem(("search", "objectives", i), text) for i, text in _check_objectives(names, metrics)]
     if len(problems) > before:
         return None

@@ -1,7 +1,7 @@
 """A study file, checked: `load_study(path) -> Study`, or every error at once with its line and column."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from ablate.study.file import FileCheck, list_seeds, raw_recipe, read_file
 from ablate.study.fraction import Fraction, read_fraction
 from ablate.study.optimal import Optimal
 from ablate.study.origin import Origin
-from ablate.study.probes import check_primary, read_probes, reported
+from ablate.study.primary import check_primary, default_metric, read_primaries
+from ablate.study.probes import check_interest, read_probes, reported
 from ablate.study.pruning import Pruning, read_pruning
-from ablate.study.scales import at_scale, choose_scale, override
+from ablate.study.scales import at_scale, choose_scale, name_variant, override
 from ablate.study.schema import Replicates, StudyFile
 from ablate.study.search import Search, read_search
 from ablate.study.tuning import Tuning, read_tuning
@@ -32,7 +33,7 @@ SeedBounds = tuple[int, int]
 """Fewest and most seeds of a treatment, where results decide how many there are."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """A checked study at one scale. `raw` is the scaled `{base, stages}` that treatments are applied to."""
 
@@ -58,6 +59,13 @@ class Study:
     pruning: Pruning | None = None
     seed_bounds: SeedBounds | None = None
     """Fewest and most seeds, where there are more only for treatments that need them; `seeds` are the most."""
+    interest: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> the smallest difference worth knowing, where the study's file says another one than the metric."""
+    primary_of: Mapping[str, str] = field(default_factory=dict)
+    """Factor -> the metric of comparisons in which it alone changes; `primary` is that of all others."""
+
+    def __repr__(self) -> str:
+        return f"<study {self.name} at scale {self.scale}>"
 
     @property
     def is_adaptive(self) -> bool:
@@ -65,9 +73,18 @@ class Study:
         return any((self.search, self.tuning, self.pruning, self.seed_bounds))
 
     @property
+    def variant(self) -> str:
+        """Its scale and, where `--set` changes it, a hash of the changes; its folder in the store has this name."""
+        return name_variant(self.scale, self.overrides)
+
+    @cached_property
     def metrics(self) -> dict[str, Metric]:
-        """Every metric that the study's probes report, in order."""
-        return reported(self.probes)
+        """Every metric that the study's probes report, in order, with the study's smallest effects of interest."""
+        interest = self.interest
+        return {
+            name: replace(metric, interest=interest[name]) if name in interest else metric
+            for name, metric in reported(self.probes).items()
+        }
 
     @cached_property
     def variants(self) -> Variants:
@@ -175,6 +192,8 @@ def read_draft(
     probes_right = bool(probes) and not wrong and "probes" not in check.wrong
     found = [] if "primary" in check.wrong else check_primary(document, file, probes, complete=probes_right)
     problems += found
+    if "interest" not in check.wrong:
+        problems += check_interest(document, file, probes, complete=probes_right)
     metrics = {} if found or not probes_right or "primary" in check.wrong else reported(probes)
 
     # Factors, and what depends on them.
@@ -191,8 +210,9 @@ def read_draft(
     seed_bounds = (bounds.fewest, bounds.most) if isinstance(bounds, Replicates) else None
     study = Study(
         file.study, file.question, file.paper, chosen, reason, file.design, design.factors, tuple(file.treatments),
-        tuple(list_seeds(bounds)), probes, file.primary, recipe, scaled, document, overrides, design.where,
+        tuple(list_seeds(bounds)), probes, design.primary, recipe, scaled, document, overrides, design.where,
         design.fraction, design.search, tuning=design.tuning, pruning=pruning, seed_bounds=seed_bounds,
+        interest=file.interest, primary_of=design.primary_of,
     )  # fmt: skip
     return Draft([], origin, base, recipe, complete, probes, study)
 
@@ -202,6 +222,8 @@ class _Design:
     """The keys of a study that depend on its factors."""
 
     factors: tuple[Factor, ...]
+    primary: str
+    primary_of: Mapping[str, str]
     where: tuple[Constraint, ...]
     search: Search | None
     tuning: Tuning | None
@@ -232,14 +254,16 @@ def _read_design(
         return None
     where, wrong = read_constraints(document, file, factors)
     problems += wrong
+    primary_of = {} if "primary" in check.wrong else read_primaries(document, file, factors, problems)
+    primary = default_metric(file) or next(iter(primary_of.values()), "")
     search, tuning, fraction = None, None, None
-    if metrics:
-        search = read_search(document, file, factors, metrics, problems)
-    if metrics and "nuisance" not in check.wrong:
-        tuning = read_tuning(document, file, factors, variants, metrics[file.primary], problems)
+    if primary in metrics:
+        search = read_search(document, file, factors, metrics, primary, problems)
+    if primary in metrics and "nuisance" not in check.wrong:
+        tuning = read_tuning(document, file, factors, variants, metrics[primary], problems)
     if not wrong and not alone:
         fraction = read_fraction(document, file, factors, where, problems)
-    return _Design(factors, where, search, tuning, fraction)
+    return _Design(factors, primary, primary_of, where, search, tuning, fraction)
 
 
 def _placed(origin: Origin, problems: Iterable[RecipeProblem]) -> list[Problem]:

@@ -16,11 +16,13 @@ from typing import Self
 
 from ablate.identity import signature
 from ablate.plan.colors import colors
+from ablate.plan.commands import command
 from ablate.plan.labels import format_level
 from ablate.plan.trials import Trial, is_complete, read_step_log
 from ablate.store.files import read_json
 from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
+from ablate.study.scales import settle
 from ablate.study.study import Study
 from ablate.track import texts, views
 from ablate.track.runs import Experiment, Run, grid_files
@@ -28,6 +30,10 @@ from ablate.track.writer import Service, Writer, queued, safe
 
 BATCH = 900
 """Points per call; MLflow takes at most 1000 metrics, params and tags together."""
+
+
+LONGEST_CHANGES = 200
+"""Characters of the changes by `--set` that the name of an experiment shows; in place of more it has their hash."""
 
 
 RunKey = tuple[str | None, ...]
@@ -88,7 +94,7 @@ class Mirror(Service):
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         self.report(
             f"MLflow failed and is not used any more ({reason}). The study continues; all results are in the store. "
-            f"To send them to MLflow later: ablate sync {self.study.name}"
+            f"To send them to MLflow later: {command('sync', self.study, self.store)}"
         )
 
     @queued
@@ -151,8 +157,8 @@ class Mirror(Service):
         """Find or create the experiment and the study's run, and bring existing runs and views up to date."""
         # Experiment
         study = self.study
-        name = study.name if study.scale == "base" else f"{study.name} ({study.scale})"
-        folder = self.artifacts / study.name / study.scale if self.artifacts else None
+        name = experiment_name(study)
+        folder = self.artifacts / study.name / study.variant if self.artifacts else None
         tags = {"ablate.study": study.name, "ablate.scale": study.scale, "mlflow.note.content": study.question}
         self.experiment = Experiment(self.uri, name, folder, tags)
 
@@ -357,6 +363,15 @@ def sync(
     if mirror.failure:
         raise mirror.failure
     return mirror
+
+
+def experiment_name(study: Study) -> str:
+    """The study's name, with its scale and what `--set` changes: `vivat_losses (cpu, seeds=5)`."""
+    changes = [f"{path}={format_level(value)}" for path, value in settle(study.overrides)]
+    if sum(map(len, changes)) > LONGEST_CHANGES:
+        changes = [study.variant.partition("+")[2]]
+    details = ", ".join([*([study.scale] if study.scale != "base" else []), *changes])
+    return f"{study.name} ({details})" if details else study.name
 
 
 def _key(tags: dict[str, str]) -> RunKey:

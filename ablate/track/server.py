@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablate.errors import ServerError
 from ablate.store.folders import Store
 from ablate.track.runs import CLIENT_SETTINGS, connect
 from ablate.track.views import links
@@ -27,10 +28,6 @@ STOP_S = 5.0
 
 SERVER_SETTINGS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """Without this MLflow starts eight more processes, for evaluating language models."""
-
-
-class ServerError(RuntimeError):
-    """MLflow's server did not start, or ended by itself; the message has the end of its log, if it is known."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,8 @@ def serve(
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), serving(uri, store.mlflow_artifacts, port, host) as server:
-        write(f"MLflow is at {server.url} (Ctrl-C stops it)")
+        taken = "" if not port or server.url.endswith(f":{port}") else f"port {port} is in use; "
+        write(f"MLflow is at {server.url} ({taken}Ctrl-C stops it)")
         list_links(uri, server.url, write)
         code = server.process.wait()
         raise ServerError(f"MLflow's server ended by itself with exit code {code}")

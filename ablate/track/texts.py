@@ -12,6 +12,7 @@ def resolved(study: Study) -> dict[str, Any]:
     return {
         "study": study.name, "question": study.question, "paper": study.paper, "scale": study.scale,
         "overrides": study.overrides, "design": study.designs, "seeds": study.seeds, "primary": study.primary,
+        "primary_of": study.primary_of, "interest": study.interest,
         "factors": {factor.path: factor.levels for factor in study.factors},
         "probes": [probe.plain() for probe in study.probes], "baseline": study.baseline.plain(),
     }  # fmt: skip

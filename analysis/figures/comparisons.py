@@ -13,6 +13,7 @@ from ablate.analysis.results import StudyResults
 from ablate.analysis.statistics.effects import Effect
 from ablate.analysis.statistics.factorial import crossed
 from ablate.analysis.statistics.ranks import front
+from ablate.analysis.statistics.verdicts import is_trouble
 from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset.cells import unit
 from ablate.plan.labels import format_level, short_names
@@ -56,18 +57,20 @@ def effects(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.locator_params(axis="x", nbins=5)  # names of treatments leave little room
-        axes.set_xlabel(f"Δ {_axis(metric, short=True)}\n{_aim(metric)}")
+        axes.set_xlabel(_change_label(metric))
 
     lines = sum(len(fold(treatment.label, WRAP)) for treatment in rows)
     return [Panel("", 0.7 + ROW * max(lines, 1), draw)]
 
 
 def _interval(axes: "Axes", y: int, effect: Effect, color: str) -> None:
-    """One row: the mean change as a dot on its interval, or a word if there is no value."""
+    """One row: the mean change as a dot on its interval, and a word if there is no value or no verdict."""
     change = effect.change
+    trouble = is_trouble(effect.verdict)
+    if trouble or not math.isfinite(change.mean):
+        at = change.mean if math.isfinite(change.mean) else 0
+        axes.text(at, y, f"  {effect.verdict if trouble else 'no value'}", va="center", fontsize=7, color=FAINT)
     if not math.isfinite(change.mean):
-        word = "diverged" if effect.verdict == "diverged" else "no value"
-        axes.text(0, y, f" {word}", va="center", fontsize=7, color=FAINT)
         return
     if math.isfinite(change.low):
         axes.plot([change.low, change.high], [y, y], color=color, linewidth=1.4, solid_capstyle="butt")
@@ -214,6 +217,14 @@ def _axis(metric: Metric, *, short: bool = False) -> str:
     """The label of an axis: name and unit and, unless `short`, the direction that is better."""
     text = f"{metric.name} ({unit(metric)})" if unit(metric) else metric.name
     return f"{text}, {_aim(metric)}" if _aim(metric) and not short else text
+
+
+def _change_label(metric: Metric) -> str:
+    """The label of an axis of changes, with the direction that is better; of a distance, that is always lower."""
+    if metric.direction != "target":
+        return f"Δ {_axis(metric, short=True)}\n{_aim(metric)}"
+    measure = f" ({unit(metric)})" if unit(metric) else ""
+    return f"Δ distance of {metric.name} to {metric.target:g}{measure}\nlower is better"
 
 
 def _aim(metric: Metric) -> str:

@@ -5,8 +5,8 @@ number for any artifact or remedy, so no claim has a published value. It does no
 sums or means, so claims are about the order of weights, not about the weights themselves.
 
 Claims: colour shift (A), grid (B), blur (C), corners (D), droplets (E), and tuning the decoder at the end (F). They are
-in `_vivat_weights` (what the loss weights do), `_vivat_training` (what data, length and order of training do) and
-`_vivat_layers` (what padding and normalisation do).
+in `_vivat_weights` and `_vivat_grid` (what the loss weights do), `_vivat_training` (what data, length and order of
+training do) and `_vivat_layers` (what padding and normalisation do).
 
 The paper contradicts itself about its base model: according to section 3.2 it has spatially conditional normalisation
 from the start; according to section 5.2 that is added later, as the remedy for droplets. No claim depends on this. Each
@@ -14,9 +14,10 @@ is judged in every context that a study contains, so a study that varies the nor
 """
 
 from ablate.analysis.papers import Paper, Published
+from ablate.analysis.papers._vivat_grid import GRID
 from ablate.analysis.papers._vivat_layers import CORNER, DROPLET
 from ablate.analysis.papers._vivat_training import FINISH, PREPROCESSING, TUNING
-from ablate.analysis.papers._vivat_weights import BLUR, COLOR, GRID
+from ablate.analysis.papers._vivat_weights import BLUR, COLOR
 
 DATASETS = ("ImageNet 256x256", "ImageNet 512x512", "MS COCO 2017 Test 512x512", "FFHQ 1024x1024")
 NAMES = "DC-VAE is the paper's name for the deep compression autoencoder, DC-AE."

@@ -78,7 +78,7 @@ def tidy(trials: Sequence[Trial], store: Store, *, raw: bool = False, copy: Path
 
 def frame_of(plan: Plan, *, raw: bool = False) -> "pd.DataFrame":
     """The tidy frame of the trials of a plan, as `tidy`."""
-    copy = plan.store.study(plan.study.name, plan.study.scale).records
+    copy = plan.store.study(plan.study.name, plan.study.variant).records
     return tidy(plan.trials, plan.store, raw=raw, copy=copy)
 
 

@@ -121,7 +121,7 @@ def _failure(results: StudyResults, trial: Trial, status: str, reason: str) -> F
 def command(results: StudyResults) -> str:
     """The command that runs the study again, or resumes it."""
     study = results.study
-    card = read_json(results.store.study(study.name, study.scale).card) or {}
+    card = read_json(results.store.study(study.name, study.variant).card) or {}
     words = ["ablate", "sweep", card.get("file", study.document.file)]
     words += [] if study.scale == "base" else ["--scale", study.scale]
     words += [word for text in study.overrides for word in ("--set", text)]

@@ -10,6 +10,9 @@ from ablate.analysis.statistics.chance import ALPHA
 
 Numbers = NDArray[np.float64]
 
+NOISIER = 0.2
+"""Level of the test by which a contrast has the error of its own treatments; about 3 % do where variances are equal."""
+
 
 class BlockedMeans:
     """Least squares of value = treatment + seed + error.
@@ -49,6 +52,12 @@ class BlockedMeans:
         self.error = float(parts.sum()) if parts.sum() > self.rounding * self.present.sum() else 0.0
         self.sd = math.sqrt(self.error / self.error_df) if self.error_df else math.nan
 
+        # The variance of each treatment's own errors, by as many degrees of freedom; the pooled one for a single trial.
+        self.own_df = np.where(counts > 1, counts - 1, self.error_df).astype(float)
+        shrunk = (len(values) - 1) / len(values)  # what the seeds' effects take from a treatment's residuals
+        pooled = self.error / self.error_df if self.error_df else math.nan
+        self.own = np.where(counts > 1, parts / np.maximum(counts - 1, 1) / shrunk, pooled) if self.error else 0 * parts
+
         # How unevenly the error is spread over the treatments.
         self.quiet_half_share = float(np.sort(parts)[: len(parts) // 2].sum()) / self.error if self.error else 1.0
         self.noisiest = (int(parts.argmax()), float(parts.max()) / self.error if self.error else 0.0)
@@ -79,32 +88,47 @@ class BlockedMeans:
         return len(contrasts), float(estimates @ np.linalg.solve(self.covariance(contrasts), estimates))
 
     def f(self, squares: float, df: int) -> tuple[float, float]:
-        """F and p of a sum of squares against the error; NaN if either has no degrees of freedom."""
+        """F and p of a sum of squares against the error; NaN if either has no degrees of freedom.
+
+        Without any error, F is infinite and p NaN: it says nothing about chance.
+        """
         from scipy.special import fdtrc
 
         if not df or not self.error_df:
             return math.nan, math.nan
         if not self.error:
             nothing = squares <= self.rounding * self.present.sum()
-            return (math.nan, 1.0) if nothing else (math.inf, 0.0)
+            return (math.nan, 1.0) if nothing else (math.inf, math.nan)
         f = squares / df / self.sd**2
         return f, float(fdtrc(df, self.error_df, f))
 
     def interval(self, weights: Numbers) -> tuple[float, float, float, float]:
         """The contrast of the means with these weights, the bounds of its 95 % interval, and p.
 
-        All but the estimate are NaN if the error has no degrees of freedom.
+        All but the estimate are NaN if the error has no degrees of freedom. The error is pooled over all treatments,
+        unless those that the contrast compares are noisier than the others (F test at 20 %): then it is theirs, with
+        Satterthwaite's degrees of freedom ("An approximate distribution of estimates of variance components",
+        Biometrics Bulletin 2, 1946), where that makes the interval wider.
         """
-        from scipy.special import stdtr, stdtrit
+        from scipy.special import fdtrc, stdtr, stdtrit
 
         estimate = float(weights @ self.means)
         if not self.error_df:
             return estimate, math.nan, math.nan, math.nan
         error = self.sd * math.sqrt(float(self.covariance(weights[None])[0, 0]))
         if not error:
-            return estimate, estimate, estimate, float(estimate**2 <= self.rounding)
-        half = float(stdtrit(self.error_df, 1 - ALPHA / 2)) * error
-        p = 2 * float(stdtr(self.error_df, -abs(estimate) / error))
+            return estimate, estimate, estimate, 1.0 if estimate**2 <= self.rounding else math.nan
+        tests = [(error, float(self.error_df))]
+        shares = weights**2 * self.own * self.weights
+        own = float(shares.sum())
+        if own > error**2:
+            df = own**2 / float((shares**2 / self.own_df).sum())
+            if fdtrc(df, self.error_df, own / error**2) < NOISIER:
+                tests.append((math.sqrt(own), df))
+        half, p = max(
+            (float(stdtrit(df, 1 - ALPHA / 2)) * error, 2 * float(stdtr(df, -abs(estimate) / error)))
+            for error, df in tests
+        )
         return estimate, estimate - half, estimate + half, p
 
     def unexplained(self, columns: Numbers) -> float:

@@ -1,4 +1,4 @@
-"""What chance alone does: detectable differences, sequential analyses, bootstrap intervals, the best of many."""
+"""What chance alone does: sequential analyses, bootstrap intervals, the best of many."""
 
 import math
 from collections.abc import Mapping
@@ -11,8 +11,6 @@ from ablate.study.study import SeedBounds
 
 ALPHA = 0.05
 """Level of all tests; intervals cover 1 - ALPHA."""
-
-POWER = 0.80
 
 SIMULATED_STUDIES = 200_000
 """Studies without any effect that are simulated to learn how often at least one of several analyses finds one."""
@@ -50,14 +48,16 @@ def smallest_p(bounds: SeedBounds) -> NDArray[np.float64]:
     return np.sort(2 * stdtr(n - 1, -np.abs(means) / errors).min(axis=1))
 
 
-def significance_level(bounds: SeedBounds | None) -> float:
-    """The level of each analysis at which the intervals of all analyses together cover the truth in 95 % of studies.
+def significance_level(bounds: SeedBounds | None, level: float = ALPHA) -> float:
+    """The level of each analysis at which all analyses together err in a share `level` of studies, by default 5 %.
 
     It is the same for every analysis, as proposed by Pocock ("Group sequential methods in the design and analysis of
     clinical trials", Biometrika 64, 1977). Such intervals are valid whenever one stops, for whatever reason (Jennison
     and Turnbull, "Interim analyses: the repeated confidence interval approach", JRSS B 51, 1989).
     """
-    return ALPHA if bounds is None else float(smallest_p(bounds)[int(ALPHA * SIMULATED_STUDIES) - 1])
+    if bounds is None:
+        return level
+    return float(smallest_p(bounds)[max(0, int(level * SIMULATED_STUDIES) - 1)])
 
 
 def sequential_p(p: NDArray[np.float64], bounds: SeedBounds | None) -> NDArray[np.float64]:
@@ -66,18 +66,6 @@ def sequential_p(p: NDArray[np.float64], bounds: SeedBounds | None) -> NDArray[n
         return p
     corrected = (np.searchsorted(smallest_p(bounds), p, side="right") + 1) / (SIMULATED_STUDIES + 1)
     return np.where(np.isnan(p), p, corrected)
-
-
-def detectable(sd: float, pairs: int) -> float:
-    """The smallest true difference that a paired two-sided t test at 5 % finds with 80 % power.
-
-    `sd`: standard deviation of the differences. Uses the noncentral t distribution; the probability of rejecting in the
-    wrong direction, below 1e-4, is neglected.
-    """
-    from scipy.special import nctdtrinc, stdtrit
-
-    critical = stdtrit(pairs - 1, 1 - ALPHA / 2)
-    return float(nctdtrinc(pairs - 1, 1 - POWER, critical)) * sd / math.sqrt(pairs)
 
 
 def bootstrap_interval(values: ArrayLike) -> tuple[float, float]:

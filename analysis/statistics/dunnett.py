@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.statistics.chance import ALPHA
-from ablate.analysis.statistics.effects import Analysis, Arms, Change, Noise, verdict
+from ablate.analysis.statistics.effects import Analysis, Arms, Change, comparable
+from ablate.analysis.statistics.verdicts import is_negligible, verdict
 from ablate.slots.settings import Metric
 
 NODES = 60
@@ -24,24 +25,26 @@ TAIL = 1e-12
 """Probability that the integral over the error's sd leaves out on either side."""
 
 
-def unpair(analysis: Analysis, metrics: Mapping[str, Metric], arms: Mapping[str, Arms], primary: str) -> Analysis:
-    """The analysis with every comparison made by Dunnett's test instead of seed by seed. `arms`: values by metric."""
+def unpair(
+    analysis: Analysis, metrics: Mapping[str, Metric], arms: Mapping[str, Arms], troubles: Mapping[str, str]
+) -> Analysis:
+    """The analysis with every comparison made by Dunnett's test instead of seed by seed. `arms`: values by metric.
+
+    `troubles`: as in `effects.list_effects`. All treatments must be judged by one metric.
+    """
     effects = {label: dict(row) for label, row in analysis.effects.items()}
     for name, metric in metrics.items():
-        changes = dunnett(arms[name])
-        judged = changes
-        if metric.direction == "target":
-            distances = {
-                label: {seed: abs(value - metric.target) for seed, value in arm.items()}
-                for label, arm in arms[name].items()
-            }
-            judged = dunnett(distances)
-        for label, change in changes.items():
+        for label, change in dunnett(comparable(metric, arms[name])).items():
             effect = effects[label][name]
-            word = effect.verdict if effect.verdict in {"diverged", "pruned"} else verdict(metric, judged[label], None)
-            p = judged[label].p if name == primary else math.nan
-            effects[label][name] = replace(effect, change=change, judged=judged[label], p_holm=p, verdict=word)
-    return replace(analysis, effects=effects, noise=Noise(0, 0))
+            if troubles[label] or effect.verdict == "pruned":
+                effects[label][name] = replace(effect, change=Change(change.n, change.mean))
+                continue
+            p = change.p if name == analysis.judged_by[label] else math.nan
+            word = verdict(metric, change)
+            effects[label][name] = replace(
+                effect, change=change, p_holm=p, verdict=word, negligible=is_negligible(metric, change)
+            )
+    return replace(analysis, effects=effects, noises={}, moderation={})
 
 
 def dunnett(arms: Arms) -> dict[str, Change]:
@@ -64,23 +67,27 @@ def dunnett(arms: Arms) -> dict[str, Change]:
     variance = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / freedom
     largest = max(float(np.abs(group).max()) for group in groups)
     if math.sqrt(variance) <= 4 * np.finfo(float).eps * largest:
-        return {
-            label: replace(change, sd=0.0, low=change.mean, high=change.mean, p=float(change.mean == 0))
-            if label in usable
-            else change
-            for label, change in changes.items()
-        }
+        return {label: _constant(change) if label in usable else change for label, change in changes.items()}
 
     # The simultaneous test and interval of each treatment.
     loads = tuple(math.sqrt(len(group) / (len(group) + len(base))) for group in usable.values())
-    critical = _critical(loads, freedom)
+    critical, critical90 = (_critical(loads, freedom, level) for level in (ALPHA, 2 * ALPHA))
     for label, group in usable.items():
         error = math.sqrt(variance * (1 / len(group) + 1 / len(base)))
         mean = changes[label].mean
         p = 1 - _within(abs(mean) / error, loads, freedom)
         half = critical * error
-        changes[label] = Change(len(group), mean, math.sqrt(variance), mean - half, mean + half, max(0.0, p))
+        half90 = critical90 * error
+        changes[label] = Change(
+            len(group), mean, math.sqrt(variance), mean - half, mean + half, max(0.0, p), mean - half90, mean + half90
+        )
     return changes
+
+
+def _constant(change: Change) -> Change:
+    """The change where no treatment has any spread."""
+    p = math.nan if change.mean else 1.0
+    return Change(change.n, change.mean, 0.0, change.mean, change.mean, p, change.mean, change.mean)
 
 
 def _usable(arm: Mapping[int, float]) -> bool:
@@ -134,8 +141,8 @@ def _grid(freedom: int) -> tuple[NDArray[np.float64], ...]:
 
 
 @cache
-def _critical(loads: tuple[float, ...], freedom: int) -> float:
-    """The value that all absolute t statistics stay below in 95 % of studies without any effect."""
+def _critical(loads: tuple[float, ...], freedom: int, level: float) -> float:
+    """The value that all absolute t statistics stay below in a share 1 - `level` of studies without any effect."""
     from scipy.optimize import brentq
 
-    return float(brentq(lambda t: _within(t, loads, freedom) - (1 - ALPHA), 0.0, 1000.0, xtol=1e-10))
+    return float(brentq(lambda t: _within(t, loads, freedom) - (1 - level), 0.0, 1000.0, xtol=1e-10))

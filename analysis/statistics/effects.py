@@ -5,23 +5,29 @@ full recipe in leave-one-out.
 
 With few seeds Student's t is needed: at three seeds its 95 % interval covers the truth in 95 % of studies, that of a
 percentile bootstrap in about 70 %, and no permutation test can reach p < 0.05. Differences are paired because trials
-with the same seed share batches, crops and noise. The p-values of the primary metric, and of no other, are corrected
-for the number of comparisons (S. Holm, "A simple sequentially rejective multiple test procedure", 1979).
+with the same seed share batches, crops and noise. From five seeds on, variances are moderated (`moderation`). Each
+treatment is judged by one planned metric; the p-values of these comparisons, and of no others, are corrected for their
+number (S. Holm, "A simple sequentially rejective multiple test procedure", 1979).
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.statistics.chance import ALPHA, References, detectable, expected_best_change
+from ablate.analysis.statistics.chance import References
 from ablate.analysis.statistics.diagnostics import find_warnings
+from ablate.analysis.statistics.moderation import FEWEST_PAIRS, FEWEST_ROWS, Moderation, fit_moderation
+from ablate.analysis.statistics.noise import Noise as Noise
+from ablate.analysis.statistics.noise import measure_noise, shared_values
 from ablate.analysis.statistics.paired import Change as Change
 from ablate.analysis.statistics.paired import matrix, paired_rows
 from ablate.analysis.statistics.paired import paired as paired
+from ablate.analysis.statistics.verdicts import CLEAR, is_negligible, trouble_of, verdict
 from ablate.slots.settings import Metric
 from ablate.study.study import SeedBounds
 
@@ -31,84 +37,98 @@ if TYPE_CHECKING:
 Arms = Mapping[str, Mapping[int, float]]
 """The values of one metric: treatment -> seed -> value. The baseline comes first."""
 
+Troubles = Mapping[str, str]
+"""Treatment -> what takes the place of a verdict on it (`verdicts.trouble_of`); empty where nothing does."""
+
 
 @dataclass(frozen=True)
 class Effect:
     """One metric of one treatment over `n` seeds, and its change from the reference over the shared seeds.
 
-    `judged` is the change that is tested, to which `p_holm` and `verdict` refer: the change of the metric itself or, if
-    the metric has a target, the change of its distance to the target. `p_holm` is NaN for all but the primary metric.
+    `change`: of the values that are compared (`comparable`), so of the distance to the target if the metric has one.
+    `p_holm`: NaN for all metrics but the one that the treatment is judged by. `negligible`: whether the change is
+    smaller than the smallest effect of interest, which a clear one can be too.
     """
 
     n: int
     mean: float
     sd: float
     change: Change
-    judged: Change
     p_holm: float
     verdict: str
+    negligible: bool = False
 
     @property
     def clear(self) -> bool:
         """Whether the verdict is that there is a difference."""
-        return self.verdict in {"better", "worse", "higher", "lower"}
-
-
-@dataclass(frozen=True)
-class Noise:
-    """The effect of chance on the primary metric; NaN where there are too few seeds.
-
-    `sd`: standard deviation of the paired differences of a typical treatment, from the median of the variances, so that
-    one unstable treatment does not dominate. `correlation`: between a treatment's values and its reference's over the
-    seeds, the mean over treatments with at least three pairs. `detectable`: the difference that a test at 5 % finds
-    with 80 % power from `pairs` seeds, before Holm's correction. `chance_gain`: how much better the best of
-    `comparisons` treatments would seem if no treatment had an effect.
-    """
-
-    comparisons: int
-    pairs: int
-    sd: float = math.nan
-    correlation: float = math.nan
-    detectable: float = math.nan
-    chance_gain: float = math.nan
+        return self.verdict in CLEAR
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """All effects (treatment -> metric -> effect), the noise of the primary metric, and warnings about the trials."""
+    """All effects (treatment -> metric -> effect), and warnings about the trials.
+
+    `judged_by`: treatment -> the metric of its planned comparison. `noises`: the noise of each of these metrics.
+    `moderation`: metric -> what the rows say about its variances, for metrics whose variances are moderated.
+    """
 
     effects: dict[str, dict[str, Effect]]
-    noise: Noise
     warnings: tuple[str, ...]
+    judged_by: Mapping[str, str] = field(default_factory=dict)
+    noises: Mapping[str, Noise] = field(default_factory=dict)
+    moderation: Mapping[str, Moderation] = field(default_factory=dict)
 
 
 def analyse(
     frame: "pd.DataFrame",
     metrics: Mapping[str, Metric],
-    primary: str,
+    primary: str | Mapping[str, str],
     references: References | None = None,
     bounds: SeedBounds | None = None,
+    *,
+    moderated: bool | None = None,
 ) -> Analysis:
     """Compare every treatment of a tidy frame with its reference. Diverged trials have no values.
 
-    `bounds`: fewest and most seeds, if the results decide how many there are.
+    `primary`: the metric of the planned comparisons, or of each treatment's own. `bounds`: fewest and most seeds, if
+    the results decide how many there are. `moderated`: whether variances are moderated; by default where they can be.
+    Raises ValueError if they must be and cannot.
     """
-    # Every metric of every treatment.
+    # The values of every treatment, and its trials without a result.
+    labels = list(dict.fromkeys(frame["treatment"].tolist()))
+    compared = {label: (references or {}).get(label, labels[0]) for label in labels[1:]}
+    judged_by = dict.fromkeys(compared, primary) if isinstance(primary, str) else {**primary}
     arms = all_by_seed(frame, metrics)
-    by_metric = {
-        name: compare(metric, arms[name], references, bounds, primary=name == primary)
-        for name, metric in metrics.items()
-    }
-    effects = {label: {name: by_metric[name][label] for name in metrics} for label in frame["treatment"].unique()}
+    troubles = find_troubles(frame, compared)
 
-    # Treatments all of whose trials diverged or were pruned.
-    for status in ("diverged", "pruned"):
-        for label in set(frame["treatment"][1:]) - set(frame["treatment"][frame["status"] != status]):
-            effects[label] = {name: replace(effect, verdict=status) for name, effect in effects[label].items()}
+    # The changes of every metric, and the correction of the planned comparisons.
+    values = {name: comparable(metric, arms[name]) for name, metric in metrics.items()}
+    whole = {label: other for label, other in compared.items() if not troubles[label]}
+    moderation = {}
+    if not bounds and moderated is not False:
+        fits = {name: _moderate(values[name], whole) for name in metrics}
+        moderation = {name: fit for name, fit in fits.items() if fit}
+    if moderated:
+        _check_moderation(moderation, set(judged_by.values()), bounds)
+    changes = {name: find_changes(values[name], compared, bounds, moderation.get(name)) for name in metrics}
+    planned = {label: changes[judged_by[label]][label].p for label in compared}
+    adjusted = holm_planned({label: math.nan if troubles[label] else p for label, p in planned.items()})
 
-    noise = measure_noise(metrics[primary], arms[primary], references)
-    changes = {label: {name: effect.change for name, effect in row.items()} for label, row in effects.items()}
-    return Analysis(effects, noise, find_warnings(frame, list(metrics), changes))
+    # The effects, the noise, and warnings.
+    effects: dict[str, dict[str, Effect]] = {label: {} for label in labels}
+    for name, metric in metrics.items():
+        p_holm = {label: p for label, p in adjusted.items() if judged_by[label] == name}
+        for label, effect in list_effects(metric, arms[name], changes[name], p_holm, troubles).items():
+            effects[label][name] = effect
+    for label in set(labels[1:]) - set(frame["treatment"][frame["status"] != "pruned"]):
+        effects[label] = {name: replace(effect, verdict="pruned") for name, effect in effects[label].items()}
+    noises = {}
+    for name in dict.fromkeys(judged_by.values()):
+        judged = {label: other for label, other in whole.items() if judged_by[label] == name}
+        noises[name] = measure_noise(metrics[name], values[name], judged, len(compared), moderation.get(name), bounds)
+    inexact = [name for name, metric in metrics.items() if not metric.exact]
+    seen = {label: {name: row[name].change for name in inexact} for label, row in effects.items()}
+    return Analysis(effects, find_warnings(frame, list(metrics), seen), judged_by, noises, moderation)
 
 
 def by_seed(frame: "pd.DataFrame", metric: str) -> dict[str, dict[int, float]]:
@@ -131,38 +151,71 @@ def all_by_seed(frame: "pd.DataFrame", metrics: Iterable[str]) -> dict[str, dict
     return by_metric
 
 
-def compare(
-    metric: Metric, arms: Arms, references: References | None = None, bounds: SeedBounds | None = None, *, primary: bool
+def comparable(metric: Metric, arms: Arms) -> Arms:
+    """The values that rows and claims compare: the metric itself or, if it has a target, the distance to the target."""
+    if metric.direction != "target":
+        return arms
+    return {label: {seed: abs(value - metric.target) for seed, value in arm.items()} for label, arm in arms.items()}
+
+
+def count_statuses(frame: "pd.DataFrame") -> dict[str, Counter[str]]:
+    """Treatment -> number of its trials by status."""
+    counts: dict[str, Counter[str]] = {}
+    for label, status in zip(frame["treatment"].tolist(), frame["status"].tolist(), strict=True):
+        counts.setdefault(label, Counter())[status] += 1
+    return counts
+
+
+def find_troubles(frame: "pd.DataFrame", references: References) -> dict[str, str]:
+    """What takes the place of a verdict on each treatment that `references` names; empty where nothing does."""
+    counts = count_statuses(frame)
+    return {label: trouble_of(counts[label], counts[other]) for label, other in references.items()}
+
+
+def find_changes(
+    values: Arms, references: References, bounds: SeedBounds | None = None, moderation: Moderation | None = None
+) -> dict[str, Change]:
+    """Treatment -> its change from its reference. `values`: those that are compared."""
+    array = matrix(values, list(values))
+    row_of = {label: row for row, label in enumerate(values)}
+    treated = [row_of[label] for label in references]
+    reference = [row_of[label] for label in references.values()]
+    return dict(zip(references, paired_rows(array[treated], array[reference], bounds, moderation), strict=True))
+
+
+def list_effects(
+    metric: Metric, arms: Arms, changes: Mapping[str, Change], p_holm: Mapping[str, float], troubles: Troubles
 ) -> dict[str, Effect]:
-    """The effects on one metric: treatment -> effect. `primary`: with Holm's correction over all comparisons."""
-    # The paired comparisons; of a metric with a target, the distances to it are judged.
-    compared = _compared(arms, references)
-    values = matrix(arms, list(arms))
-    row_of = {label: row for row, label in enumerate(arms)}
-    treated = [row_of[label] for label in compared]
-    reference = [row_of[label] for label in compared.values()]
-    changes = paired_rows(values[treated], values[reference], bounds)
-    judged = changes
-    if metric.direction == "target":
-        distances = np.abs(values - metric.target)
-        judged = paired_rows(distances[treated], distances[reference], bounds)
+    """Treatment -> its effect on a metric. `p_holm`: of the planned comparisons on this metric.
 
-    # Holm's correction.
-    tested = [i for i, change in enumerate(judged) if not math.isnan(change.p)]
-    adjusted = dict(zip(tested, holm([judged[i].p for i in tested]), strict=True)) if primary else {}
-
-    summary = _summaries(values)
-    effects = {next(iter(arms)): Effect(*summary[0], Change(0), Change(0), math.nan, "baseline")}
-    for i, (label, change) in enumerate(zip(compared, changes, strict=True)):
-        word = verdict(metric, judged[i], adjusted.get(i))
-        effects[label] = Effect(*summary[treated[i]], change, judged[i], adjusted.get(i, math.nan), word)
+    Of a treatment in trouble only the mean change is kept.
+    """
+    summaries = dict(zip(arms, _summaries(matrix(arms, list(arms))), strict=True))
+    effects = {next(iter(arms)): Effect(*summaries[next(iter(arms))], Change(0), math.nan, "baseline")}
+    for label, change in changes.items():
+        trouble = troubles.get(label, "")
+        shown = Change(change.n, change.mean, change.sd) if trouble else change
+        word = verdict(metric, change, p_holm.get(label), trouble)
+        negligible = not trouble and is_negligible(metric, change)
+        effects[label] = Effect(*summaries[label], shown, p_holm.get(label, math.nan), word, negligible)
     return effects
 
 
-def _compared(arms: Arms, references: References | None) -> dict[str, str]:
-    """Every treatment but the baseline -> the treatment that it is compared with."""
-    baseline, *others = arms
-    return {label: (references or {}).get(label, baseline) for label in others}
+def _moderate(values: Arms, references: References) -> Moderation | None:
+    """What the rows say about the variances of their differences; None if they are too few."""
+    rows = find_changes(values, references).values()
+    return fit_moderation([row.sd**2 for row in rows], [row.n - 1 for row in rows])
+
+
+def _check_moderation(moderation: Mapping[str, Moderation], judged: Iterable[str], bounds: SeedBounds | None) -> None:
+    """Raise ValueError if the variances of a metric that treatments are judged by cannot be moderated."""
+    if bounds:
+        raise ValueError("moderated t: results decide how many seeds this study has, and its levels are Student's")
+    for name in sorted(set(judged) - moderation.keys()):
+        raise ValueError(
+            f"moderated t: fewer than {FEWEST_ROWS} rows have {FEWEST_PAIRS} pairs or more, with spread, in {name}, so "
+            "the variance of variances is unknown; use the plain test"
+        )
 
 
 def _summaries(values: NDArray[np.float64]) -> list[tuple[int, float, float]]:
@@ -179,15 +232,14 @@ def _summaries(values: NDArray[np.float64]) -> list[tuple[int, float, float]]:
     return list(zip(n.tolist(), mean.tolist(), sd.tolist(), strict=True))
 
 
-def difference(values: Mapping[int, float], reference: Mapping[int, float], bounds: SeedBounds | None = None) -> Change:
+def difference(
+    values: Mapping[int, float],
+    reference: Mapping[int, float],
+    bounds: SeedBounds | None = None,
+    moderation: Moderation | None = None,
+) -> Change:
     """The mean change from `reference` to `values` over the seeds that both have."""
-    return paired(*_shared(values, reference), bounds)
-
-
-def _shared(values: Mapping[int, float], reference: Mapping[int, float]) -> tuple[list[float], list[float]]:
-    """The values of both at the seeds that both have, in the order of the seeds."""
-    seeds = sorted(values.keys() & reference.keys())
-    return [values[seed] for seed in seeds], [reference[seed] for seed in seeds]
+    return paired(*shared_values(values, reference), bounds, moderation)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -199,52 +251,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def verdict(metric: Metric, judged: Change, p_holm: float | None) -> str:
-    """The verdict on a change.
-
-    `p_holm` is given for the primary metric only: a difference must then also be significant after the correction.
-    """
-    if judged.n < 2:
-        return "too few seeds"
-    if not math.isfinite(judged.mean):
-        return "not finite"
-    if judged.mean == 0 and judged.sd == 0:
-        return "identical"
-    if judged.low <= 0 <= judged.high:
-        return "within noise"
-    if p_holm is not None and p_holm >= ALPHA:
-        return "unclear"
-    if metric.direction == "none":
-        return "higher" if judged.mean > 0 else "lower"
-    return "better" if (judged.mean > 0) == (metric.direction == "up") else "worse"
-
-
-def measure_noise(metric: Metric, arms: Arms, references: References | None = None) -> Noise:
-    """The effect of chance on a metric, from all treatments that share at least two seeds with their reference."""
-    from scipy.special import gammaincinv
-
-    # The pairs of each treatment, `2 pairs`.
-    compared = _compared(arms, references)
-    pairs_of = {label: np.array(_shared(arms[label], arms[reference])) for label, reference in compared.items()}
-    usable = {label: pair for label, pair in pairs_of.items() if pair.shape[1] > 1 and np.isfinite(pair).all()}
-    if not usable:
-        return Noise(0, 0)
-    shared = list(usable.values())
-    pairs = max(pair.shape[1] for pair in shared)
-
-    # The median of a variance with k degrees of freedom is the true variance times the median of chi-squared / k, 0.69
-    # for three seeds; the variances are divided by this factor.
-    freedom = [pair.shape[1] - 1 for pair in shared]
-    variances = [
-        np.var(pair[0] - pair[1], ddof=1) * k / (2 * gammaincinv(k / 2, 0.5))
-        for pair, k in zip(shared, freedom, strict=True)
-    ]
-    sd = math.sqrt(float(np.median(variances)))
-
-    known = [pair for pair in shared if pair.shape[1] > 2 and pair.std(axis=1).all()]
-    correlation = float(np.mean([np.corrcoef(pair)[0, 1] for pair in known])) if known else math.nan
-    gain = math.nan
-    if metric.direction in {"up", "down"}:
-        # What the seeds have in common cancels in a difference; the rest of a single treatment has sd / sqrt(2).
-        gain = expected_best_change({label: compared[label] for label in usable}) * sd / math.sqrt(2 * pairs)
-    return Noise(len(shared), pairs, sd, correlation, detectable(sd, pairs), gain)
+def holm_planned(p: Mapping[str, float]) -> dict[str, float]:
+    """Treatment -> Holm's adjusted p. A comparison without a p (NaN) counts as one that is not significant."""
+    adjusted = holm([1.0 if math.isnan(one) else one for one in p.values()])
+    return {label: math.nan if math.isnan(p[label]) else value for label, value in zip(p, adjusted, strict=True)}

@@ -53,8 +53,8 @@ class Term:
     """The main effect of a factor or the interaction of two.
 
     `aliases`: the effects that a fraction cannot distinguish from it. `share`: its part of the sum of squares about the
-    mean. `f` has `df` and the error's degrees of freedom. `p_holm`: p corrected for the number of terms; NaN for all
-    but the primary metric.
+    mean. `f` has `df` and the error's degrees of freedom. `p_holm`: p corrected for the number of planned tests; NaN if
+    this is none of them.
     """
 
     factors: Factors
@@ -126,18 +126,52 @@ def obstacle(study: Study, treatments: Sequence[Treatment], arms: Arms) -> str:
     return f"no finite value yet of {', '.join(empty)}" if empty else ""
 
 
-def decompose_study(study: Study, treatments: Sequence[Treatment], arms: Arms, *, primary: bool) -> Decomposition:
-    """Decompose one metric of `crossed` treatments that has no `obstacle`. `primary`: with Holm's correction."""
+def decompose_study(study: Study, treatments: Sequence[Treatment], arms: Arms) -> Decomposition:
+    """Decompose one metric of `crossed` treatments that has no `obstacle`. `arms`: the values that are compared."""
     index_of = [{repr(level): i for i, level in enumerate(factor.levels)} for factor in study.factors]
     cells = [
         tuple(indices[repr(row.levels[factor.path])] for factor, indices in zip(study.factors, index_of, strict=True))
         for row in treatments
     ]
-    result = decompose(cells, [arms[row.label] for row in treatments], study.fraction)
-    if not primary or not result.error_df:
-        return result
-    adjusted = holm([term.p for term in result.terms])
-    return replace(result, terms=tuple(replace(term, p_holm=p) for term, p in zip(result.terms, adjusted, strict=True)))
+    return decompose(cells, [arms[row.label] for row in treatments], study.fraction)
+
+
+def correct(study: Study, decompositions: Mapping[str, Decomposition]) -> dict[str, Decomposition]:
+    """The decompositions (metric -> decomposition) with Holm's correction over all planned tests together.
+
+    Planned are the main effect of each factor on its metric, and interactions on the primary metric.
+    """
+    planned = {
+        (name, i): term.p
+        for name, result in decompositions.items()
+        for i, term in enumerate(result.terms)
+        if result.error_df and name == _planned_metric(study, term)
+    }
+    adjusted = dict(zip(planned, holm([1.0 if math.isnan(p) else p for p in planned.values()]), strict=True))
+    for key, p in planned.items():
+        adjusted[key] = math.nan if math.isnan(p) else adjusted[key]
+    return {
+        name: replace(
+            result,
+            terms=tuple(replace(term, p_holm=adjusted.get((name, i), math.nan)) for i, term in enumerate(result.terms)),
+        )
+        for name, result in decompositions.items()
+    }
+
+
+def _planned_metric(study: Study, term: Term) -> str:
+    """The metric on which a term is tested as planned."""
+    path = study.factors[term.factors[0]].path
+    return study.primary_of.get(path, study.primary) if len(term.factors) == 1 else study.primary
+
+
+def untested(decomposition: Decomposition) -> Decomposition:
+    """The decomposition without p-values, for treatments some of whose trials ended without a result."""
+    terms = [
+        replace(term, p=math.nan, contrasts=tuple(replace(one, p=math.nan) for one in term.contrasts))
+        for term in decomposition.terms
+    ]
+    return replace(decomposition, terms=tuple(terms), higher_p=math.nan)
 
 
 def as_json(study: Study, decomposition: Decomposition) -> dict[str, Any]:

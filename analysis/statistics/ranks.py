@@ -46,7 +46,9 @@ def indistinct(
 
     # The test of each other treatment against it.
     others = [i for i in finite if i != best]
-    p = {i: difference(by_seed[i], by_seed[best], bounds).p for i in others}
+    changes = {i: difference(by_seed[i], by_seed[best], bounds) for i in others}
+    certain = {i for i, change in changes.items() if metric.exact and change.constant and change.mean}
+    p = {i: 0.0 if i in certain else change.p for i, change in changes.items()}
     tested = [i for i in others if not math.isnan(p[i])]
     if corrected:
         p |= dict(zip(tested, holm([p[i] for i in tested]), strict=True))

@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,8 @@ from ablate.plan.trials import Trial, read_step_log
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 
+Numbers = NDArray[np.float64]
+
 EXACT_SEEDS = 5
 """Up to this many seeds, all resamples with replacement are enumerated."""
 
@@ -25,6 +28,9 @@ DRAWS = 4000
 
 MAX_RANKED = 100
 """Most treatments whose rankings are compared: with more, the pairs take long and nobody reads a ranking."""
+
+PAIRS_AT_ONCE = 256
+"""Pairs of treatments that are compared at once in all resamples, to bound memory."""
 
 NAMED_STEPS = 3
 """Steps of training that the note on stability names."""
@@ -69,7 +75,7 @@ def stability(
     weights = _weights(len(seeds))
     resampled = values @ weights.T
     best = int(final.argmin())
-    taus = [kendall(final, ranking) for ranking in resampled.T]
+    taus = _kendalls(final, resampled)
     stays = float((resampled[best] <= resampled.min(axis=0)).mean())
 
     # Earlier steps of training.
@@ -90,6 +96,22 @@ def kendall(a: ArrayLike, b: ArrayLike) -> float:
     return float(signs[0] @ signs[1]) / size if size else math.nan
 
 
+def _kendalls(ranking: Numbers, others: Numbers) -> Numbers:
+    """Tau-b of one ranking (`treatments`) with each of several (`treatments draws`)."""
+    first, second = np.triu_indices(len(ranking), 1)
+    signs = np.sign(ranking[first] - ranking[second])
+    agreed = np.zeros(others.shape[1])
+    untied = np.zeros(others.shape[1])
+    for i in range(0, len(signs), PAIRS_AT_ONCE):
+        of_others = np.sign(others[first[i : i + PAIRS_AT_ONCE]] - others[second[i : i + PAIRS_AT_ONCE]])
+        agreed += signs[i : i + PAIRS_AT_ONCE] @ of_others
+        untied += (of_others**2).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        taus: Numbers = agreed / np.sqrt(untied * (signs @ signs))
+    return taus
+
+
+@cache
 def _weights(n: int) -> NDArray[np.float64]:
     """The weight of each of `n` seeds in each resample: how often it is drawn, divided by `n` (`draws n`)."""
     if n <= EXACT_SEEDS:

@@ -1,17 +1,28 @@
 """Build the ablation table of a study from its trials."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ablate.analysis import papers
 from ablate.analysis.records.frame import frame_of
-from ablate.analysis.statistics.claims import judge
 from ablate.analysis.statistics.dunnett import unpair
-from ablate.analysis.statistics.effects import Analysis, Arms, Change, analyse, by_seed, difference
-from ablate.analysis.statistics.factorial import crossed, decompose_study, is_factorial, obstacle
+from ablate.analysis.statistics.effects import (
+    Analysis,
+    Arms,
+    Change,
+    all_by_seed,
+    analyse,
+    by_seed,
+    comparable,
+    count_statuses,
+    difference,
+    find_troubles,
+)
+from ablate.analysis.statistics.factorial import correct, crossed, decompose_study, is_factorial, obstacle, untested
+from ablate.analysis.statistics.judgements import judge
+from ablate.analysis.statistics.moderation import Moderation
 from ablate.analysis.statistics.ranks import front, indistinct, rank
 from ablate.analysis.statistics.stability import stability
 from ablate.analysis.tables.claims import arrange_claims
@@ -20,11 +31,11 @@ from ablate.analysis.tables.matrix import arrange_matrix
 from ablate.analysis.tables.notes import describe_stability, how_to_read
 from ablate.analysis.tables.options import TableOptions, check_metrics
 from ablate.analysis.tables.rows import Arm, arrange
-from ablate.analysis.tables.searched import SearchResult, ranked, summarise_search, withhold
+from ablate.analysis.tables.searched import NO_CLAIMS, SearchResult, ranked, summarise_search, withhold
 from ablate.analysis.tables.table import Table
 from ablate.analysis.typeset.cells import Layout, Sentence
 from ablate.plan.plan import Plan
-from ablate.plan.treatments import Treatment
+from ablate.plan.planned import judged_by
 from ablate.plan.trials import Trial
 from ablate.slots import registry
 from ablate.slots.settings import Metric
@@ -47,6 +58,7 @@ def build_table(
     *,
     raw: bool = False,
     unpaired: bool = False,
+    moderated: bool | None = None,
     options: TableOptions = DEFAULT_OPTIONS,
     frame: "pd.DataFrame | None" = None,
 ) -> Table:
@@ -55,7 +67,8 @@ def build_table(
     `metrics` are the columns, in order. By default the table shows the primary metric and the first metric of each
     probe, and `csv` and `json` hold all metrics. Claims are judged of `paper`, or else of the paper that the study
     names, if any. `raw`: metrics of the weights as the optimiser left them. `unpaired`: comparisons by Dunnett's test,
-    as if no seed were shared. `frame`: the records of the plan (`frame_of`), if they have been read already. Raises
+    as if no seed were shared. `moderated`: moderated variances, or Student's t; by default moderated where there are
+    enough seeds and rows. `frame`: the records of the plan (`frame_of`), if they have been read already. Raises
     ValueError for a metric that no probe reports, an unknown paper, and options that do not fit the study.
     """
     study = plan.study
@@ -67,41 +80,59 @@ def build_table(
         frame = frame_of(plan, raw=raw)
     treatments = {row.label: row for row in plan.treatments}
     references = {label: row.reference for label, row in treatments.items() if row.reference}
-    analysis = analyse(frame, study.metrics, study.primary, references, study.seed_bounds)
+    judged = judged_by(study, plan.treatments)
+    analysis = analyse(frame, study.metrics, judged, references, study.seed_bounds, moderated=moderated)
     mixed, outdated = _code_warnings(frame)
     if mixed or outdated:
         analysis = replace(analysis, warnings=(mixed or outdated, *analysis.warnings))
 
     # Studies and options that call for other comparisons.
     if unpaired:
-        if study.search or study.seed_bounds or set(references.values()) - {"baseline"}:
-            raise ValueError(
-                "unpaired comparisons need a study that compares every treatment with the baseline and whose seeds do "
-                "not depend on results"
-            )
-        arms_of = {name: by_seed(frame, name) for name in study.metrics}
-        analysis = unpair(analysis, study.metrics, arms_of, study.primary)
+        _check_unpaired(study, references, moderated=moderated)
+        arms_of = all_by_seed(frame, study.metrics)
+        analysis = unpair(analysis, study.metrics, arms_of, find_troubles(frame, references))
     search_result = summarise_search(plan, study.search) if study.search else None
     if study.search:
         analysis = withhold(analysis)
         treatments = {label: treatments[label] for label in ranked(study.search, analysis.effects, list(treatments))}
 
     # The main table.
-    counts = {label: Counter(statuses) for label, statuses in frame.groupby("treatment")["status"]}
-    arms = tuple(Arm(treatments[label], counts[label], analysis.effects[label]) for label in treatments)
+    counts = count_statuses(frame)
+    arms = tuple(
+        Arm(treatments[label], counts[label], analysis.effects[label], judged.get(label, study.primary))
+        for label in treatments
+    )
     layout = _lay_out(study, arms, analysis, frame, metrics, search_result, options, raw=raw, unpaired=unpaired)
     names = tuple(metrics or study.metrics)
     table = Table(study, arms, analysis, names, layout, search_result=search_result, mixed=mixed)
 
     # Main effects, ranking and claims.
     if is_factorial(study):
-        table = _with_factors(table, {name: by_seed(frame, name) for name in metrics or [study.primary]}, options)
+        table = _with_factors(table, frame, metrics or (), options)
     if not study.search:
         table = _with_asides(table, plan.trials, plan.store, by_seed(frame, study.primary), metrics or ())
     if source is None:
         return table
-    claims = tuple(judge(source.claims, study, list(treatments.values()), frame))
-    return replace(table, claims=claims, claims_layout=arrange_claims(study, source, claims))
+    if study.search:
+        return replace(table, layout=replace(table.layout, notes=(*table.layout.notes, (NO_CLAIMS,))))
+    claims = judge(source.claims, study, list(treatments.values()), frame)
+    return replace(table, claims=claims, claims_layout=arrange_claims(study, source, claims), paper=source.name)
+
+
+def _check_unpaired(study: Study, references: Mapping[str, str], *, moderated: bool | None) -> None:
+    """Raise ValueError if Dunnett's test does not fit the study."""
+    if study.search or study.seed_bounds or set(references.values()) - {"baseline"}:
+        raise ValueError(
+            "unpaired comparisons need a study that compares every treatment with the baseline and whose seeds do "
+            "not depend on results"
+        )
+    if study.primary_of:
+        raise ValueError(
+            "unpaired comparisons hold for all treatments of one metric at once, and 'primary' of the study names "
+            f"several: {', '.join(sorted({*study.primary_of.values(), study.primary}))}"
+        )
+    if moderated:
+        raise ValueError("moderated t: variances are pooled in unpaired comparisons, so there are none to moderate")
 
 
 def _code_warnings(frame: "pd.DataFrame") -> tuple[str, str]:
@@ -155,7 +186,8 @@ def _lay_out(
         columns, groups = arrange(study, arms, shown, ranks, search_result, components=components)
 
     # Notes.
-    total = _total(study, [arm.treatment for arm in arms], by_seed(frame, study.primary))
+    values = comparable(study.metrics[study.primary], by_seed(frame, study.primary))
+    total = _total(study, arms, values, analysis.moderation.get(study.primary))
     best = options.bold == "best"
     notes = how_to_read(
         study, arms, shown, analysis, total, search_result, raw=raw, unpaired=unpaired, indistinct=not best
@@ -169,14 +201,15 @@ def _lay_out(
 def _ranks(
     study: Study, metric: Metric, arms: Sequence[Arm], frame: "pd.DataFrame", options: TableOptions
 ) -> list[int]:
-    """The rank of each treatment's mean, see `ranks`; treatments with diverged trials are not ranked."""
-    ranked = ["diverged" not in arm.status for arm in arms]
+    """The rank of each treatment's mean, see `ranks`; treatments with diverged or failed trials are not ranked."""
+    ranked = [not arm.trouble for arm in arms]
     if options.bold == "best":
         means = [arm.effects[metric.name].mean if good else math.nan for arm, good in zip(arms, ranked, strict=True)]
         return rank(metric, means)
     values = by_seed(frame, metric.name)
     kept = [values[arm.treatment.label] if good else {} for arm, good in zip(arms, ranked, strict=True)]
-    return indistinct(metric, kept, study.seed_bounds, corrected=metric.name == study.primary)
+    corrected = metric.name == study.primary and not study.primary_of
+    return indistinct(metric, kept, study.seed_bounds, corrected=corrected)
 
 
 def _with_asides(table: Table, trials: Sequence[Trial], store: Store, arms: Arms, requested: Sequence[str]) -> Table:
@@ -188,7 +221,8 @@ def _with_asides(table: Table, trials: Sequence[Trial], store: Store, arms: Arms
         asides.append(describe_stability(metric, ranking))
 
     goals = [table.study.metrics[name] for name in requested if table.study.metrics[name].direction != "none"]
-    means = {arm.treatment.label: [arm.effects[goal.name].mean for goal in goals] for arm in table.arms}
+    ranked = [arm for arm in table.arms if not arm.trouble]
+    means = {arm.treatment.label: [arm.effects[goal.name].mean for goal in goals] for arm in ranked}
     points = {label: point for label, point in means.items() if all(map(math.isfinite, point))}
     best = front(points, goals) if len(goals) > 1 and points else []
     if best:
@@ -198,16 +232,28 @@ def _with_asides(table: Table, trials: Sequence[Trial], store: Store, arms: Arms
     return replace(table, layout=layout, stability=ranking, front=tuple(best))
 
 
-def _with_factors(table: Table, arms: Mapping[str, Arms], options: TableOptions) -> Table:
-    """The table of a factorial study with the main effects and interactions on these metrics."""
+def _with_factors(table: Table, frame: "pd.DataFrame", requested: Sequence[str], options: TableOptions) -> Table:
+    """The table of a factorial study with main effects and interactions.
+
+    They are shown of the requested metrics or, if there are none, of those that treatments are judged by.
+    """
+    # All planned tests are corrected together, whichever are shown.
     study = table.study
     treatments = crossed(study, [arm.treatment for arm in table.arms])
-    obstacles = {name: reason for name, values in arms.items() if (reason := obstacle(study, treatments, values))}
-    decompositions = {
-        name: decompose_study(study, treatments, values, primary=name == study.primary)
-        for name, values in arms.items()
-        if name not in obstacles
+    planned = list(dict.fromkeys([study.primary, *study.primary_of.values()]))
+    shown = list(requested) or planned
+    arms = {
+        name: comparable(study.metrics[name], values)
+        for name, values in all_by_seed(frame, dict.fromkeys([*planned, *shown])).items()
     }
+    obstacles = {name: reason for name, values in arms.items() if (reason := obstacle(study, treatments, values))}
+    results = {name: decompose_study(study, treatments, arms[name]) for name in arms if name not in obstacles}
+    status_of = {arm.treatment.label: arm.trouble for arm in table.arms}
+    troubles = [f"{row.label} {status_of[row.label]}" for row in treatments if status_of[row.label]]
+    if troubles:
+        results = {name: untested(result) for name, result in results.items()}
+    results = correct(study, results)
+    decompositions = {name: results[name] for name in shown if name in results}
     layouts = tuple(
         arrange_factorial(
             study,
@@ -215,10 +261,12 @@ def _with_factors(table: Table, arms: Mapping[str, Arms], options: TableOptions)
             options.metric(study.metrics[name]),
             decomposition,
             label=options.label or study.name,
-            primary=name == study.primary,
+            planned=sum(not math.isnan(term.p_holm) for result in results.values() for term in result.terms),
+            troubles=troubles,
         )
         for name, decomposition in decompositions.items()
     )
+    obstacles = {name: obstacles[name] for name in shown if name in obstacles}
 
     # Metrics with the same obstacle share a note.
     names_of: dict[str, list[str]] = {}
@@ -230,13 +278,20 @@ def _with_factors(table: Table, arms: Mapping[str, Arms], options: TableOptions)
 
 
 def default_metrics(study: Study) -> list[str]:
-    """The metrics that fit on a page: those of a search, the primary metric, and the first metric of each probe."""
+    """The metrics that fit on a page: those of a search, the primary ones, and the first metric of each probe."""
     searched = study.search.metrics if study.search else []
     first = [registry.level("probe", probe.level).metrics[0].name for probe in study.probes]
-    return list(dict.fromkeys([*searched, study.primary, *first]))
+    return list(dict.fromkeys([*searched, study.primary, *study.primary_of.values(), *first]))
 
 
-def _total(study: Study, treatments: Iterable[Treatment], arms: Arms) -> Change | None:
-    """The change of the primary metric from the baseline to the last rung of a ladder; None if there is no ladder."""
-    last = [row.label for row in treatments if row.design == "ladder" and len(row.changed) == len(study.factors)]
-    return difference(arms[last[0]], arms["baseline"], study.seed_bounds) if last and len(study.factors) > 1 else None
+def _total(study: Study, arms: Sequence[Arm], values: Arms, moderation: Moderation | None) -> Change | None:
+    """The change of the primary metric from the baseline to the last rung of a ladder; None if there is no ladder.
+
+    Of survivors of diverged or failed trials, it is the mean change alone.
+    """
+    factors = len(study.factors)
+    last = [arm for arm in arms if arm.treatment.design == "ladder" and len(arm.treatment.changed) == factors]
+    if not last or factors < 2:
+        return None
+    change = difference(values[last[0].treatment.label], values["baseline"], study.seed_bounds, moderation)
+    return Change(change.n, change.mean) if last[0].trouble or arms[0].trouble else change

@@ -42,35 +42,46 @@ def arrange_factorial(
     decomposition: Decomposition,
     *,
     label: str,
-    primary: bool,
+    planned: int,
+    troubles: Sequence[str],
 ) -> Layout:
-    """The table of one metric: a row per level of each factor and per interaction of two, then all other shares."""
+    """The table of one metric: a row per level of each factor and per interaction of two, then all other shares.
+
+    `planned`: the tests that Holm's correction is for. `troubles`: treatments with diverged or failed trials.
+    """
     tested = decomposition.error_df > 0
     columns = [
         Column("level", "change"),
-        Column("difference", f"Δ {metric.name} {f'({unit(metric)}) ' if unit(metric) else ''}[95 % CI]", metric),
+        Column("difference", f"Δ {_quantity(metric)} {f'({unit(metric)}) ' if unit(metric) else ''}[95 % CI]", metric),
         Column("text", "share"),
     ]
+    corrected = any(not math.isnan(term.p_holm) for term in decomposition.terms)
     if tested:
-        columns += [Column("text", "F (df)"), Column("text", "p (Holm)" if primary else "p")]
-    rows = _Rows(study, metric, tested)
+        columns += [Column("text", "F (df)"), Column("text", "p (Holm)" if corrected else "p")]
+    rows = _Rows(study, metric, tested, corrected)
     main_effects = [rows.of_factor(term) for term in decomposition.terms if len(term.factors) == 1]
     groups = [*main_effects, rows.of_pairs(decomposition.terms), rows.besides(decomposition)]
     return Layout(
         f"{label}-effects-{metric.name.replace('/', '-')}", study.name,
         f"Main effects and interactions in {metric.name}", tuple(columns),
         tuple(group for group in groups if group.rows),
-        _how_to_read(study, treatments, metric, decomposition, primary), _uneven(treatments, decomposition),
+        _how_to_read(study, treatments, metric, decomposition, planned, troubles), _uneven(treatments, decomposition),
     )  # fmt: skip
+
+
+def _quantity(metric: Metric) -> str:
+    """What differences are about."""
+    return f"distance of {metric.name} to {metric.target:g}" if metric.direction == "target" else metric.name
 
 
 class _Rows:
     """The rows of one metric's table."""
 
-    def __init__(self, study: Study, metric: Metric, tested: bool) -> None:
+    def __init__(self, study: Study, metric: Metric, tested: bool, corrected: bool) -> None:
         self.study = study
         self.metric = metric
         self.tested = tested
+        self.corrected = corrected
         self.names = list(short_names(study.factors).values())
 
     def of_factor(self, term: Term) -> Group:
@@ -106,7 +117,7 @@ class _Rows:
             optimal = isinstance(self.study.fraction, Optimal)
             name = "interactions left out" if optimal else "higher interactions"
             share = Word(f"{decomposition.higher_share:.1%}")
-            test = []
+            test: Sequence[Cell] = ()
             if self.tested:
                 test = self._f(decomposition.higher_f, decomposition.higher_df, decomposition.higher_p)
             rows.append((Word(name), Word(""), share, *test))
@@ -126,13 +137,17 @@ class _Rows:
         ]
 
     def _test(self, term: Term) -> list[Cell]:
-        """Share, F with its degrees of freedom, and p."""
-        p = term.p if math.isnan(term.p_holm) else term.p_holm
-        return [Word(f"{term.share:.1%}"), *(self._f(term.f, term.df, p) if self.tested else [])]
+        """Share, F with its degrees of freedom, and p; where others are corrected, one that is not is marked."""
+        if not self.tested:
+            return [Word(f"{term.share:.1%}")]
+        alone = self.corrected and math.isnan(term.p_holm)
+        f, p = self._f(term.f, term.df, term.p if math.isnan(term.p_holm) else term.p_holm)
+        remark = " (not planned)" if alone and not math.isnan(term.p) else ""
+        return [Word(f"{term.share:.1%}"), f, Word(f"{p.text}{remark}")]
 
-    def _f(self, f: float, df: int, p: float) -> list[Cell]:
+    def _f(self, f: float, df: int, p: float) -> tuple[Word, Word]:
         """F with its degrees of freedom, and p: `31.2 (6)`, `<0.001`."""
-        return [Word(f"{numeral(f, 1)} ({df})"), Word("<0.001" if p < 0.001 else f"{p:.3f}")]
+        return Word(f"{numeral(f, 1)} ({df})"), Word("<0.001" if p < 0.001 else numeral(p, 3))
 
     def _name(self, factors: Factors) -> str:
         return " × ".join(self.names[i] for i in factors)
@@ -142,15 +157,20 @@ class _Rows:
 
 
 def _how_to_read(
-    study: Study, treatments: Sequence[Treatment], metric: Metric, decomposition: Decomposition, primary: bool
+    study: Study,
+    treatments: Sequence[Treatment],
+    metric: Metric,
+    decomposition: Decomposition,
+    planned: int,
+    troubles: Sequence[str],
 ) -> tuple[Sentence, ...]:
     """The notes under the table."""
     optimal = isinstance(study.fraction, Optimal)
     measure = f" in {unit(metric)}" if unit(metric) else ""
     delta: Sentence = (
-        f"Study {study.name}, {metric.name}{measure}. Δ is the effect of the change of level, averaged over all levels "
-        "of the other factors; for an interaction, it is the effect of both changes together minus the sum of their "
-        "separate effects.",
+        f"Study {study.name}, {_quantity(metric)}{measure}. Δ is the effect of the change of level, averaged over all "
+        "levels of the other factors; for an interaction, it is the effect of both changes together minus the sum of "
+        "their separate effects.",
     )  # fmt: skip
     model = [_least_squares(study, decomposition)] if optimal else _aliased(decomposition) + _fixed(study, treatments)
     share: Sentence = (
@@ -160,14 +180,27 @@ def _how_to_read(
     )
     if not decomposition.error_df:
         return (delta, *model, share, ("One seed: no estimate of the error, no intervals.",))
-    holm = f" is corrected for {len(decomposition.terms)} tests by Holm’s method" if primary else " is not corrected"
+    if troubles:
+        survivors = f"Nothing is tested, because the trials that are left are a selection: {', '.join(troubles)}."
+        return (delta, *model, share, (survivors,))
+    several = f", the main effect of each factor in its metric: {_metrics(study)}" if study.primary_of else ""
+    corrected = any(not math.isnan(term.p_holm) for term in decomposition.terms)
+    holm = f" is corrected for {planned} tests by Holm’s method{several}" if corrected else " is not corrected"
     sd = f"{numeral(decomposition.error_sd, metric.decimals)} {unit(metric)}".rstrip()
     test: Sentence = (
         "Analysis of variance with seeds as blocks; the error is the residual of treatments and seeds, pooled over all "
-        f"treatments, with a standard deviation of {sd} in one trial. ", Symbol("p"), f"{holm}. A star marks an "
+        f"treatments, with a standard deviation of {sd} in one trial; a change between noisier treatments has "
+        "their own. ", Symbol("p"), f"{holm}. A star marks an "
         "interval that excludes 0 in a term with ", Symbol("p"), " < 0.05.",
     )  # fmt: skip
     return (delta, *model, share, test)
+
+
+def _metrics(study: Study) -> str:
+    """The metric of each factor that has one, and that of all other tests."""
+    names = short_names(study.factors)
+    own = [f"{names[path]} in {metric}" for path, metric in study.primary_of.items()]
+    return ", ".join([*own, f"all others in {study.primary}"])
 
 
 def _aliased(decomposition: Decomposition) -> list[Sentence]:

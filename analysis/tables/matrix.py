@@ -26,7 +26,7 @@ def arrange_matrix(
     cells: dict[str, Cell] = {}
     for arm, value in zip(arms, values(metric, arms, ranks, starred=True), strict=True):
         key = repr([arm.treatment.levels[factor.path] for factor in study.factors])
-        cells[key] = value if arm.effects[metric.name].n else Word(arm.seeds.trouble)
+        cells[key] = Word(arm.trouble or arm.seeds.trouble) if arm.trouble or not arm.effects[metric.name].n else value
     rows = tuple(
         (Level(first), *(cells.get(repr([first, second]), Word("left out")) for second in across.levels))
         for first in down.levels

@@ -1,13 +1,19 @@
 """The notes under an ablation table, which say how to read it."""
 
-import math
 from collections.abc import Sequence
 
 from ablate.analysis.statistics.chance import significance_level
 from ablate.analysis.statistics.effects import Analysis, Change
 from ablate.analysis.statistics.stability import NAMED_STEPS, Stability
+from ablate.analysis.statistics.verdicts import TROUBLES
 from ablate.analysis.tables.rows import UNFINISHED, Arm, list_levels
 from ablate.analysis.tables.searched import SearchResult
+from ablate.analysis.tables.verdict_notes import (
+    describe_chance,
+    describe_moderation,
+    list_negligible,
+    list_troubles,
+)
 from ablate.analysis.typeset.cells import Level, Sentence, Symbol, numeral, unit
 from ablate.plan.labels import short_names
 from ablate.slots.settings import Metric
@@ -54,7 +60,8 @@ def how_to_read(
     searches. `raw`: the metrics are of the weights as the optimiser left them. `unpaired`: treatments are compared by
     Dunnett's test. `indistinct`: bold marks all means that do not differ from the best.
     """
-    primary = next((metric for metric in metrics if metric.name == study.primary), study.metrics[study.primary])
+    shown = {metric.name: metric for metric in metrics}  # with the requested decimals
+    primary = shown.get(study.primary, study.metrics[study.primary])
     weights: list[Sentence] = (
         [("Metrics are of the weights as the optimiser left them, not of their average.",)] if raw else []
     )
@@ -76,7 +83,13 @@ def how_to_read(
         *_tuned(study, arms),
         *_pruned(study, arms),
         _finished(arms),
-        *_chance(primary, analysis),
+        *list_troubles(arms),
+        *list_negligible(study, arms),
+        *(
+            describe_chance(shown.get(name, study.metrics[name]), noise)
+            for name, noise in analysis.noises.items()
+            if noise.sd > 0
+        ),
     )
 
 
@@ -125,17 +138,26 @@ def _effects(study: Study, arms: Sequence[Arm], analysis: Analysis, metrics: Seq
         "Mean ± standard deviation over ", Symbol("n"), f" of {len(study.seeds)} seeds; {delta}, paired by seed, with "
         "its 95 % interval by Student’s ", Symbol("t"), " in brackets.",
     )  # fmt: skip
-    count = analysis.noise.comparisons
+    count = len(arms) - 1
     star: Sentence = (
         f"A star marks an interval that excludes 0; for {study.primary}, a star also requires ", Symbol("p"),
         f" < 0.05 after Holm’s correction for {count} comparison{'s' * (count != 1)} (unclear: only the interval "
         "excludes 0). Other metrics are not corrected.",
     )  # fmt: skip
+    if study.primary_of:
+        star = (
+            "A star marks an interval that excludes 0. The comparison of each treatment in the metric that it is "
+            "judged by is planned; there a star also requires ", Symbol("p"), " < 0.05 after Holm’s correction for "
+            f"{count} comparison{'s' * (count != 1)} (unclear: only the interval excludes 0). Nothing else is "
+            "corrected.",
+        )  # fmt: skip
     targets = any(metric.direction == "target" for metric in metrics)
     target: list[Sentence] = (
-        [("For a metric with a target value (→), the distance to the target is tested.",)] if targets else []
+        [("For a metric with a target value (→), Δ, its interval and the test are of the distance to the target.",)]
+        if targets
+        else []
     )
-    return [mean, *aliases, *([star, *target] if count else [])]
+    return [mean, *describe_moderation(analysis), *aliases, star, *target]
 
 
 def _sequential(study: Study) -> list[Sentence]:
@@ -191,7 +213,8 @@ def _pruned(study: Study, arms: Sequence[Arm]) -> list[Sentence]:
 
 def _indistinct(study: Study, metrics: Sequence[Metric]) -> Sentence:
     """What bold means, if it marks all means that do not differ from the best."""
-    holm = f"; for {study.primary} after Holm’s correction" if study.primary in {m.name for m in metrics} else ""
+    corrected = study.primary in {metric.name for metric in metrics} and not study.primary_of
+    holm = f"; for {study.primary} after Holm’s correction" if corrected else ""
     return (
         "Bold: the best mean of a column and all means that do not differ from it significantly (", Symbol("p"),
         " ≥ 0.05 by Student’s ", Symbol("t"), f", paired by seed{holm}).",
@@ -201,8 +224,9 @@ def _indistinct(study: Study, metrics: Sequence[Metric]) -> Sentence:
 def _in_total(metric: Metric, total: Change) -> Sentence:
     """The change by all changes of a ladder together."""
     mean, low, high = (numeral(value, metric.decimals, signed=True) for value in (total.mean, total.low, total.high))
+    name = f"distance of {metric.name} to {metric.target:g}" if metric.direction == "target" else metric.name
     change = f"{mean} {unit(metric)}".rstrip()
-    return (f"All changes together, against the baseline: {metric.name} {change} [{low}, {high}].",)
+    return (f"All changes together, against the baseline: {name} {change} [{low}, {high}].",)
 
 
 def _finished(arms: Sequence[Arm]) -> Sentence:
@@ -212,26 +236,6 @@ def _finished(arms: Sequence[Arm]) -> Sentence:
     if counts["done"] == total:
         return (f"All {total} trials finished.",)
     listed = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    unranked = "; treatments with diverged trials are not ranked" if counts["diverged"] else ""
+    named = [name for name in TROUBLES if counts[name]]
+    unranked = f"; treatments with {' or '.join(named)} trials are not ranked" if named else ""
     return (f"{total} trials: {listed}{unranked}.",)
-
-
-def _chance(metric: Metric, analysis: Analysis) -> list[Sentence]:
-    """What chance alone does, and which difference the study can detect."""
-    noise = analysis.noise
-    if not noise.sd > 0:
-        return []
-
-    def amount(value: float) -> str:
-        return f"{numeral(value, metric.decimals)} {unit(metric)}".rstrip()
-
-    parts = [
-        f"{noise.pairs} paired seeds detect a difference of {amount(noise.detectable)} (80 % power, 5 % two-sided, "
-        "uncorrected)"
-    ]
-    if noise.chance_gain > 0:
-        gain = amount(noise.chance_gain)
-        parts.insert(0, f"the best of {noise.comparisons} treatments without effect would seem {gain} better by chance")
-    if not math.isnan(noise.correlation):
-        parts.append(f"correlation of the pairs {numeral(noise.correlation, 2)}")
-    return [(f"In {metric.name}, {'; '.join(parts)}.",)]

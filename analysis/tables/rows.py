@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate.analysis.statistics.effects import Effect
+from ablate.analysis.statistics.verdicts import trouble
 from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset.cells import (
     Cell,
@@ -18,6 +19,7 @@ from ablate.analysis.typeset.cells import (
     Sentence,
     Value,
     Word,
+    unit,
 )
 from ablate.plan.labels import short_names
 from ablate.plan.treatments import Treatment
@@ -33,11 +35,25 @@ LEVELS_ONLY = {("grid",), ("fraction",), ("list",), ("search",)}
 
 @dataclass(frozen=True)
 class Arm:
-    """A treatment, the number of its trials by status, and its effects by metric."""
+    """A treatment, the number of its trials by status, and its effects by metric.
+
+    `judged_by`: the metric of the planned comparison; the primary metric for the baseline.
+    """
 
     treatment: Treatment
     status: Mapping[str, int]
     effects: dict[str, Effect]
+    judged_by: str
+
+    @property
+    def judged(self) -> Effect:
+        """The effect of the planned comparison."""
+        return self.effects[self.judged_by]
+
+    @property
+    def trouble(self) -> str:
+        """`diverges 2/5` or `fails 1/5` if trials have ended without a result; else empty."""
+        return trouble(self.status)
 
     @property
     def seeds(self) -> Seeds:
@@ -68,10 +84,15 @@ def arrange(
         columns.append(Column("text", "front"))
         cells.append([Word("yes" if arm.treatment.label in search_result.front else "") for arm in arms])
 
-    # Its metrics; the primary metric of a study that does not search has a difference and a verdict too.
+    # Its metrics. The one that treatments are judged by has a difference and a verdict too, unless the study searches.
     for metric in metrics:
-        columns_of = _primary_columns if metric.name == study.primary and not search_result else _other_column
+        alone = metric.name == study.primary and not study.primary_of and not search_result
+        columns_of = _primary_columns if alone else _other_column
         for column, values_of_column in columns_of(metric, arms, ranks[metric.name]):
+            columns.append(column)
+            cells.append(values_of_column)
+    if study.primary_of and not search_result:
+        for column, values_of_column in _judged_columns(study, arms):
             columns.append(column)
             cells.append(values_of_column)
 
@@ -138,16 +159,38 @@ def list_levels(levels: Mapping[str, Any]) -> Sentence:
 
 def _primary_columns(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int]) -> list[tuple[Column, list[Cell]]]:
     """Values, differences and verdicts."""
-    effects = [arm.effects[metric.name] for arm in arms]
-    differences: list[Cell] = [
-        Difference(e.change.mean, e.change.low, e.change.high, metric.decimals, e.clear) for e in effects[1:]
-    ]
-    verdicts: list[Cell] = [Word(effect.verdict) for effect in effects[1:]]
+    effects = [arm.effects[metric.name] for arm in arms[1:]]
+    differences: list[Cell] = [_difference(metric, effect) for effect in effects]
+    verdicts: list[Cell] = [Word(effect.verdict) for effect in effects]
+    delta = "Δ distance" if metric.direction == "target" else "Δ"
     return [
         (Column("value", metric.name, metric), values(metric, arms, ranks, starred=False)),
-        (Column("difference", "Δ [95 % CI]", metric), [Word(""), *differences]),
+        (Column("difference", f"{delta} [95 % CI]", metric), [Word(""), *differences]),
         (Column("verdict", "verdict"), [Word(""), *verdicts]),
     ]
+
+
+def _judged_columns(study: Study, arms: Sequence[Arm]) -> list[tuple[Column, list[Cell]]]:
+    """The metric that each treatment is judged by, its difference and its verdict."""
+    names: list[Cell] = []
+    differences: list[Cell] = []
+    for arm in arms[1:]:
+        metric = study.metrics[arm.judged_by]
+        target = f" to {metric.target:g}" if metric.direction == "target" else ""
+        name = f"distance of {metric.name}{target}" if target else metric.name
+        names.append(Phrase((name,), (unit(metric),) if unit(metric) else ()))
+        differences.append(_difference(metric, arm.judged))
+    verdicts: list[Cell] = [Word(arm.judged.verdict) for arm in arms[1:]]
+    return [
+        (Column("text", "judged by"), [Word(""), *names]),
+        (Column("difference", "Δ [95 % CI]"), [Word(""), *differences]),
+        (Column("verdict", "verdict"), [Word(""), *verdicts]),
+    ]
+
+
+def _difference(metric: Metric, effect: Effect) -> Difference:
+    change = effect.change
+    return Difference(change.mean, change.low, change.high, metric.decimals, effect.clear)
 
 
 def _other_column(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int]) -> list[tuple[Column, list[Cell]]]:

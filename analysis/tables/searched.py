@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from ablate.adaptive.optuna_sampler import factor_importance, pareto_front
 from ablate.adaptive.search import evaluations, future_suggestions
-from ablate.analysis.statistics.effects import Analysis, Effect, Noise
+from ablate.analysis.statistics.effects import Analysis, Change, Effect
+from ablate.analysis.statistics.verdicts import is_trouble
 from ablate.analysis.typeset.cells import Sentence
 from ablate.plan.labels import short_names
 from ablate.plan.plan import Plan
@@ -20,6 +21,8 @@ NO_TESTS = (
     "An adaptive search gives no p-values and no intervals: which treatments it tried depends on the results, and the "
     "best of many seems better than it is. To test a treatment, list it beside the baseline in a study with new seeds."
 )
+
+NO_CLAIMS = "Claims of the paper are not judged: every verdict on one is a test."
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,14 @@ def withhold(analysis: Analysis) -> Analysis:
     effects = {
         label: {name: _withheld(effect) for name, effect in row.items()} for label, row in analysis.effects.items()
     }
-    return replace(analysis, effects=effects, noise=Noise(0, 0))
+    return replace(analysis, effects=effects, noises={}, moderation={})
 
 
 def _withheld(effect: Effect) -> Effect:
-    if effect.verdict in {"baseline", "diverged", "pruned"}:
-        return effect
-    change = replace(effect.change, low=math.nan, high=math.nan, p=math.nan)
-    judged = replace(effect.judged, low=math.nan, high=math.nan, p=math.nan)
-    return replace(effect, change=change, judged=judged, p_holm=math.nan, verdict="not tested")
+    change = Change(effect.change.n, effect.change.mean, effect.change.sd)
+    withheld = replace(effect, change=change, p_holm=math.nan, negligible=False)
+    kept = effect.verdict in {"baseline", "pruned"} or is_trouble(effect.verdict)
+    return withheld if kept else replace(withheld, verdict="not tested")
 
 
 def ranked(search: Search, effects: dict[str, dict[str, Effect]], labels: Sequence[str]) -> list[str]:

@@ -3,24 +3,26 @@
 import csv
 import io
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ablate.analysis.statistics.claims import Claim, Judgement
 from ablate.analysis.statistics.effects import Analysis, Effect
 from ablate.analysis.statistics.factorial import Decomposition, as_json
+from ablate.analysis.statistics.findings import Finding, Judgement, tally
+from ablate.analysis.statistics.noise import Noise
 from ablate.analysis.statistics.stability import Stability
-from ablate.analysis.tables.claims import pages
+from ablate.analysis.tables.claims import describe_verdict, pages
 from ablate.analysis.tables.rows import UNFINISHED, Arm
 from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset import html, latex, markdown
 from ablate.analysis.typeset.cells import Layout
 from ablate.plan.labels import format_level
+from ablate.slots.settings import Metric
 from ablate.study.study import Study
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """The results of a study. `csv` and `json` hold `metrics`; the other formats show the metrics of `layout`."""
 
@@ -29,8 +31,10 @@ class Table:
     analysis: Analysis
     metrics: tuple[str, ...]
     layout: Layout
-    claims: tuple[tuple[Claim, Judgement], ...] = ()
+    claims: tuple[Finding, ...] = ()
     claims_layout: Layout | None = None
+    paper: str = ""
+    """The name of the paper whose claims are judged; empty if there is none."""
     search_result: SearchResult | None = None
     """The result of a search; None for a study that does not search."""
     mixed: str = ""
@@ -41,6 +45,14 @@ class Table:
     stability: Stability | None = None
     front: tuple[str, ...] = ()
     """Labels of the Pareto front of the requested metrics, if there are two or more."""
+
+    def __repr__(self) -> str:
+        return f"<table of {self.study.name} at scale {self.study.scale}: {len(self.arms)} treatments>"
+
+    @property
+    def noise(self) -> Noise:
+        """The noise of the primary metric."""
+        return self.analysis.noises.get(self.study.primary, Noise(0, 0, len(self.arms) - 1))
 
     def latex(self, paper_columns: int = 1, packages: Collection[str] = ()) -> str:
         """The results as LaTeX tables, with the claims split into one table per page.
@@ -53,36 +65,39 @@ class Table:
 
     def markdown(self) -> str:
         """Pipe tables with aligned columns, and notes."""
-        return "\n".join(map(markdown.markdown, self._layouts()))
+        return "\n".join(map(markdown.markdown, self.layouts))
 
     def html(self) -> str:
         """A self-contained HTML page with the tables."""
-        return html.page(self._layouts())
+        return html.page(self.layouts)
 
-    def _layouts(self) -> list[Layout]:
+    @property
+    def layouts(self) -> list[Layout]:
+        """The main table, main effects and interactions, and the claims."""
         claims = [self.claims_layout] if self.claims_layout else []
         return [self.layout, *self.factorial_layouts, *claims]
 
     def csv(self) -> str:
-        """One row per treatment at full precision, with a count per status and eight columns per metric."""
+        """One row per treatment at full precision, with a count per status and nine columns per metric."""
         # The header.
         paths = [factor.path for factor in self.study.factors]
         statuses = ["done", *UNFINISHED]
-        fields = ["mean", "sd", "delta", "low", "high", "p", "p_holm", "verdict"]
+        fields = ["mean", "sd", "delta", "low", "high", "p", "p_holm", "verdict", "negligible"]
         pareto = ["pareto"] if self.search_result else []
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         headings = [f"{name} {key}" for name in self.metrics for key in fields]
-        writer.writerow(["treatment", "reference", *paths, *statuses, *pareto, *headings])
+        writer.writerow(["treatment", "reference", "judged_by", *paths, *statuses, *pareto, *headings])
 
         # The treatments; NaN is empty.
         for arm in self.arms:
             levels = [format_level(arm.treatment.levels[path]) for path in paths]
             counts = [arm.status.get(name, 0) for name in statuses]
-            cells = [_cell(arm.effects[name]) for name in self.metrics]
+            cells = [effect_numbers(arm.effects[name]) for name in self.metrics]
             numbers = ["" if cell[key] != cell[key] else cell[key] for cell in cells for key in fields]
             on_front = [arm.treatment.label in self.search_result.front] if self.search_result else []
-            writer.writerow([arm.treatment.label, arm.treatment.reference or "", *levels, *counts, *on_front, *numbers])
+            compared = [arm.treatment.reference, arm.judged_by] if arm.treatment.reference else ["", ""]
+            writer.writerow([arm.treatment.label, *compared, *levels, *counts, *on_front, *numbers])
         return text.getvalue()
 
     def json(self) -> dict[str, Any]:
@@ -92,11 +107,12 @@ class Table:
                 "treatment": arm.treatment.levels,
                 "label": arm.treatment.label,
                 "reference": arm.treatment.reference,
+                "judged_by": arm.judged_by if arm.treatment.reference else None,
                 "n": arm.seeds.n,
                 **({"nuisance": arm.treatment.nuisance} if self.study.tuning else {}),
                 "status": arm.status,
                 **({"pareto": arm.treatment.label in self.search_result.front} if self.search_result else {}),
-                "cells": {name: _finite(_cell(arm.effects[name])) for name in self.metrics},
+                "cells": {name: _finite(effect_numbers(arm.effects[name])) for name in self.metrics},
             }
             for arm in self.arms
         ]
@@ -104,10 +120,15 @@ class Table:
             "study": self.study.name,
             "scale": self.study.scale,
             "primary": self.study.primary,
+            "primary_of": dict(self.study.primary_of),
+            "metrics": {name: _metric(self.study.metrics[name]) for name in self.metrics},
             "baseline": self.arms[0].treatment.levels,
             "rows": rows,
-            "claims": [_judged(claim, judgement) for claim, judgement in self.claims],
-            "noise": _finite(vars(self.analysis.noise)),
+            "claims": [_found(finding, self.study.metrics) for finding in self.claims],
+            "claims_by_chance": _by_chance(self.claims),
+            "noise": _finite(vars(self.noise)),
+            "noises": {name: _finite(vars(noise)) for name, noise in self.analysis.noises.items()},
+            "moderation": {name: _finite(vars(one)) for name, one in self.analysis.moderation.items()},
             "factorial": {name: _finite(as_json(self.study, effects)) for name, effects in self.factorial.items()},
             "stability": _finite(vars(self.stability)) if self.stability else None,
             "front": list(self.front),
@@ -115,19 +136,51 @@ class Table:
         }
 
 
-def _cell(effect: Effect) -> dict[str, Any]:
+def effect_numbers(effect: Effect) -> dict[str, Any]:
     """The numbers of an effect under the names of the JSON and CSV formats."""
     change = effect.change
     return {
         "n": effect.n, "mean": effect.mean, "sd": effect.sd, "pairs": change.n, "delta": change.mean, "low": change.low,
-        "high": change.high, "p": effect.judged.p, "p_holm": effect.p_holm, "verdict": effect.verdict,
+        "high": change.high, "p": change.p, "p_holm": effect.p_holm, "verdict": effect.verdict,
+        "negligible": effect.negligible,
     }  # fmt: skip
 
 
-def _judged(claim: Claim, judgement: Judgement) -> dict[str, Any]:
-    """A claim and its judgement in one dictionary."""
-    fields = {name: value for name, value in vars(claim).items() if name not in {"a", "b"}}
-    return {**fields, "contrast": {"A": dict(claim.a), "B": dict(claim.b)}, **_finite(vars(judgement))}
+def _metric(metric: Metric) -> dict[str, Any]:
+    """What a reader of JSON needs to know of a metric. `compared`: what differences and verdicts are about."""
+    target = metric.target if metric.direction == "target" else None
+    return {
+        "unit": metric.unit, "direction": metric.direction, "target": target, "interest": metric.interest,
+        "exact": metric.exact, "compared": "value" if target is None else "distance to target",
+    }  # fmt: skip
+
+
+def _found(finding: Finding, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """A claim, its judgement over all contexts, and that in each context."""
+    claim = finding.claim
+    sides = {"A": claim.a, "B": claim.b}
+    contrast = {side: dict(levels) if isinstance(levels, Mapping) else levels for side, levels in sides.items()}
+    requires = [
+        {name: value for name, value in vars(required).items() if value is not None} for required in claim.requires
+    ]
+    fields = {name: value for name, value in vars(claim).items() if name not in {"a", "b", "requires"}}
+    contexts = [_judged(one, metrics.get(claim.metric)) for one in finding.contexts]
+    overall = _judged(finding.overall, metrics.get(claim.metric))
+    return {**fields, "contrast": contrast, "requires": requires, **overall, "contexts": contexts}
+
+
+def _judged(judgement: Judgement, metric: Metric | None) -> dict[str, Any]:
+    """A judgement; the margin of "no effect" is part of its verdict, as in the table."""
+    verdict = describe_verdict(judgement, metric) if metric else judgement.verdict
+    return {**_finite(vars(judgement)), "verdict": verdict}
+
+
+def _by_chance(findings: Sequence[Finding]) -> dict[str, Any]:
+    """How many verdicts chance alone would give, over claims and over all contexts."""
+    return {
+        "claims": vars(tally([finding.overall for finding in findings])),
+        "contexts": vars(tally([one for finding in findings for one in finding.contexts])),
+    }
 
 
 def _finite(value: Any) -> Any:

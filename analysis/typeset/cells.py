@@ -1,7 +1,7 @@
 """The table model: typed cells in rows, rows in groups. `markdown`, `latex` and `html` decide how they look."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ablate.plan.labels import format_level
@@ -101,12 +101,25 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """What the rows of a group are about: a sentence, where it stands, and what speaks against it."""
+
+    text: str
+    source: str
+    caveat: str
+
+
+@dataclass(frozen=True)
 class Group:
-    """Rows that belong together. `name`: a design, or the only factor that varies; `baseline`: its baseline level."""
+    """Rows that belong together.
+
+    `name`: a design, the only factor that varies, or a claim's id; `baseline`: the factor's baseline level.
+    """
 
     rows: tuple[tuple[Cell, ...], ...]
     name: str = ""
     baseline: Level | None = None
+    heading: Heading | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +152,16 @@ class Layout:
         """Whether any cell is marked as the best or the second best."""
         cells = [cell for group in self.groups for row in group.rows for cell in row]
         return self.ranked and any(isinstance(cell, Value) and cell.rank for cell in cells)
+
+    def first(self, most: int) -> tuple["Layout", int]:
+        """The layout with at most `most` rows, and how many it then lacks."""
+        groups = []
+        left = most
+        for group in self.groups:
+            if left > 0:
+                groups.append(replace(group, rows=group.rows[:left]))
+            left -= len(group.rows)
+        return replace(self, groups=tuple(groups)), max(0, -left)
 
 
 def words(sentence: Sentence) -> str:

@@ -36,6 +36,9 @@ table.ablation .number {text-align: right; white-space: nowrap}
 table.ablation tbody {border-top: 1px solid}
 table.ablation tbody th {font-weight: normal; font-style: italic}
 table.ablation small {opacity: .75}
+table.ablation th.claim {font-style: normal; max-width: 60em; padding-top: .8em}
+table.ablation th.claim small {display: block}
+table.ablation td:last-child {white-space: nowrap}
 .notes {max-width: 60em; font-size: 90%}
 .warning {color: #a00}
 """
@@ -80,7 +83,12 @@ def notes(layout: Layout) -> str:
 def _group(group: Group, columns: Sequence[Column]) -> str:
     """A `tbody`: the name of the group and its rows."""
     lines = []
-    if group.name:
+    if group.heading:
+        heading = group.heading
+        text = f"<b>{escape(group.name)}</b> {escape(heading.text)}"
+        small = f"<small>{escape(heading.source)}. Caveat: {escape(heading.caveat)}</small>"
+        lines.append(f'<tr><th colspan="{len(columns)}" scope="rowgroup" class="claim">{text} {small}</th></tr>')
+    elif group.name:
         baseline = f" <small>(baseline {escape(format_level(group.baseline.value))})</small>" if group.baseline else ""
         lines.append(f'<tr><th colspan="{len(columns)}" scope="rowgroup">{escape(group.name)}{baseline}</th></tr>')
     for row in group.rows:

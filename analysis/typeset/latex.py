@@ -32,12 +32,16 @@ CHECK = r"\providecommand{\ablYes}{\ensuremath{\checkmark}}"
 
 @dataclass(frozen=True)
 class Style:
-    """A font, the width of its digits and the gap between columns in points, and whether cells have two lines."""
+    """A font, the width of its digits and the gap between columns in points, and whether cells have two lines.
+
+    `wrapped`: rows have as many lines as the text in their first cell.
+    """
 
     font: str
     digit: float
     gap: float
     stacked: bool
+    wrapped: bool = False
 
 
 STYLES = (
@@ -65,10 +69,15 @@ def latex(layout: Layout, paper_columns: int = 1, packages: Collection[str] = ()
     ]
 
     # Choose the environment and the style. siunitx leaves no room beside a number, so sd and interval go below it.
-    beside = "multirow" in packages and any(group.name for group in layout.groups)
+    headed = any(group.heading for group in layout.groups)
+    beside = "multirow" in packages and not headed and any(group.name for group in layout.groups)
     names = max((extent(group.name) for group in layout.groups), default=0.0) if beside else 0.0
-    styles = [style for style in STYLES if style.stacked or "siunitx" not in packages]
-    environment, style, advice = _fit(stacks, names, styles, paper_columns)
+    styles = [style for style in STYLES if style.stacked or not (headed or "siunitx" in packages)]
+    if headed:
+        environment, style, stacks[0] = _wrap(stacks, replace(styles[0], wrapped=True), paper_columns)
+        advice: list[str] = []
+    else:
+        environment, style, advice = _fit(stacks, names, styles, paper_columns)
 
     # Comments and caption.
     checks = any(each.column.kind == "check" for each in stacks)
@@ -111,6 +120,15 @@ def _fit(
             return environment, style, advice
     more = "choose fewer metrics" + (", or --columns 2 in a paper of two columns" if paper_columns == 1 else "")
     return WIDTHS[paper_columns][-1][0], styles[-1], [f"wider than a page: {more}"]
+
+
+def _wrap(stacks: Sequence[Stack], style: Style, paper_columns: int) -> tuple[str, Style, Stack]:
+    """The widest environment, the style, and the first column in lines that fill what the others leave of the width."""
+    environment, limit = WIDTHS[paper_columns][-1]
+    first = stacks[0]
+    rest = limit - _width(stacks[1:], 0, style) - 2 * style.gap
+    boxes = [replace(box, top=rf"\raggedright {box.top}") for box in first.boxes]
+    return environment, style, replace(first, boxes=boxes, alignment=rf"p{{{rest:.0f}pt}}")
 
 
 def _header(stacks: Sequence[Stack], beside: list[str]) -> list[str]:
@@ -167,19 +185,32 @@ def _unit(column: Column) -> str:
 
 
 def _headed(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style) -> list[str]:
-    """The lines of the body, with the name of each group above its rows."""
+    """The lines of the body, with the name or the heading of each group above its rows."""
     lines = []
     remaining = iter(rows)
     for i, group in enumerate(groups):
         lines.append(_rule(groups, i))
-        if group.name:
+        if group.heading:
+            lines.append(rf"\multicolumn{{{len(rows[0])}}}{{@{{}}p{{\linewidth}}@{{}}}}{{{_heading(group)}}} \\[0.8ex]")
+        elif group.name:
             baseline = rf" {{\scriptsize (baseline {level(group.baseline.value)})}}" if group.baseline else ""
             title = rf"\emph{{{escape(group.name)}}}{baseline}"
             lines.append(rf"\multicolumn{{{len(rows[0])}}}{{@{{}}l}}{{{title}}} \\")
         for row in itertools.islice(remaining, len(group.rows)):
+            if style.wrapped:
+                lines.append(_wrapped(row))
+                continue
             first = replace(row[0], top=rf"\enspace {row[0].top}") if group.name else row[0]
             lines += _lines([first, *row[1:]], style)
     return lines
+
+
+def _heading(group: Group) -> str:
+    """The heading of a group as a paragraph: the sentence, then source and caveat in small type."""
+    assert group.heading
+    heading = group.heading
+    small = escape(f"{heading.source}. Caveat: {heading.caveat}")
+    return rf"\raggedright\textbf{{{escape(group.name)}}}\enspace {escape(heading.text)} {{\scriptsize {small}}}"
 
 
 def _beside(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style) -> list[str]:
@@ -196,6 +227,16 @@ def _beside(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style
 def _rule(groups: Sequence[Group], i: int) -> str:
     """What separates group `i` from what is above it: a rule below the head and below a baseline, else a gap."""
     return r"\addlinespace" if i > (not groups[0].name) else r"\midrule"
+
+
+def _wrapped(row: Sequence[Box]) -> str:
+    """A row whose first cell has several lines; other cells have their fine text below the main text."""
+    first, *others = row
+    cells = [rf"{first.top}\newline {_fine(first.fine)}" if first.fine else first.top]
+    for box in others:
+        two = rf"\begin{{tabular}}[t]{{@{{}}c@{{}}}}{box.top}\\ {_fine(box.fine)}\end{{tabular}}"
+        cells.append(two if box.fine else box.top)
+    return _row(cells, skip="0.6ex")
 
 
 def _lines(row: Sequence[Box], style: Style) -> list[str]:

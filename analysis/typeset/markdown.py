@@ -8,6 +8,7 @@ from ablate.analysis.typeset.cells import (
     Check,
     Column,
     Difference,
+    Group,
     Layout,
     Level,
     Phrase,
@@ -29,11 +30,11 @@ LEGEND = "The best mean of a column is **bold**, the second best _emphasised_."
 def markdown(layout: Layout) -> str:
     """The question, the table, notes and warnings."""
     # The columns; the names of groups are a column of their own.
-    heads = [_heading(column) for column in layout.columns]
+    heads = [_head(column) for column in layout.columns]
     rows = [row for group in layout.groups for row in group.rows]
     columns = [_typeset(cells) for cells in zip(*rows, strict=True)]
     if named := [group for group in layout.groups if group.name]:
-        heads.insert(0, "factor" if all(group.baseline for group in named) else "group")
+        heads.insert(0, _names(named))
         columns.insert(0, [name for group in layout.groups for name in [group.name, *[""] * (len(group.rows) - 1)]])
 
     # The table, padded to the width of its columns.
@@ -41,13 +42,28 @@ def markdown(layout: Layout) -> str:
     lines = [heads, ["-" * width for width in widths], *zip(*columns, strict=True)]
     table = "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
 
+    headings = "\n".join(_heading(group) for group in layout.groups if group.heading)
     legend = [LEGEND] if layout.marked else []
     notes = "\n".join([*map(_sentence, layout.notes), *legend, *map(_sentence, layout.asides)])
     warnings = "\n".join(f"- Warning: {_escape(warning)}" for warning in layout.warnings)
-    return "\n\n".join(filter(None, [_escape(layout.title), table, notes, warnings])) + "\n"
+    return "\n\n".join(filter(None, [_escape(layout.title), table, headings, notes, warnings])) + "\n"
 
 
-def _heading(column: Column) -> str:
+def _names(groups: Sequence[Group]) -> str:
+    """The head of the column with the names of these groups."""
+    if any(group.heading for group in groups):
+        return "claim"
+    return "factor" if all(group.baseline for group in groups) else "group"
+
+
+def _heading(group: Group) -> str:
+    """The heading of a group as an item of a list below the table."""
+    assert group.heading
+    heading = group.heading
+    return _escape(f"- {group.name}: {heading.text} ({heading.source}.) Caveat: {heading.caveat}")
+
+
+def _head(column: Column) -> str:
     if column.level:
         return _escape(f"{column.name} {format_level(column.level.value)}")
     if column.metric is None or column.kind == "difference":

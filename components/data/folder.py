@@ -19,7 +19,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 class Config(DataSettings):
     """`path`: the folder. `heldout_fraction`: the share of it that is held out, unless `heldout_path` names a folder.
 
-    `heldout_path` may lie inside `path`; its pictures are not used for training.
+    `heldout_path`: the folder of the held-out pictures; it may lie inside `path`, and is not used for training then.
     """
 
     path: str

@@ -36,7 +36,7 @@ GRATING_PERIODS = (2.5, 8.0)  # px
 class Config(DataSettings):
     """`count`: training pictures. `size`: their side in px. `smallest_radius`: in px; larger ones steepen the spectrum.
 
-    The held-out pictures are `heldout_count` others drawn from the same `seed`.
+    `seed`: what all pictures are drawn from; the held-out pictures are `heldout_count` others.
     """
 
     count: PositiveInt = 64

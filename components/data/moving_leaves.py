@@ -38,13 +38,14 @@ FIELD_WAVES = 6  # plane waves of the smooth background
 
 
 class Config(ClipSettings):
-    """`count`: training clips of `length` frames. `size`: height and width in px, of held-out clips too.
+    """`count`: training clips. `length`: their frames. `size`: height and width in px, of held-out clips too.
 
     `texture`: of the surfaces; `smooth` has little to encode, see above.
 
     `speed`: px per frame of the fastest surface in the fastest clip. A clip's own speed is uniform between 0 and this;
     its discs move at half of it or more, the background at less than half. `still`: the share of clips that stand still
-    for a while, at most half of their length. The held-out clips are `heldout_count` others drawn from the same `seed`.
+    for a while, at most half of their length. `seed`: what all clips are drawn from; the held-out clips are
+    `heldout_count` others.
     """
 
     count: PositiveInt = 64

@@ -24,6 +24,7 @@ SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
 class Config(ClipSettings):
     """`path`: the folder. `heldout_fraction`: the share of it that is held out, unless `heldout_path` names a folder.
 
+    `heldout_path`: the folder of the held-out videos; it may lie inside `path`, and is not used for training then.
     `length`: the number of frames that are read of a training video; clips are drawn from them. `damaged_share`: up to
     this share of the files of a split may be undecodable; they are skipped and counted. Videos that are too short or
     too small, or whose frames differ in size, are errors.

@@ -16,7 +16,7 @@ class Config(LossSettings):
 
     `mode`: `constant` uses the weight as it is; `adaptive` multiplies it at every step by
     clamp(|grad R| / (|grad G| + 1e-4), 0, `clamp`), the gradients of the reconstruction terms R and of this term G with
-    respect to the decoder's last weight (Esser et al., equation 7).
+    respect to the decoder's last weight (Esser et al., equation 7). `clamp`: the largest such factor.
     `start`: the step of the trial, counted over all stages, after which the term enters. A start later than the
     discriminator's own gives the discriminator time to learn alone.
     `ramp`: the number of further steps over which the weight rises linearly from 0.

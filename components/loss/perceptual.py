@@ -21,8 +21,8 @@ from ablate.slots import LossSettings, Step, Term
 class Config(LossSettings):
     """`weight`: the term's factor in the training loss. `backbone`: the features; `random_features` is not LPIPS.
 
-    `trunk` and `weights` apply to `lpips` only. `weights`: file with torchvision's state dict of the trunk; by default
-    the one that torchvision stores in $TORCH_HOME/hub/checkpoints.
+    `trunk` and `weights` apply to `lpips` only. `trunk`: its network, VGG-16 or AlexNet. `weights`: file with
+    torchvision's state dict of the trunk; by default the one that torchvision stores in $TORCH_HOME/hub/checkpoints.
     """
 
     backbone: Literal["lpips", "random_features"] = "lpips"

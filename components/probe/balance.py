@@ -21,17 +21,48 @@ from ablate.components.shared.periodic import TINY
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("balance/gap", "dB", "down", "squared error at the worst position of a group over that at the best"),
+    Metric(
+        "balance/gap",
+        "dB",
+        "down",
+        "squared error at the worst position of a group over that at the best",
+        interest=0.5,
+    ),
     Metric("balance/p", "1", "none", "probability of positions this uneven if clips did not agree on them", decimals=3),
     Metric(
-        "balance/eta2", "1", "down", "share of the errors' variance within clips due to position; 1/clips by chance"
+        "balance/eta2",
+        "1",
+        "down",
+        "share of the errors' variance within clips due to position; 1/clips by chance",
+        interest=0.05,
     ),
-    Metric("balance/skew", "dB", "target", "squared error at position 2 over that at position 4"),
-    Metric("balance/beat", "1", "down", "power of PSNR over time at 1 or 2 cycles a group, over the median power"),
-    Metric("balance/seam", "1", "target", "error of frame changes between groups over that inside groups", target=1.0),
-    Metric("balance/luma", "gl", "down", "sd over positions of the error of the mean brightness", decimals=3),
+    Metric("balance/skew", "dB", "target", "squared error at position 2 over that at position 4", interest=0.5),
+    Metric(
+        "balance/beat",
+        "1",
+        "down",
+        "power of PSNR over time at 1 or 2 cycles a group, over the median power",
+        interest=1,
+    ),
+    Metric(
+        "balance/seam",
+        "1",
+        "target",
+        "error of frame changes between groups over that inside groups",
+        target=1.0,
+        interest=0.1,
+    ),
+    Metric(
+        "balance/luma", "gl", "down", "sd over positions of the error of the mean brightness", decimals=3, interest=0.5
+    ),
     *(
-        Metric(f"balance/psnr_{p}", "dB", "up", f"PSNR at position {p} of a group, for the same frames at each")
+        Metric(
+            f"balance/psnr_{p}",
+            "dB",
+            "up",
+            f"PSNR at position {p} of a group, for the same frames at each",
+            interest=0.5,
+        )
         for p in (1, 2, 3, 4)
     ),
 )

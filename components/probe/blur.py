@@ -4,8 +4,11 @@ The modulation transfer function (MTF) is computed from the cross spectrum of so
 or invented texture does not pass for sharpness, as it does in a comparison of powers. A Gaussian blur of sigma px has
 its MTF50 at sqrt(ln 2 / 2) / (pi sigma) = 0.1874 / sigma. The artifact is one of those in VIVAT (arXiv 2506.07863).
 
-Everything is measured on the luma of reconstructions that are not clamped. The edge is measured as in ISO 12233: a
-slanted edge passes the pixels at many distances, which together sample its profile more finely than a pixel.
+Everything is measured on the luma of reconstructions that are not clamped, against the source in the reconstruction's
+own tones (`_tone`), both divided by the contrast gain of the image: a faded or tinted picture is not blurred. Where
+less than 5 % of the contrast is left, the rest counts as lost detail: a model that returns mean colours has an MTF50
+of 0, and no NaN, which would drop the trial from comparisons. The edge is measured as in ISO 12233: a slanted edge
+passes the pixels at many distances, which together sample its profile more finely than a pixel.
 """
 
 import math
@@ -14,19 +17,38 @@ import torch
 from torch import Tensor
 
 from ablate.components.probe._spectrum import Spectra, luma, radial_spectra
+from ablate.components.probe._tone import LEAST_GAIN, tones
 from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("blur/mtf50", "cycles/px", "up", "frequency at which half the modulation is left; 0.5 at most", decimals=3),
     Metric(
-        "blur/coherence", "1", "up", "share of the detail about 1/4 cycles/px that comes from the source", decimals=3
+        "blur/mtf50",
+        "cycles/px",
+        "up",
+        "frequency at which half the modulation is left; 0.5 at most",
+        decimals=3,
+        interest=0.02,
     ),
-    Metric("blur/hf_lo", "1", "target", "power in 1/8 to 1/4 cycles/px over the source's", target=1.0),
-    Metric("blur/hf_hi", "1", "target", "the same in 1/4 to 1/2 cycles/px", target=1.0),
-    Metric("blur/slope", "1", "target", "slope of the log-log spectrum minus the source's; negative: blur"),
     Metric(
-        "blur/edge_px", "px", "target", "10-90 % rise of a slanted edge minus the source's; images of 32 px or more"
+        "blur/coherence",
+        "1",
+        "up",
+        "share of the detail about 1/4 cycles/px that comes from the source",
+        decimals=3,
+        interest=0.02,
+    ),
+    Metric("blur/hf_lo", "1", "target", "power in 1/8 to 1/4 cycles/px over the source's", target=1.0, interest=0.05),
+    Metric("blur/hf_hi", "1", "target", "the same in 1/4 to 1/2 cycles/px", target=1.0, interest=0.05),
+    Metric(
+        "blur/slope", "1", "target", "slope of the log-log spectrum minus the source's; negative: blur", interest=0.1
+    ),
+    Metric(
+        "blur/edge_px",
+        "px",
+        "target",
+        "10-90 % rise of a slanted edge minus the source's; images of 32 px or more",
+        interest=0.25,
     ),
 )
 
@@ -61,7 +83,7 @@ def examine(subject: Subject) -> ProbeResult:
     side = x.shape[-1]
     if side < Config().smallest(subject.vae.stride):
         return ProbeResult({})
-    spectra = radial_spectra(x, subject.reconstruction)
+    spectra = radial_spectra(*_of_equal_contrast(subject))
     low = spectra.band(1 / 8, 1 / 4)
     high = spectra.band(1 / 4, 1 / 2)
     middle = spectra.band(3 / 16, 5 / 16)
@@ -77,6 +99,15 @@ def examine(subject: Subject) -> ProbeResult:
             "blur/edge_px": rise(reconstructed_edges) - rise(edges),
         }
     )
+
+
+def _of_equal_contrast(subject: Subject) -> tuple[Tensor, Tensor]:
+    """Sources in the tones of the reconstructions, and reconstructions, with the contrast of the sources."""
+    x = subject.images
+    toned = tones(subject)
+    lost = (LEAST_GAIN - toned.gain).clamp(min=0)[:, None, None, None].to(x)
+    scale = toned.gain.clamp(min=LEAST_GAIN)[:, None, None, None].to(x)
+    return (toned.image + lost * (x - x.mean((2, 3), keepdim=True))) / scale, subject.reconstruction / scale
 
 
 def mtf50(spectra: Spectra) -> float:
@@ -119,11 +150,11 @@ def slanted_edges(side: int) -> Tensor:
 
 
 def rise(edges: Tensor) -> float:
-    """10-90 % rise in px, across the edge, of images like `slanted_edges`; NaN if the edge is lost.
+    """10-90 % rise in px, across the edge, of images like `slanted_edges`; NaN if they are not finite.
 
     The profile is sampled every quarter of a pixel in the middle half of the edge's length, up to 3/8 of the side away
-    from it. Dark and bright are the means of its outer quarters; with less than a tenth of the contrast the edge counts
-    as lost.
+    from it. Dark and bright are the means of its outer quarters. With less than a twentieth of the contrast the edge is
+    lost: it rises over the whole width of the profile.
     """
     # average the four edges, sample the profile
     up, down, up_across, down_across = edges
@@ -144,13 +175,15 @@ def rise(edges: Tensor) -> float:
     # normalise it to 0 and 1, find where it crosses 0.1 and 0.9
     dark = profile[position < -reach / 2].mean()
     bright = profile[position > reach / 2].mean()
-    if not bright - dark >= CONTRAST / 10 or not profile.isfinite().all():
+    if not profile.isfinite().all():
         return math.nan
+    if bright - dark < CONTRAST * LEAST_GAIN:
+        return float(2 * reach)
     profile = (profile - dark) / (bright - dark)
     above = (profile >= 0.9).nonzero().flatten()
     below = (profile[: int(above[0])] <= 0.1).nonzero().flatten() if len(above) else above
     if len(below) == 0:
-        return math.nan
+        return float(2 * reach)
     return _crossing(position, profile, int(above[0]), 0.9) - _crossing(position, profile, int(below[-1]) + 1, 0.1)
 
 

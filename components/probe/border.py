@@ -2,8 +2,9 @@
 
 The centre of each held-out image is reconstructed alone and compared with the same place in the reconstruction of
 the whole image. This controls for the content, which the error near the border of whole images does not. The middle
-of the crop is the control for the change of context that normalisation and attention see. The artifact is one of
-those in VIVAT (arXiv 2506.07863).
+of the crop is the control for the change of context that normalisation and attention see; where it has another mean
+colour when cropped, the whole crop is corrected by the difference, channel by channel. The artifact is one of those in
+VIVAT (arXiv 2506.07863).
 
 Crops are half as large as the images, in whole strides. With d the distance in px to the crop's border and h its
 size, the middle is d >= 3h/8; a band that would reach it is not reported. The corner squares have a side of 16 px, but
@@ -19,22 +20,34 @@ from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("border/excess_b4", "gl", "target", "extra absolute error in the outer 4 px when they are a border"),
-    Metric("border/excess_b16", "gl", "target", "the same in the outer 16 px; crops of 43 px or more"),
     Metric(
-        "border/cc_ratio", "1", "down", "change by cropping within 16 px (at most a quarter) over that in the middle"
+        "border/excess_b4",
+        "gl",
+        "target",
+        "extra absolute error in the outer 4 px when they are a border",
+        interest=0.5,
+    ),
+    Metric("border/excess_b16", "gl", "target", "the same in the outer 16 px; crops of 43 px or more", interest=0.5),
+    Metric(
+        "border/cc_ratio",
+        "1",
+        "down",
+        "change by cropping within 16 px (at most a quarter) over that in the middle",
+        interest=0.1,
     ),
     Metric(
         "border/extent_px",
         "px",
         "down",
         "distance from the border at which that change first is below twice the middle's",
+        interest=1,
     ),
     Metric(
         "border/corner_excess",
         "gl",
         "target",
         "extra absolute error in corner squares minus that of edges as far from the border",
+        interest=0.5,
     ),
     Metric(
         "border/hf_ratio",
@@ -42,6 +55,7 @@ METRICS = (
         "target",
         "detail kept in the band when it is a border, over that kept in the middle",
         target=1.0,
+        interest=0.05,
     ),
 )
 
@@ -74,13 +88,16 @@ def examine(subject: Subject) -> ProbeResult:
     window = (..., slice(start, start + size), slice(start, start + size))
     source = subject.images[window]
     inside = subject.reconstruction[window]
+    distance = _distance(size)
+    is_middle = distance >= 3 * size / 8
     alone = subject.reconstruct(source)
+    shift = (alone - inside)[..., is_middle.to(source.device)].mean(-1)
+    alone = alone - shift[..., None, None]
 
     # error that cropping adds, and change that it makes
     excess = GREY_LEVELS * ((alone - source).abs() - (inside - source).abs()).mean(1).cpu()  # n h h
     change = GREY_LEVELS * (alone - inside).abs().mean((0, 1)).cpu()  # h h
-    distance = _distance(size)
-    middle = change[distance >= 3 * size / 8].mean() + FLOOR
+    middle = change[is_middle].mean() + FLOOR
 
     # near the border, against the middle
     bands = {f"border/excess_b{b}": excess[:, distance < b].mean(1) for b in (4, 16) if b <= 3 * size / 8}

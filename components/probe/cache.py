@@ -13,8 +13,21 @@ from torch import Tensor
 from ablate.slots import Chunked, Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("cache/error", "gl", "down", "largest difference from the whole clip, with cached frames", decimals=4),
-    Metric("cache/overlap", "gl", "down", "rms difference from the whole clip, with chunks that overlap by a frame"),
+    Metric(
+        "cache/error",
+        "gl",
+        "down",
+        "largest difference from the whole clip, with cached frames",
+        decimals=4,
+        interest=0.5,
+    ),
+    Metric(
+        "cache/overlap",
+        "gl",
+        "down",
+        "rms difference from the whole clip, with chunks that overlap by a frame",
+        interest=0.5,
+    ),
 )
 
 

@@ -15,12 +15,22 @@ from ablate.components.shared.measure import Picture, displayed, enlarged, per_f
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("clip/psnr_rest", "dB", "up", "PSNR of the frames after the first, mean of their values"),
-    Metric("clip/psnr_first", "dB", "up", "the same of the first frame"),
-    Metric("clip/first_gain", "dB", "target", "PSNR of the first frame minus that of the frames after it"),
-    Metric("clip/psnr_pooled", "dB", "up", "PSNR of the squared error of a whole clip, mean of the clips' values"),
-    Metric("clip/ssim_rest", "1", "up", "structural similarity of the frames after the first", decimals=4),
-    Metric("clip/ssim_first", "1", "up", "the same of the first frame", decimals=4),
+    Metric("clip/psnr_rest", "dB", "up", "PSNR of the frames after the first, mean of their values", interest=0.5),
+    Metric("clip/psnr_first", "dB", "up", "the same of the first frame", interest=0.5),
+    Metric(
+        "clip/first_gain", "dB", "target", "PSNR of the first frame minus that of the frames after it", interest=0.5
+    ),
+    Metric(
+        "clip/psnr_pooled",
+        "dB",
+        "up",
+        "PSNR of the squared error of a whole clip, mean of the clips' values",
+        interest=0.5,
+    ),
+    Metric(
+        "clip/ssim_rest", "1", "up", "structural similarity of the frames after the first", decimals=4, interest=0.01
+    ),
+    Metric("clip/ssim_first", "1", "up", "the same of the first frame", decimals=4, interest=0.01),
 )
 
 

@@ -34,19 +34,33 @@ from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject, add
 
 METRICS = (
     Metric("diff/fd", "1", "down", "Fréchet distance of generated from real pictures in random features; no FID"),
-    Metric("diff/fd_auc", "ln", "down", "its logarithm, averaged over the logarithm of the training steps", decimals=3),
+    Metric(
+        "diff/fd_auc",
+        "ln",
+        "down",
+        "its logarithm, averaged over the logarithm of the training steps",
+        decimals=3,
+        interest=0.05,
+    ),
     Metric(
         "diff/kid", "1", "down", "kernel distance (cubic, unbiased) in the same features; 0 for real ones", decimals=3
     ),
     Metric("diff/sw2", "1", "down", "sliced Wasserstein distance, squared, in the same features", decimals=4),
-    Metric("diff/spec_rgb", "1", "down", "mean distance of the log DCT profiles of generated and real pictures"),
-    Metric("diff/spec_latent", "1", "down", "the same of generated and encoded latents"),
+    Metric(
+        "diff/spec_rgb",
+        "1",
+        "down",
+        "mean distance of the log DCT profiles of generated and real pictures",
+        interest=0.1,
+    ),
+    Metric("diff/spec_latent", "1", "down", "the same of generated and encoded latents", interest=0.1),
     Metric(
         "diff/fid",
         "1",
         "down",
         "FID of generated pictures, if `fid` names its network's weights",
         needs="the setting `fid`",
+        interest=1,
     ),
     Metric(
         "diff/fd_gap",
@@ -62,6 +76,7 @@ METRICS = (
         "none",
         "tokens of the transformer, which must be equal in treatments that are compared",
         decimals=0,
+        exact=True,
     ),
 )
 

@@ -5,10 +5,12 @@ spot. StyleGAN2 (arXiv 1912.04958, section 2) explains such spots: one spike set
 layer and thereby the magnitude of everything else. A norm is Euclidean, over the channels at one position; "max over
 median" compares the positions of one image.
 
-In the picture, a droplet shows in the low-pass residual: reconstruction minus source, averaged over channels, blurred
-(Gaussian, sigma half a stride), minus the image's median, which is a matter of colour. Strong blur raises the residual
-too, but everywhere, and so leaves its ratio to the residual's median unchanged. An image counts as having a droplet if
-both exceed 25; that threshold is ours, and no other defect of the calibration test crosses it.
+In the picture, a droplet shows in the low-pass residual: reconstruction minus source in the reconstruction's own tones
+(`_tone`), averaged over channels, blurred (Gaussian, sigma s of half a stride), minus the image's median. Lost
+contrast, tints and clipping are therefore no droplets. Blur leaves a trace in it, b (G_2s - G_s) * source to first
+order, which is fitted to each image and subtracted. What blur leaves beyond that, it leaves everywhere, and so hardly
+changes the ratio of the largest value to the median. An image counts as having a droplet if both exceed 25; that
+threshold is ours, and no other defect of the calibration test crosses it. A model that returns mean colours has none.
 
 Its position is given as the distance to the nearest border over half the side: 1/3 on average for random positions,
 since a share (1 - t)^2 of a square is further than t from its border. VIVAT's droplets sat in corners until the padding
@@ -21,21 +23,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablate.components.probe._tone import lines, tones
 from ablate.components.shared.measure import GREY_LEVELS, PICTURE_SIDE, Picture, enlarged, gaussian_blur
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("droplet/act_maxmed", "1", "down", "largest norm over the median norm, in the worst block of the decoder"),
-    Metric("droplet/growth", "1", "down", "the same in the last block over that in the first"),
-    Metric("droplet/z_maxmed", "1", "down", "largest norm over the median norm in the latent"),
-    Metric("droplet/z_p999_med", "1", "down", "99.9th percentile over the median of all images' latent norms"),
-    Metric("droplet/blob", "gl", "down", "largest absolute value of the low-pass residual"),
-    Metric("droplet/blob_over_median", "1", "down", "the same over the residual's median absolute value"),
+    Metric(
+        "droplet/act_maxmed",
+        "1",
+        "down",
+        "largest norm over the median norm, in the worst block of the decoder",
+        interest=1,
+    ),
+    Metric("droplet/growth", "1", "down", "the same in the last block over that in the first", interest=0.5),
+    Metric("droplet/z_maxmed", "1", "down", "largest norm over the median norm in the latent", interest=0.5),
+    Metric(
+        "droplet/z_p999_med", "1", "down", "99.9th percentile over the median of all images' latent norms", interest=0.5
+    ),
+    Metric("droplet/blob", "gl", "down", "largest absolute value of the low-pass residual", interest=2),
+    Metric("droplet/blob_over_median", "1", "down", "the same over the residual's median absolute value", interest=2),
     Metric("droplet/act_absmax", "1", "down", "largest activation between blocks of the decoder; fp16 ends at 65504"),
     Metric(
-        "droplet/blob_border", "1", "none", "position of that value: 0 at the border, 1 at the centre, 1/3 by chance"
+        "droplet/blob_border",
+        "1",
+        "none",
+        "position of that value: 0 at the border, 1 at the centre, 1/3 by chance",
+        interest=0.1,
     ),
-    Metric("droplet/incidence", "1", "down", "share of images with a droplet: blob and blob_over_median above 25"),
+    Metric(
+        "droplet/incidence",
+        "1",
+        "down",
+        "share of images with a droplet: blob and blob_over_median above 25",
+        interest=0.1,
+    ),
 )
 
 
@@ -149,12 +170,22 @@ def _p999_over_median(norms: Tensor) -> float:
 
 
 def _low_pass(subject: Subject) -> Tensor:
-    """The low-pass residual in grey levels, `n s s` on the CPU; padded by reflection, since droplets sit in corners."""
-    residual = GREY_LEVELS * (subject.reconstruction - subject.images).mean(1, keepdim=True).cpu()
+    """The low-pass residual in grey levels without the trace of blur, `n s s` on the CPU."""
     sigma = subject.vae.stride / 2
-    radius = min(round(3 * sigma), residual.shape[-1] - 1)
-    low = gaussian_blur(F.pad(residual, [radius] * 4, mode="reflect"), sigma, radius)[:, 0]
+    toned = tones(subject)
+    source = toned.image.mean(1, keepdim=True).cpu()
+    low = _blurred(toned.residual(subject.reconstruction).mean(1, keepdim=True).cpu(), sigma)
+    trace = _blurred(source, 2 * sigma) - _blurred(source, sigma)
+    thinned = (values[..., ::4, ::4].flatten(2).double() for values in (trace, low))
+    blur = lines(*thinned).slope[..., None, None].to(low)
+    low = GREY_LEVELS * (low - blur * trace)[:, 0]
     return low - low.flatten(1).median(1).values[:, None, None]
+
+
+def _blurred(x: Tensor, sigma: float) -> Tensor:
+    """Blur `n 1 s s`, padded by reflection, since droplets sit in corners."""
+    radius = min(round(3 * sigma), x.shape[-1] - 1)
+    return gaussian_blur(F.pad(x, [radius] * 4, mode="reflect"), sigma, radius)
 
 
 def _inwards(position: Tensor, side: int) -> Tensor:

@@ -27,14 +27,36 @@ from ablate.components.shared.measure import sheet
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("equi/dec_scale2", "1", "down", "decoder: error of decoding the latent at half its size", decimals=3),
-    Metric("equi/dec_scale4", "1", "down", "the same at a quarter; latents of 16 x 16 or more", decimals=3),
-    Metric("equi/dec_rot90", "1", "down", "the same for a rotation by 90 degrees", decimals=3),
-    Metric("equi/dec_shift", "1", "down", "the same for a shift by one stride, as a control", decimals=3),
-    Metric("equi/enc_scale2", "1", "down", "encoder: error of encoding the picture at half its size", decimals=3),
-    Metric("equi/enc_scale4", "1", "down", "the same at a quarter; latents of 16 x 16 or more", decimals=3),
-    Metric("equi/enc_rot90", "1", "down", "the same for a rotation by 90 degrees", decimals=3),
-    Metric("equi/enc_shift", "1", "down", "the same for a shift by one stride, as a control", decimals=3),
+    Metric(
+        "equi/dec_scale2",
+        "1",
+        "down",
+        "decoder: error of decoding the latent at half its size",
+        decimals=3,
+        interest=0.02,
+    ),
+    Metric(
+        "equi/dec_scale4", "1", "down", "the same at a quarter; latents of 16 x 16 or more", decimals=3, interest=0.02
+    ),
+    Metric("equi/dec_rot90", "1", "down", "the same for a rotation by 90 degrees", decimals=3, interest=0.02),
+    Metric(
+        "equi/dec_shift", "1", "down", "the same for a shift by one stride, as a control", decimals=3, interest=0.02
+    ),
+    Metric(
+        "equi/enc_scale2",
+        "1",
+        "down",
+        "encoder: error of encoding the picture at half its size",
+        decimals=3,
+        interest=0.02,
+    ),
+    Metric(
+        "equi/enc_scale4", "1", "down", "the same at a quarter; latents of 16 x 16 or more", decimals=3, interest=0.02
+    ),
+    Metric("equi/enc_rot90", "1", "down", "the same for a rotation by 90 degrees", decimals=3, interest=0.02),
+    Metric(
+        "equi/enc_shift", "1", "down", "the same for a shift by one stride, as a control", decimals=3, interest=0.02
+    ),
 )
 
 

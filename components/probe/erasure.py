@@ -21,15 +21,22 @@ from ablate.components.shared.measure import Picture, displayed, psnr, sheet
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("erase/drop", "dB", "down", "PSNR lost by erasing 10 to 90 % of the latent's high frequencies, mean"),
-    Metric("erase/drop50", "dB", "down", "the same with half of them erased"),
-    Metric("erase/auc", "dB", "up", "PSNR with 10 to 90 % of the latent's frequencies erased, mean"),
-    Metric("erase/auc_rgb", "dB", "none", "the same of pictures that lose their own frequencies"),
+    Metric(
+        "erase/drop",
+        "dB",
+        "down",
+        "PSNR lost by erasing 10 to 90 % of the latent's high frequencies, mean",
+        interest=0.5,
+    ),
+    Metric("erase/drop50", "dB", "down", "the same with half of them erased", interest=0.5),
+    Metric("erase/auc", "dB", "up", "PSNR with 10 to 90 % of the latent's frequencies erased, mean", interest=0.5),
+    Metric("erase/auc_rgb", "dB", "none", "the same of pictures that lose their own frequencies", interest=0.5),
     Metric(
         "erase/match",
         "dB",
         "up",
         "PSNR between the two: does erasing frequencies of the latent erase those of pictures?",
+        interest=0.5,
     ),
 )
 

@@ -15,28 +15,33 @@ The share alone misleads, whatever its value, as the tests of this file show:
 - It includes the border. A frame of 8 px that is 10 gl too bright gives 0.92 without any grid.
 
 So look at amplitudes in grey levels. `flatfield/period4` is the amplitude of what repeats every 4 px but not every 2,
-so the squares of all periods add up. The folds of `grid/const_fold*` are nested instead, and end at the model's stride.
-Both are measured away from the border, over 28 colours; the border is measured by itself. A decoder that resizes and
-then convolves draws no grid on a constant, whatever its weights, so a 0 here says nothing about natural images: see
-`grid/nat_*`.
+so the squares of all periods add up; it is estimated without what noise adds (`repeated_energy`). The folds of
+`grid/const_fold*` are nested instead, and end at the model's stride. Both are measured away from the border, over 28
+colours; the border is measured by itself. A decoder that resizes and then convolves draws no grid on a constant,
+whatever its weights, so a 0 here says nothing about natural images: see `grid/nat_*`.
 """
-
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ablate.components.shared.measure import displayed, sheet
-from ablate.components.shared.periodic import TINY, amplitude, fold, interior
+from ablate.components.shared.periodic import TINY, amplitude, interior, repeated_energy
 from ablate.slots import COLOURS, Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 PERIODS = (2, 4, 8, 16, 32)
 
 
 METRICS = (
-    Metric("flatfield/legacy_offdc", "1", "down", "share of |F| off zero on (0, 128, 0), as reported", decimals=3),
-    Metric("flatfield/legacy_max", "1", "down", "largest absolute error there, on [0, 1]", decimals=4),
-    Metric("flatfield/legacy_mean", "1", "down", "mean absolute error there, on [0, 1]", decimals=4),
+    Metric(
+        "flatfield/legacy_offdc",
+        "1",
+        "down",
+        "share of |F| off zero on (0, 128, 0), as reported",
+        decimals=3,
+        interest=0.02,
+    ),
+    Metric("flatfield/legacy_max", "1", "down", "largest absolute error there, on [0, 1]", decimals=4, interest=0.002),
+    Metric("flatfield/legacy_mean", "1", "down", "mean absolute error there, on [0, 1]", decimals=4, interest=0.002),
     Metric("flatfield/offdc_energy", "1", "down", "share of |F|^2 off zero there, on [0, 1]", decimals=6),
     *(
         Metric(
@@ -45,19 +50,33 @@ METRICS = (
             "down",
             f"what repeats every {p} px but not every {p // 2}, mean of 28",
             decimals=3,
+            interest=0.1,
         )
         for p in (2, 4, 8, 16, 32)
     ),
     Metric(
-        "flatfield/rms_max", "gl", "down", "rms of any structure away from the border, worst of 28 colours", decimals=3
+        "flatfield/rms_max",
+        "gl",
+        "down",
+        "rms of any structure away from the border, worst of 28 colours",
+        decimals=3,
+        interest=0.5,
     ),
-    Metric("flatfield/dc", "gl", "down", "error of the mean, rms over channels, mean of 28 colours", decimals=3),
+    Metric(
+        "flatfield/dc",
+        "gl",
+        "down",
+        "error of the mean, rms over channels, mean of 28 colours",
+        decimals=3,
+        interest=0.5,
+    ),
     Metric(
         "flatfield/border",
         "gl",
         "down",
         "rms deviation of the outer eighth from the interior's mean, mean of 28",
         decimals=3,
+        interest=0.5,
     ),
 )
 
@@ -123,10 +142,9 @@ def off_dc(frame: Tensor, power: int) -> float:
 def _periods(residual: Tensor) -> dict[str, Tensor]:
     """Amplitude in gl of each period without that of half the period, for each colour: `28 3 s s` to `28` each."""
     fitting = [p for p in PERIODS if interior(residual[:1], p).shape[-1]]
-    pattern = fold(interior(residual, fitting[-1]), fitting[-1])
-    nested = [torch.zeros(len(residual)), *(amplitude(fold(pattern, p)) for p in fitting)]
-    own = [(both.square() - half.square()).clamp(min=0).sqrt() for half, both in pairwise(nested)]
-    return {f"flatfield/period{p}": values for p, values in zip(fitting, own, strict=True)}
+    inner = interior(residual, fitting[-1])
+    energies = {1: torch.zeros(len(residual))} | {p: repeated_energy(inner, p) for p in fitting}
+    return {f"flatfield/period{p}": (energies[p] - energies[p // 2]).clamp(min=0).sqrt() for p in fitting}
 
 
 def _levels(residual: Tensor) -> dict[str, Tensor]:

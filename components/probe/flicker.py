@@ -16,10 +16,16 @@ from ablate.components.shared.measure import GREY_LEVELS, displayed
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("flicker/static", "gl", "down", "rms change from frame to frame on clips that stand still"),
-    Metric("flicker/static_first", "gl", "down", "the same from the first frame to the second"),
-    Metric("flicker/warp", "gl", "down", "rms change of the reconstruction error along the known motion"),
-    Metric("flicker/warp_plain", "gl", "down", "the same of the reconstruction: the warping error, lower for blur"),
+    Metric("flicker/static", "gl", "down", "rms change from frame to frame on clips that stand still", interest=0.5),
+    Metric("flicker/static_first", "gl", "down", "the same from the first frame to the second", interest=0.5),
+    Metric("flicker/warp", "gl", "down", "rms change of the reconstruction error along the known motion", interest=0.5),
+    Metric(
+        "flicker/warp_plain",
+        "gl",
+        "down",
+        "the same of the reconstruction: the warping error, lower for blur",
+        interest=0.5,
+    ),
 )
 
 

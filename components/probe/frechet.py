@@ -22,7 +22,9 @@ from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
     Metric("frechet/random3d", "1", "down", "Fréchet distance in features of a random network, times 1000", decimals=3),
-    Metric("fvd", "1", "down", "Fréchet video distance, only where I3D is given", needs="the setting `i3d`"),
+    Metric(
+        "fvd", "1", "down", "Fréchet video distance, only where I3D is given", needs="the setting `i3d`", interest=10
+    ),
 )
 
 

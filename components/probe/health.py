@@ -15,11 +15,33 @@ from torch import Tensor
 from ablate.slots import LOGVAR_RANGE, Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("health/active_dims", "channels", "up", "latent channels with over 0.01 nats per position", decimals=0),
+    Metric(
+        "health/active_dims",
+        "channels",
+        "up",
+        "latent channels with over 0.01 nats per position",
+        decimals=0,
+        interest=1,
+    ),
     Metric("health/kl_nats", "nats", "none", "divergence of an image's posterior from the prior", decimals=1),
-    Metric("health/z_std", "1", "none", "sd of all posterior means; its inverse is latent diffusion's scaling factor"),
-    Metric("health/posterior_floor", "1", "down", "share of log-variances at the lower clamp", decimals=4),
-    Metric("health/nonfinite", "1", "down", "share of reconstructed values that are NaN or infinite", decimals=4),
+    Metric(
+        "health/z_std",
+        "1",
+        "none",
+        "sd of all posterior means; its inverse is latent diffusion's scaling factor",
+        interest=0.1,
+    ),
+    Metric(
+        "health/posterior_floor", "1", "down", "share of log-variances at the lower clamp", decimals=4, interest=0.01
+    ),
+    Metric(
+        "health/nonfinite",
+        "1",
+        "down",
+        "share of reconstructed values that are NaN or infinite",
+        decimals=4,
+        interest=0.001,
+    ),
 )
 
 

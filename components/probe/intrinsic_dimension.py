@@ -29,9 +29,19 @@ from ablate.components.shared.measure import sheet
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("idim/twonn", "1", "none", "dimension of latent vectors of single positions, by two nearest neighbours"),
     Metric(
-        "idim/viv", "1", "down", "velocity variance that a Gaussian model cannot predict, mean; pi/2 for white noise"
+        "idim/twonn",
+        "1",
+        "none",
+        "dimension of latent vectors of single positions, by two nearest neighbours",
+        interest=0.5,
+    ),
+    Metric(
+        "idim/viv",
+        "1",
+        "down",
+        "velocity variance that a Gaussian model cannot predict, mean; pi/2 for white noise",
+        interest=0.05,
     ),
 )
 

@@ -18,11 +18,13 @@ from ablate.components.shared.measure import displayed, psnr, sheet
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("znoise/sd_3db", "1", "up", "noise, in sds of the latent, that costs 3 dB; 1 at most", decimals=3),
-    Metric("znoise/psnr_10", "dB", "up", "PSNR with noise of 10 % of the latent's sd"),
-    Metric("znoise/psnr_25", "dB", "up", "the same with 25 %"),
-    Metric("znoise/psnr_50", "dB", "up", "the same with 50 %"),
-    Metric("znoise/psnr_100", "dB", "up", "the same with 100 %"),
+    Metric(
+        "znoise/sd_3db", "1", "up", "noise, in sds of the latent, that costs 3 dB; 1 at most", decimals=3, interest=0.05
+    ),
+    Metric("znoise/psnr_10", "dB", "up", "PSNR with noise of 10 % of the latent's sd", interest=0.5),
+    Metric("znoise/psnr_25", "dB", "up", "the same with 25 %", interest=0.5),
+    Metric("znoise/psnr_50", "dB", "up", "the same with 50 %", interest=0.5),
+    Metric("znoise/psnr_100", "dB", "up", "the same with 100 %", interest=0.5),
 )
 
 

@@ -12,9 +12,9 @@ from ablate.components.shared.measure import displayed, per_frame, psnr
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("motion/psnr_fast", "dB", "up", "PSNR of the fastest third of the clips"),
-    Metric("motion/psnr_slow", "dB", "up", "the same of the slowest third"),
-    Metric("motion/slope", "dB/(px/frame)", "up", "slope of PSNR over speed, least squares over clips"),
+    Metric("motion/psnr_fast", "dB", "up", "PSNR of the fastest third of the clips", interest=0.5),
+    Metric("motion/psnr_slow", "dB", "up", "the same of the slowest third", interest=0.5),
+    Metric("motion/slope", "dB/(px/frame)", "up", "slope of PSNR over speed, least squares over clips", interest=0.1),
     Metric("motion/speed", "px/frame", "none", "mean speed of the clips"),
 )
 

@@ -10,8 +10,8 @@ from ablate.components.shared import measure
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("psnr", "dB", "up", "peak signal-to-noise ratio, mean of the images' values"),
-    Metric("ssim", "1", "up", "structural similarity, 1 is identical", decimals=4),
+    Metric("psnr", "dB", "up", "peak signal-to-noise ratio, mean of the images' values", interest=0.5),
+    Metric("ssim", "1", "up", "structural similarity, 1 is identical", decimals=4, interest=0.01),
 )
 
 

@@ -4,19 +4,31 @@ Crops of each held-out image, shifted along the diagonal by 0 to one stride in s
 separately and compared where they show the same pixels, away from their borders. A down-sampler that drops pixels
 without a blur aliases high frequencies to low ones, which then depend on the position on the model's grid (Zhang,
 "Making Convolutional Networks Shift-Invariant Again", 2019, arXiv 1904.11486). A shift by a whole stride changes only
-the content in view, to which normalisation and attention respond: it is the control.
+the content in view, to which normalisation and attention respond: it is the control. Changes are divided by the
+contrast gain of each image (`_tone`; at least 5 %), since a faded picture changes less.
 """
 
 import torch
 from torch import Tensor
 
+from ablate.components.probe._tone import LEAST_GAIN, tones
 from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("shift/error", "gl", "down", "change of the reconstruction, moved back, under shifts of 1 to stride - 1 px"),
-    Metric("shift/psnr", "dB", "up", "the same as peak signal-to-noise ratio, mean over images and shifts"),
-    Metric("shift/error_stride", "gl", "down", "the change under a shift by a whole stride, as a control"),
+    Metric(
+        "shift/error",
+        "gl",
+        "down",
+        "change under shifts of 1 to stride - 1 px, moved back, over the contrast gain",
+        interest=0.5,
+    ),
+    Metric(
+        "shift/psnr", "dB", "up", "the same as peak signal-to-noise ratio, mean over images and shifts", interest=0.5
+    ),
+    Metric(
+        "shift/error_stride", "gl", "down", "the change under a shift by a whole stride, as a control", interest=0.5
+    ),
 )
 
 
@@ -53,7 +65,8 @@ def examine(subject: Subject) -> ProbeResult:
         return subject.reconstruct(crops)[..., seen, seen]
 
     unshifted = shifted(0)
-    changes = [(shifted(by) - unshifted).cpu().double() for by in range(1, stride + 1)]
+    gain = tones(subject).gain.clamp(min=LEAST_GAIN)[:, None, None, None]
+    changes = [(shifted(by) - unshifted).cpu().double() / gain for by in range(1, stride + 1)]
     error = torch.stack([GREY_LEVELS * change.abs().mean((1, 2, 3)) for change in changes])  # shifts n
     psnr = torch.stack([-10 * change.square().mean((1, 2, 3)).log10() for change in changes])
     within = slice(max(1, stride - 1))

@@ -29,26 +29,59 @@ from ablate.components.shared.measure import Picture
 from ablate.slots import Metric, Probe, ProbeResult, ProbeSettings, Subject
 
 METRICS = (
-    Metric("spec/hf_tail", "1", "down", "log profile, mean of the 16 highest of 64 coefficients; 0 for white noise"),
-    Metric("spec/gap_to_rgb", "1", "down", "mean distance of the log profile from that of the pictures"),
     Metric(
-        "spec/gap_signed", "1", "target", "the same with its sign; above 0: more high frequencies than the pictures"
+        "spec/hf_tail",
+        "1",
+        "down",
+        "log profile, mean of the 16 highest of 64 coefficients; 0 for white noise",
+        interest=0.1,
     ),
-    Metric("spec/slope", "1", "none", "log amplitude over log frequency; -a/2 for power f^-a, a little less steep"),
+    Metric("spec/gap_to_rgb", "1", "down", "mean distance of the log profile from that of the pictures", interest=0.1),
+    Metric(
+        "spec/gap_signed",
+        "1",
+        "target",
+        "the same with its sign; above 0: more high frequencies than the pictures",
+        interest=0.1,
+    ),
+    Metric(
+        "spec/slope",
+        "1",
+        "none",
+        "log amplitude over log frequency; -a/2 for power f^-a, a little less steep",
+        interest=0.1,
+    ),
     Metric(
         "spec/sec50",
         "1",
         "down",
         "share of energy in the upper half of the diagonals of a DCT of the whole latent",
         decimals=3,
+        interest=0.02,
     ),
-    Metric("spec/sec25", "1", "down", "the same above the lowest quarter", decimals=3),
-    Metric("spec/kl_rise", "1", "down", "rise of hf_tail when the latent is drawn from its posterior"),
-    Metric("spec/kl_floor", "1", "down", "level of the posterior's noise alone in the log profile of the draw"),
-    Metric("spec/hf_tail_draw", "1", "down", "hf_tail of a draw from the posterior, which is what is diffused"),
-    Metric("spec/hf_tail_rgb", "1", "none", "hf_tail of the pictures at the latent's size"),
+    Metric("spec/sec25", "1", "down", "the same above the lowest quarter", decimals=3, interest=0.02),
+    Metric("spec/kl_rise", "1", "down", "rise of hf_tail when the latent is drawn from its posterior", interest=0.1),
     Metric(
-        "spec/hf_tail_authors", "1", "down", "hf_tail as the authors compute it; lowered by offsets of the channels"
+        "spec/kl_floor",
+        "1",
+        "down",
+        "level of the posterior's noise alone in the log profile of the draw",
+        interest=0.1,
+    ),
+    Metric(
+        "spec/hf_tail_draw",
+        "1",
+        "down",
+        "hf_tail of a draw from the posterior, which is what is diffused",
+        interest=0.1,
+    ),
+    Metric("spec/hf_tail_rgb", "1", "none", "hf_tail of the pictures at the latent's size", interest=0.1),
+    Metric(
+        "spec/hf_tail_authors",
+        "1",
+        "down",
+        "hf_tail as the authors compute it; lowered by offsets of the channels",
+        interest=0.1,
     ),
 )
 

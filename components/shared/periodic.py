@@ -42,6 +42,34 @@ def amplitude(patterns: Tensor) -> Tensor:
     return GREY_LEVELS * patterns.square().mean((-3, -2, -1)).sqrt()
 
 
+def repeated_energy(residual: Tensor, period: int) -> Tensor:
+    """Energy in squared grey levels of what repeats in each image, without what noise adds: `n c m m` to `n`.
+
+    The energy of `fold` is too large by the noise of a mean over b blocks. Without bias it is the mean product of two
+    different blocks, (b |mean|^2 - mean |block|^2) / (b - 1), each block less its own mean, so that structure larger
+    than a block hardly counts; it may be negative. It is that of `fold` where there is one block only.
+    """
+    count = residual.shape[-1] // period
+    blocks = residual.unflatten(-1, (count, period)).unflatten(-3, (count, period)).transpose(-3, -2)  # n c b b p p
+    blocks = blocks - blocks.mean((-2, -1), keepdim=True)
+    energy = amplitude(blocks.mean((2, 3))).square()
+    of_blocks = GREY_LEVELS**2 * blocks.square().mean((1, 2, 3, 4, 5))
+    return (count**2 * energy - of_blocks) / (count**2 - 1) if count > 1 else energy
+
+
+def shared_amplitude(patterns: Tensor) -> Tensor:
+    """Root mean square in grey levels of the pattern that images share, from their patterns `n c p p`.
+
+    The energy of the mean pattern is too large by 1/n of what the images do not share. Without bias it is
+    (n |mean|^2 - mean |pattern|^2) / (n - 1), the mean product of two different images; 0 if that is negative.
+    """
+    n = len(patterns)
+    energy = amplitude(patterns.mean(0)).square()
+    if n > 1:
+        energy = ((n * energy - amplitude(patterns).square().mean()) / (n - 1)).clamp(min=0)
+    return energy.sqrt()
+
+
 def chance_amplitude(patterns: Tensor, draws: int = 50) -> Tensor:
     """The amplitude, in grey levels, that the mean of patterns `n c p p` would have if their positions were random.
 
@@ -63,24 +91,27 @@ def comb(residual: Tensor, period: int) -> Tensor:
 
     Unlike `fold` it also sees a grid whose sign or strength follows the image. The idea is that of Wang, Bovik & Evans,
     "Blind measurement of blocking artifacts in images", ICIP 2000. "Around" means the 11 x 11 bins about a harmonic
-    without the 5 x 5 about every harmonic, so at least 6 periods are needed: fewer give NaN.
+    without the 5 x 5 about every harmonic, so at least 6 periods are needed. The power is divided by its mean over the
+    ring of equal frequency first, without those 5 x 5: the steep spectrum of a picture would raise what lies around.
+    The power of rounding to 8 bits is added, since detail below it is invisible. Raises ValueError for fewer periods.
     """
     size = residual.shape[-1]
     if size < 6 * period:
-        return torch.full((period * period - 1,), torch.nan, dtype=torch.float64)
+        raise ValueError(f"a comb of period {period} needs {6 * period} px, found {size}")
     # power spectrum under a Hann window
     window = torch.hann_window(size, dtype=torch.float64)
     centred = residual - residual.mean((-2, -1), keepdim=True)
     power = torch.fft.fft2(centred * window * window[:, None]).abs().square().mean((0, 1))
+    power = power + window.square().sum().square() / 12 / GREY_LEVELS**2
 
     # each harmonic over the mean power of its neighbourhood
     step = size // period
     bins = torch.arange(size)
     near = (bins + 2) % step < 5
     around = (~(near[:, None] & near)).double()
+    power = power / _ring_mean(power, around)
     floor = _box_sum(power * around, 11) / _box_sum(around, 11)
-    ratios = (power + TINY) / (floor + TINY)
-    harmonics: Tensor = ratios[::step, ::step].flatten()[1:]
+    harmonics: Tensor = (power / floor)[::step, ::step].flatten()[1:]
     return harmonics
 
 
@@ -127,6 +158,17 @@ def subpixel_phases(layer: nn.Conv2d, factor: int) -> Tensor:
         sums = torch.cat([sums, layer.bias.detach().cpu().double()[:, None]], 1)
     phases: Tensor = sums.unflatten(0, (-1, factor * factor)).transpose(0, 1)
     return phases
+
+
+def _ring_mean(power: Tensor, at: Tensor) -> Tensor:
+    """Mean of `h h` over the bins of its ring of equal frequency that are marked; of all where none is: `h h`."""
+    steps = torch.fft.fftfreq(len(power), dtype=torch.float64) * len(power)
+    ring = torch.hypot(steps, steps[:, None]).round().long().flatten()
+    marked, of_marked, count, total = (
+        torch.bincount(ring, weights.flatten()) for weights in (at, power * at, torch.ones_like(at), power)
+    )
+    mean = torch.where(marked > 0, of_marked / marked.clamp(min=1), total / count.clamp(min=1))
+    return mean[ring].view_as(power)
 
 
 def _box_sum(x: Tensor, width: int) -> Tensor:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ablate.engine import checkpoint
-from ablate.store.files import StoreError, atomic_write, local, parse_store, read_json, write_json
+from ablate.errors import StoreError
+from ablate.store.files import atomic_write, local, parse_store, read_json, write_json
 from ablate.store.folders import Store
 from ablate.store.record import read_header
 from tests.support.command import ablate, document, kill_tree, start, wait_for

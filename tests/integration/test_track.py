@@ -18,13 +18,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ablate.errors import ServerError
 from ablate.plan.labels import format_level
 from ablate.plan.trials import expand
 from ablate.store.folders import StageFolder, Store
 from ablate.track import views
 from ablate.track.mirror import Mirror, NoMirror, sync
 from ablate.track.runs import connect, grid_files
-from ablate.track.server import ServerError, serving
+from ablate.track.server import serving
 from tests.support import mirrored
 from tests.support.command import PATIENCE
 

@@ -1,6 +1,7 @@
 """Photographs, clips, fakes of autoencoders with one known defect each, and a small real one: for tests of probes."""
 
 import functools
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -10,9 +11,23 @@ import torch.nn.functional as F
 from skimage import data, transform
 from torch import Tensor
 
+from ablate.components.probe._spectrum import LUMA
+from ablate.components.shared.dct import blocks_dct, inverse_blocks_dct
 from ablate.components.shared.measure import GREY_LEVELS, gaussian_blur
 from ablate.slots import registry
 from ablate.slots.training import Autoencoder, Layers, Posterior
+
+QUANTISATION = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)  # ITU-T T.81, table K.1: luminance
+
 
 RISE = 2 * 1.2815516  # px from 10 to 90 % of a Gaussian step of sigma 1 px
 
@@ -88,9 +103,15 @@ def panned(frames: int, side: int = 32, step: int = 1) -> Tensor:
 
 
 def good(defect: Defect) -> Fake:
-    """A good model, which blurs by 0.55 px and adds 2 gl of noise, followed by a defect."""
+    """A good model, followed by a defect. It blurs by 0.55 px and adds 2 gl of noise, but none to one colour."""
     generator = torch.Generator().manual_seed(0)
-    return Fake(lambda x: defect(blurred(x, 0.55) + torch.randn(x.shape, generator=generator) * 2 / GREY_LEVELS))
+
+    def round_trip(x: Tensor) -> Tensor:
+        has_detail = (x.amax((2, 3), keepdim=True) - x.amin((2, 3), keepdim=True) > 1e-6).to(x)
+        noise = torch.randn(x.shape, generator=generator) * 2 / GREY_LEVELS
+        return defect(blurred(x, 0.55) + has_detail * noise)
+
+    return Fake(round_trip)
 
 
 def blurred(y: Tensor, sigma: float) -> Tensor:
@@ -121,13 +142,9 @@ def blur(sigma: float) -> Defect:
 
 
 def noise(strength: float) -> Defect:
-    """White noise of sd `strength` gl."""
-
-    def defect(y: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(1)
-        return y + torch.randn(y.shape, generator=generator) * strength / GREY_LEVELS
-
-    return defect
+    """White noise of sd `strength` gl, another draw each time."""
+    generator = torch.Generator().manual_seed(1)
+    return lambda y: y + torch.randn(y.shape, generator=generator) * strength / GREY_LEVELS
 
 
 def tint(strength: float) -> Defect:
@@ -159,14 +176,14 @@ def lines(peak: float) -> Defect:
 
 
 def checker(strength: float) -> Defect:
-    """A checkerboard of period 2, `strength` gl on average, stronger where the image has detail."""
+    """A checkerboard of period 2, `strength` gl on average, stronger where the image has detail, none on one colour."""
 
     def defect(y: Tensor) -> Tensor:
         grey = y.mean(1, keepdim=True)
-        contrast = (blurred(grey * grey, 2.0) - blurred(grey, 2.0).square()).clamp(min=0).sqrt()
+        contrast = (blurred(grey * grey, 2.0) - blurred(grey, 2.0).square()).clamp(min=1e-6).sqrt() - 1e-3
         steps = torch.arange(y.shape[-1])
         signs = 1 - 2 * ((steps[:, None] + steps) % 2)
-        return y + strength / GREY_LEVELS * signs * contrast / contrast.mean((2, 3), keepdim=True)
+        return y + strength / GREY_LEVELS * signs * contrast / contrast.mean((2, 3), keepdim=True).clamp(min=0.01)
 
     return defect
 
@@ -201,3 +218,52 @@ def blob(height: float) -> Defect:
         return y + height * profile[:, None] * profile
 
     return defect
+
+
+def contrast(gain: float) -> Defect:
+    """Contrast `gain` about mid-grey: 1 leaves the picture as it is, 0 leaves mid-grey."""
+    return lambda y: 0.5 + gain * (y - 0.5)
+
+
+def offset(strength: float) -> Defect:
+    """All channels brighter by `strength` gl."""
+    return lambda y: y + strength / GREY_LEVELS
+
+
+def clipping(depth: float) -> Defect:
+    """Shadows and highlights cut off: values within `depth` of 0 and of 1 are lost."""
+    return lambda y: y.clamp(depth, 1 - depth)
+
+
+def saturation(share: float) -> Defect:
+    """Colours lose the share `share` of their distance to grey of the same luma; 1 leaves grey."""
+    return lambda y: torch.lerp(y, (y * y.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True), share)
+
+
+def hue(degrees: float) -> Defect:
+    """Colours turned about the grey axis (r = g = b) by an angle."""
+    angle = math.radians(degrees)
+    grey = torch.full((3, 3), (1 - math.cos(angle)) / 3)
+    side = math.sin(angle) / math.sqrt(3)
+    turn = grey + torch.tensor([[0, -side, side], [side, 0, -side], [-side, side, 0]]) + math.cos(angle) * torch.eye(3)
+    return lambda y: torch.einsum("ij,njhw->nihw", turn, y)
+
+
+def blocks(strength: float) -> Defect:
+    """JPEG's loss: 8 x 8 blocks, DCT, coefficients rounded to `strength` times the table of ITU-T T.81, K.1.
+
+    Strength 1 is quality 50, 0.4 is 80, 2.5 is 20 (libjpeg's scale).
+    """
+    table = strength * torch.tensor(QUANTISATION, dtype=torch.float64)
+
+    def defect(y: Tensor) -> Tensor:
+        coefficients = blocks_dct(y.double() * GREY_LEVELS - 128, 8)
+        pixels = inverse_blocks_dct((coefficients / table).round() * table)
+        return ((pixels + 128) / GREY_LEVELS).float()
+
+    return defect
+
+
+def collapsed(share: float) -> Defect:
+    """The picture blended with its mean colour; share 1 leaves the mean colour alone."""
+    return lambda y: torch.lerp(y, y.mean((2, 3), keepdim=True).expand_as(y), share)

@@ -25,6 +25,7 @@ def lint(text: str) -> None:
     assert code.count("$") % 2 == code.count(r"\$") % 2
     assert not re.search(r"(?<!\\)[%#]", code)
     code = re.sub(r"S\[table-format=[+-]?\d+\.\d+\]", "S", code)
+    code = re.sub(r"(?<=@\{\})p\{\d+pt\}", "l", code)
     body = re.search(r"\\begin\{tabular\}\{@\{\}([lcS]+)@\{\}\}\n(.*)\\end\{tabular\}", code, re.DOTALL)
     assert body
     for line in body[2].splitlines():

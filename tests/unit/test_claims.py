@@ -1,9 +1,9 @@
-"""Claims: the rule of the verdicts against planted truth and SciPy, how contexts are found, their table."""
+"""Claims: the rule of the verdicts against planted truth and SciPy, and how contexts are found."""
 
 import itertools
-import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +11,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.adaptive.recall import plan_study
-from ablate.analysis.papers import Paper
-from ablate.analysis.papers.vivat import PAPER
-from ablate.analysis.records.frame import tidy
-from ablate.analysis.statistics.claims import Claim, Direction, Extreme, Judgement, Named, decide, judge
+from ablate.analysis.statistics.claims import Claim, Direction, Extreme, Named, Requirement
 from ablate.analysis.statistics.effects import Change, paired
-from ablate.analysis.tables.build import build_table
-from ablate.analysis.tables.claims import PAGE_ROWS, arrange_claims, contrast, pages
-from ablate.analysis.tables.table import Table
-from ablate.analysis.typeset.latex import latex
-from ablate.analysis.typeset.markdown import markdown
-from ablate.identity import signature
+from ablate.analysis.statistics.findings import Judgement
+from ablate.analysis.statistics.judgements import decide
 from ablate.plan.treatments import treatments
-from ablate.plan.trials import expand
-from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
-from tests.support.command import ablate, document
-from tests.support.finished import finish
+from tests.support.claims import Results, claim, findings
 from tests.support.studies import Write
-from tests.support.typeset import compiled, lint
-
-Results = Mapping[str, list[float]]
-
 
 FACTORS = "loss.kl: [1, 0.0001, 1e-2]\n  loss.perceptual: [0, 1]\n  norm: [group, {level: scn, groups: 2}]"
 
 
 PSNR: Results = {"baseline": [24.0, 24.5, 25.1], "kl=1": [20.0, 20.7, 21.0], "kl=0.01": [23.0, 24.9, 25.0]}
-"""psnr of seeds 0, 1 and 2; -inf stands for a trial that diverged, NaN for one that is pending."""
 
 
 @pytest.fixture
@@ -50,26 +34,10 @@ def study(write_study: Write) -> Study:
     )
 
 
-def claim(a: Mapping[str, Any], b: Mapping[str, Any], direction: Direction = "A above B", **others: Any) -> Claim:
-    return Claim(
-        **{"id": "X1", "text": "t", "metric": "psnr", "source": "s", "said_by": "paper", "caveat": "c"} | others,
-        a=a, b=b, direction=direction,
-    )  # fmt: skip
-
-
-def fill(study: Study, store: Store, results: Results) -> None:
-    for trial in expand(study):
-        value = results.get(trial.treatment.label, [math.nan] * 3)[trial.seed]
-        status = "diverged" if value == -math.inf else "done"
-        if not math.isnan(value):
-            finish(store, trial, {"psnr": value}, status)
-
-
 def judgements(study: Study, folder: Path, results: Results, *claims: Claim) -> list[tuple[Claim, Judgement]]:
-    """What records with these results say, in a store of their own."""
-    store = Store(folder / signature(str(results)))
-    fill(study, store, results)
-    return judge(claims, study, treatments(study), tidy(expand(study), store))
+    """A judgement per claim and context, or the one that says why there is none."""
+    found = findings(study, folder, results, *claims)
+    return [(one.claim, judgement) for one in found for judgement in one.contexts or (one.overall,)]
 
 
 def judged(study: Study, folder: Path, results: Results, what: Claim) -> Judgement:
@@ -108,9 +76,6 @@ def test_a_trend_is_a_claim_about_every_step(study: Study, tmp_path: Path, middl
 def test_a_trend_whose_ends_are_not_as_claimed_has_their_verdict(study: Study, tmp_path: Path) -> None:
     [(_, found)] = judgements(study, tmp_path, PSNR, claim(*TREND, direction="A above B", along="loss.kl"))
     assert found.verdict == "opposite" and not found.reason
-    trend = claim({"loss.kl": 1}, {"loss.kl": 0.0001}, direction="A below B", along="loss.kl")
-    text = "".join(str(getattr(piece, "value", piece)) for piece in contrast(trend, {}).pieces)
-    assert " < … < " in text
 
 
 def shares(direction: Direction, effect: float, noise: float, pairs: int, repeats: int = 4000) -> dict[str, float]:
@@ -236,9 +201,18 @@ def test_diverged_trials(study: Study, tmp_path: Path) -> None:
     gone = {**PSNR, "kl=1": [-math.inf] * 3}
     found = judged(study, tmp_path, gone, claim({}, {"loss.kl": 1}))
     assert (found.verdict, found.reason) == ("not observed", "3 of 3 trials of 'kl=1' diverged")
-    some = {**PSNR, "kl=1": [20.0, -math.inf, 21.0]}
+    some = {**PSNR, "kl=1": [20.0, -math.inf, 20.55]}
     found = judged(study, tmp_path, some, claim({}, {"loss.kl": 1}))
-    assert (found.verdict, found.n, found.reason) == ("reproduced", 2, "1 of 3 trials of 'kl=1' diverged")
+    assert (found.verdict, found.n, found.reason) == ("inconclusive", 2, "1 of 3 trials of 'kl=1' diverged")
+    assert found.low > 0, "the survivors alone would decide"
+    crashed = {**some, "baseline": [24.0, math.inf, 24.1]}
+    found = judged(study, tmp_path, crashed, claim({}, {"loss.kl": 1}))
+    assert found.verdict == "inconclusive"
+    assert found.reason == "1 of 3 trials of 'baseline' failed; 1 of 3 trials of 'kl=1' diverged"
+    between = {**PSNR, "kl=0.01": [22.0, -math.inf, 23.0]}
+    trend = claim(*TREND, direction="A below B", along="loss.kl")
+    [(_, found)] = judgements(study, tmp_path, between, trend)
+    assert (found.verdict, found.reason) == ("inconclusive", "1 of 3 trials of 'kl=0.01' diverged")
 
 
 def test_only_shared_seeds_count(study: Study, tmp_path: Path) -> None:
@@ -351,154 +325,186 @@ def test_a_named_level_has_the_settings_of_the_study(write_study: Write, tmp_pat
     assert exact.a == {"norm": "scn"} and found.reason == "no treatment has norm scn"
 
 
-@pytest.fixture
-def table(study: Study, tmp_path: Path) -> Table:
-    store = Store(tmp_path / "store")
-    fill(study, store, {**PSNR, "perceptual=1": [25.0, -math.inf, -math.inf]})
-    return build_table(plan_study(study, store), paper="vivat")
+WITH_COLOR = ("probes: [reconstruction]", "probes: [reconstruction, color, spectrum]")
 
 
-def test_json_has_a_row_per_claim_and_context(table: Table, write_study: Write, tmp_path: Path) -> None:
-    rows = json.loads(json.dumps(table.json(), allow_nan=False))["claims"]
-    assert [row["id"] for row in rows] == [one.id for one in PAPER.claims]
-    keys = {"id", "text", "verdict", "estimate", "low", "high", "n", "metric", "contrast", "source", "reason", "given"}
-    assert all(keys <= row.keys() for row in rows)
-    first = rows[0]
-    assert first["contrast"] == {"A": {"loss.adversarial": 0.01}, "B": {"loss.adversarial": 0.0}}
-    assert (first["verdict"], first["estimate"], first["direction"]) == ("not observed", None, "A above B")
-    study = grid(write_study, "loss.kl: [1e-4, 1e-3]\n  norm: [group, {level: scn, groups: 2}]")
-    rows = build_table(plan_study(study, Store(tmp_path / "store")), paper="vivat").json()["claims"]
-    assert [row["given"] for row in rows if row["id"] == "C1c"] == [{}, {"norm": {"level": "scn", "groups": 2}}]
+def colored(write_study: Write, *others: tuple[str, str]) -> Study:
+    return load_study(write_study(WITH_COLOR, ("seeds: 2", "seeds: 3"), *others))
 
 
-def test_a_study_without_a_paper_has_no_claims(study: Study, tmp_path: Path) -> None:
-    table = build_table(plan_study(study, Store(tmp_path / "store")))
-    assert table.json()["claims"] == []
-    assert "Claims" not in table.markdown() + table.latex()
-    with pytest.raises(ValueError, match="unknown paper 'none'"):
-        build_table(plan_study(study, Store(tmp_path / "store")), paper="none")
+SHIFT: Results = {"baseline": [3.0, 3.2, 3.1], "kl=1": [0.2, 0.4, 0.3]}
+"""A shift of about 3 gl in the baseline and of 0.3 gl with a KL weight of 1."""
 
 
-def sample(study: Study, folder: Path) -> tuple[Paper, list[tuple[Claim, Judgement]]]:
-    """Claims of every verdict, one with a published figure, one in two contexts, two that are not in the study."""
-    claims = (
-        claim({}, {"loss.kl": 1}, id="K1", published=3.5),
-        claim({"loss.kl": 1}, {"loss.kl": 0.01}, id="K2", said_by="us"),
-        claim({"loss.kl": 0.01}, {}, "A below B", id="K3", metric="ssim"),
-        claim({"loss.kl": 1, "norm": "scn"}, {"loss.kl": 1, "norm": "group"}, id="N_1", metric="grid/comb_db"),
-        claim({"loss.kl": 1, "norm": "scn"}, {"loss.kl": 1, "norm": "group"}, id="N2", metric="grid/comb_db"),
+@pytest.mark.parametrize(
+    ("required", "reason"),
+    [
+        (Requirement("color/bias_norm"), ""),
+        (Requirement("color/bias_norm", "B", at_least=3.0), ""),
+        (Requirement("color/bias_norm", {"loss.kl": 1e-4}, at_most=3.2), ""),
+        (Requirement("color/bias_norm", "A"), "0.30 with loss.kl 1, below 1"),
+        (Requirement("color/bias_norm", {"loss.kl": 1}, at_least=0.31), "0.30 with loss.kl 1, below 0.31"),
+        (Requirement("color/bias_norm", "B", at_most=3.0), "3.10 with the baseline's levels, above 3"),
+    ],
+)
+def test_a_claim_is_judged_only_where_its_requirement_is_met(
+    write_study: Write, tmp_path: Path, required: Requirement, reason: str
+) -> None:
+    study = colored(write_study)
+    what = claim({"loss.kl": 1}, {}, "A below B", requires=(required,))
+    [found] = findings(study, tmp_path, PSNR, what, more={"color/bias_norm": SHIFT})
+    verdict = "not observed" if reason else "reproduced"
+    assert (found.overall.verdict, found.overall.lacks) == (verdict, ())
+    assert found.overall.reason == (
+        f"color/bias_norm is {reason}: what the claim is about is not there" if reason else ""
     )
-    found = judgements(study, folder, PSNR, *claims)
-    found[1:1] = [(claims[0], Judgement("inconclusive", 1.0, -1.0, 3.0, 3, given={"padding": "zeros"}))]
-    return Paper("R&D", "Müller et al., 50 % done", {}, claims), found
 
 
-def cells(text: str) -> list[list[str]]:
-    """The rows of a Markdown table, the rule below its head left out."""
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len({len(row) for row in rows}) == 1
-    found = [[" ".join(cell.split()) for cell in row.strip("|").split("|")] for row in rows]
-    return [found[0], *found[2:]]
+def test_a_study_sets_what_is_there_by_its_smallest_effect_of_interest(write_study: Write, tmp_path: Path) -> None:
+    study = colored(write_study, ("primary: psnr", "primary: psnr\ninterest: {color/bias_norm: 4}"))
+    what = claim({"loss.kl": 1}, {}, "A below B", requires=(Requirement("color/bias_norm"),))
+    [found] = findings(study, tmp_path, PSNR, what, more={"color/bias_norm": SHIFT})
+    assert found.overall.verdict == "not observed" and "below 4" in found.overall.reason
 
 
-def test_markdown_shows_contrast_estimate_and_verdict(study: Study, tmp_path: Path) -> None:
-    paper, verdicts = sample(study, tmp_path)
-    text = markdown(arrange_claims(study, paper, verdicts))
-    assert text.startswith("tiny: Claims of R&D (Müller et al., 50 % done)\n")
-    assert cells(text) == [
-        ["claim", "metric", "higher or lower", "published Δ", "Δ [95 % CI]", "n", "verdict"],
-        ["K1", "psnr (dB)", "baseline > kl 1", "+3.50", "+3.97 [+3.59, +4.35]", "3", "reproduced"],
-        ["K1", "psnr (dB)", "baseline > kl 1 (padding zeros)", "+3.50", "+1.00 [−1.00, +3.00]", "3", "inconclusive"],
-        ["K2 (ours)", "psnr (dB)", "kl 1 > 0.01", "–", "−3.73 [−5.33, −2.14]", "3", "opposite"],
-        ["K3", "ssim", "kl 0.01 < baseline", "–", "–", "0", "inconclusive"],
-    ]
-    assert text.splitlines()[-1].endswith(": N_1, N2 (loss.kl, norm).")
-    reason = "no probe of the study reports grid/comb_db; no treatment has loss.kl 1, norm scn"
-    assert verdicts[-1][1].reason == reason
-    assert "The best mean" not in text
-    assert "published" not in markdown(arrange_claims(study, paper, verdicts[2:]))
-
-
-def test_what_a_study_lacks_is_said_in_one_note(study: Study, table: Table, tmp_path: Path) -> None:
-    gone = {**PSNR, "kl=1": [-math.inf] * 3}
-    claims = [
-        claim({}, {"loss.kl": 1}, id="K1"),
-        claim({}, {"loss.kl": 2}, id="K2"),
-        claim({}, {"loss.kl": 0.01}, id="K3", metric="grid/comb_db"),
-        claim({"loss.kl": 3, "norm": "scn"}, {"norm": "scn"}, id="K4", metric="grid/comb_db"),
-        claim({"loss.kl": 3}, {}, id="K5"),
-    ]
-    paper = Paper("P", "2025", {}, tuple(claims))
-    text = markdown(arrange_claims(study, paper, judgements(study, tmp_path, gone, *claims)))
-    assert [(row[0], row[-1]) for row in cells(text)[1:]] == [("K1", "not observed")]
-    assert "K1: 3 of 3 trials of 'kl=1' diverged." in text.splitlines()
-    assert text.splitlines()[-1].endswith(": K2, K5 (loss.kl); K3 (grid/comb_db); K4 (loss.kl, norm).")
-    _, nothing = table.markdown().split("tiny: Claims")
-    assert [row[0] for row in cells(nothing)] == ["claim", "none"]
-    assert nothing.count("Not observed here") == 1
-    assert all(one.id in nothing for one in PAPER.claims)
-
-
-def test_contrasts_name_what_differs() -> None:
-    def words(what: Claim, given: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-        phrase = contrast(what, given)
-        pieces, remark = (
-            [str(getattr(piece, "value", piece)) for piece in side] for side in (phrase.pieces, phrase.remark)
-        )
-        return pieces, remark
-
-    two = claim({"loss.kl": 1, "norm": "scn"}, {"loss.kl": 0.1, "norm": "group"})
-    assert words(two, {}) == (["kl ", "1", ", norm ", "scn", " > ", "kl ", "0.1", ", norm ", "group"], [])
-    steps = claim({"stages.tune.steps": 5, "norm": "scn"}, {"stages.tune.steps": 0, "norm": "scn"}, "A below B")
-    assert words(steps, {"loss.kl": 1}) == (["tune.steps ", "5", " < ", "0"], ["norm ", "scn", ", kl ", "1"])
-    equal = claim({"loss.kl": 1}, {"loss.kl": 0.1}, "A equals B", margin=0.05)
-    assert words(equal, {"padding": "zeros"}) == (
-        ["kl ", "1", " = ", "0.1"], ["within ", "0.05", ", padding ", "zeros"]
+def test_what_a_requirement_needs_is_named_where_it_is_missing(study: Study, tmp_path: Path) -> None:
+    probe = claim({"loss.kl": 1}, {}, requires=(Requirement("droplet/incidence", at_least=0.2),))
+    [found] = findings(study, tmp_path, PSNR, probe)
+    assert (found.overall.reason, found.overall.lacks) == (
+        "no probe of the study reports droplet/incidence", ("droplet/incidence",)
     )  # fmt: skip
+    arm = claim({"loss.kl": 1}, {}, requires=(Requirement("psnr", {"padding": "zeros"}, at_least=0.2),))
+    [found] = findings(study, tmp_path, PSNR, arm)
+    assert (found.overall.reason, found.overall.lacks) == ("no treatment has padding zeros", ("loss.kl", "padding"))
 
 
-def test_latex_of_claims_compiles(study: Study, table: Table, tmp_path: Path) -> None:
-    tex = latex(arrange_claims(study, *sample(study, tmp_path)))
-    lint(tex)
-    assert r"\label{tab:tiny-claims}" in tex
-    assert r"$10^{-2}$" in tex
-    text, log = compiled(tex, tmp_path)
-    assert "Overfull" not in log
-    for words in [
-        "Claims of R&D (M",
-        "judged by study tiny",
-        "kl 1 > 10",
-        "(padding zeros)",
-        "reproduced",
-        "+3.97",
-    ]:
-        assert words in text
-    both = table.latex()
-    assert both.count(r"\begin{table}") == 2
-    text, log = compiled(both, tmp_path)
-    assert "Overfull" not in log
-    assert "Table 2: Claims of VIVAT" in text
-    assert "Not observed here" in text
+def test_claims_about_one_treatment(write_study: Write, tmp_path: Path) -> None:
+    """Held against a number, by SciPy's one-sample test, and against another metric of its own."""
+    study = colored(write_study)
+    tail: Results = {"baseline": [-4.0, -4.3, -4.1], "kl=1": [-3.0, -3.2, -3.1]}
+    pictures: Results = {"baseline": [-4.4, -4.4, -4.4], "kl=1": [-4.4, -4.4, -4.4]}
+    more = {"color/bias_norm": SHIFT, "spec/hf_tail": tail, "spec/hf_tail_rgb": pictures}
+    claims = [
+        claim({"loss.kl": 1}, 0.0, "A equals B", metric="color/bias_norm"),
+        claim({"loss.kl": 1}, 0.0, "A equals B", metric="color/bias_norm", margin=0.2),
+        claim({}, 0.0, "A equals B", metric="color/bias_norm"),
+        claim({}, 1.0, metric="color/bias_norm"),
+        claim({"loss.kl": 1}, {"loss.kl": 1}, metric="spec/hf_tail", against="spec/hf_tail_rgb"),
+        claim({"loss.kl": 1}, {"loss.kl": 1}, "A differs from B", metric="spec/hf_tail", against="spec/hf_tail_rgb"),
+    ]
+    found = findings(study, tmp_path, PSNR, *claims, more=more)
+    assert [one.overall.verdict for one in found] == [
+        "reproduced", "inconclusive", "opposite", "reproduced", "reproduced", "reproduced"
+    ]  # fmt: skip
+    test = stats.ttest_1samp(SHIFT["baseline"], 1.0)
+    low, high = test.confidence_interval(0.95)
+    last = found[3].contexts[0]
+    assert (last.low, last.high, last.p) == pytest.approx((low - 1, high - 1, test.pvalue))
+    pair = stats.ttest_rel(tail["kl=1"], pictures["kl=1"])
+    assert (found[4].overall.p, found[4].overall.estimate) == pytest.approx((pair.pvalue, 1.3))
+    [every] = findings(
+        study, tmp_path, PSNR, claim({}, {}, metric="spec/hf_tail", against="spec/hf_tail_rgb"), more=more
+    )
+    assert [one.given for one in every.contexts] == [{}, {"loss.kl": 1}]
 
 
-def test_the_command_refuses_an_unknown_paper(write_study: Write, tmp_path: Path) -> None:
-    command = ("table", write_study(), "--store", tmp_path, "--paper")
-    wrong = ablate(*command, "vivvat")
-    assert wrong.returncode == 2
-    assert "did you mean 'vivat'?" in " ".join(wrong.stderr.replace("│", " ").split())
-    right = document(*command, "vivat")
-    assert [row["id"] for row in right["claims"]] == [one.id for one in PAPER.claims]
+def test_a_metric_with_a_target_is_ordered_by_its_distance_as_in_the_rows(write_study: Write, tmp_path: Path) -> None:
+    study = colored(write_study)
+    tint: Results = {"baseline": [-3.0, -3.2, -3.1], "kl=1": [1.0, 1.2, 1.05]}
+    near = claim({"loss.kl": 1}, {}, "A below B", metric="color/db")
+    yellow = claim({"loss.kl": 1}, {}, metric="color/db", of="value")
+    equal = claim({"loss.kl": 1}, {}, "A equals B", metric="color/db", margin=1.9)
+    distance, value, same = findings(study, tmp_path, PSNR, near, yellow, equal, more={"color/db": tint})
+    assert (distance.overall.verdict, distance.overall.estimate) == ("reproduced", pytest.approx(-2.0167, abs=1e-3))
+    assert (value.overall.verdict, value.overall.estimate) == ("reproduced", pytest.approx(4.1833, abs=1e-3))
+    assert same.overall.verdict == "opposite", "equal distances on both sides of the target are not equal values"
 
 
-def test_a_long_table_of_claims_fits_its_pages(study: Study, tmp_path: Path) -> None:
-    claim = next(one for one in PAPER.claims if one.metric == "psnr")
-    verdicts = [(claim, Judgement("reproduced", 1.0, 0.5, 1.5, 3)) for _ in range(2 * PAGE_ROWS + 5)]
-    layout = arrange_claims(study, PAPER, verdicts)
-    parts = pages(layout)
-    assert [len(part.groups[0].rows) for part in parts] == [PAGE_ROWS, PAGE_ROWS, 5]
-    assert sum((part.groups[0].rows for part in parts), ()) == layout.groups[0].rows
-    assert len({part.label for part in parts}) == 3
-    assert parts[0].notes == layout.notes and "continued" in str(parts[2].notes)
-    text, log = compiled("\n".join(map(latex, parts)), tmp_path)
-    assert "too large" not in log and text.count("reproduced") >= len(verdicts)
-    assert pages(parts[2]) == [parts[2]]
+def test_an_order_shown_to_be_smaller_than_the_interest_has_no_effect(study: Study, tmp_path: Path) -> None:
+    """By the 90 % interval within half a decibel on either side; a clear order stays one, and says that it is small."""
+    for offsets, verdict in (
+        ([0.1, -0.12, 0.03], "no effect"),
+        ([0.4, -0.4, 0.1], "inconclusive"),
+        ([0.10, 0.11, 0.12], "reproduced"),
+    ):
+        results = {"baseline": [24.0, 24.5, 25.1], "kl=1": list(np.add([24.0, 24.5, 25.1], offsets))}
+        found = judged(study, tmp_path, results, claim({"loss.kl": 1}, {}))
+        mean = np.mean(offsets)
+        low, high = stats.t.interval(0.90, 2, mean, stats.sem(offsets))
+        assert (low > -0.5 and high < 0.5) == (verdict != "inconclusive")
+        assert (found.verdict, found.margin) == (verdict, 0.5)
+        assert found.reason == ("the difference is smaller than 0.5 dB" if verdict == "reproduced" else "")
+
+
+def test_an_interval_without_width_decides_nothing_unless_the_metric_is_exact(study: Study, tmp_path: Path) -> None:
+    results = {"baseline": [24.0, 24.5, 25.0], "kl=1": [23.0, 23.5, 24.0], "kl=0.01": [24.0, 24.5, 25.0]}
+    for what in (
+        claim({"loss.kl": 1}, {}, "A below B"),
+        claim({"loss.kl": 0.01}, {}, "A below B"),
+        claim({"loss.kl": 0.01}, {}, "A equals B"),
+    ):
+        found = judged(study, tmp_path, results, what)
+        assert (found.verdict, found.low) == ("inconclusive", found.high)
+        assert found.reason.startswith("every seed gives the same difference") and math.isnan(found.p)
+    down = {**results, "kl=0.01": [23.9, 24.4, 24.9], "kl=1": [24.3, 24.78, 25.31]}
+    trend = claim(*TREND, along="loss.kl")
+    [(_, found)] = judgements(study, tmp_path, down, trend)
+    assert found.verdict == "inconclusive" and "it goes the other way, -0.1 [-0.1, -0.1]" in found.reason
+
+
+def test_an_exact_metric_needs_no_width(write_study: Write, tmp_path: Path) -> None:
+    study = colored(write_study, ("spectrum]", "spectrum, diffusability]"), ("crop: 16", "crop: 32"))
+    assert study.metrics["diff/tokens"].exact
+    tokens: Results = {"baseline": [16.0] * 3, "kl=1": [64.0] * 3}
+    more = {"diff/tokens": tokens}
+    above, same = claim({"loss.kl": 1}, {}, metric="diff/tokens"), claim({"loss.kl": 1}, 64.0, "A equals B", margin=1.0)
+    order, equal = findings(study, tmp_path, PSNR, above, replace(same, metric="diff/tokens"), more=more)
+    assert (order.overall.verdict, order.overall.p) == ("reproduced", 0.0)
+    assert (equal.overall.verdict, equal.overall.p) == ("reproduced", 0.0)
+
+
+def test_the_verdict_on_a_claim_is_that_of_its_contexts_averaged_seed_by_seed(
+    write_study: Write, tmp_path: Path
+) -> None:
+    """Seeds lost in one context count in none; a context without any pair, or with one side gone, is left out."""
+    study = grid(write_study, "loss.kl: [1e-4, 1]\n  padding: [reflect, zeros]\n  loss.l1: [0, 1]")
+    results = {label: list(values) for label, values in distinct(study).items()}
+    what = claim({"loss.kl": 1}, {})
+
+    def of(results: Mapping[str, list[float]]) -> Any:
+        differences = [
+            np.subtract(results[f"kl=1 {rest}".strip()], results[rest or "baseline"])
+            for rest in ("", "padding=zeros", "l1=1", "padding=zeros l1=1")
+        ]
+        return stats.ttest_1samp(np.nanmean(differences, axis=0)[~np.isnan(differences).any(axis=0)], 0.0)
+
+    [found] = findings(study, tmp_path, results, what)
+    low, high = of(results).confidence_interval(0.95)
+    assert (found.overall.low, found.overall.high, found.overall.n) == pytest.approx((low, high, 3))
+    assert len(found.contexts) == 4 and found.overall.given == {}
+
+    results["kl=1 padding=zeros"][1] = math.nan
+    [found] = findings(study, tmp_path, results, what)
+    assert (found.overall.p, found.overall.n) == (pytest.approx(of(results).pvalue), 2)
+
+    gone = {**distinct(study), "padding=zeros": [-math.inf] * 3, "l1=1": [math.nan] * 3}
+    [found] = findings(study, tmp_path, gone, what)
+    assert [one.verdict == "not observed" for one in found.contexts].count(True) == 1
+    rest = [np.subtract(gone[f"kl=1{x}"], gone[x.strip() or "baseline"]) for x in ("", " padding=zeros l1=1")]
+    assert found.overall.estimate == pytest.approx(np.mean(rest))
+    assert found.overall.reason == ""
+
+    lost = {**distinct(study), "l1=1": [20.0, -math.inf, 21.0]}
+    [found] = findings(study, tmp_path, lost, what)
+    assert (found.overall.verdict, found.overall.reason) == ("inconclusive", "1 of 3 trials of 'l1=1' diverged")
+
+
+def test_the_requirement_of_a_claim_is_met_on_average_over_its_contexts(write_study: Write, tmp_path: Path) -> None:
+    study = grid(write_study, "loss.kl: [1e-4, 1]\n  padding: [reflect, zeros]", WITH_COLOR)
+    results = distinct(study)
+    for low, verdicts in ((0.1, ["inconclusive", "not observed"]), (-2.0, ["not observed", "not observed"])):
+        shift = {label: [low if "zeros" in label else 3.0] * 3 for label in results}
+        what = claim({"loss.kl": 1}, {}, requires=(Requirement("color/bias_norm"),))
+        [found] = findings(study, tmp_path, results, what, more={"color/bias_norm": shift})
+        seen = [found.overall.verdict, found.contexts[1].verdict]
+        assert [word if word == "not observed" else "inconclusive" for word in seen] == verdicts

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from ablate.adaptive.recall import plan_study
-from ablate.cli.plan import print_plan
 from ablate.driver.overview import summarise
+from ablate.driver.plan_text import print_plan
 from ablate.errors import StudyError
 from ablate.identity import canonical
 from ablate.plan.estimable import describe_contrasts

@@ -32,6 +32,7 @@ SLOTS = ", ".join(sorted(slot for slot in registry.SLOTS if slot != "probe"))
 PROBES = ", ".join(registry.levels("probe"))
 SET = "set norm.groups"
 BUILT = "the model cannot be built: norm:"
+NOWHERE = "there is no folder nowhere in HERE; paths are relative to the folder in which the command runs"
 COMMANDS = (["check"], ["plan"], ["plan", "--measure"], ["sweep", "--inline", "--tracking", "none"])
 
 
@@ -45,7 +46,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         monkeypatch.setattr("sys.argv", ["ablate", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
             main()
-        out, err = capsys.readouterr()
+        out, err = (text.replace(f" in {tmp_path};", " in HERE;") for text in capsys.readouterr())
         lines = [line for line in (err + out).splitlines() if " | " not in line and line.strip() not in {"", "| ^"}]
         return int(exit_.value.code or 0), [line for line in lines if not line.strip().startswith("|")]
 
@@ -104,10 +105,10 @@ STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_ever
             "(treatment 'baseline', scale base)"]),
         # Folders, at the setting that names them.
         ([("level: leaves", "level: folder, path: nowhere")], [], [
-            "4:31: data/folder: there is no folder nowhere (treatment 'baseline', scale base)"]),
+            f"4:31: data/folder: {NOWHERE} (treatment 'baseline', scale base)"]),
         ([], ["--set", "data={level: folder, path: nowhere, crop: 16, resize: none, heldout_size: 32}"], [
             "--set data={level: folder, path: nowhere, crop: 16, resize: none, heldout_size: 32}: "
-            "data/folder: there is no folder nowhere (treatment 'baseline', scale base)"]),
+            f"data/folder: {NOWHERE} (treatment 'baseline', scale base)"]),
         # The command line.
         ([], ["--set", "base.norm=scn"], [
             "--set base.norm=scn: unknown slot 'base' in 'base.norm'; drop 'base.': 'norm'"]),
@@ -122,7 +123,8 @@ STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_ever
             "--set train.lr=1: unknown slot 'train' in 'train.lr'; did you mean 'stages.train.lr'?",
             "--set kl=1: unknown slot 'kl' in 'kl'; did you mean 'loss.kl'?",
             "--set groups=4: unknown slot 'groups' in 'groups'; did you mean 'norm.groups'?"]),
-        ([], ["--scale", "paper"], ["--scale paper: unknown scale 'paper'; the study has no scales"]),
+        ([], ["--scale", "paper"], [
+            "--scale paper: unknown scale 'paper'; the study has no scales: leave --scale out"]),
         ([scales("  cpu: {base.norm: scn, seeds: x}\n")], [], [
             "17:9: unknown slot 'base' in 'base.norm'; drop 'base.': 'norm'",
             "17:25: seeds: expected a count or distinct numbers from 0, such as 3 or [0, 1, 2], found 'x'"]),
@@ -165,9 +167,14 @@ STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_ever
         ([("primary: psnr", "primary: reconstruction")], [], [
             "15:10: primary: none of the probes reports 'reconstruction'; "
             "it is a probe, whose metrics are psnr, ssim"]),
+        ([("primary: psnr", "primary: psnr\ninterest: {psrn: 0.5, ssim: -0.01}")], [], [
+            "16:12: interest.psrn: none of the probes reports 'psrn'; did you mean 'psnr'? (valid: psnr, ssim)",
+            "16:29: interest.ssim: expected a difference above 0, in the metric's unit, found -0.01"]),
+        ([("primary: psnr", "primary: psnr\ninterest: {psnr: half}")], [], [
+            "16:18: interest.psnr: expected a number, found 'half'"]),
         # Errors of several phases.
         (FIVE, [], [
-            "4:31: data/folder: there is no folder nowhere (treatment 'baseline', scale base)",
+            f"4:31: data/folder: {NOWHERE} (treatment 'baseline', scale base)",
             f"7:3: unknown slot 'paddding'; did you mean 'padding'? (valid: {SLOTS})",
             "11:8: seeds: expected a count or distinct numbers from 0, such as 3 or [0, 1, 2], found 0",
             f"14:10: unknown level 'reconstrution' of probe; did you mean 'reconstruction'? (valid: {PROBES})",
@@ -289,7 +296,7 @@ STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_ever
         ([], ["--set", "seeds.x=1"], [
             "--set seeds.x=1: unknown setting 'seeds.x'; seeds have no settings: write 'seeds'"]),
         ([("base:\n", "x: &x {padding: zeros}\nbase:\n  <<: *x\n")], [], [
-            "3:1: unknown key 'x' (valid: base, design, factors, fraction, nuisance, paper, primary, "
+            "3:1: unknown key 'x' (valid: base, design, factors, fraction, interest, nuisance, paper, primary, "
             "probes, pruning, question, scales, search, seeds, stages, study, treatments, tuning, "
             "where)",
             "5:3: merge keys are not supported; repeat the keys"]),
@@ -330,11 +337,12 @@ def test_all_commands_refuse_alike(write_study: Write, run: Run, changes: list[t
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "{file}: the file is empty"),
-        (b"# nothing\n", "{file}: the file is empty"),
+        (b"", "{file}: the file is empty; ablate init writes a study to begin with"),
+        (b"# nothing\n", "{file}: the file is empty; ablate init writes a study to begin with"),
         (b"- a\n- b\n", "{file}:1:1: a study is a mapping of keys to values, such as 'study: NAME', found a list"),
         (b"hello\n", "{file}:1:1: a study is a mapping of keys to values, such as 'study: NAME', found 'hello'"),
-        (b"\xff\xfea\x00", "{file}: cannot read the study: it is not UTF-8 text (byte 1 is 0xff); save it as UTF-8"),
+        (b"\xff\xfea\x00", "{file}: cannot read the study: it is not UTF-8 text (byte 1 is 0xff); a study is a YAML "
+                            "file, saved as UTF-8"),
         (b"a: \x00\n", "{file}:1:4: not valid YAML: the character U+0000 is not allowed; is this a text file?"),
         (b"a:\n\tb: 1\n", "{file}:2:1: not valid YAML: a tab; YAML is indented with spaces alone"),
         (b"a: {@}\n", "{file}:1:5: not valid YAML: a value cannot start with '@'; put it in quotes"),
@@ -361,7 +369,8 @@ def test_folders_and_missing_files_are_no_studies(tmp_path: Path, run: Run) -> N
         folder = f"{tmp_path}: cannot read the study: it is a folder; name the YAML file in it"
         assert run(*command, tmp_path) == (2, [folder, "1 error"])
         missing = tmp_path / "none.yaml"
-        assert run(*command, missing) == (2, [f"{missing}: cannot read the study: no such file", "1 error"])
+        expected = f"{missing}: cannot read the study: no such file; ablate init writes one to begin with"
+        assert run(*command, missing) == (2, [expected, "1 error"])
 
 
 def test_json_has_every_error_with_its_position(write_study: Write, run: Run) -> None:
@@ -380,7 +389,7 @@ def test_what_another_scale_lacks_on_this_machine_is_a_note(write_study: Write, 
     code, lines = run("check", path)
     assert code == 0
     assert lines == [
-        f"note: {path}:18:15: scale 'gpu' cannot run on this machine: data/folder: there is no folder nowhere "
+        f"note: {path}:18:15: scale 'gpu' cannot run on this machine: data/folder: {NOWHERE} "
         "(treatment 'baseline', scale gpu)",
         f"{path}: good (scale cpu: 2 treatments, 4 trials)",
     ]

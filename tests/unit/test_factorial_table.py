@@ -114,7 +114,8 @@ def test_json_names_levels_and_stays_json(designed: Designed, tmp_path: Path) ->
 def test_a_table_for_each_metric_that_is_asked_for(designed: Designed, tmp_path: Path) -> None:
     table = fill(designed(TWO), tmp_path, ["ssim", "psnr"])
     assert [layout.label for layout in table.factorial_layouts] == ["tiny-effects-ssim", "tiny-effects-psnr"]
-    assert "p is not corrected" in table.markdown()
+    first, second = table.markdown().split("Study tiny, ")[1:]
+    assert first.startswith("ssim") and "p is not corrected" in first and "p is corrected for 3 tests" in second
     assert "kl × padding" in table.html()
 
 

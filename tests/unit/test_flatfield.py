@@ -98,6 +98,7 @@ def test_squares_of_periods_add_up_to_the_fold_of_the_grid_probe() -> None:
     subject = Subject(Fake(dots(4)), torch.rand(1, 3, SIDE, SIDE))
     own, nested = flatfield.examine(subject).metrics, grid.examine(subject).metrics
     total = math.hypot(*(own[f"flatfield/period{p}"] for p in (2, 4, 8)))
+    assert own["flatfield/period4"] == pytest.approx(math.sqrt(3) / 2, abs=1e-3)
     assert total == pytest.approx(nested["grid/const_fold8"], rel=1e-4)
     assert own["flatfield/period2"] == pytest.approx(math.sqrt(3) / 4, abs=1e-3)
 

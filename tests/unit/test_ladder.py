@@ -16,11 +16,11 @@ from scipy import stats
 
 from ablate.adaptive.recall import plan_study
 from ablate.analysis.statistics.chance import expected_best, expected_best_change
-from ablate.analysis.statistics.effects import analyse, compare, holm, measure_noise
+from ablate.analysis.statistics.effects import analyse, holm
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
-from ablate.cli.plan import print_plan
 from ablate.driver.overview import summarise
+from ablate.driver.plan_text import print_plan
 from ablate.plan.estimable import describe_contrasts
 from ablate.plan.treatments import Treatment, list_rows, treatments
 from ablate.plan.trials import expand
@@ -28,6 +28,7 @@ from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish
+from tests.support.simulated import compare, noise_of
 from tests.support.studies import Write
 from tests.support.typeset import compiled, lint
 
@@ -236,13 +237,13 @@ def test_a_distance_to_a_target_is_compared_with_the_references() -> None:
     values = {"baseline": [-2.0, -2.1, -1.9], "a": [0.3, 0.32, 0.31], "b": [-0.9, -0.88, -0.91]}
     found = compare(BIAS, {label: dict(enumerate(row)) for label, row in values.items()}, {"b": "a"}, primary=True)
     assert (found["a"].verdict, found["b"].verdict) == ("better", "worse")
-    assert found["b"].judged.mean == pytest.approx(0.5867, abs=1e-4)
+    assert found["b"].change.mean == pytest.approx(0.5867, abs=1e-4)
 
 
 def test_without_references_all_is_against_the_baseline_to_the_last_digit() -> None:
     every = dict.fromkeys(STEPS, "baseline")
     assert compare(PSNR, ARMS, every, primary=True) == compare(PSNR, ARMS, primary=True)
-    assert measure_noise(PSNR, ARMS, every) == measure_noise(PSNR, ARMS)
+    assert noise_of(PSNR, ARMS, every) == noise_of(PSNR, ARMS)
 
 
 def test_the_best_change_by_chance_has_its_closed_forms() -> None:
@@ -263,7 +264,7 @@ def test_noise_is_that_of_the_pairs_with_the_references(designed: Designed, desi
     before = [labels.index(row.reference or "") for row in rows[1:]]
     shown = (values[:, 1:] - values[:, before]).mean(axis=2).max(axis=1).mean()
     studies = [dict(zip(labels, map(dict, map(enumerate, study)), strict=True)) for study in values[:100].tolist()]
-    found = [measure_noise(PSNR, arms, references(rows)) for arms in studies]
+    found = [noise_of(PSNR, arms, references(rows)) for arms in studies]
     assert found[0].comparisons == len(rows) - 1
     assert np.mean([noise.chance_gain for noise in found]) == pytest.approx(shown, rel=0.08)
     assert np.mean([noise.sd for noise in found]) == pytest.approx(math.sqrt(2), rel=0.08)
@@ -275,8 +276,8 @@ def test_the_correlation_is_with_the_reference() -> None:
     own = rng.normal(0, 1, 3000)
     arms = {"baseline": rng.normal(0, 1, 3000), "a": own, "b": own + rng.normal(0, 0.1, 3000)}
     by_seed = {label: dict(enumerate(line.tolist())) for label, line in arms.items()}
-    assert measure_noise(PSNR, by_seed, {"b": "a"}).correlation == pytest.approx(0.5, abs=0.02)
-    assert measure_noise(PSNR, by_seed).correlation == pytest.approx(0, abs=0.03)
+    assert noise_of(PSNR, by_seed, {"b": "a"}).correlation == pytest.approx(0.5, abs=0.02)
+    assert noise_of(PSNR, by_seed).correlation == pytest.approx(0, abs=0.03)
 
 
 RESULTS: Mapping[str, list[float]] = {

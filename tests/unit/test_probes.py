@@ -5,6 +5,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 import torch.nn.functional as F
 from skimage import color as skimage_color
@@ -15,7 +16,7 @@ from ablate.components.shared.measure import GREY_LEVELS
 from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.registry import level
 from ablate.slots.training import Autoencoder
-from tests.support.planted import Fake, blurred, corners, dots, good, lines, none, photographs, tint
+from tests.support.planted import Fake, blurred, collapsed, corners, dots, good, lines, none, photographs, tint
 
 torch.set_num_threads(1)
 
@@ -57,14 +58,24 @@ def test_gain_and_offset_are_those_of_a_straight_line() -> None:
     assert [found[f"color/offset_{c}"] for c in "rgb"] == pytest.approx([8, 0, -4], abs=1e-3)
 
 
-def test_gain_and_offset_of_a_curve_are_those_fitted_by_numpy() -> None:
+def test_gain_and_offset_of_a_curve_are_those_of_scipy_and_numpy_within_images() -> None:
     x = photographs(64)
     found = color.examine(Subject(Fake(lambda y: y.clamp(min=0).sqrt()), x)).metrics
+    smooth = [
+        scipy.ndimage.gaussian_filter(image.double().numpy(), 8, axes=(2, 3), mode="mirror", truncate=3)[..., ::4, ::4]
+        for image in (x, x.sqrt())
+    ]
     for i, c in enumerate("rgb"):
-        values = x[:, i].flatten().double().numpy()
-        gain, offset = np.polyfit(values, np.sqrt(values), 1)
-        assert found[f"color/gain_{c}"] == pytest.approx(gain, rel=1e-5)
-        assert found[f"color/offset_{c}"] == pytest.approx(255 * offset, rel=1e-4)
+        values, curve = (image[:, i] - image[:, i].mean((1, 2), keepdims=True) for image in smooth)
+        gain = np.polyfit(values.ravel(), curve.ravel(), 1)[0]
+        assert found[f"color/gain_{c}"] == pytest.approx(gain, rel=1e-4)
+        means = [image[:, i].mean() for image in smooth]
+        assert found[f"color/offset_{c}"] == pytest.approx(255 * (means[1] - gain * means[0]), rel=1e-3)
+
+
+def test_a_model_that_returns_mean_colours_has_no_contrast() -> None:
+    found = color.examine(Subject(Fake(collapsed(1)), photographs(64))).metrics
+    assert [found[f"color/gain_{c}"] for c in "rgb"] == pytest.approx([0, 0, 0], abs=1e-5)
 
 
 def test_a_shift_of_one_colour_shows_on_constants_and_agrees_with_scikit_image() -> None:
@@ -85,7 +96,7 @@ def test_folds_of_dots_have_the_closed_form() -> None:
     expected = {2: math.sqrt(3) / 4, 4: math.sqrt(15) / 4, 8: math.sqrt(15) / 4}
     for period, amplitude in expected.items():
         assert found[f"grid/nat_fold{period}"] == pytest.approx(amplitude, abs=1e-4)
-        assert found[f"grid/const_fold{period}"] == pytest.approx(amplitude, abs=1e-4)
+        assert found[f"grid/const_fold{period}"] == pytest.approx(amplitude, abs=1e-3)
     assert found["grid/nat_fold"] == found["grid/nat_fold8"]
 
 
@@ -143,10 +154,10 @@ def test_detail_lost_at_the_border_is_measured_exactly() -> None:
 @pytest.mark.parametrize("name", PROBES)
 def test_every_metric_is_declared_and_reported(name: str) -> None:
     vae = good(none(0))
-    vae.stride = 32
+    vae.stride = 32  # whose combs need 6 strides away from the border
     declared = [metric.name for metric in level("probe", name).metrics]
     assert len(set(declared)) == len(declared)
-    assert set(examine(vae, photographs())[name].metrics) == set(declared)
+    assert set(examine(vae, photographs(256, 1))[name].metrics) == set(declared)
 
 
 def test_periods_beyond_the_stride_are_left_out() -> None:
@@ -160,7 +171,7 @@ def test_blocks_of_the_sources_are_not_taken_for_a_grid_of_the_model() -> None:
     blocky = lines(16)(photographs())
     softer = grid.examine(Subject(Fake(lambda y: blurred(y, 0.55)), blocky)).metrics
     assert softer["grid/comb_db"] > 6, "the residual holds what the model removed"
-    assert softer["grid/comb_nr_db"] < 0, "the reconstruction holds less of it than the source"
+    assert softer["grid/comb_nr_db"] < 0.5, "the reconstruction holds no more of it than the source"
     drawn = grid.examine(Subject(Fake(lines(8)), photographs())).metrics
     assert drawn["grid/comb_nr_db"] > 3
 

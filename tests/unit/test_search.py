@@ -11,8 +11,8 @@ from ablate.adaptive.optuna_sampler import factor_importance
 from ablate.adaptive.recall import plan_study
 from ablate.adaptive.search import SearchSource, evaluations, future_suggestions, one_trial_per_level, read_suggestions
 from ablate.analysis.tables.build import build_table
-from ablate.cli.plan import print_plan
 from ablate.driver import overview
+from ablate.driver.plan_text import print_plan
 from ablate.errors import StudyError
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial, expand
@@ -265,6 +265,8 @@ def test_a_table_of_a_search_has_a_front_and_no_p_values(searching: Callable[...
     assert (
         "excludes 0" not in text and table.csv().splitlines()[0].count("pareto") == 1 and "\\toprule" in table.latex()
     )
+    claimed = build_table(plan_study(study, store), paper="vivat")
+    assert claimed.json()["claims"] == [] and "Claims of the paper are not judged" in claimed.markdown()
 
 
 def test_failed_and_missing_results_are_no_results(searching: Callable[..., Study], tmp_path: Path) -> None:

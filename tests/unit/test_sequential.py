@@ -55,6 +55,10 @@ def test_one_analysis_is_the_plain_test_and_p_is_how_often_chance_does_as_well()
 FACTORS = ("  loss.kl: [1, 1e-4]\n", "  loss.kl: [1, 1e-2, 1e-6, 1e-4]\n")
 
 
+STRICT = "interest: {psnr: 0.001}"
+"""So small that no study of this size finds that there is no such effect."""
+
+
 SHIFT = {1.0: -5.0, 1e-2: 0.0, 1e-6: 0.6, 1e-4: 0.0}
 """Change of PSNR at each weight."""
 
@@ -71,7 +75,7 @@ def seeds_of(plan: Plan) -> dict[str, int]:
 
 
 def test_seeds_are_added_where_nothing_is_told_apart_and_up_to_the_cap(write_study: Write, tmp_path: Path) -> None:
-    study = load_study(write_study(FACTORS, ("seeds: 2", "seeds: {from: 3, to: 8}")))
+    study = load_study(write_study(FACTORS, ("seeds: 2", f"{STRICT}\nseeds: {{from: 3, to: 8}}")))
     store, history = Store(tmp_path / "store"), []
     plan = plan_study(study, store)
     assert seeds_of(plan) == {"baseline": 3, "kl=1": 3, "kl=0.01": 3, "kl=1e-06": 3}
@@ -96,8 +100,21 @@ def test_seeds_are_added_where_nothing_is_told_apart_and_up_to_the_cap(write_stu
     assert "from 3 to at most 8" in text and "up to 6 analyses" in text
     assert f"{1 - significance_level((3, 8)):.1%}" in text
 
-    wider = plan_study(load_study(write_study(FACTORS, ("seeds: 2", "seeds: {from: 3, to: 9}"))), store)
+    wider = plan_study(load_study(write_study(FACTORS, ("seeds: 2", f"{STRICT}\nseeds: {{from: 3, to: 9}}"))), store)
     assert seeds_of(wider) == last and seeds_of(add_seeds(wider))["kl=0.01"] == 9, "a greater cap goes on"
+
+
+def test_no_seed_is_added_where_there_is_no_effect_of_interest(write_study: Write, tmp_path: Path) -> None:
+    wide = "interest: {psnr: 20}\nseeds: {from: 3, to: 8}"
+    study = load_study(write_study(FACTORS, ("seeds: 2", wide)))
+    store = Store(tmp_path / "store")
+    plan = plan_study(study, store)
+    for trial in plan.trials:
+        simulate(store, trial)
+    later = add_seeds(plan)
+    verdicts = {row["label"]: row["cells"]["psnr"]["verdict"] for row in build_table(plan).json()["rows"]}
+    assert verdicts["kl=0.01"] == verdicts["kl=1e-06"] == "no effect ≥ 20 dB"
+    assert seeds_of(later)["kl=0.01"] == seeds_of(later)["kl=1e-06"] == 3
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.components.probe import shift
+from ablate.components.probe._tone import toned
 from ablate.slots import registry
 from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.training import Autoencoder, Posterior
-from tests.support.planted import Fake, blur, image_kl, photographs
+from tests.support.planted import Fake, blur, contrast, image_kl, photographs
 
 torch.set_num_threads(1)
 
@@ -78,10 +79,21 @@ def test_means_of_squares_against_numpy(side: int) -> None:
     common = slice(4 + size // 4, size - size // 4)
     changes = [(crops[by] - crops[0])[..., common, common] for by in range(1, 4)]
     found = examine(Pooled(4), images)
+    gain = toned(images, Subject(Pooled(4), images).reconstruction).gain
+    assert gain.numpy() == pytest.approx(1, abs=0.05)
+    changes = [change / gain[:, None, None, None].numpy() for change in changes]
     assert found.metrics["shift/error"] == pytest.approx(255 * np.abs(changes).mean(), rel=1e-4)
     psnr = -10 * np.log10(np.square(changes).mean((2, 3, 4)))
     assert found.per_image["shift/psnr"] == pytest.approx(psnr.mean(0), rel=1e-5)
     assert found.metrics["shift/error_stride"] == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("gain", [0.3, 0.8])
+def test_a_faded_picture_suffers_as_much(gain: float) -> None:
+    plain, faded = Pooled(4), Pooled(4)
+    faded.decode = lambda z: contrast(gain)(plain.decode(z) / 2 + 0.5) * 2 - 1  # type: ignore[method-assign]
+    expected, found = (examine(vae, photographs(64)).metrics["shift/error"] for vae in (plain, faded))
+    assert found == pytest.approx(expected, rel=0.01)
 
 
 def test_sharp_detail_suffers_more_than_soft() -> None:

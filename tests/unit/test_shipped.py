@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ablate.adaptive.recall import plan_study
-from ablate.driver.studies import find_study, write_card
+from ablate.driver.studies import StudyRequest, find_study, write_card
 from ablate.errors import StudyError
 from ablate.store.folders import Store
 from ablate.study.shipped import shipped
@@ -18,14 +18,14 @@ Write = Callable[..., Path]
 def test_an_example_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "smoke" in shipped() and load_study(Path("smoke")).name == "smoke"
-    assert find_study("smoke", Store(tmp_path / "runs"), None, (), gpu=False).name == "smoke"
+    assert find_study(StudyRequest("smoke"), Store(tmp_path / "runs"))[0].name == "smoke"
 
 
 def test_what_the_user_has_goes_first(write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = Store(tmp_path / "runs")
     write_card(plan_study(load_study(write_study(("study: tiny", "study: smoke"), ("seeds: 2", "seeds: 3"))), store))
-    assert len(find_study("smoke", store, None, (), gpu=False).seeds) == 3
+    assert len(find_study(StudyRequest("smoke"), store)[0].seeds) == 3
     write_study(("study: tiny", "study: mine"), name="smoke")
     assert load_study(Path("smoke")).name == "mine"
 

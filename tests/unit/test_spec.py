@@ -99,7 +99,8 @@ def test_all_errors_come_at_once(write_study: Write) -> None:
 
 def test_missing_keys_and_files(write_study: Write, tmp_path: Path) -> None:
     assert errors(write_study(("primary: psnr\n", ""))) == ["1:1: the key 'primary' is missing"]
-    assert errors(tmp_path / "none.yaml") == [f"{tmp_path / 'none.yaml'}: cannot read the study: no such file"]
+    expected = f"{tmp_path / 'none.yaml'}: cannot read the study: no such file; ablate init writes one to begin with"
+    assert errors(tmp_path / "none.yaml") == [expected]
 
 
 def test_contradictions_between_slots(write_study: Write) -> None:

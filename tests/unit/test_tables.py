@@ -82,8 +82,8 @@ def test_markdown_is_aligned_and_says_everything(table: Table) -> None:
     assert cells[3][:3] == ["kl", "1", "20.43 ± 0.40"]
     assert cells[3][3:] == ["−4.07 [−4.21, −3.92]*", "worse", "_0.437_ ± 0.025*", "−1.47 ± 0.15*", "3"]
     assert cells[4][:3] == ["", "0.01", "**24.60** ± 0.44"]
-    assert cells[4][4:] == ["within noise", "**0.230** ± 0.030", "**0.20** ± 0.10*", "3"]
-    assert cells[5] == ["norm", "scn", "24.11", "+0.01", "too few seeds", "0.220", "0.51", "1 (div. 2/3)"]
+    assert cells[4][4:] == ["no effect ≥ 0.5 dB", "**0.230** ± 0.030", "**0.20** ± 0.10*", "3"]
+    assert cells[5] == ["norm", "scn", "24.11", "+0.01", "diverges 2/3", "0.220", "0.51", "1 (div. 2/3)"]
 
 
 def test_notes_say_what_the_numbers_are(table: Table) -> None:
@@ -92,11 +92,13 @@ def test_notes_say_what_the_numbers_are(table: Table) -> None:
         "Study tiny at scale base: 6 steps on leaves, 16 px crops. Baseline: loss.kl 0.0001, norm group.",
         "Mean ± standard deviation over n of 3 seeds",
         "paired by seed, with its 95 % interval by Student’s t in brackets",
-        "for psnr, a star also requires p < 0.05 after Holm’s correction for 2 comparisons",
-        "For a metric with a target value (→), the distance to the target is tested.",
+        "for psnr, a star also requires p < 0.05 after Holm’s correction for 3 comparisons",
+        "For a metric with a target value (→), Δ, its interval and the test are of the distance to the target.",
         "12 trials: 10 done, 2 diverged; treatments with diverged trials are not ranked.",
         "In psnr, the best of 2 treatments without effect would seem",
         "3 paired seeds detect a difference of",
+        "(80 % power, 5 % two-sided, after Holm’s correction for 3 comparisons); the smallest effect of interest, 0.5",
+        "Not judged, because the trials that are left are a selection by their results: norm=scn (diverges 2/3).",
     ]:
         assert words in text
 
@@ -114,7 +116,7 @@ def test_json_has_its_shape_and_scipys_numbers(table: Table) -> None:
     cell = found["rows"][1]["cells"]["psnr"]
     assert cell["mean"] == pytest.approx(sum(RESULTS["kl=1"]["psnr"]) / 3)
     assert [cell["delta"], cell["low"], cell["high"]] == pytest.approx([low / 2 + high / 2, low, high])
-    assert cell["p_holm"] == pytest.approx(2 * truth.pvalue)
+    assert cell["p_holm"] == pytest.approx(3 * truth.pvalue), "the diverged treatment was planned too"
     assert cell["verdict"] == "worse"
     assert found["rows"][1]["cells"]["grid/nat_fold"]["p_holm"] is None
     assert found["rows"][1]["cells"]["grid/nat_fold"]["verdict"] == "worse"
@@ -122,7 +124,7 @@ def test_json_has_its_shape_and_scipys_numbers(table: Table) -> None:
     assert found["rows"][2]["cells"]["border/excess_b4"]["verdict"] == "better"
     assert found["rows"][0]["cells"]["psnr"] == {
         "n": 3, "mean": pytest.approx(24.5), "sd": pytest.approx(0.4), "pairs": 0, "delta": None, "low": None,
-        "high": None, "p": None, "p_holm": None, "verdict": "baseline",
+        "high": None, "p": None, "p_holm": None, "verdict": "baseline", "negligible": False,
     }  # fmt: skip
     assert set(found["rows"][0]["cells"]) == set(table.study.metrics)
 
@@ -146,7 +148,7 @@ def test_unfinished_trials_are_counted_not_dropped(study: Study, tmp_path: Path)
     for text in (table.markdown(), table.latex()):
         assert "fail. 1/3, pend. 2/3" in text
         assert "pend. 3/3" in text
-        assert "12 trials: 6 done, 1 failed, 5 pending." in text
+        assert "12 trials: 6 done, 1 failed, 5 pending; treatments with failed trials are not ranked." in text
     assert [row["n"] for row in table.json()["rows"]] == [3, 3, 0, 0]
     assert table.json()["rows"][2]["cells"]["psnr"]["mean"] is None
 

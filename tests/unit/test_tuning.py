@@ -11,8 +11,8 @@ from ablate.adaptive.recall import plan_study
 from ablate.adaptive.tuning import future_trials
 from ablate.analysis.tables.build import build_table
 from ablate.cli.check import count_trials
-from ablate.cli.plan import print_plan
 from ablate.driver import overview
+from ablate.driver.plan_text import print_plan
 from ablate.driver.sweep import trial_source
 from ablate.errors import StudyError
 from ablate.plan.tree import Node

@@ -1,0 +1,5 @@
+"""`python -m ablate`."""
+
+from ablate.cli.main import main
+
+main()
