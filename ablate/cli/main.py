@@ -56,7 +56,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     },
     "To find or write levels": {
         components: "list slots, levels and their settings",
-        new: "write a level to begin with",
+        new: "write a level to begin with, which passes its exam",
         check_level: "check that a level does what its slot asks for",
         schema: "print the JSON schema of study files, for editors",
     },
@@ -110,9 +110,9 @@ def options(
 
 def main() -> None:
     """The `ablate` command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is written as an escape
-            stream.reconfigure(errors="backslashreplace")
+    for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):  # signs that the encoding lacks: `?` keeps tables in shape
+            stream.reconfigure(errors=errors)
     try:
         app()
     except StudyError as error:

@@ -16,7 +16,7 @@ STAGES = "stages"
 
 
 def catalogue(slots: list[str]) -> dict[str, Any]:
-    """Slot -> level -> `doc`, `settings` and, for probes, `metrics`; of an own level also its `file`.
+    """Slot -> level -> `doc`, `settings`, for probes `metrics`, and of an own level its `file`.
 
     They are empty for a level whose file is wrong, and `error` says why. `STAGES` stands for the stages of training.
     """
@@ -29,10 +29,11 @@ def _levels(slot: str) -> dict[str, Any]:
 
 def _stages() -> dict[str, Any]:
     doc = "a leg of training; name it as you like and give its settings under the name"
-    command = "your own training script, run once per trial"
+    command = "a command of yours that trains, once per trial (docs/own_code.md)"
+    settings = {name: item for name, item in describe_settings(External).items() if name != "content"}  # not given
     return {
         "train": {"doc": doc, "settings": describe_settings(Train)},
-        "external": {"doc": command, "settings": describe_settings(External)},
+        "external": {"doc": command, "settings": settings},
     }
 
 
@@ -75,7 +76,7 @@ def schema() -> dict[str, Any]:
     document["properties"]["base"] |= {"properties": slots, "additionalProperties": False}
     stage = _with_meanings(Train)
     stage["properties"] |= {slot: {} for slot in RECIPE_SLOTS}  # anything: settings without a level are allowed here
-    command = External.model_json_schema()
+    command = _with_meanings(External)
     del command["properties"]["content"]
     stages = {"anyOf": [stage, command]}
     document["properties"]["stages"]["items"] = {"type": "object", "additionalProperties": stages}

@@ -1,19 +1,19 @@
 """Studies by file or by name in the store, and what every command and the Python API do to open one."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+from ablate.driver.own_code import own_code_of
 from ablate.driver.preflight import Validated, validate
 from ablate.errors import Problem, StoreError, StudyError, nearest
 from ablate.plan.plan import Plan
 from ablate.schedule.resources import gpu_count
-from ablate.slots import discover, registry
-from ablate.slots.own_code import OwnCode
-from ablate.store.code import fetch, ship
+from ablate.slots import registry
+from ablate.store.code import ship
 from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import Store, StudyFolder
 from ablate.study.document import Document, read_document
@@ -82,9 +82,8 @@ def find_document(wanted: StudyRequest, store: Store) -> StudySource:
     """The text of a study by its file, or by its name in the store as it was last run.
 
     A name that the store does not hold may be that of an example study. A name without overrides stands for the study
-    as it was run without `--set`, or else for its only run with `--set`.
-    A study by its name has its own levels as they were last run, too, whatever has become of their folders. Raises
-    StudyError.
+    as it was run without `--set`, or else for its only run with `--set`. It has its own levels as they were
+    last run, too, whatever has become of their folders. Raises StudyError.
     """
     reference = wanted.reference
     path = Path(reference).expanduser()
@@ -107,68 +106,24 @@ def find_document(wanted: StudyRequest, store: Store) -> StudySource:
         asked = name_variant(scale, wanted.overrides)
         same = [study for study in known if name_variant(scale, study.overrides) == asked]
         source = (same or plain or known)[0]
-        return _stored_source(source, named, wanted.overrides, store)
+        return _stored(source, named, wanted.overrides, store)
     if plain:
-        return _stored_source(plain[0], named, (), store)
+        return _stored(plain[0], named, (), store)
     if len(known) > 1:
         ways = "; or ".join(_options(study.overrides) for study in known)
         message = f"study '{reference}' was run only with --set, in {len(known)} ways; add one of them: {ways}"
         raise StudyError([Problem(str(store.root), 0, 0, message)])
     note = f"study '{reference}' was run only with {_options(known[0].overrides)}; this is that run"
-    return _stored_source(known[0], named, known[0].overrides, store, note)
+    return _stored(known[0], named, known[0].overrides, store, note)
 
 
-def _stored_source(
+def _stored(
     study: StoredStudy, scale: str | None, overrides: tuple[str, ...], store: Store, note: str = ""
 ) -> StudySource:
-    """The text of a study in the store, with the own code that it was last run with."""
+    """The text of a study in the store, with its own code."""
     document = read_document(study.folder.source)
-    document.own, changed = _own_code(study.card, store)
-    return StudySource(document, scale, overrides, "; ".join(filter(None, (note, changed))))
-
-
-def _own_code(card: dict[str, Any], store: Store) -> tuple[OwnCode, str]:
-    """The own code that a study was last run with, and a note where its present files differ.
-
-    Where the store has lost it, the folders that the card names are read. Raises StudyError where these are gone too.
-    """
-    if discover.given or not card.get("code"):
-        found = discover.discover(None)
-        found.study = Path(card["folder"]) if card.get("folder") else None
-        return found, ""
-    code = fetch(card["code"], store)
-    if code is None:
-        folders = [Path(path) for path in card["components"]]
-        if missing := ", ".join(str(path) for path in folders if not path.is_dir()):
-            message = (
-                f"the study has own code, and both its copy in the store ({store.code(card['code'])}) and the folder "
-                f"{missing} are gone; restore one of them, or name the folder by --components DIR"
-            )
-            raise StudyError([Problem(card["file"], 0, 0, message)])
-        found = discover.discover(None, folders)
-        found.study = Path(card["folder"]) if card.get("folder") else None
-        return found, f"{store.code(card['code'])} is gone; the present own code is used"
-    changed = [str(file) for file, content in _files(code) if file.is_file() and file.read_bytes() != content]
-    gone = sorted({str(folder.path) for folder in code.folders if not folder.path.is_dir()})
-    if not changed and not gone:
-        return code, ""
-    copy = f"a study by its name has its own code as it was last run, from {store.code(card['code'])}"
-    if changed:
-        present = f"name its file, {card['file']}, for the present code"
-        return code, f"changed since the study was last run: {_listed(changed)}; {copy} ({present})"
-    return code, f"no longer there: {_listed(gone)}; {copy}"
-
-
-def _files(code: OwnCode) -> Iterator[tuple[Path, bytes]]:
-    """The files of own code, with their content when it was last run."""
-    for folder in code.folders:
-        yield from ((folder.path / name, content) for name, content in folder.files.items())
-    yield from ((Path(module.path), module.source) for module in code.modules.values())
-
-
-def _listed(names: list[str]) -> str:
-    """Names with commas; of more than three the first two."""
-    return ", ".join(names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more"])
+    document.own, of_code = own_code_of(study.card, store)
+    return StudySource(document, scale, overrides, "; ".join(filter(None, (note, of_code))))
 
 
 def _not_stored(wanted: StudyRequest, store: Store, stored: list[StoredStudy]) -> str:

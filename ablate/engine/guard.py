@@ -27,13 +27,13 @@ def end(child: "subprocess.Popen[bytes]") -> None:
             break
 
 
-def main() -> None:
-    """Run the command in the arguments; exit as it does, with 128 + the number of a signal that ended it."""
+def run(words: list[str]) -> int:
+    """Run a command to its end; gives its exit code, 128 + the number of a signal that ended it."""
     try:
-        child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
+        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
     except OSError as error:
         print(f"cannot be started: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(NOT_FOUND)
+        return NOT_FOUND
 
     def wait_for_the_end_of_input() -> None:
         sys.stdin.buffer.read()
@@ -44,8 +44,24 @@ def main() -> None:
     code = child.wait()
     with suppress(ProcessLookupError, PermissionError):  # what the command has left running
         os.killpg(child.pid, signal.SIGTERM)
-    sys.stderr.flush()
-    os._exit(code if code >= 0 else 128 - code)
+    return code if code >= 0 else 128 - code
+
+
+def main() -> None:
+    """Run the command in the arguments, in a process of its own, and exit as it does.
+
+    Ray kills the children of a worker that ends. Their children it leaves alone, and so the one that sees the end of
+    standard input must be one of these.
+    """
+    inner = os.fork()
+    if inner == 0:
+        os.setsid()
+        code = run(sys.argv[1:])
+        sys.stderr.flush()
+        os._exit(code)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(inner, signal.SIGTERM))
+    _, status = os.waitpid(inner, 0)
+    sys.exit(os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":

@@ -276,7 +276,7 @@ def is_running(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.parametrize("how", ["closed", "killed", "terminated"])
+@pytest.mark.parametrize("how", ["closed", "killed", "with its children", "terminated"])
 def test_a_command_ends_with_whoever_runs_it(how: str, tmp_path: Path) -> None:
     """With what it has started itself: even if its runner is killed and can do nothing more."""
     (tmp_path / "sleeper.py").write_text(SLEEPER)
@@ -299,6 +299,9 @@ def test_a_command_ends_with_whoever_runs_it(how: str, tmp_path: Path) -> None:
         process.stdin.write("\n")
         process.stdin.flush()
     elif how == "killed":
+        process.kill()
+    elif how == "with its children":  # as Ray ends a worker
+        os.kill(guarded, signal.SIGKILL)
         process.kill()
     else:
         os.kill(guarded, signal.SIGTERM)

@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from ablate.cli.main import app
-from ablate.driver.studies import find_document, write_card
+from ablate.driver.studies import StudyRequest, find_document, write_card
 from ablate.engine.provenance import component_sources
 from ablate.errors import StudyError
 from ablate.plan.plan import make_plan
@@ -267,7 +267,7 @@ def test_the_store_keeps_what_a_study_needs(write_study: Write, tmp_path: Path) 
             file.write_text(NORM.replace("self.factor *", "2 *"))
         else:
             components.rename(tmp_path / "elsewhere")
-        found = find_document("tiny", store, None, ())
+        found = find_document(StudyRequest("tiny"), store)
         assert (str(file) if change == "edited" else str(components)) in found.note
         read_study(found.document, found.scale, found.overrides, gpu=False)
         assert registry.level("norm", "mine").fingerprint == before
@@ -275,9 +275,9 @@ def test_the_store_keeps_what_a_study_needs(write_study: Write, tmp_path: Path) 
         assert norm(torch.ones(1, 2, 1, 1)).mean().item() == pytest.approx(3)
     shutil.rmtree(store.root / "code")
     with pytest.raises(StudyError, match=r"both its copy in the store .* and the folder .* are gone.*--components DIR"):
-        find_document("tiny", store, None, ())
+        find_document(StudyRequest("tiny"), store)
     discover.given = (tmp_path / "elsewhere",)
-    read_study(find_document("tiny", store, None, ()).document, None, (), gpu=False)
+    read_study(find_document(StudyRequest("tiny"), store).document, None, (), gpu=False)
     assert registry.level("norm", "mine").fingerprint != before
     assert key
 
