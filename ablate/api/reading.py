@@ -43,8 +43,8 @@ class Results:
         """One row per treatment and metric: mean, change from the reference with 95 % interval, p-values, verdict.
 
         `delta`, `low`, `high` and `p` are those of the change, paired by seed; `p_holm` is corrected for the number of
-        comparisons, and there for
-        the metric alone that a treatment is judged by. What the table warns of is a Python warning here.
+        comparisons, and is there only for the metric that a treatment is judged by. What the table warns of is a
+        Python warning here.
         """
         import pandas as pd
 
