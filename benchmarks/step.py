@@ -21,7 +21,7 @@ from ablate.engine.run import reset_process
 from ablate.engine.train import TrainingParts, draw_batch, train
 from ablate.plan.trials import Trial, expand
 from ablate.recipe.recipe import Recipe
-from ablate.recipe.stages import Stage
+from ablate.recipe.stages import Stage, Train
 from ablate.store.folders import Store
 from ablate.study.study import load_study
 from benchmarks.comparison import ROOT, Comparison
@@ -44,6 +44,7 @@ def run() -> Comparison:
     with tempfile.TemporaryDirectory() as scratch:
         race = run_race(expand(study)[0], Store(Path(scratch)), device)
     settings = study.baseline.stages[0].settings
+    assert isinstance(settings, Train)
     crop = study.baseline.value("data.crop")
     channels = study.baseline.value("model.channels")
     return Comparison(
@@ -77,6 +78,7 @@ class Diffusers:
     def __init__(self, parts: TrainingParts, trial: Trial, stage: Stage):
         recipe = trial.treatment.recipe
         settings = stage.settings
+        assert isinstance(settings, Train)
         self.vae = autoencoder(recipe)
         self.vae.load_state_dict(parts.vae.state_dict(), strict=True)
         self.vae.to(parts.device).train()
@@ -144,6 +146,7 @@ class Race:
         # The peer's steps
         begun = self.now()
         settings = self.stage.settings
+        assert isinstance(settings, Train)
         with torch.backends.cudnn.flags(enabled=True, deterministic=False, allow_tf32=True):  # PyTorch's defaults
             logs = [
                 self.peer.step(draw_batch(self.parts, settings, self.trial.seed, self.stage.name, i))

@@ -9,6 +9,7 @@ from ablate.identity import canonical
 from ablate.plan.known import Known
 from ablate.plan.plan import Plan, make_plan
 from ablate.plan.treatments import list_rows
+from ablate.slots import registry
 from ablate.store.files import read_json
 from ablate.store.folders import Store
 from ablate.study.study import Study
@@ -19,6 +20,8 @@ def plan_study(study: Study, store: Store) -> Plan:
 
     Raises StudyError as `make_plan` does.
     """
+    if study.document.own is not None:  # another study may have been read since
+        registry.use(study.document.own)
     folder = store.study(study.name, study.variant)
     known = Known(
         searched=read_suggestions(study, store),

@@ -14,7 +14,9 @@ def printed(draw: "Callable[[Console], None]") -> str:
     """The text that a function prints to a console."""
     from rich.console import Console
 
-    console = Console(width=WIDTH, force_jupyter=False, force_terminal=False, highlight=False)
+    console = Console(
+        width=WIDTH, force_jupyter=False, force_terminal=False, highlight=False, markup=False, emoji=False
+    )
     with console.capture() as captured:
         draw(console)
     return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())

@@ -42,8 +42,9 @@ class Results:
     def effects(self) -> "pd.DataFrame":
         """One row per treatment and metric: mean, change from the reference with 95 % interval, p-values, verdict.
 
-        `delta`, `low`, `high` and `p` are those of the change, paired by seed. `p_holm` is corrected for the number of
-        comparisons; only the metric that a treatment is judged by has one. What the table warns of is a Python warning.
+        `delta`, `low`, `high` and `p` are those of the change, paired by seed; `p_holm` is corrected for the number of
+        comparisons, and is there only for the metric that a treatment is judged by. What the table warns of is a
+        Python warning here.
         """
         import pandas as pd
 

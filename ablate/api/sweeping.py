@@ -49,8 +49,10 @@ def sweep(
 
     # Run
     notebook = in_notebook()
-    lines = Console(file=sys.stdout, force_terminal=False, force_jupyter=False, width=MOST_COLUMNS)
-    screen = lines if notebook else Console(stderr=True, highlight=False)
+    lines = Console(
+        file=sys.stdout, force_terminal=False, force_jupyter=False, markup=False, emoji=False, width=MOST_COLUMNS
+    )
+    screen = lines if notebook else Console(stderr=True, highlight=False, markup=False, emoji=False)
     try:
         run(checked.study, runs, resources, uri, screen, inline=inline, redo=rerun == "stale", notebook=notebook)
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablate.cli.options import Json
+from ablate.cli.options import Components, Json, use_own_levels
 from ablate.cli.output import emit, page
 from ablate.errors import UsageError, nearest
 from ablate.slots import registry
@@ -18,11 +18,13 @@ from ablate.slots import registry
 def components(
     slot: Annotated[str | None, typer.Argument(help="Show only this slot, or stages: those of training.")] = None,
     level: Annotated[str | None, typer.Argument(help="Show only this level, with what its settings mean.")] = None,
+    components: Components = None,
     as_json: Json = False,
 ) -> None:
     """List the levels of every slot with their settings; of one level all that can be set, and what a probe reports."""
     from ablate.driver import catalogue
 
+    use_own_levels()
     if slot and "/" in slot and level is None:
         slot, _, level = slot.partition("/")
     valid = [*registry.SLOTS, catalogue.STAGES]
@@ -43,9 +45,11 @@ def components(
         print_catalogue(found, page())
 
 
-def schema() -> None:
+def schema(components: Components = None) -> None:
     """Print the JSON schema of study files, for editors."""
     from ablate.driver import catalogue
+
+    use_own_levels()
 
     emit(catalogue.schema())
 
@@ -54,16 +58,18 @@ def print_catalogue(found: dict[str, Any], out: Console) -> None:
     """Print the catalogue as text."""
     for slot, names in found.items():
         about = registry.SLOTS.get(slot, "the stages of training")
-        out.print(f"[bold]{slot}[/bold]  {about}", soft_wrap=True)
+        out.print(Text.assemble((slot, "bold"), f"  {about}"), soft_wrap=True)
         for name, level in names.items():
             settings = ", ".join(
                 f"{field}={item['default']}" if item["default"] is not None else field
                 for field, item in level["settings"].items()
             )
             summary = f"cannot be used: {level['error']}" if "error" in level else level["doc"]
-            out.print(f"  {name:16} {summary}", soft_wrap=True, markup=False)
+            out.print(f"  {name:16} {summary}", soft_wrap=True)
+            if "file" in level:
+                out.print(f"  {'':16} own level: {level['file']}", soft_wrap=True)
             if settings:
-                out.print(f"  {'':16} settings: {settings}", soft_wrap=True, markup=False)
+                out.print(f"  {'':16} settings: {settings}", soft_wrap=True)
     out.print("What the settings of one level mean: ablate components SLOT LEVEL", soft_wrap=True)
 
 

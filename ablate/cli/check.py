@@ -6,7 +6,7 @@ import typer
 
 from ablate.adaptive.search import future_suggestions
 from ablate.adaptive.tuning import tuning_search
-from ablate.cli.options import Json, Scale, Set, StudyFile, screen
+from ablate.cli.options import Components, Json, Scale, Set, StudyFile, screen
 from ablate.cli.output import emit
 from ablate.errors import StudyError
 from ablate.plan.known import NOTHING
@@ -16,7 +16,9 @@ from ablate.study.document import read_document
 from ablate.study.study import Study
 
 
-def check(study: StudyFile, scale: Scale = None, set_: Set = None, as_json: Json = False) -> None:
+def check(
+    study: StudyFile, scale: Scale = None, set_: Set = None, components: Components = None, as_json: Json = False
+) -> None:
     """Check a study: every error at once, with its line and column. Starts nothing.
 
     It refuses what `sweep` would refuse: keys, levels and settings that are not valid or contradict each other, folders

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from ablate.cli.options import Json
+from ablate.cli.options import Components, Json, use_own_levels
 from ablate.cli.output import emit, page
 from ablate.errors import nearest
 from ablate.slots import registry
@@ -13,7 +13,7 @@ from ablate.slots import registry
 if TYPE_CHECKING:
     from ablate.testing import Exam, Point
 
-screen = Console(stderr=True, highlight=False)
+screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def check_level(
@@ -21,9 +21,11 @@ def check_level(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Give a setting of the level; repeatable.")
     ] = None,
+    components: Components = None,
     as_json: Json = False,
 ) -> None:
     """Check that a level does what its slot asks for: build it, run it, and say in words what is missing."""
+    use_own_levels()
     slot, name = find_level(level)
     try:
         settings = dict(map(read_setting, set_ or ()))
@@ -49,7 +51,7 @@ def find_level(level: str) -> tuple[str, str]:
         fail(f"unknown slot '{slot}'{nearest(slot, registry.SLOTS)}; give SLOT/LEVEL, for instance norm/scn")
     if name not in registry.levels(slot):
         hint = nearest(name, registry.levels(slot))
-        fail(f"unknown level '{name}' of {slot}{hint}; a new level is a file {registry.ROOT / slot / 'NAME.py'}")
+        fail(f"unknown level '{name}' of {slot}{hint}; a new level is a file components/{slot}/NAME.py")
     return slot, name
 
 
@@ -80,15 +82,15 @@ def make_exam(slot: str, name: str, settings: dict[str, Any]) -> "Exam":
 
 def fail(message: str) -> NoReturn:
     """Exit with 2."""
-    screen.print(message, style="red", soft_wrap=True, markup=False)
+    screen.print(message, style="red", soft_wrap=True)
     raise typer.Exit(2)
 
 
 def print_points(level: str, points: "list[Point]", out: Console) -> None:
     """One line for each point, and below it what is missing."""
     for point in points:
-        out.print(f"  {point.status:10} {point.claim}", soft_wrap=True, markup=False)
+        out.print(f"  {point.status:10} {point.claim}", soft_wrap=True)
         if point.message:
-            out.print(f"  {'':10} {point.message}", soft_wrap=True, markup=False, style="red")
+            out.print(f"  {'':10} {point.message}", soft_wrap=True, style="red")
     count = sum(point.status == "ok" for point in points)
-    out.print(f"{level}: {count} of {len(points)} points fulfilled", soft_wrap=True, markup=False, style="bold")
+    out.print(f"{level}: {count} of {len(points)} points fulfilled", soft_wrap=True, style="bold")

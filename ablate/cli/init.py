@@ -70,7 +70,7 @@ def init(
     for path in (*targets.values(), *write_ignored(folder)):
         print(path)  # noqa: T201
     for line in next_steps(folder, source):
-        screen.print(line, soft_wrap=True, markup=False)
+        screen.print(line, soft_wrap=True)
 
 
 def find_pictures(folder: Path) -> Path | None:

@@ -19,6 +19,7 @@ from ablate.cli.check_level import check_level
 from ablate.cli.doctor import doctor
 from ablate.cli.init import init
 from ablate.cli.mlflow import sync, ui
+from ablate.cli.new import new
 from ablate.cli.plan import plan
 from ablate.cli.probe import probe
 from ablate.cli.report import figure, report
@@ -55,6 +56,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     },
     "To find or write levels": {
         components: "list slots, levels and their settings",
+        new: "write a level to begin with, which passes its exam",
         check_level: "check that a level does what its slot asks for",
         schema: "print the JSON schema of study files, for editors",
     },
@@ -108,9 +110,9 @@ def options(
 
 def main() -> None:
     """The `ablate` command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal without a sign such as ± shows another one
-            stream.reconfigure(errors="replace")
+    for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):  # signs that the encoding lacks: `?` keeps tables in shape
+            stream.reconfigure(errors=errors)
     try:
         app()
     except StudyError as error:

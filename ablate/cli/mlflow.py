@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.options import STORE, Scale, Set, StoreOption, StudyName, Tracking, find, screen, store_option
+from ablate.cli.options import (
+    STORE,
+    Components,
+    Scale,
+    Set,
+    StoreOption,
+    StudyName,
+    Tracking,
+    find,
+    screen,
+    store_option,
+)
 from ablate.cli.studies import no_studies
 from ablate.errors import ServerError, StoreError
 from ablate.store.folders import Store
@@ -41,7 +52,7 @@ def ui(
         serve(runs, uri, port, write=write)
     except ServerError as error:
         starting.stop()
-        screen.print(str(error), style="red", soft_wrap=True, markup=False)
+        screen.print(str(error), style="red", soft_wrap=True)
         raise typer.Exit(1) from None
     finally:
         starting.stop()
@@ -61,7 +72,12 @@ def check_mirrored(store: Store) -> None:
 
 
 def sync(
-    study: StudyName, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, tracking: Tracking = None
+    study: StudyName,
+    scale: Scale = None,
+    set_: Set = None,
+    components: Components = None,
+    store: StoreOption = STORE,
+    tracking: Tracking = None,
 ) -> None:
     """Send to MLflow what it does not have yet of a study. Nothing is sent twice."""
     from ablate.driver.outputs import resync

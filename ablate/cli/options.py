@@ -10,9 +10,10 @@ from rich.console import Console
 
 from ablate.errors import StoreError
 from ablate.plan.commands import DEFAULT_STORE
+from ablate.slots import discover, registry
 from ablate.store.folders import Store, open_store
 
-screen = Console(stderr=True, highlight=False)
+screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def complete_study(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -55,7 +56,7 @@ def read_store(location: str | Path) -> Path:
     try:
         return open_store(location).root
     except StoreError as error:  # the parser of an option must not raise ValueError, whose text is not shown
-        screen.print(str(error), style="red", soft_wrap=True, markup=False)
+        screen.print(str(error), style="red", soft_wrap=True)
         raise typer.Exit(2) from None
 
 
@@ -87,6 +88,28 @@ Tracking = Annotated[
     str | None,
     typer.Option("--tracking", envvar="MLFLOW_TRACKING_URI", help="URI of MLflow, or none (default: in the store)."),
 ]
+
+
+def _name_components(paths: list[Path] | None) -> list[Path] | None:
+    """Remember the folders of `--components`, which every study that is read from now on sees."""
+    discover.given = tuple(paths or ())
+    return paths
+
+
+Components = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--components",
+        metavar="DIR",
+        help="Folder of own levels, DIR/SLOT/LEVEL.py, beside components/ next to the study; repeatable.",
+        callback=_name_components,
+    ),
+]
+
+
+def use_own_levels() -> None:
+    """Put own levels into effect for a command that reads no study: those in ./components and all named folders."""
+    registry.use(discover.discover(Path.cwd()))
 
 
 MaxHours = Annotated[
@@ -131,4 +154,4 @@ def store_option(store: Path) -> list[str]:
 def print_notes(notes: Iterable[str]) -> None:
     """Print notes to stderr."""
     for note in notes:
-        screen.print(f"note: {note}", soft_wrap=True, markup=False)
+        screen.print(f"note: {note}", soft_wrap=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 def page() -> Console:
     """A console on stdout. If stdout is not a terminal, the console is 160 columns wide, so that tables fit."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
 
 
 WAY_OUT = "--metrics {names}, --format markdown, or a wider terminal."

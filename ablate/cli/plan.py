@@ -4,7 +4,19 @@ from typing import Annotated, Any
 
 import typer
 
-from ablate.cli.options import STORE, Json, MaxHours, MaxTrials, Scale, Set, StoreOption, StudyName, screen, validated
+from ablate.cli.options import (
+    STORE,
+    Components,
+    Json,
+    MaxHours,
+    MaxTrials,
+    Scale,
+    Set,
+    StoreOption,
+    StudyName,
+    screen,
+    validated,
+)
 from ablate.cli.output import emit, page
 from ablate.plan.plan import Plan
 from ablate.store.folders import Store
@@ -14,6 +26,7 @@ def plan(
     study: StudyName,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure the cost by a few real steps and probes of each kind.")
@@ -55,6 +68,6 @@ def plan_within(
         said.append(f"what is pending takes about {found:.3g} hours of one worker, more than --max-hours {hours:g}")
     if said:
         said.append("raise the bound, or run less, for instance with --set seeds=1")
-        screen.print("; ".join(said), style="red", soft_wrap=True, markup=False)
+        screen.print("; ".join(said), style="red", soft_wrap=True)
         raise typer.Exit(2)
     return summary

@@ -10,19 +10,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablate.cli.output import emit
+from ablate.cli.options import Components, use_own_levels
+from ablate.cli.output import emit, page
 from ablate.errors import nearest
 from ablate.slots import registry
 from ablate.slots.settings import Metric
+from ablate.store.code import fetch
+from ablate.store.files import read_json
+from ablate.store.folders import Store
 
 if TYPE_CHECKING:
     from ablate.probing.examine import ProbeReport
 
-screen = Console(stderr=True, highlight=False)
-
-
-WIDE = 160
-"""Columns of the table where there is no terminal to fit into."""
+screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def probe(
@@ -52,6 +52,7 @@ def probe(
         int,
         typer.Option(help="Frames per picture, for a video VAE: 1 + a multiple of its time stride.", min=1),
     ] = 1,
+    components: Components = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Probe any VAE checkpoint for artifacts, without training. With --fail-if it is a test."""
@@ -59,6 +60,7 @@ def probe(
     from ablate.probing.examine import DTYPES, PROBES, Request, declared, examine
     from ablate.released.padding import MODES
 
+    use_code_of(checkpoint)
     chosen = tuple(probes.split(",")) if probes else PROBES
     one_of("--dtype", dtype, list(DTYPES))
     if padding_mode is not None:
@@ -71,21 +73,18 @@ def probe(
     try:
         answer = examine(request, screen.print)
     except (ValueError, ImportError, OSError) as error:
-        screen.print(" ".join(str(error).split()), style="red", soft_wrap=True, markup=False)
+        screen.print(" ".join(str(error).split()), style="red", soft_wrap=True)
         raise typer.Exit(2) from None
     if as_json:
         found = {"checkpoint": str(checkpoint), "metrics": answer.metrics, "intervals": answer.intervals}
         emit({**found, "failed": [condition.text for condition in answer.failed], **answer.about})
     else:
-        terminal = Console(highlight=False)
-        print_answer(
-            answer, declared(chosen), terminal if terminal.is_terminal else Console(highlight=False, width=WIDE)
-        )
+        print_answer(answer, declared(chosen), page())
     if answer.sheet:
-        screen.print(f"sheet: {answer.sheet}", soft_wrap=True, markup=False)
+        screen.print(f"sheet: {answer.sheet}", soft_wrap=True)
     for condition in answer.failed:
         value = answer.metrics[condition.metric]
-        screen.print(f"failed: {condition.text} ({show(value)})", style="red", soft_wrap=True, markup=False)
+        screen.print(f"failed: {condition.text} ({show(value)})", style="red", soft_wrap=True)
     if answer.failed:
         raise typer.Exit(1)
 
@@ -93,8 +92,19 @@ def probe(
 def one_of(option: str, value: str, valid: list[str]) -> None:
     """Exit with 2 unless the value is valid."""
     if value not in valid:
-        screen.print(f"{option}: unknown '{value}'{nearest(value, valid)}", style="red", soft_wrap=True, markup=False)
+        screen.print(f"{option}: unknown '{value}'{nearest(value, valid)}", style="red", soft_wrap=True)
         raise typer.Exit(2)
+
+
+def use_code_of(checkpoint: Path) -> None:
+    """Put into effect the own code that a checkpoint of a store was trained with; else that of this folder."""
+    order = read_json(checkpoint.parent / "settings.json") if checkpoint.is_file() else None
+    key = order.get("code") if isinstance(order, dict) else None
+    code = fetch(key, Store(checkpoint.absolute().parents[2])) if key else None
+    if code:
+        registry.use(code)
+    else:
+        use_own_levels()
 
 
 def print_answer(answer: "ProbeReport", known: dict[str, Metric], out: Console) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.options import STORE, PlainT, Scale, Set, StoreOption, StudyName, find
+from ablate.cli.options import STORE, Components, PlainT, Scale, Set, StoreOption, StudyName, find
 from ablate.errors import AblateError, UsageError
 
 KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance, diffusion, convergence or curves."
@@ -19,6 +19,7 @@ def report(
     plain_t: PlainT = None,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
 ) -> None:
     """Write one HTML page that needs no network: answer, table, effects, claims, curves, pictures, cost, failures."""
@@ -48,6 +49,7 @@ def figure(
     out: Annotated[Path | None, typer.Option(help="File to write, .pdf or .svg (default: STUDY-KIND.pdf).")] = None,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
 ) -> None:
     """Draw a figure one column of a paper wide, readable when printed in grey."""

@@ -5,12 +5,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ablate.cli.options import STORE, Json, Scale, Set, StoreOption, StudyName, find
+from ablate.cli.options import STORE, Components, Json, Scale, Set, StoreOption, StudyName, find
 from ablate.cli.output import emit, page
 
 
 def status(
-    study: StudyName, scale: Scale = None, set_: Set = None, store: StoreOption = STORE, as_json: Json = False
+    study: StudyName,
+    scale: Scale = None,
+    set_: Set = None,
+    components: Components = None,
+    store: StoreOption = STORE,
+    as_json: Json = False,
 ) -> None:
     """Count a study's trials by status, and those that are stale: their code has changed since they ran."""
     from ablate.driver import overview
@@ -23,6 +28,7 @@ def show(
     study: StudyName,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
     trial: Annotated[str | None, typer.Option(help="Show only trials whose name or signature contains this.")] = None,
     as_json: Json = False,

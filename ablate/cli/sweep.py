@@ -10,6 +10,7 @@ import typer
 
 from ablate.cli.options import (
     STORE,
+    Components,
     MaxHours,
     MaxTrials,
     Scale,
@@ -31,6 +32,7 @@ def sweep(
     study: StudyName,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
     tracking: Tracking = None,
     inline: Annotated[
@@ -71,7 +73,7 @@ def sweep(
         screen.print(
             f"\nStopped{reason}; finished trials are kept. To continue, run the same command again:", soft_wrap=True
         )
-        screen.print(f"  {shlex.join(['ablate', *sys.argv[1:]])}", soft_wrap=True, markup=False)
+        screen.print(f"  {shlex.join(['ablate', *sys.argv[1:]])}", soft_wrap=True)
         raise typer.Exit(1 if reason else 130) from None
     print_table(result.table)
     print_ending(result.files, result.links, result.ran, store)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ablate.cli.options import STORE, Json, PlainT, Scale, Set, StoreOption, StudyArgument, find, screen
+from ablate.cli.options import STORE, Components, Json, PlainT, Scale, Set, StoreOption, StudyArgument, find, screen
 from ablate.cli.output import emit, print_table
 from ablate.errors import AblateError, UsageError, nearest
 
@@ -40,6 +40,7 @@ def table(
     device: Annotated[str | None, typer.Option(help="Device for VAEs (default: cuda if there is one).")] = None,
     scale: Scale = None,
     set_: Set = None,
+    components: Components = None,
     store: StoreOption = STORE,
     as_json: Json = False,
 ) -> None:

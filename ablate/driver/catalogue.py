@@ -5,9 +5,10 @@ from typing import Any
 
 from ablate.driver.settings import describe_settings, read_meanings
 from ablate.recipe.paths import RECIPE_SLOTS
-from ablate.recipe.stages import Train
+from ablate.recipe.stages import External, Train
 from ablate.slots import registry
 from ablate.slots.settings import Metric, Settings
+from ablate.slots.targets import TARGET
 from ablate.study.schema import StudyFile
 
 STAGES = "stages"
@@ -15,7 +16,7 @@ STAGES = "stages"
 
 
 def catalogue(slots: list[str]) -> dict[str, Any]:
-    """Slot -> level -> `doc`, `settings` and, for probes, `metrics`.
+    """Slot -> level -> `doc`, `settings`, for probes `metrics`, and of an own level its `file`.
 
     They are empty for a level whose file is wrong, and `error` says why. `STAGES` stands for the stages of training.
     """
@@ -28,7 +29,12 @@ def _levels(slot: str) -> dict[str, Any]:
 
 def _stages() -> dict[str, Any]:
     doc = "a leg of training; name it as you like and give its settings under the name"
-    return {"train": {"doc": doc, "settings": describe_settings(Train)}}
+    command = "a command of yours that trains, once per trial (docs/own_code.md)"
+    settings = {name: item for name, item in describe_settings(External).items() if name != "content"}  # not given
+    return {
+        "train": {"doc": doc, "settings": describe_settings(Train)},
+        "external": {"doc": command, "settings": settings},
+    }
 
 
 def _describe(slot: str, name: str) -> dict[str, Any]:
@@ -40,6 +46,8 @@ def _describe(slot: str, name: str) -> dict[str, Any]:
         "doc": level.doc.split("\n\n")[0].replace("\n", " "),
         "settings": describe_settings(level.Config),
     }
+    if level.folder:
+        described["file"] = str(level.path)
     if level.metrics:
         described["metrics"] = {metric.name: {**asdict(metric), "better": _better(metric)} for metric in level.metrics}
     return described
@@ -61,11 +69,17 @@ def schema() -> dict[str, Any]:
         name: {"anyOf": [{"type": "number", "minimum": 0}, _with_meanings(registry.level("loss", name).Config)]}
         for name in _usable("loss")
     }
-    slots["loss"] = {"type": "object", "properties": terms, "additionalProperties": False}
+    objects: dict[str, Any] = {f"^{TARGET.pattern}$": {}}
+    slots["loss"] = {
+        "type": "object", "properties": terms, "patternProperties": objects, "additionalProperties": False
+    }  # fmt: skip
     document["properties"]["base"] |= {"properties": slots, "additionalProperties": False}
     stage = _with_meanings(Train)
     stage["properties"] |= {slot: {} for slot in RECIPE_SLOTS}  # anything: settings without a level are allowed here
-    document["properties"]["stages"]["items"] = {"type": "object", "additionalProperties": stage}
+    command = _with_meanings(External)
+    del command["properties"]["content"]
+    stages = {"anyOf": [stage, command]}
+    document["properties"]["stages"]["items"] = {"type": "object", "additionalProperties": stages}
     document["properties"]["probes"]["items"] = _slot_schema("probe")
     return document
 
@@ -92,4 +106,6 @@ def _slot_schema(slot: str) -> dict[str, Any]:
         mappings.append(
             {"type": "object", "properties": properties, "required": ["level"], "additionalProperties": False}
         )
-    return {"anyOf": [{"enum": names}, *mappings]}
+    target = {"type": "string", "pattern": f"^{TARGET.pattern}$"}
+    mappings.append({"type": "object", "properties": {"level": target}, "required": ["level"]})
+    return {"anyOf": [{"enum": names}, target, *mappings]}

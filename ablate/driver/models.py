@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ from ablate.recipe.recipe import Part, Recipe
 from ablate.recipe.validation import explain
 from ablate.slots import registry
 from ablate.slots.level_file import LevelError
+from ablate.slots.targets import Target
 
 IRRELEVANT = {"loss", "discriminator", "init"}
 """Slots that a model does not depend on. It does on `data`, for the sizes of pictures, and so on `regularizer`."""
@@ -58,8 +60,7 @@ class ModelCheck:
 def build_failure(recipe: Recipe) -> BuildFailure | None:
     """Why the model of a recipe, that of one stage, cannot be built; None if it can."""
     plain = {slot: _relevant(slot, part) for slot, part in recipe.present.items() if slot not in IRRELEVANT}
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ablate" / "models"
-    known = cache / signature([plain, _code()])
+    known = _cache() / signature([plain, _code(), registry.own().plain()] if registry.own() else [plain, _code()])
     if known.exists():
         return None
     from ablate.engine.build import try_build
@@ -68,12 +69,70 @@ def build_failure(recipe: Recipe) -> BuildFailure | None:
         try_build(recipe.plain())
     except (Exception, SystemExit) as error:  # a level may raise whatever torch does
         return _failure(error)
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        known.touch()
-    except OSError:  # then it is built again next time
-        pass
+    _remember(known)
     return None
+
+
+def _cache() -> Path:
+    """The folder of files that each stand for something that could be built."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ablate" / "models"
+
+
+def _remember(known: Path) -> None:
+    """Note that something could be built."""
+    with suppress(OSError):  # then it is built again next time
+        known.parent.mkdir(parents=True, exist_ok=True)
+        known.touch()
+
+
+def own_failure(slot: str, part: Part, crop: int) -> str:
+    """Why an own level cannot be imported or built with what its slot is given; empty if it can, or is no own one.
+
+    A loss term that is a plain class is tried on pictures of `crop` px.
+    """
+    name = getattr(part.settings, "target", part.level) if slot == "model" else part.level
+    level = registry.level(slot, name)
+    if level.folder is None and not isinstance(level, Target):
+        return ""
+    plain = part.plain() if slot == "loss" else {}
+    known = _cache() / signature(["own", slot, name, plain, crop, level.fingerprint, str(level.path), version("torch")])
+    if known.exists():
+        return ""
+    try:
+        registry.check_build(slot, name)
+        if slot == "loss" and isinstance(level, Target) and level.plain:
+            from ablate.engine.build import try_term
+
+            try_term(name, part.settings.plain(), crop)
+    except LevelError as error:
+        return f"{error.brief}{_advice(level.path)}"
+    except ValueError as error:
+        return " ".join(str(error).split())
+    _remember(known)
+    return ""
+
+
+def stride_of(recipe: Recipe) -> int:
+    """The stride of a recipe's model; where its settings do not tell, it is built to find it, which happens once.
+
+    0 where it cannot be built.
+    """
+    model = recipe.parts["model"]
+    if stride := model.setting("stride", 0):
+        return int(stride)
+    known = _cache() / signature(["stride", model.plain(), _code(), registry.own().plain()])
+    if not known.exists():
+        from ablate.engine.build import find_stride
+
+        try:
+            stride = find_stride(recipe.plain())
+        except (Exception, SystemExit):  # an error of its own
+            return 0
+        with suppress(OSError):
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.write_text(str(stride), encoding="utf-8")
+        return stride
+    return int(known.read_text(encoding="utf-8") or 0)
 
 
 def fits(recipe: Recipe) -> bool:
@@ -100,14 +159,14 @@ def _failure(error: BaseException) -> BuildFailure:
     if isinstance(error, ValidationError):
         text = "; ".join(f"{'.'.join(map(str, item['loc']))}: {explain(item)}" for item in error.errors())
     explained = isinstance(error, ValueError) and bool(text)
+    if explained and text.partition(":")[0] in registry.SLOTS:
+        return BuildFailure(text.partition(":")[0], text)
     reason = text if explained else f"{type(error).__name__}: {text}".removesuffix(": ")
     frame = _level_frame(error)
     if frame is None:
         return BuildFailure("model", reason)
     file = Path(frame.filename)
     slot = file.parent.name
-    if explained and text.startswith(slot):
-        return BuildFailure(slot, reason)
     advice = "" if explained else _advice(file)
     return BuildFailure(slot, f"{reason} ({slot}/{file.name}:{frame.lineno}){advice}")
 
@@ -115,8 +174,7 @@ def _failure(error: BaseException) -> BuildFailure:
 def _level_frame(error: BaseException) -> traceback.FrameSummary | None:
     """The innermost frame of an error that is in a level's file."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        folder = Path(frame.filename).parent
-        if folder.name in registry.SLOTS and folder.parent.name == registry.ROOT.name:
+        if registry.slot_of(Path(frame.filename)):
             return frame
     return None
 

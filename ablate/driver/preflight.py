@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ablate.driver.models import ModelCheck, build_failure
+from ablate.driver.models import ModelCheck, build_failure, own_failure, stride_of
 from ablate.errors import KeyPath, Problem, StudyError
 from ablate.plan.labels import format_level, short_names
 from ablate.plan.treatments import list_rows
@@ -125,10 +125,13 @@ class ScaleCheck:
     missing: list[Problem] = field(default_factory=list)
     models: ModelCheck = field(default_factory=lambda: ModelCheck(MOST_MODELS))
     seen: set[tuple[str, int, int, str]] = field(default_factory=set)
+    broken: set[tuple[str, str]] = field(default_factory=set)
+    """Own levels that cannot be imported, as slot and name."""
 
     def run(self, cases: list[Case], *, complete: bool = True) -> None:
         """Check treatments, of which the first is the baseline. `complete`: whether it has all parts."""
         self._check_files(cases)
+        self._check_own(cases)
         if complete:
             self._check_mismatches(cases)
             self._check_probes(cases)
@@ -144,6 +147,26 @@ class ScaleCheck:
             except (ValueError, OSError, ImportError) as error:
                 message = f"{error}{_way_out(str(error))}"
                 self._add(self.missing, case, (*path, *_named(part, str(error))), message)
+        for case in cases:
+            for stage in case.recipe.stages:
+                try:
+                    stage.settings.preflight()
+                except ValueError as error:
+                    self._add(self.missing, case, ("stages", stage.name, "command"), f"stage '{stage.name}': {error}")
+
+    def _check_own(self, cases: list[Case]) -> None:
+        """Own levels that raise while they are imported, or whose `build` takes other arguments."""
+        parts = {id(part): (case, path, part) for case in reversed(cases) for path, part in _parts(case.recipe)}
+        parts |= {id(probe): (cases[0], ("base", "probe", probe.level), probe) for probe in self.probes}
+        for case, path, part in parts.values():
+            slot = str(path[2] if path[0] == "stages" else path[1])
+            if (slot, part.level) in self.broken:
+                continue
+            if reason := own_failure(slot, part, _crop(case.recipe)):
+                self.broken.add((slot, part.level))
+                path = ("probes", part.level) if slot == "probe" else path
+                message = f"level '{part.level}' of {slot} cannot be used: {reason}"
+                self._add(self.problems, case, path, message, kind="own")
 
     def _check_mismatches(self, cases: list[Case]) -> None:
         """Initial weights that are of another model than the recipe's."""
@@ -164,7 +187,8 @@ class ScaleCheck:
                 continue
             seen.add((id(model), id(data)))
             for probe in self.probes:
-                reason = _unfit(probe, model.settings.stride, data.settings)
+                stride = stride_of(case.recipe)
+                reason = _unfit(probe, stride, data.settings) if stride else ""
                 if reason and probe.level not in unfit:
                     unfit.add(probe.level)
                     self._add(self.problems, case, ("probes", probe.level), f"probe '{probe.level}' {reason}")
@@ -174,6 +198,8 @@ class ScaleCheck:
         wrong: set[KeyPath] = set()  # in the baseline, and thus in treatments without being due to their levels
         for case in [cases[0], *sorted(cases[1:], key=lambda case: len(case.levels))]:
             for stage, setup in zip(case.recipe.stages, case.recipe.setups, strict=True):
+                if any((slot, part.level) in self.broken for slot, part in setup.present.items()):
+                    continue
                 failure = self.models.failure(setup)
                 if failure is None:
                     continue
@@ -242,8 +268,13 @@ def _parts(recipe: Recipe) -> Iterable[tuple[KeyPath, Part]]:
     """The parts of a recipe that are used, with their paths."""
     yield from ((("base", slot), part) for slot, part in recipe.parts.items())
     for stage, own in recipe.own.items():
-        yield from ((("stages", stage, *unit.split(".")), part) for unit, part in own.items())
+        yield from ((("stages", stage, *unit.split(".", 1)), part) for unit, part in own.items())
     yield from ((("base", "loss", term), part) for term, part in recipe.losses.items() if weight(part))
+
+
+def _crop(recipe: Recipe) -> int:
+    """The side of training crops in px; 16 where the data are wrong."""
+    return int(recipe.parts["data"].setting("crop", 16)) if "data" in recipe.parts else 16
 
 
 def _named(part: Part, message: str) -> list[str]:

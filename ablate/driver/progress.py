@@ -140,7 +140,8 @@ class ProgressDisplay:
         table = Table.grid(padding=(0, 2))
         for event in list(self.running.values()):
             share = event.step / event.steps if event.steps else 0.0
-            loss = f"loss {event.losses['train/loss']:.4f}" if event.losses else "starting"
+            value = (event.losses or {}).get("train/loss")  # a command of the user's may log others
+            loss = f"loss {value:.4f}" if value is not None else "" if event.losses else "starting"
             steps = f"{event.step}/{event.steps}" if event.steps else ""
             table.add_row(event.trial.name, ProgressBar(1.0, share, width=24), steps, loss)
         eta = self.eta_s()

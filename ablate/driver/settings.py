@@ -8,7 +8,14 @@ from ablate.slots.settings import Settings
 DEFINITION = re.compile(r"((?:`\w+`(?:, | and )?)+): ")
 """Begins what a docstring says of one or several settings: `` `a`, `b`: ``."""
 
-TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
+TYPES = {
+    "object": "mapping",
+    "integer": "integer",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+}
 
 
 def describe_settings(config: type[Settings]) -> dict[str, dict[str, Any]]:

@@ -7,10 +7,13 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+from ablate.driver.own_code import own_code_of
 from ablate.driver.preflight import Validated, validate
 from ablate.errors import Problem, StoreError, StudyError, nearest
 from ablate.plan.plan import Plan
 from ablate.schedule.resources import gpu_count
+from ablate.slots import registry
+from ablate.store.code import ship
 from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import Store, StudyFolder
 from ablate.study.document import Document, read_document
@@ -79,7 +82,8 @@ def find_document(wanted: StudyRequest, store: Store) -> StudySource:
     """The text of a study by its file, or by its name in the store as it was last run.
 
     A name that the store does not hold may be that of an example study. A name without overrides stands for the study
-    as it was run without `--set`, or else for its only run with `--set`. Raises StudyError.
+    as it was run without `--set`, or else for its only run with `--set`. It has its own levels as they were
+    last run, too, whatever has become of their folders. Raises StudyError.
     """
     reference = wanted.reference
     path = Path(reference).expanduser()
@@ -102,15 +106,24 @@ def find_document(wanted: StudyRequest, store: Store) -> StudySource:
         asked = name_variant(scale, wanted.overrides)
         same = [study for study in known if name_variant(scale, study.overrides) == asked]
         source = (same or plain or known)[0]
-        return StudySource(read_document(source.folder.source), named, wanted.overrides)
+        return _stored(source, named, wanted.overrides, store)
     if plain:
-        return StudySource(read_document(plain[0].folder.source), named, ())
+        return _stored(plain[0], named, (), store)
     if len(known) > 1:
         ways = "; or ".join(_options(study.overrides) for study in known)
         message = f"study '{reference}' was run only with --set, in {len(known)} ways; add one of them: {ways}"
         raise StudyError([Problem(str(store.root), 0, 0, message)])
     note = f"study '{reference}' was run only with {_options(known[0].overrides)}; this is that run"
-    return StudySource(read_document(known[0].folder.source), named, known[0].overrides, note)
+    return _stored(known[0], named, known[0].overrides, store, note)
+
+
+def _stored(
+    study: StoredStudy, scale: str | None, overrides: tuple[str, ...], store: Store, note: str = ""
+) -> StudySource:
+    """The text of a study in the store, with its own code."""
+    document = read_document(study.folder.source)
+    document.own, of_code = own_code_of(study.card, store)
+    return StudySource(document, scale, overrides, "; ".join(filter(None, (note, of_code))))
 
 
 def _not_stored(wanted: StudyRequest, store: Store, stored: list[StoredStudy]) -> str:
@@ -168,10 +181,13 @@ def write_card(plan: Plan) -> None:
     study = plan.study
     folder = plan.store.study(study.name, study.variant)
     before = read_json(folder.card) or {}
+    code = registry.own()
+    own = {"code": ship(code, plan.store), "components": [str(one.path) for one in code.folders]} if code else {}
+    own |= {"folder": str(code.study)} if code.study else {}
     with atomic_write(folder.source) as temporary:
         temporary.write_text(study.document.text, encoding="utf-8")
     card = {
         "name": study.name, "question": study.question, "file": study.document.file, "scale": study.scale,
-        "overrides": list(study.overrides), "trials": [trial.signature for trial in plan.ready],
+        "overrides": list(study.overrides), "trials": [trial.signature for trial in plan.ready], **own,
     }  # fmt: skip
     write_json(folder.card, {**card, "mirrored": before.get("mirrored")})

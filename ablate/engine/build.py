@@ -14,26 +14,53 @@ from ablate.engine.train import CHANNELS_LAST, TrainingParts
 from ablate.identity import derive
 from ablate.plan.trials import Order
 from ablate.slots import registry, training
+from ablate.slots.targets import is_target
 from ablate.slots.video import VideoLayers
 
 
 def try_build(recipe: dict[str, Any]) -> None:
     """Build the model without memory (on the meta device) and run it on every size of picture that training uses.
 
-    These are a crop, a held-out picture, and latents as small as the regularizer makes them. Raises what training
-    would; ValueError if a picture comes back in another size.
+    These are a crop, a held-out picture, and latents as small as the regularizer makes them. A model of the user's own,
+    which may not work without memory, is built and run for real. Raises what training would; ValueError if a picture
+    comes back in another size.
     """
     frames = recipe["data"].get("frames", 1)
-    with torch.device("meta"), torch.no_grad():
-        vae = build_model(recipe)
+    with torch.device("cpu" if is_own_model(recipe) else "meta"), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        vae = build_model(recipe).eval()
         for side in (recipe["data"]["heldout_size"], recipe["data"]["crop"]):
-            x = torch.empty(1, 3, frames, side, side) if frames > 1 else torch.empty(1, 3, side, side)
+            x = torch.zeros(1, 3, frames, side, side) if frames > 1 else torch.zeros(1, 3, side, side)
             z = vae.encode(x).mean
             y = vae.decode(z)
             if y.shape != x.shape:
                 raise ValueError(f"the model turns {tuple(x.shape[2:])} into {tuple(y.shape[2:])}")
         if (small := _smallest_latent(recipe["regularizer"], z.shape[-1])) < z.shape[-1]:
             vae.decode(z[..., :small, :small])
+
+
+def is_own_model(recipe: dict[str, Any]) -> bool:
+    """Whether the model is a class of the user's own."""
+    level = recipe["model"]["level"]
+    return level == "python" or is_target(level)
+
+
+def find_stride(recipe: dict[str, Any]) -> int:
+    """The stride of the recipe's model, which is built for it."""
+    with torch.random.fork_rng(devices=[]):
+        return build_model(recipe).stride
+
+
+def try_term(name: str, settings: dict[str, Any], crop: int) -> None:
+    """Build a loss term and compute it on two pictures. Raises what training would; ValueError without a gradient."""
+    with torch.random.fork_rng(devices=[]):
+        term: training.Term = registry.build("loss", name, settings)
+        torch.manual_seed(0)
+        x, y = torch.rand(2, 2, 3, crop, crop) * 2 - 1
+        y.requires_grad_()
+        still = training.Posterior(torch.zeros(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
+        loss = term(training.Step(x, y, still, still.mean, None, crop))
+        if not loss.requires_grad:
+            raise ValueError(f"loss: {name} gives a number without a gradient to the reconstruction")
 
 
 def _smallest_latent(regularizer: dict[str, Any], side: int) -> int:

@@ -19,6 +19,11 @@ __all__ = ["header", "load", "optimizer_tensors", "pack", "restore_optimizer", "
 def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write tensors and a JSON header to one file, which appears complete or not at all."""
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    seen: set[int] = set()
+    for name, tensor in plain.items():  # weights that a model uses twice: safetensors refuses tensors that share memory
+        if tensor.numel() and tensor.untyped_storage().data_ptr() in seen:
+            plain[name] = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
     with atomic_write(path) as temporary:
         save_file(plain, temporary, metadata={HEADER: json.dumps(header)})
 

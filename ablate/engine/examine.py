@@ -12,6 +12,7 @@ from PIL import Image
 from ablate.data.corpus import Corpus
 from ablate.engine import checkpoint
 from ablate.engine.probes import ProbeResults, run_probes
+from ablate.engine.provenance import own_files
 from ablate.identity import derive
 from ablate.plan.trials import Order
 from ablate.slots import registry
@@ -75,6 +76,8 @@ def examine(
     record.probes |= {level: order["probe_keys"][level] for level in levels}
     sources = {f"probe/{level}": registry.level("probe", level).fingerprint for level in levels}
     record.code["components"] = {**record.code.get("components", {}), **sources}
+    if own := own_files(sources):
+        record.code |= {"own": {**record.code.get("own", {}), **own}, "copy": order.get("code", "")}
     record.probe_s += time.perf_counter() - begun
 
 

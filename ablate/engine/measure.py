@@ -30,6 +30,10 @@ def measure(kinds: StepKinds, store: Store, threads: int, report: Callable[[str]
     measured = {}
     for i, (key, kind) in enumerate(kinds.items(), 1):
         report(f"measuring {i} of {len(kinds)}: {kind.trial.name}, stage '{kind.stage.name}'")
+        if kind.stage.is_external:
+            report(f"stage '{kind.stage.name}' runs a command, whose cost is not measured")
+            measured[key] = Footprint()
+            continue
         while key not in measured:
             try:
                 measured[key] = _measure(key, kind, store, device, threads)

@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from ablate.data.corpus import Corpus
 from ablate.engine import checkpoint
 from ablate.plan.trials import Order
 from ablate.slots import registry
+from ablate.slots.targets import Target
 from ablate.slots.training import Autoencoder
 from ablate.store.folders import Store
 from ablate.store.record import Record
@@ -60,6 +62,8 @@ def describe(
 
     # Code and machine
     record.code = {**code_version(), "components": component_sources(order)}
+    if own := own_files(record.code["components"]):
+        record.code |= {"own": own, "copy": order.get("code", "")}
     record.machine = {
         "device": torch.cuda.get_device_name(device)
         if device.type == "cuda"
@@ -72,15 +76,22 @@ def describe(
 
 
 def flops(vae: Autoencoder, shape: tuple[int, ...]) -> int:
-    """Floating point operations of encoding and decoding `3 h w` or `3 t h w`, counted on the meta device.
+    """Floating point operations of encoding and decoding `3 h w` or `3 t h w`, on the meta device where that works.
 
     A clip is cut to the longest one that the model takes.
     """
     channels, *time, height, width = shape
     frames = [vae.whole(count) for count in time]
-    meta_vae = copy.deepcopy(vae).to("meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        meta_vae.decode(meta_vae.encode(torch.empty(1, channels, *frames, height, width, device="meta")).mean)
+    for device in (torch.device("meta"), next(vae.parameters()).device):
+        copied = copy.deepcopy(vae).to(device).eval()
+        try:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                copied.decode(copied.encode(torch.zeros(1, channels, *frames, height, width, device=device)).mean)
+        except Exception:  # a model of the user's own may not work on the device 'meta'
+            if device.type != "meta":
+                raise
+        else:
+            break
     return int(counter.get_total_flops())
 
 
@@ -107,6 +118,12 @@ def code_version() -> dict[str, Any]:
     return {"version": __version__, "commit": commit, "dirty": bool(git("status", "--porcelain")) if commit else None}
 
 
+def own_files(components: Iterable[str]) -> dict[str, str]:
+    """Of levels, given as `slot/level`, the file of each that is an own one."""
+    levels = {path: registry.level(*path.split("/", 1)) for path in components}
+    return {path: str(level.path) for path, level in levels.items() if level.folder or isinstance(level, Target)}
+
+
 def component_sources(order: Order) -> dict[str, str]:
     """Fingerprint by `slot/level` of each level that the trial used.
 
@@ -120,4 +137,5 @@ def component_sources(order: Order) -> dict[str, str]:
         idle = {"loss"} if "adversarial" in terms else {"loss", "discriminator"}
         used += [(slot, levels[slot]["level"]) for slot in registry.SLOTS if slot in levels and slot not in idle]
         used += [("loss", term) for term in terms]
+        used += [("model", levels["model"]["target"])] if levels["model"]["level"] == "python" else []
     return {f"{slot}/{name}": registry.level(slot, name).fingerprint for slot, name in used}

@@ -17,14 +17,17 @@ from ablate.data.prepare import prepare
 from ablate.engine import checkpoint
 from ablate.engine.build import EndedStage, build_model, build_parts, move_to, split_level
 from ablate.engine.examine import examine, run_quick_probes
+from ablate.engine.external import run_external
 from ablate.engine.memory import OutOfMemory, micro_batches, ran_out, within_memory
 from ablate.engine.provenance import TrainingResult, describe
 from ablate.engine.train import train
 from ablate.identity import canonical
 from ablate.plan.trials import Order
 from ablate.recipe.consistency import NETWORK
-from ablate.recipe.stages import Stage, Train, make_stages
+from ablate.recipe.stages import Stage, make_stages, stage_kind
 from ablate.slots import registry
+from ablate.slots.own_code import OwnCode
+from ablate.store.code import fetch
 from ablate.store.files import write_json
 from ablate.store.folders import Store
 
@@ -78,10 +81,12 @@ def run_trial(
 def _run(
     order: Order, store: Store, device: torch.device, threads: int, report: Callable[[StepReport], None]
 ) -> StageResult:
+    use_own_code(order, store)
+
     # Train
     reset_process(threads)
     corpus = cached_corpus(canonical(order["recipe"]["data"]), store.data)
-    result = train_stages(order, corpus, store, device, report)
+    result = train_stages(order, corpus, store, device, report, threads)
     if order["last"] != order["trial"]:
         return StageResult("diverged" if result.diverged else "done", result.reason)
 
@@ -96,6 +101,17 @@ def _run(
     return StageResult(record.status, record.reason)
 
 
+def use_own_code(order: Order, store: Store) -> None:
+    """Put the own code of a trial into effect, as it was when the sweep began. Raises ValueError where it is gone."""
+    key = order.get("code", "")
+    if key == registry.own().shipped:
+        return
+    code = fetch(key, store) if key else OwnCode()
+    if code is None:
+        raise ValueError(f"the own levels of the trial are gone: no {store.code(key)}; start the sweep again")
+    registry.use(code)
+
+
 @functools.lru_cache(maxsize=2)
 def cached_corpus(part: str, cache: Path) -> Corpus:
     """The corpus of a data level (its settings as JSON), kept in this process from one stage to the next.
@@ -106,7 +122,12 @@ def cached_corpus(part: str, cache: Path) -> Corpus:
 
 
 def train_stages(
-    order: Order, corpus: Corpus, store: Store, device: torch.device, report: Callable[[StepReport], None]
+    order: Order,
+    corpus: Corpus,
+    store: Store,
+    device: torch.device,
+    report: Callable[[StepReport], None],
+    threads: int = 1,
 ) -> TrainingResult:
     """Train every stage that is not complete yet, each from the one before, up to `order["last"]`.
 
@@ -115,7 +136,8 @@ def train_stages(
     """
     recipes = [stage_recipe(order["recipe"], settings) for settings in order["recipe"]["stages"]]
     stages = make_stages(
-        (settings["name"], Train.read(train_settings(settings))) for settings in order["recipe"]["stages"]
+        (settings["name"], stage_kind(settings).read(stage_settings(settings)))
+        for settings in order["recipe"]["stages"]
     )
     result = TrainingResult(0)
     previous: EndedStage | None = None
@@ -137,7 +159,10 @@ def train_stages(
             same_data = recipe["data"] == order["recipe"]["data"]
             stage_corpus = corpus if same_data else cached_corpus(canonical(recipe["data"]), store.data)
             run = StageRun(stage, recipe, signature, configuration, until, previous)
-            train_stage(order, run, stage_corpus, store, device, report)
+            if stage.is_external:
+                run_command(order, run, store, device, report, threads)
+            else:
+                train_stage(order, run, stage_corpus, store, device, report)
 
         # Go on to the next stage, unless this one diverged
         result = training_result(stage, folder.checkpoint)
@@ -203,14 +228,34 @@ def train_stage(
             train(parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until)
 
 
+def run_command(
+    order: Order,
+    run: StageRun,
+    store: Store,
+    device: torch.device,
+    report: Callable[[StepReport], None],
+    threads: int,
+) -> None:
+    """Run one stage that is a command of the user's. Raises CommandError as `run_external` does."""
+    stage = run.stage
+
+    def report_step(step: int, losses: dict[str, float]) -> None:
+        store.stage(order["trial"]).beat(stage.before + step, order["steps"])
+        report(StepReport(stage.before + step, order["steps"], losses))
+
+    header = {"settings": run.recipe, "seed": order["seed"], "stage": stage.name, "signature": run.signature}
+    folder = store.stage(run.signature)
+    run_external(order, stage, run.recipe, folder, header, run.previous, device, threads, report_step)
+
+
 def stage_recipe(recipe: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
     """The recipe of a stage: the trial's, unless the stage has levels of its own."""
     own = {slot: part for slot, part in stage.items() if slot in registry.SLOTS}
     return {**own, "stages": recipe["stages"]} if own else recipe
 
 
-def train_settings(stage: dict[str, Any]) -> dict[str, Any]:
-    """The training settings of a stage, without its name and levels."""
+def stage_settings(stage: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a stage, without its name and levels."""
     return {name: value for name, value in stage.items() if name not in {*registry.SLOTS, "name"}}
 
 
@@ -226,7 +271,7 @@ def training_result(stage: Stage, path: Path) -> TrainingResult:
     steps = stage.before + header["step"]
     if "diverged" in header:
         return TrainingResult(steps, diverged=True, reason=f"{header['diverged']} of stage '{stage.name}'")
-    return TrainingResult(steps)
+    return TrainingResult(steps, reason=header.get("note", ""))
 
 
 def reset_process(threads: int) -> None:

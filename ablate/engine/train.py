@@ -74,6 +74,7 @@ def train(
     """
     # Set-up
     settings = stage.settings
+    assert isinstance(settings, Train)
     until = settings.steps if until is None else until
     frozen = settings.freeze == "encoder"
     parts.vae.zero_grad()  # gradients left by the stage before would count in the norm that is clipped

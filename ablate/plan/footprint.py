@@ -53,6 +53,8 @@ def configuration(recipe: Recipe, stage: Stage) -> str:
     if not (stage.settings.regularize and regularizes(recipe.parts["regularizer"])):
         del parts["regularizer"]
     settings = stage.settings.plain()
+    if stage.is_external:
+        return signature([parts, losses, settings])
     return signature([parts, losses, {name: settings[name] for name in COST_SETTINGS}])
 
 

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from ablate.recipe.paths import words_of
 from ablate.study.factors import Factor
 
 
 def short_names(factors: tuple[Factor, ...]) -> dict[str, str]:
     """Path of a factor -> the last word of the path, or the whole path if two factors have the same last word."""
-    last = [factor.path.split(".")[-1] for factor in factors]
+    last = [words_of(factor.path)[-1] for factor in factors]
     return {
         factor.path: name if last.count(name) == 1 else factor.path for factor, name in zip(factors, last, strict=True)
     }

@@ -86,9 +86,9 @@ def _without_cooldown(stage: Stage) -> Stage:
 def _late_changes(recipe: Recipe, stage: Stage) -> tuple[tuple[int, str], ...]:
     """What takes effect after the first step of a stage, as (number of steps of the stage before it, what it is).
 
-    Empty for a stage with levels of its own: such stages have no forks.
+    Empty for a stage with levels of its own, and for a command of the user's: such stages have no forks.
     """
-    if stage.name in recipe.own:
+    if stage.name in recipe.own or stage.is_external:
         return ()
     steps = stage.settings.steps
     last = stage.settings.last_full_rate_step

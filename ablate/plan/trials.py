@@ -15,6 +15,7 @@ from ablate.plan.signatures import Fork, find_forks, stage_signatures
 from ablate.plan.treatments import Treatment, treatments
 from ablate.recipe.recipe import Part
 from ablate.recipe.stages import Stage
+from ablate.slots import registry
 from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import Study
@@ -83,7 +84,8 @@ class Trial:
         `trial`: the signature of the trial. `steps`: of all its stages together. `last`: the signature of the last
         stage to run. `until`: the step of that stage to train up to. `origin`: the signature of the fork of that stage
         to start from, or None. `needs`: for each stage, the key of its footprint, by `footprint.configuration`. The
-        trial is probed and recorded only if `last` is `trial`.
+        trial is probed and recorded only if `last` is `trial`. `code`: the key under which the store holds the own code
+        that it needs; absent without any.
         """
         recipe = self.treatment.recipe
         probes = [probe.plain() for probe in self.probes]
@@ -92,6 +94,7 @@ class Trial:
             "probe_keys": self.probe_keys, "signatures": list(self.signatures), "trial": self.signature,
             "steps": self.steps, "last": self.signature, "until": recipe.stages[-1].settings.steps, "origin": None,
             "role": self.role, "needs": [configuration(recipe, stage) for stage in recipe.stages],
+            **({"code": registry.own().shipped} if registry.own().shipped else {}),
         }  # fmt: skip
 
 

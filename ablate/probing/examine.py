@@ -92,7 +92,7 @@ def examine(request: Request, report: Callable[[str], None]) -> ProbeReport:
 
     # Model
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    vae = load_vae(request.checkpoint, device, request.frames)
+    vae = load_vae(request.checkpoint, device, request.frames, report)
     about = {
         "model": vae.class_name if isinstance(vae, Released) else "ablate", "stride": vae.stride,
         "latent_channels": vae.latent_channels, "padding_mode": request.padding, "dtype": request.dtype,

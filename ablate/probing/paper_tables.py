@@ -57,7 +57,7 @@ def _measure(
         raise ValueError(f"device '{wanted}' cannot be used: {str(error).splitlines()[0]}") from None
     results: dict[str, dict[ImageSet, Measured]] = {}
     for name, path in models.items():
-        vae = load_vae(Path(path), target)
+        vae = load_vae(Path(path), target, say=report)
         results[name] = {}
         for images, folder in folders.items():
             report(f"{name} on {images.name} ({folder})")

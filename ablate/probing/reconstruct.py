@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ablate.components.data._files import find_files
 from ablate.components.data.folder import SUFFIXES
 from ablate.components.shared import measure
 from ablate.data.prepare import read_rgb
@@ -63,17 +64,18 @@ def _pictures(folder: Path, size: int) -> tuple[tuple[str, ...], tuple[str, ...]
     """Names of the pictures that are large enough and of those that are too small, from their headers."""
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    names, _ = find_files(folder, SUFFIXES)
     large: list[str] = []
     small: list[str] = []
-    for path in sorted(files):
+    for name in names:
+        path = folder / name
         try:
             with Image.open(path) as image:
-                (large if min(image.size) >= size else small).append(path.relative_to(folder).as_posix())
+                (large if min(image.size) >= size else small).append(name)
         except Exception as error:  # decoders raise all kinds of errors for a damaged file
             raise ValueError(f"{path} is not readable ({type(error).__name__})") from error
     if not large:
-        reason = f"; {len(files)} smaller ones are not enlarged" if files else f" ({', '.join(sorted(SUFFIXES))})"
+        reason = f"; {len(names)} smaller ones are not enlarged" if names else f" ({', '.join(sorted(SUFFIXES))})"
         raise ValueError(f"{folder} holds no pictures of at least {size} px{reason}")
     return tuple(large), tuple(small)
 

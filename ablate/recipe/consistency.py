@@ -70,6 +70,8 @@ def _in_one(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     if regularizes(parts["regularizer"]) and not any(stage.settings.regularize for stage in recipe.stages):
         message = f"regularizer '{parts['regularizer'].level}' has no stage to act in: all have 'regularize: false'"
         yield ("regularizer",), message
+    if all(stage.is_external for stage in recipe.stages):
+        return
     if not weighted:
         yield ("loss",), "every loss weight is 0: there is nothing to train on"
     elif all(term.start for term in weighted):

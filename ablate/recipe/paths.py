@@ -1,6 +1,7 @@
 """Raw recipes, as YAML gives them: their slots, their defaults, and how a dotted path changes them."""
 
 import copy
+import re
 from typing import Any
 
 from ablate.errors import nearest
@@ -37,7 +38,7 @@ def assign(raw: Raw, path: str, value: Any) -> None:
 
     A new level keeps those settings of the old one that it has too, so that a factor changes only what it names.
     """
-    head, *rest = path.split(".")
+    head, *rest = words_of(path)
     if head not in {*RECIPE_SLOTS, "stages"}:
         raise ValueError(f"unknown slot '{head}' in '{path}'{path_hint(path, raw, [*RECIPE_SLOTS, 'stages'])}")
     if head != "stages":
@@ -55,9 +56,19 @@ def assign(raw: Raw, path: str, value: Any) -> None:
         raw["stages"][name][what] = value
 
 
+def words_of(path: str) -> list[str]:
+    """The words of a dotted path. A loss term may be an object of a module: `loss.my_package.losses:Edges.weight`."""
+    term = re.search(r"(?:^|\.)loss\.((?:\w+\.)*\w+:\w+)", path) if ":" in path else None
+    if term is None:
+        return path.split(".")
+    before = path[: term.start(1)].rstrip(".").split(".")
+    after = path[term.end(1) :].lstrip(".")
+    return [*before, term[1], *(after.split(".") if after else [])]
+
+
 def full_path(path: str) -> str:
     """A dotted path in its full form: the weight of a loss term is `loss.kl.weight`, in short `loss.kl`."""
-    words = path.split(".")
+    words = words_of(path)
     at = 2 if words[0] == "stages" else 0
     return f"{path}.weight" if words[at : at + 1] == ["loss"] and len(words) == at + 2 else path
 
@@ -102,7 +113,7 @@ def _assign_slot(
 def _assign_loss(losses: Any, rest: list[str], value: Any, path: str, missing_term: Raw) -> None:
     if not rest or len(rest) > 2:
         raise ValueError(f"'{path}' must be loss.TERM or loss.TERM.SETTING, such as loss.kl")
-    if rest[0] not in registry.levels("loss"):
+    if not registry.is_level("loss", rest[0]):
         hint = nearest_of("loss", rest[0], registry.levels("loss"))
         raise ValueError(f"unknown loss term '{rest[0]}' in '{path}'{hint}")
     if not isinstance(losses, dict):  # wrong in the file, which is an error of its own
@@ -126,9 +137,14 @@ def overlay(base: Raw, own: Raw) -> Raw:
 
 
 def _swap(slot: str, old: Raw, new: Any) -> Any:
-    if not isinstance(new, dict) or not isinstance(old, dict) or new.get("level") not in registry.levels(slot):
+    if not isinstance(new, dict) or not isinstance(old, dict) or not isinstance(new.get("level"), str):
         return new
-    fields = registry.level(slot, new["level"]).Config.model_fields
+    if not registry.is_level(slot, new["level"]):
+        return new
+    try:
+        fields = registry.level(slot, new["level"]).Config.model_fields
+    except registry.LevelError:
+        return new
     return {**{name: value for name, value in old.items() if name in fields}, **new}
 
 

@@ -1,6 +1,7 @@
 """From a raw recipe, as YAML gives it, to checked parts and all that is wrong with them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -8,11 +9,12 @@ from pydantic import ValidationError
 from ablate.errors import KeyPath, show_value
 from ablate.recipe.paths import DEFAULTS, PLAIN_SLOTS, RECIPE_SLOTS, Raw, overlay, spread
 from ablate.recipe.recipe import Part, Recipe
-from ablate.recipe.stages import Train
+from ablate.recipe.stages import External, StageSettings, stage_kind
 from ablate.recipe.synonyms import nearest_of, synonym
 from ablate.recipe.validation import EXPECTED, explain, is_finite
 from ablate.slots import registry
 from ablate.slots.settings import Settings
+from ablate.slots.targets import is_target, with_target
 
 
 class RecipeProblem(NamedTuple):
@@ -30,6 +32,8 @@ def read_parts(raw: Raw) -> tuple[Recipe, list[RecipeProblem]]:
     """Check each part of a raw recipe by itself. Gives the recipe of those that are right, and all problems."""
     problems: list[RecipeProblem] = []
     base = {**{slot: spread(slot, value) for slot, value in DEFAULTS.items()}, **raw["base"]}
+    if raw["stages"] and all(stage_kind(values) is External for values in raw["stages"].values()):
+        base.setdefault("loss", {})  # that is the commands' own affair
     problems += [
         RecipeProblem(("base", slot), f"unknown slot '{slot}'{_slot_hint(slot, base)}", at_key=True)
         for slot in base
@@ -44,15 +48,36 @@ def read_parts(raw: Raw) -> tuple[Recipe, list[RecipeProblem]]:
     ]
     parts = {slot: read_part(slot, base[slot], ("base", slot), problems) for slot in PLAIN_SLOTS if slot in base}
     losses = _read_losses(base.get("loss", {}), ("base", "loss"), problems)
-    stages: dict[str, Train] = {}
+    stages: dict[str, StageSettings] = {}
     own: dict[str, dict[str, Part]] = {}
     for name, values in raw["stages"].items():
         training = {key: value for key, value in values.items() if key not in RECIPE_SLOTS}
-        if settings := _settings(Train, training, ("stages", name), problems, f"stage '{name}'"):
+        if settings := _read_stage(name, training, problems):
             stages[name] = settings
         if (levels := {key: value for key, value in values.items() if key in RECIPE_SLOTS}) and not problems:
             own[name] = _read_own(base, levels, ("stages", name), problems)
     return Recipe({slot: part for slot, part in parts.items() if part}, losses, stages, own), problems
+
+
+def _read_stage(name: str, given: Raw, problems: list[RecipeProblem]) -> StageSettings | None:
+    """The settings of a stage; of a command together with the content of what it runs."""
+    path: KeyPath = ("stages", name)
+    if "content" in given and "command" in given:
+        problems.append(RecipeProblem((*path, "content"), "'content' is found, not given; choose another name", True))
+        return None
+    if isinstance(given.get("command"), str):
+        message = f"stage '{name}'.command: expected a list of words, found text; write {given['command'].split()!r}"
+        problems.append(RecipeProblem((*path, "command"), message))
+        return None
+    settings: StageSettings | None = _settings(stage_kind(given), given, path, problems, f"stage '{name}'")
+    if not isinstance(settings, External):
+        return settings
+    try:
+        content = registry.own().script(settings.command, settings.cwd, settings.sources)
+    except (ValueError, OSError) as error:
+        problems.append(RecipeProblem((*path, "command"), f"stage '{name}': {error}"))
+        return None
+    return settings.model_copy(update={"content": content})
 
 
 def _slot_hint(name: str, base: Raw) -> str:
@@ -87,8 +112,9 @@ def _read_losses(value: Any, path: KeyPath, problems: list[RecipeProblem]) -> di
         return {}
     losses = {}
     for term, given in value.items():
-        if term not in registry.levels("loss"):
-            message = f"unknown loss term '{term}'{nearest_of('loss', term, registry.levels('loss'))}"
+        if not registry.is_level("loss", term):
+            hint = _elsewhere("loss", term) or nearest_of("loss", term, registry.levels("loss"))
+            message = f"unknown loss term '{term}'{hint}"
             problems.append(RecipeProblem((*path, term), message, at_key=True))
         elif (config := _config("loss", term, (*path, term), problems, at_key=True)) and (
             settings := _settings(config, given, (*path, term), problems, f"loss.{term}")
@@ -109,12 +135,19 @@ def read_part(slot: str, value: Any, path: KeyPath, problems: list[RecipeProblem
         problems.append(RecipeProblem(path, message))
         return None
     name = value["level"]
-    if name not in valid:
+    if not registry.is_level(slot, name):
         message = f"unknown level '{name}' of {slot}{_level_hint(slot, name, valid)}"
         problems.append(RecipeProblem((*path, "level"), message))
         return None
     given = {key: setting for key, setting in value.items() if key != "level"}
     config = _config(slot, name, (*path, "level"), problems)
+    if config and "target" in config.model_fields and isinstance(given.get("target"), str):
+        if not is_target(given["target"]):
+            message = f"target: expected package.module:Name, found {show_value(given['target'])}"
+            problems.append(RecipeProblem((*path, "target"), message))
+            return None
+        config = _config(slot, given["target"], (*path, "target"), problems)
+        config = with_target(config) if config else None
     settings = _settings(config, given, path, problems, f"{slot} '{name}'") if config else None
     return Part(name, settings) if settings else None
 
@@ -127,6 +160,7 @@ def _config(
         return registry.level(slot, name).Config
     except registry.LevelError as error:
         message = f"the file of level '{name}' of {slot} is wrong: {error.brief}"
+        message = f"{slot}: {error.brief}" if is_target(name) else message
         problems.append(RecipeProblem(path, message, at_key))
         return None
 
@@ -137,7 +171,13 @@ def _level_hint(slot: str, name: str, valid: list[str]) -> str:
         for probe in valid:
             if any(metric.name == name for metric in registry.level("probe", probe).metrics):
                 return f"; it is a metric of probe '{probe}' (valid: {', '.join(valid)})"
-    return nearest_of(slot, name, valid)
+    return _elsewhere(slot, name) or nearest_of(slot, name, valid)
+
+
+def _elsewhere(slot: str, name: str) -> str:
+    """The way out of an own level that lies in the current folder and not beside the study; empty for any other."""
+    file = Path("components", slot, f"{name}.py")
+    return f"; there is {file} in the current folder: add --components components" if file.is_file() else ""
 
 
 def _settings(config: type[Settings], given: Any, path: KeyPath, problems: list[RecipeProblem], owner: str) -> Any:

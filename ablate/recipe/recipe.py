@@ -13,8 +13,8 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from ablate.identity import Canonical, canonical
-from ablate.recipe.paths import RECIPE_SLOTS, Raw
-from ablate.recipe.stages import Stage, Train, make_stages
+from ablate.recipe.paths import RECIPE_SLOTS, Raw, words_of
+from ablate.recipe.stages import Stage, StageSettings, make_stages
 from ablate.slots import registry
 
 
@@ -69,7 +69,7 @@ class Recipe:
 
     parts: dict[str, Part]
     losses: dict[str, Part]
-    settings: dict[str, Train]
+    settings: dict[str, StageSettings]
     own: dict[str, dict[str, Part]] = field(default_factory=dict)
 
     @cached_property
@@ -148,14 +148,15 @@ class Recipe:
 
     def has(self, path: str) -> bool:
         """Whether there is a setting at a path. A slot's level may lack one that another level of the slot has."""
-        slot, *rest = path.split(".")
+        slot, *rest = words_of(path)
         if slot == "stages" and rest[1:] and rest[1] in RECIPE_SLOTS:
             return self.at(rest[0]).has(".".join(rest[1:]))
-        return slot not in self.parts or not rest or rest[0] in type(self.parts[slot].settings).model_fields
+        settings = self.parts[slot].settings if slot in self.parts and rest else None
+        return settings is None or rest[0] in type(settings).model_fields or rest[0] in settings.plain()
 
     def key(self, path: str) -> str:
         """A text that is equal for equal levels at a dotted path, settings included; terms of weight 0 are equal."""
-        head, *rest = path.split(".")
+        head, *rest = words_of(path)
         if head == "stages" and rest[1] in RECIPE_SLOTS:
             return self.at(rest[0]).key(".".join(rest[1:]))
         if head == "loss" and len(rest) == 1:
@@ -181,13 +182,13 @@ class Recipe:
 
     def value(self, path: str) -> Any:
         """The level or setting at a dotted path; a loss term's value is its weight (0 where it is absent)."""
-        head, *rest = path.split(".")
+        head, *rest = words_of(path)
         if head == "loss":
             term = self.losses.get(rest[0])
             return term.settings.plain()[rest[1] if rest[1:] else "weight"] if term else 0.0
         if head == "stages":
             own = rest[1] in RECIPE_SLOTS
-            return self.at(rest[0]).value(".".join(rest[1:])) if own else self.settings[rest[0]].plain()[rest[1]]
+            return self.at(rest[0]).value(".".join(rest[1:])) if own else self.settings[rest[0]].plain().get(rest[1])
         return self.parts[head].settings.plain()[rest[0]] if rest else self.parts[head].level
 
 

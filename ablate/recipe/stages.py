@@ -1,11 +1,18 @@
 """Stages of training: the settings of one, and the stages that a recipe runs one after the other."""
 
+import os
+import re
+import shutil
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from ablate.errors import nearest
+from ablate.identity import canonical
 from ablate.slots.settings import Settings, added, cosmetic
 
 MOST = 10**9
@@ -71,16 +78,122 @@ class Train(Settings):
         return self.model_copy(update={"cooldown": 0}) if self.cooldown and step <= self.last_full_rate_step else self
 
 
+PLACES = ("settings", "output", "checkpoint", "metrics", "seed", "device", "steps")
+"""What a command may name in braces, beside the options of its stage."""
+
+
+class External(Settings):
+    """Settings of a stage that runs a command of the user's, which trains and writes a checkpoint.
+
+    `command`: its words; in them `{settings}` stands for the path of a JSON file with all that the trial sets;
+    `{output}`, `{checkpoint}`, `{metrics}`, `{seed}`, `{device}`, `{steps}` and `{OPTION}` stand for single ones.
+    `checkpoint`: the file that it writes into its output folder: weights of the study's model, as safetensors or as a
+    `.pt` of tensors. `metrics`: a file there of JSON lines or CSV, with `step`. `steps`: how many steps it makes.
+    `cwd`: its working directory, from the study's folder on. `env`: environment variables. `sources`: patterns of
+    further files that it depends on. All other settings are options of the command.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    command: tuple[str, ...] = Field(min_length=1)
+    checkpoint: str
+    metrics: str | None = cosmetic(None)
+    steps: int = Field(1, gt=0, le=MOST)
+    cwd: str = "."
+    env: dict[str, str] = Field({})
+    sources: tuple[str, ...] = ()
+    content: str = ""
+    """Content hash of the scripts, which is not the user's to give."""
+
+    @model_validator(mode="after")
+    def _known_places(self) -> Self:
+        for file in filter(None, (self.checkpoint, self.metrics)):
+            if Path(file).is_absolute() or ".." in Path(file).parts:
+                raise ValueError(f"'{file}' must be a path within the output folder of the command")
+        valid = [*PLACES, *(self.model_extra or {})]
+        for word in self.command:
+            for name in re.findall(r"\{(\w+)\}", word):
+                if name not in valid:
+                    raise ValueError(f"the command names {{{name}}}{nearest(name, valid)}")
+        return self
+
+    def __hash__(self) -> int:
+        return hash(canonical(self.plain()))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings that are the command's own."""
+        return dict(self.model_extra or {})
+
+    def preflight(self) -> None:
+        """Raise ValueError if the program is not there."""
+        program = self.command[0]
+        if "{" not in program and not shutil.which(program, path=search_path()) and not Path(program).is_file():
+            raise ValueError(f"there is no program '{program}' on the PATH")
+
+    # What the rest of the program asks of any stage
+
+    @property
+    def freeze(self) -> Literal["none"]:
+        return "none"
+
+    @property
+    def regularize(self) -> bool:
+        return True
+
+    @property
+    def batch(self) -> int:
+        return 1
+
+    @property
+    def cooldown(self) -> int:
+        return 0
+
+    @property
+    def probe_every(self) -> int:
+        return 0
+
+    @property
+    def log_every(self) -> int:
+        return 1
+
+    @property
+    def last_full_rate_step(self) -> int:
+        return self.steps
+
+    def up_to(self, step: int) -> Self:
+        """These settings: the steps of a command cannot be divided."""
+        return self
+
+
+def search_path() -> str:
+    """The PATH for commands: that of this process, with the programs of this Python first."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+StageSettings = Train | External
+
+
+def stage_kind(values: dict[str, Any]) -> type[Train] | type[External]:
+    """Which settings a stage has: with `command` it runs that, else it trains."""
+    return External if "command" in values else Train
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of training. `before`: the total number of steps of the stages before it."""
 
     name: str
-    settings: Train
+    settings: StageSettings
     before: int = 0
 
+    @property
+    def is_external(self) -> bool:
+        """Whether it runs a command of the user's."""
+        return isinstance(self.settings, External)
 
-def make_stages(stages: Iterable[tuple[str, Train]]) -> tuple[Stage, ...]:
+
+def make_stages(stages: Iterable[tuple[str, StageSettings]]) -> tuple[Stage, ...]:
     """The stages of at least one step, in order, from their names and settings."""
     made: list[Stage] = []
     before = 0

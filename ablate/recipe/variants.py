@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablate.recipe.consistency import contradictions
-from ablate.recipe.paths import PLAIN_SLOTS, RECIPE_SLOTS, Raw, assign
+from ablate.recipe.paths import PLAIN_SLOTS, RECIPE_SLOTS, Raw, assign, words_of
 from ablate.recipe.reading import RecipeProblem, read_parts
 from ablate.recipe.recipe import Part, Recipe
-from ablate.recipe.stages import Train
+from ablate.recipe.stages import External, StageSettings, Train
 
 UnitLevels = tuple[tuple[str, str], ...]
 """The levels that change one unit: dotted path and the level's `repr`."""
 
 
-Unit = tuple[Part | Train | None, dict[str, Part], list[RecipeProblem]]
-"""A checked unit: the part, or the `Train` of a stage; stage -> the part it has of its own; problems of any of them."""
+Unit = tuple[Part | StageSettings | None, dict[str, Part], list[RecipeProblem]]
+"""A checked unit: the part, or a stage's settings; stage -> the part it has of its own; problems of any of them."""
 
 
 class Variants:
@@ -54,14 +54,14 @@ class Variants:
         own = base.own
         parts: dict[str, Part] = {}
         losses: dict[str, Part] = {}
-        settings: dict[str, Train] = {}
+        settings: dict[str, StageSettings] = {}
         problems: list[RecipeProblem] = []
         for unit, changes in given.items():
             key = tuple(changes)
             part, replaced, wrong = self._read.get(key) or self._part(unit, key, levels)
             if wrong:
                 problems += wrong
-            elif isinstance(part, Train):
+            elif isinstance(part, Train | External):
                 settings[unit.partition(".")[2]] = part
             elif part and unit in base.parts:
                 parts[unit] = part
@@ -87,7 +87,7 @@ class Variants:
         `norm` for `norm.groups` and `stages.train.norm.groups`, `loss.kl` for `loss.kl.reduction`, `stages.train` for
         `stages.train.lr`. Raises ValueError for `norm.level`, which is written `norm`.
         """
-        words = path.split(".")
+        words = words_of(path)
         if words[0] == "stages" and words[2:] and words[2] in RECIPE_SLOTS:
             words = words[2:]
         if words[1:] == ["level"] and words[0] in PLAIN_SLOTS:
@@ -114,5 +114,5 @@ class Variants:
 
 def host(path: str) -> str | None:
     """The slot whose level decides whether there is a setting at `path`; None for a slot, a loss term or a stage."""
-    slot, *rest = path.split(".")
+    slot, *rest = words_of(path)
     return slot if rest and slot in PLAIN_SLOTS else None

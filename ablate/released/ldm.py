@@ -8,19 +8,15 @@ show is assumed as in LDM: 32 groups per norm, SiLU, one attention head. Average
 Pickles are opened only with `torch.load(weights_only=True)`: one that needs code to be run is refused.
 """
 
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ablate.engine import checkpoint
+from ablate.released.weights import Say, read_tensors
 
 PICKLES = (".ckpt", ".pt")
 
@@ -31,6 +27,14 @@ PREFIXES = ("first_stage_model.", "vae.", "")
 
 PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 """The modules of the VAE; other tensors are losses and the like."""
+
+
+TRAINING = ("loss.", "model_ema.", "discriminator.", "logvar")
+"""Other tensors that LDM's training keeps beside the VAE's."""
+
+
+OTHER_MODELS = ("model.", "cond_stage_model.", "conditioner.", "first_stage_model.", "text_encoders.", "ema.")
+"""What a file may hold beside a VAE whose tensors have no prefix."""
 
 
 GROUPS = 32
@@ -60,7 +64,7 @@ def _names(file: Path) -> list[str]:
         return list(opened.keys())
 
 
-def load(file: Path) -> Any:
+def load(file: Path, say: Say) -> Any:
     """Load the file's VAE as a diffusers model in fp32; every weight is used.
 
     Raises ValueError for a file that cannot be read without running code, or that holds no VAE of this layout.
@@ -68,7 +72,7 @@ def load(file: Path) -> Any:
     from diffusers import AutoencoderKL
 
     try:
-        weights = _weights(_unpickled(file) if file.suffix in PICKLES else _tensors(file))
+        weights = _weights(read_tensors(file), say, file)
         model = AutoencoderKL(**_settings(weights))
         model.load_state_dict(_renamed(weights), strict=True)
     except ValueError as error:
@@ -81,48 +85,40 @@ def load(file: Path) -> Any:
     return model.eval()
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; of its VAE alone if it holds one."""
-    return checkpoint.load(file, _prefix(_names(file)) or "")
-
-
-def _unpickled(file: Path) -> dict[str, Tensor]:
-    """The tensors of a pickle, or of the `state_dict` in it. Raises ValueError if it needs code or is damaged."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about TorchScript, which is refused
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        if code is None:
-            raise ValueError("this is not a pickle of tensors, or it is damaged") from error
-        raise ValueError(
-            f"it needs code ({code[1]}) to be opened, which is never run; save only its tensors"
-        ) from error
-    except Exception as error:  # a damaged pickle raises whatever its reader stumbles over
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"it is damaged, cut short or not written by torch.save: {reason}") from error
-    if isinstance(content, dict):
-        content = content.get("state_dict", content)
-    if not isinstance(content, dict):
-        return {}
-    return {str(name): t for name, t in content.items() if isinstance(t, Tensor)}
-
-
 def _prefix(names: Iterable[str]) -> str | None:
-    """The prefix of the VAE's tensors; None if there is no VAE of this layout."""
-    known = set(names)
-    return next((prefix for prefix in PREFIXES if f"{prefix}encoder.mid.block_1.conv1.weight" in known), None)
+    """The prefix of the VAE's tensors; None if there is no VAE of this layout.
+
+    Of several VAEs the one with LDM's own prefix counts. Raises ValueError if none of them has it.
+    """
+    marker = "encoder.mid.block_1.conv1.weight"
+    found = sorted({name.removesuffix(marker) for name in names if name.endswith(marker)})
+    found = [prefix for prefix in found if not prefix or prefix.endswith(".")]
+    own = [prefix for prefix in PREFIXES if prefix in found]
+    if not own and len(found) > 1:
+        raise ValueError(f"it holds several autoencoders, {', '.join(found)}; save the one to be loaded alone")
+    return next(iter(own or found), None)
 
 
-def _weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the VAE, without prefix; losses, averages and other models are left out."""
+def _weights(tensors: dict[str, Tensor], say: Say, file: Path) -> dict[str, Tensor]:
+    """The tensors of the VAE, without prefix; losses, averages and other models are left out.
+
+    Raises ValueError for tensors that belong to the VAE but to none of its known parts.
+    """
     prefix = _prefix(tensors)
     if prefix is None:
         raise ValueError("it holds no autoencoder in the layout of LDM (encoder.mid.block_1.conv1.weight)")
+    if prefix not in PREFIXES:
+        say(f"{file}: the prefix '{prefix}' of its tensors was left out")
     weights = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
     if any(name.startswith("quantize.") for name in weights):
         raise ValueError("this is a VQGAN (it has a codebook, quantize.*); only LDM's AutoencoderKL can be loaded")
+    known = (*PARTS, *TRAINING) if prefix else (*PARTS, *TRAINING, *OTHER_MODELS)
+    unused = [name for name in weights if not name.startswith(known)]
+    if unused:
+        raise ValueError(
+            f"it has {len(unused)} tensors that are no part of an AutoencoderKL, such as {prefix}{unused[0]}; "
+            "without them it is another model"
+        )
     return {name: t for name, t in weights.items() if name.startswith(PARTS)}
 
 

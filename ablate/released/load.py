@@ -6,7 +6,6 @@ Cosmos (Cosmos-0.1-Tokenizer-CI8x8 and others), which exist only as TorchScript,
 is the video tokenizer. Nothing is downloaded.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from ablate.engine import checkpoint
 from ablate.engine.build import build_model
 from ablate.errors import nearest
 from ablate.released import ltx
+from ablate.released.folder import load_folder, read_config
 from ablate.released.ldm import PICKLES, holds_vae, load
+from ablate.released.weights import Say, check_readable
 from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
 from ablate.slots.video import group_of
 from ablate.store.folders import StageFolder
@@ -40,14 +41,15 @@ TEST_SIDE = 128
 """The side in px of the picture that a model must reconstruct when it is loaded."""
 
 
-def load_vae(path: Path, device: torch.device, frames: int = 1) -> Autoencoder:
+def load_vae(path: Path, device: torch.device, frames: int = 1, say: Say = lambda text: None) -> Autoencoder:
     """Load a frozen VAE, in fp32 and eval mode, on `device`.
 
     `path`: a checkpoint file of ours or the folder of a stage (averaged weights, if there are any); the folder of a
     diffusers autoencoder, or of a pipeline that has one in `vae`; or a single file of LTX-2 (`ablate.released.ltx`) or
-    LDM (`ablate.released.ldm`). A picture goes through a video autoencoder as a clip of `frames` equal frames. Raises
-    ValueError for anything else and for a model that does not reconstruct RGB pictures or such clips in their own
-    shape, ImportError if diffusers is needed and missing.
+    LDM (`ablate.released.ldm`). A picture goes through a video autoencoder as a clip of `frames` equal frames. `say`
+    gets a line for each thing in the file that was not used as it stands, such as a prefix of all names. Raises
+    ValueError for anything else, for tensors and settings that would be left out, and for a model that does not
+    reconstruct RGB pictures or such clips in their own shape; ImportError if diffusers is needed and missing.
     """
     path = path.expanduser()
     if not path.exists():
@@ -57,7 +59,7 @@ def load_vae(path: Path, device: torch.device, frames: int = 1) -> Autoencoder:
         )
     own = StageFolder(path).checkpoint if path.is_dir() else path
     try:
-        vae = _from_file(own, frames) if own.is_file() else _from_folder(_diffusers_folder(path), frames)
+        vae = _from_file(own, frames, say) if own.is_file() else _from_folder(_diffusers_folder(path), frames, say)
     except ModuleNotFoundError as error:
         if error.name != "diffusers":
             raise
@@ -72,11 +74,12 @@ def load_vae(path: Path, device: torch.device, frames: int = 1) -> Autoencoder:
     return vae.to(device).eval().requires_grad_(False)
 
 
-def _from_file(file: Path, frames: int) -> Autoencoder:
-    if file.suffix in PICKLES:
-        return Released(file, "AutoencoderKL", load(file), frames)
-    if file.suffix != ".safetensors":
+def _from_file(file: Path, frames: int, say: Say) -> Autoencoder:
+    if file.suffix not in {".safetensors", *PICKLES}:
         raise ValueError(f"{file}: only .safetensors files are loaded, and .ckpt and .pt of LDM; others may hold code")
+    check_readable(file)
+    if file.suffix in PICKLES:
+        return Released(file, "AutoencoderKL", load(file, say), frames)
     try:
         header = checkpoint.header(file)
     except ValueError as error:
@@ -84,7 +87,7 @@ def _from_file(file: Path, frames: int) -> Autoencoder:
         if config is not None:
             return Released(file, "AutoencoderKLLTX2Video", ltx.load(file, config), frames)
         if holds_vae(file):
-            return Released(file, "AutoencoderKL", load(file), frames)
+            return Released(file, "AutoencoderKL", load(file, say), frames)
         raise ValueError(f"{error}; a diffusers autoencoder is given by its folder") from None
     assert header is not None  # the file exists
     vae = build_model(header["settings"])
@@ -93,14 +96,17 @@ def _from_file(file: Path, frames: int) -> Autoencoder:
     elif frames > 1:
         raise ValueError(f"{file}: clips of {frames} frames need a video autoencoder, but this is an image autoencoder")
     vae.load_state_dict(checkpoint.load(file, "model."))
-    vae.load_state_dict(checkpoint.load(file, "ema."), strict=False)
+    averaged = vae.load_state_dict(checkpoint.load(file, "ema."), strict=False)  # buffers have no average
+    if averaged.unexpected_keys:
+        name = averaged.unexpected_keys[0]
+        raise ValueError(f"{file}: it holds an average of {name}, which the model does not have")
     return vae
 
 
 def _diffusers_folder(path: Path) -> Path:
     """The folder of a diffusers autoencoder: `path` itself or its subfolder `vae`. Raises ValueError without one."""
     folder = next((folder for folder in (path, path / "vae") if (folder / "config.json").is_file()), None)
-    if folder is None or _class_name(folder) is None:
+    if folder is None or "_class_name" not in read_config(folder):
         script = "; its *.jit files are TorchScript, which is not loaded" if [*path.glob("*.jit")] else ""
         raise ValueError(
             f"{path} is no VAE: expected a checkpoint.safetensors, or a config.json with '_class_name' as diffusers "
@@ -109,21 +115,18 @@ def _diffusers_folder(path: Path) -> Path:
     return folder
 
 
-def _class_name(folder: Path) -> str | None:
-    """The class that a folder's config.json names."""
-    try:
-        name: str | None = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        raise ValueError(f"{folder / 'config.json'} is no JSON object") from None
-    return name
-
-
-def _from_folder(folder: Path, frames: int) -> "Released":
-    name = str(_class_name(folder))
+def _from_folder(folder: Path, frames: int, say: Say) -> "Released":
+    config = read_config(folder)
+    name = str(config["_class_name"])
     if name not in {*IMAGE_CLASSES, *VIDEO_CLASSES}:
         hint = nearest(name, [*IMAGE_CLASSES, *VIDEO_CLASSES])
         raise ValueError(f"{folder}: '{name}' is not an autoencoder that ablate can load{hint}")
-    return Released(folder, name, _from_pretrained(name, folder), frames)
+    if config.get("timestep_conditioning"):
+        raise ValueError(
+            f"{folder}: the decoder of this {name} is conditioned on a timestep and expects noisy latents; probes "
+            "examine plain round trips, so it is not supported"
+        )
+    return Released(folder, name, load_folder(folder, name, say), frames)
 
 
 class Released(Autoencoder):
@@ -201,25 +204,3 @@ class Released(Autoencoder):
                 f"{self.frames} frames come back as {y.shape[2]}; expected 1 + a multiple of its time stride"
             )
         return y[:, :, self.frames // 2]
-
-
-def _from_pretrained(name: str, folder: Path) -> Any:
-    """Load a diffusers model in fp32. Raises ValueError if there are no safetensors or weights are missing."""
-    import diffusers
-
-    loader = getattr(diffusers, name, None)
-    if loader is None:
-        raise ValueError(f"{folder}: diffusers {diffusers.__version__} has no '{name}'; a newer one may")
-    try:
-        model, report = loader.from_pretrained(
-            str(folder), use_safetensors=True, local_files_only=True, torch_dtype=torch.float32,
-            low_cpu_mem_usage=False, output_loading_info=True,
-        )  # fmt: skip
-    except OSError as error:
-        raise ValueError(f"{folder}: no safetensors weights that diffusers can read: {error}") from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise ValueError(f"{folder}: the weights lack {len(missing)} of {name}'s tensors, such as {missing[0]}")
-    model.disable_tiling()
-    model.disable_slicing()
-    return model.eval()

@@ -26,6 +26,20 @@ DIRECTIONS = {"space": "spatial", "time": "temporal", "all": "spatiotemporal"}
 """What a sampler of LTX compresses -> the type of sampler in diffusers."""
 
 
+READ = {
+    "_class_name", "causal_decoder", "decoder_blocks", "decoder_spatial_padding_mode", "dims", "encoder_blocks",
+    "encoder_spatial_padding_mode", "in_channels", "latent_channels", "latent_log_var", "norm_layer", "out_channels",
+    "patch_size", "spatial_padding_mode", "timestep_conditioning",
+}  # fmt: skip
+"""Settings of the configuration that the model is built from."""
+
+
+REDUNDANT = {
+    "decoder_base_channels", "encoder_base_channels", "normalize_latent_channels", "scaling_factor", "use_quant_conv",
+}  # fmt: skip
+"""Settings that change no round trip, or that the shapes of the weights show as well."""
+
+
 LEAST_LOGVAR = -30.0
 """The log-variance of a VAE whose `latent_log_var` is constant."""
 
@@ -55,7 +69,14 @@ def load(file: Path, config: dict[str, Any]) -> Any:
     from diffusers import AutoencoderKLLTX2Video
 
     tensors = checkpoint.load(file)
-    weights = {name: t for key, t in tensors.items() if (name := _diffusers_name(key.removeprefix("vae."), config))}
+    whole = any(key.startswith("vae.") for key in tensors)  # a file of the whole model
+    weights: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        name = _diffusers_name(key.removeprefix("vae."), config)
+        if name is not None:
+            weights[name] = tensor
+        elif (key.startswith("vae.") or not whole) and "per_channel_statistics." not in key:
+            raise ValueError(f"{file}: the tensor {key} has no place in the VAE that the configuration describes")
     try:
         model = AutoencoderKLLTX2Video(**_settings(config, weights))
         if config.get("latent_log_var", "uniform") == "constant":  # the output for it is not used, whatever its weights
@@ -76,6 +97,10 @@ def _settings(config: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, A
             raise ValueError(f"{name} {config[name]!r} is not supported, only {value!r}")
     if config.get("latent_log_var", "uniform") not in {"uniform", "constant"}:
         raise ValueError(f"latent_log_var {config['latent_log_var']!r} is not supported, only uniform and constant")
+
+    unknown = sorted(config.keys() - READ - REDUNDANT - {name for name in config if name.startswith("_")})
+    if unknown:
+        raise ValueError(f"unknown setting '{unknown[0]}' in the configuration of the VAE; it would be ignored")
 
     # Blocks and channels; the file lists both halves from the pixels inwards
     down = _blocks(config, "encoder_blocks")

@@ -6,6 +6,7 @@ A record holds the fingerprint of each level that its trial used. When one of th
   `from package import module` count. A name that a package only hands on (`from ablate.slots import Metric`) leads to
   the module that defines it.
 - A module counts by its syntax tree without docstrings: comments, formatting and wording change nothing.
+- Own levels (`ablate/slots/own_code.py`) count with their helpers and with the user's modules that they import.
 - The engine (`ablate/engine/`) does not count, because no level imports it. `ablate.plan.signatures.FORMAT` stands for
   it and is part of every signature. Nor does the registry, which finds levels and computes nothing.
 
@@ -15,9 +16,11 @@ Files are read once per process.
 import ast
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from ablate.slots.own_import import Module
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -32,27 +35,42 @@ Imported = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Source:
-    """A module as its file describes it. `exports`: name -> where it comes from, for names that it imports."""
+    """A module as its file describes it. `exports`: name -> where it comes from, for names that it imports.
+
+    `imports`: from this package. `others`: from elsewhere.
+    """
 
     digest: str
     imports: tuple[Imported, ...]
     exports: dict[str, Imported]
+    others: tuple[Imported, ...] = ()
 
 
-def fingerprint(modules: Iterable[str], components: Path) -> str:
+def _no_module(name: str) -> Module | None:
+    return None
+
+
+def fingerprint(modules: Iterable[str], components: Path, own: Callable[[str], Module | None] = _no_module) -> str:
     """Content hash of modules and of what they import from this package, directly or through others.
 
-    `components`: the folder that is imported as `ablate.components`.
+    `components`: the folder that is imported as `ablate.components`. `own`: gives the user's modules by name.
     """
     digests: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        path = _file(module, components)
-        if path and module not in digests and module != NOT_COUNTED:
+        if module in digests or module == NOT_COUNTED:
+            continue
+        source = None
+        if not _is_ours(module):
+            found = own(module)
+            source = parse_source(found.source, module, is_package=found.is_package) if found else None
+        elif path := _file(module, components):
             source = read_source(path, module)
+        if source:
             digests[module] = source.digest
             waiting += [defining_module(imported, components) for imported in source.imports]
+            waiting += _candidates(source)
     text = "\n".join(f"{module} {digests[module]}" for module in sorted(digests))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -80,27 +98,48 @@ def defining_module(imported: Imported, components: Path) -> str:
     return module
 
 
+def imported_modules(content: bytes, module: str, *, is_package: bool = False) -> list[str]:
+    """Names of the modules outside of this package that a module may import; of some there may be no file."""
+    return _candidates(parse_source(content, module, is_package=is_package))
+
+
+def _candidates(source: Source) -> list[str]:
+    """What imports from elsewhere may lead to: `from a.b import c` to `a`, `a.b` and `a.b.c`."""
+    names = [f"{module}.{name}" if name else module for module, name in source.others]
+    parts = [name.split(".") for name in names]
+    return list(dict.fromkeys(".".join(words[:count]) for words in parts for count in range(1, len(words) + 1)))
+
+
 @functools.cache
 def read_source(path: Path, module: str) -> Source:
     """Digest and imports of a module. A file that Python cannot parse counts by its bytes."""
-    content = path.read_bytes()
+    return parse_source(path.read_bytes(), module, is_package=path.name == "__init__.py")
+
+
+@functools.lru_cache(maxsize=1024)
+def parse_source(content: bytes, module: str, *, is_package: bool) -> Source:
+    """As `read_source`, of a module whose file was read already."""
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):
         return Source(hashlib.sha256(content).hexdigest(), (), {})
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    package = module if is_package else module.rpartition(".")[0]
     imports: list[Imported] = []
     exports: dict[str, Imported] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            imports += [(alias.name, None) for alias in node.names if _is_ours(alias.name)]
-        elif isinstance(node, ast.ImportFrom) and _is_ours(origin := _absolute(node, package)):
+            imports += [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = _absolute(node, package)
             imports += [(origin, alias.name) for alias in node.names]
-            exports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
+            if _is_ours(origin):
+                exports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
+    ours = tuple(imported for imported in imports if _is_ours(imported[0]))
+    others = tuple(imported for imported in imports if not _is_ours(imported[0]))
     words: list[str] = []
     _dump(tree, words)
     digest = hashlib.sha256(" ".join(words).encode("utf-8", "surrogatepass")).hexdigest()
-    return Source(digest, tuple(imports), exports)
+    return Source(digest, ours, exports, others)
 
 
 def _is_ours(module: str) -> bool:

@@ -13,7 +13,7 @@ import sys
 import traceback
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ablate import slots
 from ablate.errors import AblateError, Problem, nearest
 from ablate.slots.fingerprint import fingerprint
 from ablate.slots.hooks import hidden_hooks
+from ablate.slots.own_code import OwnCode, OwnFolder
 from ablate.slots.settings import Metric, Settings
 
 LIGHT_MODULES = {"math", "typing", "pathlib", "pydantic", "ablate.data.prepare"}
@@ -43,7 +44,9 @@ class LevelError(AblateError, ValueError):
     @property
     def brief(self) -> str:
         """All problems in one line, for a message about something else, such as a study that names the level."""
-        return "; ".join(f"{problem.file}:{problem.line}: {problem.message}" for problem in self.problems)
+        lines = [f"{problem.line}: " if problem.line else " " for problem in self.problems]
+        found = zip(self.problems, lines, strict=True)
+        return "; ".join(f"{problem.file}:{line}{problem.message}" for problem, line in found)
 
 
 @dataclass(frozen=True)
@@ -58,32 +61,66 @@ class Level:
     metrics: tuple[Metric, ...]
     cheap: bool
     costly: bool
+    code: OwnCode = field(default_factory=OwnCode, compare=False, repr=False)
+    folder: OwnFolder | None = None
+    """The folder of own levels that it is from; None for a shipped level."""
+
+    @property
+    def module(self) -> str:
+        """The name that its file is imported by."""
+        return f"{self.folder.package if self.folder else 'ablate.components'}.{self.slot}.{self.name}"
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """Content hash of the code behind this level; see `ablate/slots/fingerprint.py`."""
         prepared_by = ["ablate.data.prepare"] if self.slot == "data" else []  # what all pictures pass through
-        return fingerprint([f"ablate.components.{self.slot}.{self.name}", *prepared_by], self.path.parents[1])
+        if self.folder is None:
+            return fingerprint([f"ablate.components.{self.slot}.{self.name}", *prepared_by], self.path.parents[1])
+        own = self.code.resolver(self.folder)
+        return fingerprint([f"components.{self.slot}.{self.name}", *prepared_by], COMPONENTS, own)
 
 
-def read_level(slot: str, name: str, path: Path, base: type[Settings] = Settings) -> Level:
-    """Describe a level without importing it; its Config must inherit `base`. Raises LevelError with all problems."""
-    tree = _parse(path)
+COMPONENTS = Path(__file__).parents[1] / "components"
+
+
+def read_level(
+    slot: str,
+    name: str,
+    path: Path,
+    base: type[Settings] = Settings,
+    code: OwnCode | None = None,
+    folder: OwnFolder | None = None,
+) -> Level:
+    """Describe a level without importing it; its Config must inherit `base`. Raises LevelError with all problems.
+
+    `code` and `folder`: of an own level, whose source was read before.
+    """
+    tree = _parse(path, folder.files[f"{slot}/{name}.py"] if folder else None)
+    package = folder.package if folder else "ablate.components"
+    declared = read_declarations(slot, path, tree, base, f"{package}.{slot}.{name}:settings")
+    return Level(slot, name, path, ast.get_docstring(tree) or "", *declared, code or OwnCode(), folder)
+
+
+Declared = tuple[type[Settings], tuple[Metric, ...], bool, bool]
+"""Config, METRICS, CHEAP and COSTLY."""
+
+
+def read_declarations(slot: str, path: Path, tree: ast.Module, base: type[Settings], module: str) -> Declared:
+    """Run what a level's source declares, as a module of this name. Raises LevelError with all problems."""
     declarations = [node for node in map(_light_part, tree.body) if node]
     if problems := [*_heavy_names(path, tree, declarations), *_missing(path, tree, base)]:
         raise LevelError(problems)
-    values = _run(path, declarations, f"ablate.components.{slot}.{name}:settings")
+    values = _run(path, declarations, module)
     if problems := list(_wrong_values(path, slot, base, declarations, values)):
         raise LevelError(problems)
     if problems := list(_wrong_fields(path, tree, values["Config"])):
         raise LevelError(problems)
-    speed = values.get("CHEAP", False), values.get("COSTLY", False)
-    return Level(slot, name, path, ast.get_docstring(tree) or "", values["Config"], values.get("METRICS", ()), *speed)
+    return values["Config"], values.get("METRICS", ()), values.get("CHEAP", False), values.get("COSTLY", False)
 
 
-def _parse(path: Path) -> ast.Module:
+def _parse(path: Path, source: bytes | None = None) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes(), filename=str(path))
+        return ast.parse(path.read_bytes() if source is None else source, filename=str(path))
     except SyntaxError as error:
         problem = _problem(path, error.lineno or 1, f"invalid Python: {error.msg}", error.offset or 1)
     except ValueError as error:  # null bytes
@@ -236,7 +273,10 @@ def _expected(message: str) -> str:
 
 def _problem(path: Path, line: int, message: str, column: int = 1) -> Problem:
     """A problem at a place in a level's file, which is shown from the working directory on."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # of an own level that the store holds
+        lines = []
     return Problem(_shown(path), line, column, message, lines[line - 1] if line <= len(lines) else "")
 
 

@@ -32,7 +32,8 @@ class Settings(BaseModel):
         """The part of `plain` that enters signatures: no `cosmetic` field, no `added` field at its `absent_means`."""
         kept = {}
         for name, value in self.plain().items():
-            extra = type(self).model_fields[name].json_schema_extra
+            field = type(self).model_fields.get(name)
+            extra = field.json_schema_extra if field else None
             notes = extra if isinstance(extra, dict) else {}
             if notes.get("cosmetic") or ("absent_means" in notes and notes["absent_means"] == value):
                 continue

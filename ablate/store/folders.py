@@ -5,6 +5,7 @@ The root is a folder, local or shared, or a location in object storage such as `
 <root>/
   mlflow.db, mlartifacts/        the MLflow mirror; `ablate sync STUDY` sends what it lacks
   data/<hash>/                   decoded pictures, shared by all trials
+  code/<hash>.json               the user's own levels, as the trials of a study ran them
   needs/<hash>.json              footprints: what a training step costs, by device
   studies/<name>/<scale>/        the study file as last run, its tables; of a run with --set in <scale>+<hash>/
   stages/<signature>/            one stage of training: settings, steps, checkpoint, pictures, record
@@ -273,6 +274,10 @@ class Store:
     def footprint(self, configuration: str) -> Path:
         """What a training step of a configuration costs, by device: see `ablate.plan.footprint`."""
         return self.root / "needs" / f"{configuration}.json"
+
+    def code(self, key: str) -> Path:
+        """Own levels and modules, as they were when a study was run: see `ablate.store.code`."""
+        return self.root / "code" / f"{key}.json"
 
     def set_aside(self, signature: str) -> Path:
         """Where a stage whose code has changed since is moved when it is run again."""

@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 from ablate.errors import KeyPath, Problem, StudyError
+from ablate.slots.discover import discover
+from ablate.slots.own_code import OwnCode
 from ablate.study.shipped import hint, locate
 
 LARGEST = 200_000
@@ -24,7 +26,10 @@ DEEPEST = 50
 
 @dataclass(repr=False)
 class Document:
-    """A YAML file as plain data, with the position of every key and value. `problems`: equal keys and the like."""
+    """A YAML file as plain data, with the position of every key and value. `problems`: equal keys and the like.
+
+    `own`: the own code that goes with the file; None for a text, which is read with the code that is in effect.
+    """
 
     file: str
     text: str
@@ -32,6 +37,7 @@ class Document:
     keys: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
     values: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    own: OwnCode | None = None
 
     def __repr__(self) -> str:
         return f"<document {self.file}>"
@@ -76,13 +82,15 @@ for _tag, _pattern, _first in (
 
 
 def read_document(path: Path) -> Document:
-    """Read a study's file, or the example study of this name; see `parse`.
+    """Read a study's file, or the example study of this name, and find its own levels; see `parse`.
 
-    Raises StudyError where there is no such file or it is no text.
+    Raises StudyError where there is no such file or it is no text, and as `discover` does.
     """
     path = locate(path)
     try:
-        return compose(path.read_bytes().decode("utf-8-sig"), str(path))
+        document = compose(path.read_bytes().decode("utf-8-sig"), str(path))
+        document.own = discover(path.absolute().parent)
+        return document
     except UnicodeDecodeError as error:
         place = f"byte {error.start + 1} is 0x{error.object[error.start]:02x}"
         reason = f"it is not UTF-8 text ({place}); a study is a YAML file, saved as UTF-8"

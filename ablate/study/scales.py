@@ -6,7 +6,7 @@ from typing import Any
 
 from ablate.errors import Problem, StudyError, nearest
 from ablate.identity import signature
-from ablate.recipe.paths import RECIPE_SLOTS, Raw, assign, path_hint
+from ablate.recipe.paths import RECIPE_SLOTS, Raw, assign, path_hint, words_of
 from ablate.study.document import Document, parse_value
 from ablate.study.file import FileCheck, list_seeds
 from ablate.study.schema import StudyFile
@@ -74,7 +74,7 @@ def name_variant(scale: str, overrides: Iterable[str]) -> str:
 
 def _assign(raw: Raw, path: str, value: Any, changed_by: str) -> None:
     """As `assign`, also for seeds and the settings of probes, which are no part of a recipe and thus no factor."""
-    head, *rest = path.split(".")
+    head, *rest = words_of(path)
     heads = [*RECIPE_SLOTS, "stages", "probes", "seeds"]
     if path == "seeds" and isinstance(value, dict):
         raise ValueError("seeds: bounds such as {from: 2, to: 4} are for the file only; give a count or a list here")

@@ -162,6 +162,9 @@ def read_draft(
 
     `alone`: leave out the other scales, and the choice of the treatments of design `fraction`, which may take long.
     """
+    if document.own is not None:
+        registry.use(document.own)
+
     # Keys, and the raw recipe at the scale.
     check = read_file(document)
     file = check.file

@@ -1,6 +1,5 @@
 """The base of all exams: what any level must fulfil, and how the points of an exam are run."""
 
-import importlib
 import inspect
 import json
 import traceback
@@ -173,7 +172,7 @@ class Exam:
     @cached_property
     def module(self) -> ModuleType:
         """The level's module."""
-        return importlib.import_module(f"ablate.components.{self.slot}.{self.level}")
+        return registry.load(self.slot, self.level)
 
     @property
     def file(self) -> str:

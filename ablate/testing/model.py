@@ -53,11 +53,13 @@ class ModelExam(Exam):
         recipe = {"model": {"level": self.level, **config.plain()}, **slots, **self.inner}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return build_model(recipe)
+            vae = build_model(recipe)
+        self._stride = int(getattr(config, "stride", 0) or vae.stride)  # a model of one's own finds it
+        return vae
 
     def inputs(self) -> list[Tensor]:
         """Batches of pictures, and of clips for a temporal model, whose sides are multiples of the stride."""
-        f, g = self._config.stride, self._config.groups
+        f, g = self._stride, self._config.groups
         still = noise(2, 3, 4 * f, 6 * f)
         return [still, noise(2, 3, 1 + 2 * g, 4 * f, 6 * f)] if self._config.temporal else [still]
 
@@ -67,7 +69,7 @@ class ModelExam(Exam):
         if not isinstance(vae, Autoencoder):
             raise Missing(f"{self.signature} must give an Autoencoder, found {type(vae).__name__}")
         for name in ("stride", "groups", "temporal"):
-            expected, found = getattr(self._config, name), getattr(vae, name, None)
+            expected, found = getattr(self._config, name, self._stride), getattr(vae, name, None)
             if found != expected:
                 raise Missing(f"{name}: Config says {expected}, the model {found}; set self.{name} in the model")
         if not isinstance(getattr(vae, "latent_channels", None), int):

@@ -69,6 +69,8 @@ def factors(results: StudyResults) -> dict[str, list[str]]:
 
 def _stage(name: str, settings: Mapping[str, Any]) -> str:
     """A stage with its main settings."""
+    if "command" in settings:
+        return f"{name}: {settings['steps']} steps of {' '.join(settings['command'])}"
     return f"{name}: {settings['steps']} steps, batch {settings['batch']}, learning rate {format_level(settings['lr'])}"
 
 

@@ -1,7 +1,8 @@
 """Files of a folder, split into training and held-out files."""
 
 import hashlib
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,14 +39,59 @@ class Source:
     def _names(self, root: Path) -> list[str]:
         if not root.is_dir():
             raise ValueError(f"data/{self.level}: there is no folder {root}")
-        files = [path for path in root.rglob("*") if path.suffix.lower() in self.suffixes and path.is_file()]
-        if not files:
-            raise ValueError(f"data/{self.level}: {root} holds no {self.thing}s ({', '.join(sorted(self.suffixes))})")
-        return sorted(path.relative_to(root).as_posix() for path in files)
+        names, litter = find_files(root, self.suffixes)
+        if not names:
+            beside = f"; {len(litter)} files such as {litter[0]} are left out as litter" if litter else ""
+            raise ValueError(
+                f"data/{self.level}: {root} holds no {self.thing}s ({', '.join(sorted(self.suffixes))}){beside}"
+            )
+        return names
 
     def _share(self, names: list[str], fraction: float, split: Split, root: Path) -> list[str]:
         if len(names) < 2:
             raise ValueError(f"data/{self.level}: {root} holds one {self.thing}; training and held-out need one each")
         count = min(max(1, round(fraction * len(names))), len(names) - 1)
-        by_hash = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+        by_hash = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
         return sorted(by_hash[:count] if split == "heldout" else by_hash[count:])
+
+
+def find_files(root: Path, suffixes: Collection[str]) -> tuple[list[str], list[str]]:
+    """The relative names of the files below a folder that have one of the suffixes, sorted, and those of litter.
+
+    Links to folders are followed. A file with several names counts once, under that without links if there is one, so
+    that it is not both trained on and held out. Litter are files that are no pictures of the user, see `is_litter`.
+    """
+    names: dict[Path, str] = {}
+    litter: list[str] = []
+    here = root.resolve()
+    for name in sorted(_walk(root), key=lambda name: ((root / name).resolve() != here / name, name)):
+        path = root / name
+        if path.suffix.lower() in suffixes and path.is_file():
+            if any(map(is_litter, Path(name).parts)):
+                litter.append(name)
+            else:
+                names.setdefault(path.resolve(), name)
+    return sorted(names.values()), sorted(litter)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name was left by a system or an editor: copies and thumbnails of other files.
+
+    Names that start with a dot (`._a.jpg` of macOS, `.ipynb_checkpoints`, `.thumbnails`), and those of archives and
+    network shares.
+    """
+    return name.startswith(".") or name in {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "Thumbs.db"}
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """The relative names of all files below a folder, through links to folders but not around in circles."""
+    above = {str(root): {root.resolve()}}
+    for folder, folders, files in os.walk(root, followlinks=True):
+        known = above.pop(folder)
+        for name in list(folders):
+            inner = Path(folder, name)
+            if inner.is_symlink() and inner.resolve() in known:
+                folders.remove(name)  # a link to a folder that contains it
+            else:
+                above[str(inner)] = known | {inner.resolve()}
+        yield from (Path(folder, name).relative_to(root).as_posix() for name in files)

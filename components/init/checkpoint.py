@@ -55,16 +55,27 @@ class Config(InitSettings):
             raise ValueError(f"init.checkpoint: {file} is no JSON object") from None
         if name != "AutoencoderKL":
             raise ValueError(f"init.checkpoint: {file} is of {name!r}; expected 'AutoencoderKL'")
+        if not isinstance(config.get("block_out_channels"), list) or not isinstance(config.get("latent_channels"), int):
+            raise ValueError(
+                f"init.checkpoint: {file} must give block_out_channels, a list, and latent_channels, a whole number"
+            )
         return config
 
     def preflight(self) -> None:
-        """Raise ValueError if there is no such autoencoder."""
+        """Raise ValueError if there is no such autoencoder, or if its file cannot hold weights."""
+        from ablate.components.shared.released import unreadable
+
         self.released()
+        file = self.folder() / "diffusion_pytorch_model.safetensors"
+        if reason := unreadable(file):
+            raise ValueError(f"init.checkpoint: {file}: {reason}")
 
     def mismatch(self, recipe: dict[str, Any]) -> str:
         """How a recipe, given as plain settings of its slots, differs from the checkpoint; empty if it does not."""
+        from ablate.components.shared.released import unlike_image_kl
+
         released = self.released()
-        wrong = []
+        wrong = unlike_image_kl(released)
         expected = {
             "model.level": "image_kl",
             "model.channels": list(released["block_out_channels"]),

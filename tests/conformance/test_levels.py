@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "data/moving_leaves": {**CLIPS, "size": 24, "length": 8},
     "model/image_kl": [{}, {"patch": 2, "activation": "filtered_silu", "mid_attention": False}],
     "model/patch_vit": [{}, {"unpatch": "conv", "width": 24}],
+    "model/python": {"target": "tests.support.own_vae:Pair"},
     "model/video_kl": [{}, {"image": True}, {"up_reduce": "resblock", "halve_time": 1}],
     "norm/scn": [{}, {"interp": "bilinear", "init": "identity"}],
     "upsample/pixel_shuffle_icnr": [{}, {"blur": True}, {"project": True}],

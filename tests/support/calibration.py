@@ -180,7 +180,7 @@ MATRIX = (
         besides={
             "JPEG removes faint detail and blurs edges": "blur/mtf50 blur/hf_hi blur/coherence blur/edge_px",
             "rounding of means, visible as local casts": "color/dE00_low_p95 flatfield/dc",
-            "the blocks stay in place when the picture moves": SHIFT,
+            "the blocks stay in place when the picture moves": "shift/error shift/psnr",
             "steps make more of noise, which differs from crop to crop": "border/cc_ratio",
         },
     ),

@@ -358,6 +358,41 @@ def test_folder_says_what_is_missing(tmp_path):
         check_folder(tmp_path)
 
 
+def test_links_to_folders_are_followed_once_and_litter_is_left_out(pictures, tmp_path):
+    plain = {split: names_of("folder", {"path": str(pictures)}, split) for split in SPLITS}
+    outside = tmp_path / "outside"
+    shutil.copytree(pictures / "deep", outside)
+    for litter in ("._0.png", ".ipynb_checkpoints/0-checkpoint.png", "__MACOSX/0.png", "@eaDir/0.png/thumb.png"):
+        (pictures / litter).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / litter).write_bytes(b"no picture")
+    (pictures / "Thumbs.db").write_bytes(b"")
+    (pictures / "loop").symlink_to(pictures)
+    (pictures / "deep" / "up").symlink_to("..")
+    (pictures / "again").symlink_to(pictures / "deep")
+    (pictures / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    found = [names_of("folder", {"path": str(pictures)}, split) for split in SPLITS]
+    assert found == list(plain.values())  # nothing twice
+    (pictures / "linked").symlink_to(outside)
+    found = [names_of("folder", {"path": str(pictures)}, split) for split in SPLITS]
+    assert sum(map(len, found)) == 12 + 8
+    assert any(name.startswith("linked/") for names in found for name in names)
+    assert not set(found[0]) & set(found[1])
+
+
+def test_only_litter_is_said_to_be_litter(tmp_path):
+    (tmp_path / "._a.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"1 files such as \._a\.jpg are left out as litter"):
+        check_folder(tmp_path)
+
+
+def test_names_that_are_no_utf8_are_names_too(pictures, tmp_path):
+    shutil.copy(pictures / "0.png", os.fsencode(pictures) + b"/\xff\xfe.png")
+    settings = {"path": str(pictures), "heldout_fraction": 0.5, "crop": 16, "heldout_size": 16, "heldout_count": 2}
+    first = prepare("folder", settings, tmp_path / "cache")
+    assert prepare("folder", settings, tmp_path / "cache").fingerprint == first.fingerprint
+    check_folder(pictures)
+
+
 def test_folder_preflight_names_and_counts_small_and_unreadable_pictures(pictures, tmp_path):
     for i in range(7):
         save(noise(10, 50), pictures / f"small{i}.png")

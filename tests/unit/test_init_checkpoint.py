@@ -132,3 +132,35 @@ def test_what_cannot_be_is_said_before_anything_starts(write_study: Write, tmp_p
     (folder / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(StudyError, match=r"holds no diffusion_pytorch_model\.safetensors"):
         study(write_study, folder, MODEL)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"act_fn": "relu"}, "act_fn relu, expected silu"),
+        ({"in_channels": 4}, "in_channels 4, expected 3"),
+        ({"down_block_types": ["AttnDownEncoderBlock2D"] * 3}, "down_block_types"),
+        ({"use_magic": 1}, "use_magic 1, which no AutoencoderKL has"),
+        ({"block_out_channels": 8}, "must give block_out_channels, a list"),
+        ({"latent_channels": "4"}, "latent_channels, a whole number"),
+    ],
+)
+def test_settings_that_image_kl_would_ignore_are_refused(
+    write_study: Write, tmp_path: Path, settings: dict[str, Any], reason: str
+) -> None:
+    save(tmp_path, **LAYOUTS["sd"])
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    with pytest.raises(StudyError, match=reason):
+        study(write_study, tmp_path, MODEL)
+
+
+def test_files_that_are_no_weights_are_found_before_training(write_study: Write, tmp_path: Path) -> None:
+    save(tmp_path, **LAYOUTS["sd"])
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    whole = file.read_bytes()
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
+    for content, reason in ((pointer, "a pointer of Git LFS"), (whole[:-9], "bytes are there"), (b"", "is empty")):
+        file.write_bytes(content)
+        with pytest.raises(StudyError, match=reason):
+            study(write_study, tmp_path, MODEL)

@@ -110,7 +110,7 @@ def test_channels_of_folded_patches_are_rgb(tmp_path: Path) -> None:
 
 def test_a_decoder_that_needs_more_than_latents_is_refused(tmp_path: Path) -> None:
     saved("AutoencoderKLLTXVideo", tmp_path, timestep_conditioning=True)
-    with pytest.raises(ValueError, match="AutoencoderKLLTXVideo cannot reconstruct a single picture"):
+    with pytest.raises(ValueError, match="AutoencoderKLLTXVideo is conditioned on a timestep"):
         load_vae(tmp_path, CPU)
 
 

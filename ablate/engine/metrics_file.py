@@ -1,0 +1,103 @@
+"""Metrics that a command writes while it trains, JSON lines or CSV with a column `step`, as the log of its stage."""
+
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ablate.store.files import atomic_write
+from ablate.store.folders import StageFolder
+
+
+class MetricsFile:
+    """Reads the lines of a metrics file as they are written, and keeps the log of the stage.
+
+    Names without `/` get the prefix `train/`; what is no number is left out. A line that cannot be read does not end
+    the stage, whose training it would cost: it is left out too, and `finish` says so.
+    """
+
+    def __init__(self, path: Path | None, folder: StageFolder, steps: int):
+        self.path = path
+        self.folder = folder
+        self.steps = steps
+        self.lines: list[dict[str, float]] = []
+        self.step = 0
+        self.bad: list[str] = []
+        self._begun = time.monotonic()
+        self._read = 0
+        self._columns: list[str] | None = None
+        self._write([])
+        if path:  # of an attempt that was interrupted; a command that goes on writes it anew, or adds to it
+            self.read()
+
+    def read(self) -> list[dict[str, float]]:
+        """The complete lines that were added since the last time."""
+        if self.path is None or not self.path.is_file():
+            return []
+        content = self.path.read_bytes()
+        if len(content) < self._read:  # the command began anew
+            self._read, self._columns, self.lines, self.bad = 0, None, [], []
+        end = content.rfind(b"\n", self._read) + 1
+        text = content[self._read : end].decode("utf-8", "replace") if end else ""
+        self._read = max(self._read, end)
+        added = [line for row in text.splitlines() if row.strip() and (line := self._parsed(row))]
+        self.lines += added
+        if added:
+            self.step = min(int(added[-1]["step"]), self.steps)
+            self._write(self.lines)
+        return added
+
+    def finish(self, seconds: float) -> str:
+        """Write the log with all lines and the speed over `seconds`; gives what was wrong with the file, in words."""
+        if self.path and self.path.is_file() and not self.path.read_bytes().endswith(b"\n"):
+            with self.path.open("ab") as file:
+                file.write(b"\n")
+        self.read()
+        last = max([line["step"] for line in self.lines], default=0)
+        if last < self.steps:
+            self.lines.append({"step": self.steps})
+        rate = max(last, self.steps) / max(seconds, 1e-9)
+        self._write([{**line, "train/steps_per_s": rate} for line in sorted(self.lines, key=lambda line: line["step"])])
+        if self.path and not self.path.is_file():
+            return f"the command did not write {self.path.name}, its metrics"
+        if self.bad:
+            count = f"{len(self.bad)} line{'s' * (len(self.bad) > 1)} of {self.path and self.path.name}"
+            return f"{count} cannot be read, the first is {self.bad[0]:.60}"
+        if last > self.steps:
+            return f"the command logged {last:g} steps, but the stage says {self.steps}; write steps: {last:g}"
+        return ""
+
+    def _parsed(self, row: str) -> dict[str, float] | None:
+        """The numbers of a line; None for a line without any, such as the head of a CSV."""
+        values: Any
+        try:
+            if row.lstrip().startswith("{"):
+                values = json.loads(row)
+            else:
+                cells = [cell.strip() for cell in next(csv.reader([row]))]
+                if self._columns is None:
+                    self._columns = cells
+                    return None
+                values = {name: _number(cell) for name, cell in zip(self._columns, cells, strict=True)}
+            step = int(values["step"])
+        except (ValueError, KeyError, TypeError, StopIteration):
+            self.bad.append(repr(row))
+            return None
+        numbers = {
+            name if "/" in name else f"train/{name}": float(value)
+            for name, value in values.items()
+            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        return {"step": step, **numbers}
+
+    def _write(self, lines: list[dict[str, float]]) -> None:
+        with atomic_write(self.folder.steps) as file:
+            file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def _number(cell: str) -> float | str:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
