@@ -13,6 +13,7 @@ from ablate.adaptive.recall import plan_study
 from ablate.adaptive.search import SearchSource, one_trial_per_level
 from ablate.adaptive.tuning import TuningSource, future_trials
 from ablate.driver.models import fits
+from ablate.driver.only import only_driver
 from ablate.driver.outputs import close_mirror, open_mirror, write_results
 from ablate.driver.preflight import prepare_data
 from ablate.driver.progress import ProgressDisplay
@@ -58,10 +59,17 @@ def sweep(
 
     Raises StudyError or StoreError before anything starts.
 
-    `redo`: also run stale trials again.
+    `redo`: also run stale trials again. While another process sweeps the same study at the same scale, this one waits.
     """
-    # Plan, and check everything that can be checked before anything runs
     store.check()
+    with only_driver(study, store, screen):
+        return _sweep(study, store, resources, uri, screen, inline=inline, redo=redo)
+
+
+def _sweep(
+    study: Study, store: Store, resources: Resources, uri: str, screen: Console, *, inline: bool, redo: bool
+) -> SweepResult:
+    # Plan, and check everything that can be checked before anything runs
     plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
@@ -105,7 +113,7 @@ def sweep(
     table, files = write_results(plan)
     failed = {trial.name: store.stage(trial.signature).failure() for trial in pending(plan.ready, store)}
     links = close_mirror(mirror, plan, table, files, uri)
-    ran += sum(trial.signature not in known for trial in plan.ready)
+    ran += sum(trial.signature not in known for trial in plan.ready) - len(progress.elsewhere)
     return SweepResult(table, files, ran, failed, links)
 
 
@@ -147,7 +155,7 @@ def event_handler(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Cal
             if now - mirrored.setdefault(event.trial.signature, now) > MIRROR_INTERVAL_S:
                 mirrored[event.trial.signature] = now
                 mirror.follow(event.trial)
-        elif event.kind != "interrupted":
+        elif event.kind not in {"interrupted", "waiting"}:
             mirror.finish(event.trial)
         progress.handle(event)
 

@@ -1,6 +1,7 @@
 """Checkpoints: safetensors files with the settings as JSON in the header. Written by rename; never pickled."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,40 @@ from ablate.store.files import atomic_write, local
 from ablate.store.record import HEADER
 from ablate.store.record import read_header as header
 
-__all__ = ["header", "load", "optimizer_tensors", "pack", "restore_optimizer", "save"]
+__all__ = ["Checkpoint", "header", "load", "optimizer_tensors", "pack", "read", "restore_optimizer", "save"]
 
 
-def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write tensors and a JSON header to one file, which appears complete or not at all."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """A header and tensors that belong together: as this process has just trained them, or from one open file."""
+
+    header: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def part(self, prefix: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix`, on a device; the prefix is removed."""
+        return {
+            name.removeprefix(prefix): tensor.to(device)
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+
+def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Checkpoint:
+    """Write tensors and a JSON header to one file, which appears complete or not at all. Gives what it wrote."""
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         save_file(plain, temporary, metadata={HEADER: json.dumps(header)})
+    return Checkpoint(header, plain)
+
+
+def read(path: Path) -> Checkpoint | None:
+    """A checkpoint of ours, header and tensors from one open file; None if there is no such file."""
+    if not path.exists():
+        return None
+    with safe_open(local(path), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Checkpoint(json.loads(file.metadata()[HEADER]), tensors)
 
 
 def load(path: Path, prefix: str = "", device: torch.device | str = "cpu") -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ablate.engine import checkpoint
+from ablate.engine.checkpoint import Checkpoint
 from ablate.store.files import atomic_write
 from ablate.store.folders import StageFolder
 
@@ -15,22 +16,23 @@ from ablate.store.folders import StageFolder
 class StepLog:
     """Sums losses on the device and reads their means back once per line.
 
-    Resumes from the folder's checkpoint, whose header is `header`, as if training had never stopped: the sums since the
-    last line are part of the checkpoint, and lines after the checkpoint's step are dropped.
+    Resumes from the folder's checkpoint `saved` as if training had never stopped: the sums since the last line are part
+    of the checkpoint, and lines after the checkpoint's step are dropped. `lines`: all lines of the stage, as they were
+    written here or stood before the checkpoint, whatever becomes of the file.
     """
 
-    def __init__(self, folder: StageFolder, header: dict[str, Any] | None, device: torch.device):
-        header = header or {"step": 0}
+    def __init__(self, folder: StageFolder, saved: Checkpoint | None, device: torch.device):
+        header: dict[str, Any] = saved.header if saved else {"step": 0}
 
         # Lines up to the checkpoint's step
-        kept = [line for line in folder.read_steps() if line["step"] <= header["step"]]
+        self.lines = [line for line in folder.read_steps() if line["step"] <= header["step"]]
         with atomic_write(folder.steps) as file:  # a kill at this point must not lose the lines
-            file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            file.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
         self.file = folder.steps
 
         # Sums since the last of them
         pending = header.get("log", {"counts": {}, "seconds": 0.0})
-        tensors = checkpoint.load(folder.checkpoint, "log.", device) if "log" in header else {}
+        tensors = saved.part("log.", device) if saved and "log" in header else {}
         self.bad_step = 0
         self.first_bad = tensors.pop("first_bad", torch.zeros((), dtype=torch.long, device=device))
         self.sums = {name.removeprefix("sum/"): value for name, value in tensors.items() if name.startswith("sum/")}
@@ -79,8 +81,9 @@ class StepLog:
         now = time.perf_counter()
         line["train/steps_per_s"] = self.counts["loss"] / (now - self.since)
         line |= metrics
+        self.lines.append({"step": step, **line})
         with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **line}) + "\n")
+            file.write(json.dumps(self.lines[-1]) + "\n")
         self.sums = {}
         self.counts = {}
         self.latest = {}

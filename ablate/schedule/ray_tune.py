@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Literal
 
 from ablate.adaptive.pruning import Pruner
@@ -73,7 +73,11 @@ def run_ray(
     )
 
     # Run
-    with tempfile.TemporaryDirectory(prefix="ablate-") as scratch, _ray(resources.address, scratch):
+    with (
+        closing(agenda),
+        tempfile.TemporaryDirectory(prefix="ablate-") as scratch,
+        _ray(resources.address, scratch),
+    ):
         agenda.workers = resources.workers or _capacity(resources)
         tuner = tune.Tuner(
             worker,
@@ -137,7 +141,7 @@ def _searcher(agenda: Agenda) -> Any:
             if node is None:
                 return str(Searcher.FINISHED) if self.agenda.is_over else None
             self.nodes[trial_id] = node
-            return {"order": json.dumps(node.order())}
+            return {"order": json.dumps(self.agenda.order(node))}
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             node = self.nodes[trial_id]

@@ -9,12 +9,12 @@ The root is a folder, local or shared, or a location in object storage such as `
   studies/<name>/<scale>/        the study file as last run, its tables
   stages/<signature>/            one stage of training: settings, steps, checkpoint, pictures, record
   stale/<signature>/             a stage whose code has changed since, set aside when it was run again
+  leases/<name>.json             who works on a study or a stage: see `ablate.store.leases`
 """
 
 import json
 import os
 import shutil
-import socket
 import threading
 import time
 from contextlib import suppress
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablate.store.files import StoreError, atomic_write, is_remote, local, read_json, write_json
+from ablate.store.leases import HEARTBEAT_S
+from ablate.store.process import lives, this_process
 from ablate.store.record import Record, read_header
 
 Status = Literal["done", "diverged", "failed", "running", "pending"]
@@ -30,10 +32,6 @@ Status = Literal["done", "diverged", "failed", "running", "pending"]
 
 Stamp = tuple[int, int]
 """Time of the last change in ns and size in bytes of a file."""
-
-
-HEARTBEAT_S = 60.0
-"""A stage on another machine that has not reported for this many seconds counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +125,7 @@ class StageFolder:
 
     def beat(self, step: int, steps: int) -> None:
         """Write a heartbeat: this process is working on the stage and has made `step` of `steps`."""
-        host = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-        write_json(self.running, {**host, "step": step, "steps": steps})
+        write_json(self.running, {**this_process(), "time": time.time(), "step": step, "steps": steps})
 
     def fail(self, reason: str, trace: str) -> None:
         """Write why the stage failed, unless the disk is full."""
@@ -139,7 +136,7 @@ class StageFolder:
     def has_ended(self, steps: int) -> bool:
         """Whether training to step `steps` has ended: the checkpoint says that it got there, or that it diverged."""
         header = read_header(self.checkpoint)
-        return header is not None and ("diverged" in header or header["step"] == steps)
+        return header is not None and has_ended(header, steps)
 
     def start_from_fork(self, fork: "StageFolder") -> None:
         """Copy a fork's log and checkpoint, as if its steps had been made here; do nothing if it has none yet."""
@@ -169,22 +166,17 @@ class StageFolder:
         return [json.loads(line) for line in lines if line]
 
 
+def has_ended(header: dict[str, Any], steps: int) -> bool:
+    """Whether training to step `steps` has ended, by the header of a checkpoint: it got there, or it diverged."""
+    return "diverged" in header or header["step"] == steps
+
+
 def _alive(running: dict[str, Any] | None) -> bool:
-    """Whether the process of a heartbeat still runs; on another machine, whether the heartbeat is recent."""
+    """Whether the process of a heartbeat still runs; where that cannot be told, whether the heartbeat is recent."""
     if running is None:
         return False
-    if running["host"] != socket.gethostname():
-        return time.time() - float(running["time"]) < HEARTBEAT_S
-    try:
-        os.kill(running["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    stat = Path(
-        f"/proc/{running['pid']}/stat"
-    )  # Z: killed, but its parent has not waited for it; it still accepts signals
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    alive = lives(running)
+    return time.time() - float(running["time"]) < HEARTBEAT_S if alive is None else alive
 
 
 @dataclass(frozen=True)
@@ -242,7 +234,7 @@ class Store:
         try:
             with atomic_write(self.root / ".writable") as temporary:
                 temporary.write_bytes(b"")
-            (self.root / ".writable").unlink()
+            (self.root / ".writable").unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"the store {self.root} cannot be written: {error}") from None
 

@@ -9,7 +9,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ from ablate.plan.labels import format_level
 from ablate.plan.trials import Trial, is_complete, read_step_log
 from ablate.store.files import read_json
 from ablate.store.folders import StageFolder, Store
+from ablate.store.leases import Leases
 from ablate.store.record import Record
 from ablate.study.study import Study
 from ablate.track import texts, views
@@ -28,6 +30,10 @@ from ablate.track.writer import Service, Writer, queued, safe
 
 BATCH = 900
 """Points per call; MLflow takes at most 1000 metrics, params and tags together."""
+
+
+OPENING_S = 120.0
+"""Longest wait, in seconds, for another process that opens MLflow's database."""
 
 
 RunKey = tuple[str | None, ...]
@@ -154,7 +160,8 @@ class Mirror(Service):
         name = study.name if study.scale == "base" else f"{study.name} ({study.scale})"
         folder = self.artifacts / study.name / study.scale if self.artifacts else None
         tags = {"ablate.study": study.name, "ablate.scale": study.scale, "mlflow.note.content": study.question}
-        self.experiment = Experiment(self.uri, name, folder, tags)
+        with self._alone():
+            self.experiment = Experiment(self.uri, name, folder, tags)
 
         # Runs that exist already
         runs = self.experiment.runs()
@@ -167,6 +174,15 @@ class Mirror(Service):
         # Views
         self.pictures = {path.stem for trial in self.trials for path in self._pictures(trial)}
         self._write_views()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other process of this store open MLflow meanwhile: two that create one database break each other."""
+        with Leases(self.store.root, "opening MLflow's database") as leases:
+            begun = time.monotonic()
+            while not leases.take("mlflow") and time.monotonic() - begun < OPENING_S:
+                time.sleep(0.1)
+            yield
 
     def _open_study_run(self, known: Run | None) -> None:
         """Create or reopen the study's own run, and send the study to it."""
