@@ -18,6 +18,7 @@ from ablate.cli.report import figure, report
 from ablate.cli.show import show, status
 from ablate.cli.sweep import sweep
 from ablate.cli.table import table
+from ablate.cli.verify import verify
 from ablate.errors import StudyError
 from ablate.slots.level_file import LevelError
 from ablate.store.files import StoreError
@@ -33,6 +34,7 @@ app = typer.Typer(
 
 for command in (
     sweep, check, plan, status, show, table, report, figure, probe, ui, sync, components, check_level, schema,
+    verify,
 ):  # fmt: skip
     app.command()(command)
 

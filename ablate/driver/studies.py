@@ -7,7 +7,7 @@ from ablate.errors import Problem, StudyError, nearest
 from ablate.plan.plan import Plan
 from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import Store
-from ablate.study.document import Document, read_document
+from ablate.study.document import Document, compose, read_document
 from ablate.study.shipped import shipped
 from ablate.study.study import Study, read_study
 
@@ -39,8 +39,13 @@ def find_document(reference: str, store: Store, scale: str | None, overrides: tu
         raise StudyError([Problem(str(store.root), 0, 0, message)])
     folder = store.study(reference, scale or studies[reference][0])
     card = read_json(folder.card)
+    if card is None:
+        message = f"{folder.card} is damaged; to write it again, sweep the study's file: ablate sweep STUDY.yaml"
+        raise StudyError([Problem(str(store.root), 0, 0, message)])
     named = None if card["scale"] == "base" else card["scale"]
-    return StudySource(read_document(folder.source), named, (*card["overrides"], *overrides))
+    text = card.get("text")  # cards of older stores lack it
+    document = read_document(folder.source) if text is None else compose(text, str(folder.source))
+    return StudySource(document, named, (*card["overrides"], *overrides))
 
 
 def find_study(reference: str, store: Store, scale: str | None, overrides: tuple[str, ...], *, gpu: bool) -> Study:
@@ -53,7 +58,7 @@ def check_name(study: Study, store: Store) -> None:
     """Raise StudyError if the store holds another study, that is another question, under this name."""
     for scale in store.studies().get(study.name, []):
         card = read_json(store.study(study.name, scale).card)
-        if card["question"].split() != study.question.split():
+        if card and card["question"].split() != study.question.split():
             message = (
                 f"the store {store.root} holds another study named '{study.name}', which asks: {card['question']!r} "
                 f"(from {card['file']}); rename this one or use another --store"
@@ -74,5 +79,6 @@ def write_card(plan: Plan) -> None:
     card = {
         "name": study.name, "question": study.question, "file": study.document.file, "scale": study.scale,
         "overrides": list(study.overrides), "trials": [trial.signature for trial in plan.ready],
+        "text": study.document.text,
     }  # fmt: skip
     write_json(folder.card, {**card, "mirrored": before.get("mirrored")})

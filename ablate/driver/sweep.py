@@ -12,6 +12,7 @@ from ablate.adaptive.pruning import Pruner
 from ablate.adaptive.recall import plan_study
 from ablate.adaptive.search import SearchSource, one_trial_per_level
 from ablate.adaptive.tuning import TuningSource, future_trials
+from ablate.driver.mend import mend
 from ablate.driver.models import fits
 from ablate.driver.only import only_driver
 from ablate.driver.outputs import close_mirror, open_mirror, write_results
@@ -71,6 +72,8 @@ def _sweep(
 ) -> SweepResult:
     # Plan, and check everything that can be checked before anything runs
     plan = add_seeds(plan_study(study, store))
+    if mend(plan):
+        plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
         message = f"{len(stale)} stale trials, whose code has changed since, moved to {store.root / 'stale'}"

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import json
 import time
 
 import numpy as np
@@ -16,7 +15,7 @@ from ablate.identity import derive
 from ablate.plan.trials import Order
 from ablate.slots import registry
 from ablate.slots.training import Autoencoder
-from ablate.store.files import atomic_write, write_json
+from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import StageFolder
 from ablate.store.record import Record
 
@@ -89,5 +88,4 @@ def save_pictures(results: ProbeResults, folder: StageFolder) -> None:
     for name, pixels in results.pictures.items():
         with atomic_write(folder.pictures / f"{name.replace('/', '_')}.png") as temporary:
             Image.fromarray(pixels).save(temporary, "PNG")
-    known = json.loads(folder.per_image.read_text()) if folder.per_image.exists() else {}
-    write_json(folder.per_image, known | results.per_image)
+    write_json(folder.per_image, (read_json(folder.per_image) or {}) | results.per_image)

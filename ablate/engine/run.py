@@ -146,11 +146,13 @@ def train_stages(
         until = order["until"] if is_last else stage.settings.steps
 
         # Start from a fork's steps, if other trials share them
-        if is_last and order["origin"] and not folder.checkpoint.exists():
-            folder.start_from_fork(store.stage(order["origin"]))
+        origin = (order["origin"] if is_last else None) or signature
+        if origin != signature and checkpoint.latest(folder, {signature, origin}) is None:
+            folder.start_from_fork(store.stage(origin))
 
         # Train
-        own = checkpoint.read(folder.checkpoint)
+        needs_log = store.stage(order["trial"]).read_record() is None
+        own = checkpoint.latest(folder, {signature, origin}, with_log=needs_log)
         if own and has_ended(own.header, until):
             ended = EndedStage(own, folder.read_steps())
         else:
@@ -160,6 +162,9 @@ def train_stages(
             stage_corpus = corpus if same_data else cached_corpus(canonical(recipe["data"]), store.data)
             run = StageRun(stage, recipe, signature, configuration, until, previous, own)
             ended = train_stage(order, run, stage_corpus, store, device, report)
+
+        if checkpoint.is_sound(folder.checkpoint):
+            folder.previous.unlink(missing_ok=True)
 
         # Go on to the next stage, unless this one diverged
         result = training_result(stage, (*result.stages, ended))

@@ -1,6 +1,5 @@
 """The state of training: all that changes from step to step, and its way to a checkpoint and back."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +9,8 @@ from ablate.engine import checkpoint
 from ablate.engine.checkpoint import Checkpoint
 from ablate.recipe.stages import Train
 from ablate.slots.training import Autoencoder, Discriminator
+from ablate.store.files import is_remote
+from ablate.store.folders import StageFolder
 
 
 class TrainingState:
@@ -36,7 +37,7 @@ class TrainingState:
         """The autoencoder's parameters and `logvar`, by name."""
         return {**dict(self.vae.named_parameters()), "logvar": self.logvar}
 
-    def save(self, path: Path, header: dict[str, Any], more: dict[str, Tensor]) -> Checkpoint:
+    def save(self, folder: StageFolder, header: dict[str, Any], more: dict[str, Tensor]) -> Checkpoint:
         """Write a checkpoint: this state, the tensors `more`, and the header with the step added."""
         tensors = checkpoint.pack("model.", self.vae.state_dict())
         tensors |= checkpoint.pack("ema.", self.ema)
@@ -46,7 +47,8 @@ class TrainingState:
             tensors |= checkpoint.pack("discriminator.", self.discriminator.state_dict())
             state = checkpoint.optimizer_tensors(dict(self.discriminator.named_parameters()), self.optimizer_d)
             tensors |= checkpoint.pack("optimizer_d.", state)
-        return checkpoint.save(path, tensors | more, {**header, "step": self.step})
+        previous = None if is_remote(folder.root) else folder.previous
+        return checkpoint.save(folder.checkpoint, tensors | more, {**header, "step": self.step}, previous)
 
     def restore(self, saved: Checkpoint, *, step: int) -> None:
         """Continue at `step` from a checkpoint of this stage, or start (`step` 0) from that of the stage before.

@@ -133,14 +133,16 @@ def train(
             report(step, line)
             if log.bad_step:
                 reason = f"the loss was not finite at step {log.bad_step}"
+                log.sync()
                 header = {**header, "log": log.pending, "diverged": reason}
-                return EndedStage(state.save(folder.checkpoint, header, log.tensors), log.lines)
+                return EndedStage(state.save(folder, header, log.tensors), log.lines)
 
         # Check the frozen encoder, save
         if is_last and frozen_latents is not None and not torch.equal(frozen_latents, heldout_latents(parts)):
             raise RuntimeError(f"stage '{stage.name}' freezes the encoder, but the encoder's latents have changed")
         if step % settings.checkpoint_every == 0 or step == until:
-            written = state.save(folder.checkpoint, {**header, "log": log.pending}, log.tensors)
+            log.sync()
+            written = state.save(folder, {**header, "log": log.pending}, log.tensors)
             saved = written if step == until else None  # earlier ones would only take memory
     assert saved is not None
     return EndedStage(saved, log.lines)

@@ -8,7 +8,6 @@ from typing import Any, Literal, Protocol
 from ablate.adaptive.pruning import Pruner
 from ablate.plan.tree import Node, stage_tree, trained_signatures
 from ablate.plan.trials import Trial, is_complete, pending
-from ablate.store.files import read_json
 from ablate.store.folders import Store
 from ablate.store.leases import Leases
 
@@ -218,7 +217,7 @@ class Agenda:
             signatures = {trial.signature for trial in failed}
             self.open -= {other.signature for other in self.waiting if other.trial.signature in signatures}
             self.waiting = [other for other in self.waiting if other.trial.signature not in signatures]
-        trace = (read_json(folder.error) or {}).get("trace", "")  # there is no error file if the disk is full
+        trace = str(folder.read_error().get("trace", ""))
         for trial in failed:
             if trial.signature != node.signature:
                 self.store.stage(trial.signature).fail(f"{reason} (stage '{node.stage.name}')", trace)

@@ -157,7 +157,7 @@ class Mirror(Service):
         """Find or create the experiment and the study's run, and bring existing runs and views up to date."""
         # Experiment
         study = self.study
-        name = study.name if study.scale == "base" else f"{study.name} ({study.scale})"
+        name = texts.experiment_name(study)
         folder = self.artifacts / study.name / study.scale if self.artifacts else None
         tags = {"ablate.study": study.name, "ablate.scale": study.scale, "mlflow.note.content": study.question}
         with self._alone():
@@ -240,7 +240,7 @@ class Mirror(Service):
 
         # Already sent
         record = folder.record()
-        content = read_json(folder.record_file) or read_json(folder.error) or {}
+        content = read_json(folder.record_file) or folder.read_error()
         content_hash = signature(content)
         status = "FINISHED" if record else "FAILED"
         if (run.tags.get("ablate.content"), run.status) == (content_hash, status):

@@ -7,6 +7,11 @@ from ablate.store.record import Record
 from ablate.study.study import Study
 
 
+def experiment_name(study: Study) -> str:
+    """The name of a study's experiment in MLflow: that of the study and, unless it is the base, its scale."""
+    return study.name if study.scale == "base" else f"{study.name} ({study.scale})"
+
+
 def resolved(study: Study) -> dict[str, Any]:
     """The study as JSON values, with scale, overrides and defaults applied."""
     return {
