@@ -28,7 +28,7 @@ def only_driver(study: Study, store: Store, screen: Console) -> Iterator[None]:
     A search, tuning, pruning and the number of seeds depend on results, and MLflow has one experiment: two drivers
     would decide twice. The lease of a driver that was killed is taken over (see `ablate.store.leases`).
     """
-    name = f"study-{study.name}-{study.scale}"
+    name = f"study-{study.name}@{study.scale}"
     with Leases(store.root, f"a sweep of {study.name} at scale {study.scale}") as leases:
         told = 0.0
         finished = -1

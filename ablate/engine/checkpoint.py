@@ -55,7 +55,7 @@ def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], previou
     """Write tensors and a JSON header to one file, which appears complete or not at all. Gives what it wrote.
 
     `previous`: where the file that is replaced is kept; the one before that is deleted, if the file to be replaced is
-    sound. Never more than two files and the space for a third's place: so training takes as much disk as before.
+    sound. So there are never more than two files, the one that is being written included.
     """
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     if previous and previous.exists() and is_sound(path):
@@ -117,8 +117,8 @@ def latest(folder: StageFolder, signatures: Collection[str], *, with_log: bool =
     for path in (folder.checkpoint, folder.previous):
         try:
             saved = read(path)
-            if saved and saved.header["signature"] not in signatures:
-                raise Damaged(f"it is the checkpoint of stage {saved.header['signature']}")
+            if saved and (stage := saved.header.get("signature")) not in signatures:
+                raise Damaged(f"it is the checkpoint of stage {stage}")
         except Damaged as error:
             damage.report(path, error)
             damage.set_aside(path)

@@ -163,8 +163,8 @@ def train_stages(
             run = StageRun(stage, recipe, signature, configuration, until, previous, own)
             ended = train_stage(order, run, stage_corpus, store, device, report)
 
-        if checkpoint.is_sound(folder.checkpoint):
-            folder.previous.unlink(missing_ok=True)
+        if folder.previous.exists() and checkpoint.is_sound(folder.checkpoint):
+            folder.previous.unlink()
 
         # Go on to the next stage, unless this one diverged
         result = training_result(stage, (*result.stages, ended))

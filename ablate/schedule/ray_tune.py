@@ -43,6 +43,10 @@ RAY_SETTINGS = {
 }
 
 
+class RayFailed(OSError):
+    """Ray's own processes ended or cannot be reached any more: a fault of the system, after which a sweep can go on."""
+
+
 class ClusterError(RuntimeError):
     """The Ray cluster that was asked for cannot be reached."""
 
@@ -57,13 +61,14 @@ def run_ray(
 ) -> None:
     """Run trials, and those that `source` suggests, under Ray Tune. `notify` gets every event, in this process.
 
-    Raises ClusterError.
+    Raises ClusterError and RayFailed.
     """
     # Set-up
     os.environ.update({name: value for name, value in RAY_SETTINGS.items() if name not in os.environ})
     if resources.address:
         find_cluster(resources.address)
-    from ray import tune  # after the environment is set, which it reads
+    import ray  # after the environment is set, which it reads
+    from ray import tune
 
     agenda = Agenda(trials, store, notify, source, pruner=pruner)
     searcher = _searcher(agenda)
@@ -96,7 +101,11 @@ def run_ray(
                 failure_config=tune.FailureConfig(max_failures=LOST_WORKER_RETRIES),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except (ray.exceptions.RayError, tune.TuneError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise RayFailed(f"Ray failed, as when its raylet or its GCS is killed ({reason})") from error
 
 
 def _work(config: dict[str, Any], root: str, threads: int, gpu: bool) -> None:

@@ -96,6 +96,8 @@ def atomic_write(path: Path, *, durable: bool = True, previous: Path | None = No
 
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, so that they survive a power cut."""
+    if folder.is_dir():
+        return
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for each in missing:

@@ -92,6 +92,8 @@ class Mirror(Service):
     def on_failure(self, error: Exception) -> None:
         """Report the first error; the sweep continues without the mirror."""
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        if "database is locked" in str(error):
+            reason += "; another process keeps MLflow's database locked: end it, or use --tracking with a server"
         self.report(
             f"MLflow failed and is not used any more ({reason}). The study continues; all results are in the store. "
             f"To send them to MLflow later: ablate sync {self.study.name}"

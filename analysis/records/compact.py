@@ -94,7 +94,10 @@ def _read(copy: Path) -> "pd.DataFrame | None":
     except Damaged as error:
         damage.report(copy, error)
         return None
-    except (OSError, pa.ArrowException):
+    except pa.ArrowException as error:
+        damage.report(copy, f"it is no Parquet file ({error})")
+        return None
+    except OSError:
         return None
     if metadata.get(b"format") != FORMAT:
         return None
