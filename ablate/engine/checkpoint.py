@@ -82,12 +82,10 @@ def read(path: Path) -> Checkpoint | None:
 
     Raises Damaged. A file without a checksum, from an older store, is read as it is.
     """
-    while True:
-        if not path.exists():
-            return None
-        place = local(path)
-        found = verify_file(place)
+    while path.exists():
         try:
+            place = local(path)
+            found = verify_file(place)
             with safe_open(place, framework="pt") as file:
                 metadata = file.metadata() or {}
                 mark = metadata.get(CHECKSUM, "").removeprefix(EMPTY_MARK[:-DIGITS])
@@ -99,8 +97,11 @@ def read(path: Path) -> Checkpoint | None:
                     raise TooNew(f"{path}: it has format {metadata[VERSION]}: update ablate")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return Checkpoint(json.loads(metadata[HEADER]), tensors)
+        except FileNotFoundError:  # another process replaces it
+            continue
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise Damaged(f"it cannot be read ({error})") from None
+    return None
 
 
 def is_replaced(path: Path, found: str) -> bool:

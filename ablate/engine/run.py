@@ -151,8 +151,10 @@ def train_stages(
             folder.start_from_fork(store.stage(origin))
 
         # Train
-        needs_log = store.stage(order["trial"]).read_record() is None
-        own = checkpoint.latest(folder, {signature, origin}, with_log=needs_log)
+        own = checkpoint.latest(folder, {signature, origin}, with_log=False)
+        is_described = is_last and store.stage(order["trial"]).read_record() is None
+        if is_described or not (own and has_ended(own.header, until)):
+            own = checkpoint.latest(folder, {signature, origin})  # a record is made of the log, too
         if own and has_ended(own.header, until):
             ended = EndedStage(own, folder.read_steps())
         else:
