@@ -16,6 +16,7 @@ import pytest
 
 from ablate.data.prepare import prepare
 from ablate.data.sealed import why_damaged
+from ablate.driver.verify import verify
 from ablate.plan.trials import Trial
 from ablate.store.folders import Store
 from tests.support.studies import Write, trial_of
@@ -200,6 +201,8 @@ def test_every_beginning_of_a_trial_ends_with_the_same_numbers(
     cuts = 0
     for cut in states(events, left):
         (left / "data").symlink_to(prepared)
+        harmed = {path.name for path in verify(Store(left)).damaged}
+        assert harmed <= {"running.json"}, (cut, "only a heartbeat may be worth nothing after a cut")
         run_to_end(trial, Store(left))
         assert numbers(trial, Store(left)) == expected, (cut, events[: cut[1]][-3:])
         (left / "data").unlink()
