@@ -27,6 +27,7 @@ from ablate.cli.show import show, status
 from ablate.cli.studies import studies
 from ablate.cli.sweep import sweep
 from ablate.cli.table import table
+from ablate.cli.verify import verify
 from ablate.errors import AblateError, StudyError
 
 COMMANDS: dict[str, dict[Callable[..., None], str]] = {
@@ -50,6 +51,9 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     "To see it in MLflow": {
         ui: "serve MLflow's pages and print links to every study",
         sync: "send to MLflow what it does not have yet",
+    },
+    "To look after the store": {
+        verify: "read the whole store and name damaged files",
     },
     "To examine other VAEs": {
         probe: "run the probes on any checkpoint",

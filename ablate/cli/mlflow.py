@@ -80,8 +80,10 @@ def sync(
     tracking: Tracking = None,
 ) -> None:
     """Send to MLflow what it does not have yet of a study. Nothing is sent twice."""
+    from ablate.driver.only import only_driver
     from ablate.driver.outputs import resync
 
-    plan = find(study, scale, set_, store)
-    for name, link in resync(plan, tracking or Store(store).mlflow_uri).items():
+    with only_driver(find(study, scale, set_, store).study, Store(store), screen):
+        links = resync(find(study, scale, set_, store), tracking or Store(store).mlflow_uri)
+    for name, link in links.items():
         print(f"{name:9} {link}")  # noqa: T201

@@ -21,7 +21,12 @@ def status(
     from ablate.driver import overview
 
     counts = overview.count_statuses(find(study, scale, set_, store))
-    emit(counts) if as_json else print("  ".join(f"{n} {kind}" for kind, n in counts["trials"].items()))  # noqa: T201
+    if as_json:
+        emit(counts)
+        return
+    print("  ".join(f"{n} {kind}" for kind, n in counts["trials"].items()))  # noqa: T201
+    for path in counts["damaged"]:
+        print(f"damaged: {path}")  # noqa: T201
 
 
 def show(

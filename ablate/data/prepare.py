@@ -20,6 +20,7 @@ import numpy as np
 from ablate.data.corpus import Corpus
 from ablate.data.rejects import Rejects
 from ablate.data.resize import reduced_shape, resize, spread
+from ablate.data.sealed import is_sound, seal
 from ablate.identity import signature
 from ablate.slots import registry
 from ablate.slots.data import SPLITS, ClipSettings, DataSettings, Picture, Split
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
     """The corpus of a data level, decoded into a folder of `cache` unless it is there already.
 
-    Several processes may call this at once: all use the folder of the first one to finish. `settings` are plain values
+    Several processes may call this at once: all use the folder of the first one to finish. A folder that is damaged is
+    moved aside and decoded again. `settings` are plain values
     without the level's name. Raises ValueError, naming and counting them, for pictures that cannot be used.
     """
     config = registry.level("data", level).Config.read(settings)
@@ -41,12 +43,13 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
     train = _pictures(level, config, "train")
     heldout = _pictures(level, config, "heldout")
     folder = cache / _cache_key(level, config, train, heldout)
-    if not folder.exists():
+    if not (folder.exists() and is_sound(folder)):
         cache.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=cache, prefix="unfinished-") as scratch:
             entry = Path(scratch) / "entry"
             entry.mkdir()
             _decode(level, config, train, heldout, entry)
+            seal(entry, folder.name)
             try:
                 entry.rename(folder)
             except OSError:

@@ -1,13 +1,17 @@
 """Writes the outputs of a sweep: tables, a report, and a mirror in MLflow."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate.identity import signature
 from ablate.plan.plan import Plan
+from ablate.store import damage
 from ablate.store.files import atomic_write, is_remote, read_json, write_json
 from ablate.store.folders import Store
 from ablate.study.study import Study
+from ablate.track.look import database_fault, database_file, holds
+from ablate.track.texts import experiment_name
 
 if TYPE_CHECKING:
     from ablate.analysis.tables.table import Table
@@ -35,14 +39,21 @@ def write_results(plan: Plan) -> tuple["Table", dict[str, Path]]:
 
 
 def open_mirror(plan: Plan, uri: str, *, runs: bool) -> "Mirror | NoMirror":
-    """The MLflow mirror, or a `NoMirror` if MLflow is up to date or `uri` is "none". `runs`: whether trials run."""
+    """The MLflow mirror, or a `NoMirror` if MLflow is up to date or `uri` is "none". `runs`: whether trials run.
+
+    A database in the store that is damaged is moved aside, and one that lacks the study's runs is written again.
+    """
     from ablate.track.mirror import Mirror, NoMirror
 
     study = plan.study
     store = plan.store
-    card = read_json(store.study(study.name, study.variant).card)
-    is_up_to_date = not runs and (card.get("mirrored") or {}).get("content") == _content(plan, uri)
-    if is_up_to_date or uri == "none":
+    card = read_json(store.study(study.name, study.variant).card) or {}
+    if uri == "none":
+        return NoMirror()
+    if _artifacts(store, uri):
+        _move_damaged_database(database_file(uri))
+    noted = (card.get("mirrored") or {}).get("content") == _content(plan, uri)
+    if noted and not runs and holds(uri, experiment_name(study), _finished(plan)) is not False:
         return NoMirror()
     return Mirror(uri, _artifacts(store, uri), study, plan.ready, store)
 
@@ -52,12 +63,30 @@ def close_mirror(
 ) -> dict[str, str]:
     """Mirror the tables and the report, and note in the store what MLflow shows. Returns name of a view -> URL."""
     folder = plan.store.study(plan.study.name, plan.study.variant)
-    card = read_json(folder.card)
+    card = read_json(folder.card) or {}
     mirror.finish_study(_texts(files), _note(plan.study, table))
-    if links := mirror.links(UI_URL):
+    links = mirror.links(UI_URL)
+    if links and holds(uri, experiment_name(plan.study), _finished(plan)) is False:
+        sys.stderr.write(
+            f"MLflow lacks runs of this study that were sent to {uri}: it was deleted or replaced meanwhile. "
+            "The same command, or `ablate sync`, sends them again.\n"
+        )
+    elif links:
         write_json(folder.card, {**card, "mirrored": {"content": _content(plan, uri), "links": links}})
         return links
     return dict((card.get("mirrored") or {}).get("links", {}))
+
+
+def _finished(plan: Plan) -> set[str]:
+    """Signatures of the trials with a record."""
+    return {trial.signature for trial in plan.ready if plan.store.stage(trial.signature).record()}
+
+
+def _move_damaged_database(file: Path | None) -> None:
+    if file and file.exists() and (fault := database_fault(file)):
+        for part in sorted(file.parent.glob(f"{file.name}*")):  # with its write-ahead log
+            damage.report(part, fault)
+            damage.set_aside(part)
 
 
 def _content(plan: Plan, uri: str) -> str:

@@ -17,6 +17,7 @@ from ablate.plan.stale import is_stale
 from ablate.plan.tree import Node, stage_tree
 from ablate.plan.trials import Trial, is_complete
 from ablate.schedule.resources import gpu_memory
+from ablate.store import damage
 from ablate.store.folders import Store
 
 Measure = Callable[[StepKinds], dict[str, Footprint]]
@@ -120,14 +121,21 @@ def _shared(nodes: list[Node]) -> dict[str, dict[str, int]]:
 def count_statuses(plan: Plan) -> dict[str, Any]:
     """Number of trials by status.
 
-    `stale` counts finished trials whose levels have changed; they are also counted under their own status.
+    `stale` counts finished trials whose levels have changed; they are also counted under their own status. `damaged`:
+    files that were found damaged, in their place or moved aside.
     """
     counts = dict.fromkeys(STATUSES, 0) | {"pending": future_trials(plan)}
     for trial in plan.ready:
         record = plan.store.stage(trial.signature).record()
         counts[status_of(trial, plan.store)] += 1
         counts["stale"] += record is not None and is_stale(record)
-    return {"study": plan.study.name, "scale": plan.study.scale, "trials": counts}
+    folders = [plan.store.study(plan.study.name, plan.study.variant).root, plan.store.data]
+    folders += [plan.store.stage(signature).root for trial in plan.ready for signature in trial.all_signatures]
+    moved = [str(path) for folder in dict.fromkeys(folders) for path in damage.aside(folder)]
+    return {
+        "study": plan.study.name, "scale": plan.study.scale, "trials": counts,
+        "damaged": [*(f"{path}: {reason}" for path, reason in damage.found().items()), *moved],
+    }  # fmt: skip
 
 
 def status_of(trial: Trial, store: Store) -> str:

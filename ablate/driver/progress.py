@@ -54,6 +54,8 @@ class ProgressDisplay:
         pruned = sum(bool(trial.pruned) for trial in trials)
         self.counts = {"done": len(trials) - len(pending) - pruned, "diverged": 0, "failed": 0, "pruned": pruned}
         self.running: dict[str, Event] = {}
+        self.elsewhere: set[str] = set()
+        """Signatures of the trials that have ended in another sweep."""
         self.best: tuple[float, str] | None = None
         self.first: tuple[float, int] | None = None
         """Time of the first progress report, and how many steps were left then. The time before is start-up."""
@@ -83,6 +85,8 @@ class ProgressDisplay:
                 if not self.store.stage(signature).has_ended(stage.settings.steps):
                     self.left.setdefault(signature, stage.settings.steps)
                     self.ends.setdefault(signature, stage.before + stage.settings.steps)
+        elif event.kind == "waiting":
+            self.console.print(Text(f"{trial.name}  is left to {event.reason}", style="yellow"), soft_wrap=True)
         elif event.kind == "started":
             self.running[trial.signature] = event
         elif event.kind == "progress":
@@ -95,6 +99,7 @@ class ProgressDisplay:
             self.console.print(Text(f"{trial.name}  {event.reason}", style="yellow"), soft_wrap=True)
         else:
             self.running.pop(trial.signature, None)
+            self.elsewhere.update([trial.signature] if event.elsewhere else [])
             for signature in trial.all_signatures:
                 self.left.pop(signature, None)
             self.counts[event.kind] += 1
@@ -121,6 +126,7 @@ class ProgressDisplay:
             self.best = (value, event.trial.name)
         metric = f"  {self.primary.name} {value:.{self.primary.decimals}f}" if value is not None else ""
         reason = f"  {event.reason}" if event.reason else ""
+        reason += "  by another sweep" if event.elsewhere else ""
         finished = sum(self.counts.values())
         eta = self.eta_s()
         time_left = f"  {duration(eta)} left" if eta and not self.live else ""

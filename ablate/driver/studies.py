@@ -16,7 +16,7 @@ from ablate.slots import registry
 from ablate.store.code import ship
 from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import Store, StudyFolder
-from ablate.study.document import Document, read_document
+from ablate.study.document import Document, compose, read_document
 from ablate.study.scales import name_variant
 from ablate.study.shipped import near_file, shipped
 from ablate.study.study import Study, read_study
@@ -121,7 +121,8 @@ def _stored(
     study: StoredStudy, scale: str | None, overrides: tuple[str, ...], store: Store, note: str = ""
 ) -> StudySource:
     """The text of a study in the store, with its own code."""
-    document = read_document(study.folder.source)
+    text = study.card.get("text")  # cards of older stores lack it
+    document = read_document(study.folder.source) if text is None else compose(text, str(study.folder.source))
     document.own, of_code = own_code_of(study.card, store)
     return StudySource(document, scale, overrides, "; ".join(filter(None, (note, of_code))))
 
@@ -189,5 +190,6 @@ def write_card(plan: Plan) -> None:
     card = {
         "name": study.name, "question": study.question, "file": study.document.file, "scale": study.scale,
         "overrides": list(study.overrides), "trials": [trial.signature for trial in plan.ready], **own,
+        "text": study.document.text,
     }  # fmt: skip
     write_json(folder.card, {**card, "mirrored": before.get("mirrored")})

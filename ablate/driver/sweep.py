@@ -12,7 +12,9 @@ from ablate.adaptive.pruning import Pruner
 from ablate.adaptive.recall import plan_study
 from ablate.adaptive.search import SearchSource, one_trial_per_level
 from ablate.adaptive.tuning import TuningSource, future_trials
+from ablate.driver.mend import mend
 from ablate.driver.models import fits
+from ablate.driver.only import only_driver
 from ablate.driver.outputs import close_mirror, open_mirror, write_results
 from ablate.driver.preflight import prepare_data
 from ablate.driver.progress import ProgressDisplay
@@ -66,13 +68,32 @@ def sweep(
 
     Raises StudyError, StoreError or ClusterError before anything starts.
 
-    `redo`: also run stale trials again. `notebook`: show a progress bar that a notebook can show.
+    `redo`: also run stale trials again. `notebook`: show a progress bar that a notebook can show. While another process
+    sweeps the same study at the same scale, this one waits.
     """
-    # Plan, and check everything that can be checked before anything runs
     store.check()
     if resources.address and not inline:
         find_cluster(resources.address)
+    with only_driver(study, store, screen):
+        return _sweep(study, store, resources, uri, screen, inline=inline, redo=redo, notebook=notebook)
+
+
+def _sweep(
+    study: Study,
+    store: Store,
+    resources: Resources,
+    uri: str,
+    screen: Console,
+    *,
+    inline: bool,
+    redo: bool,
+    notebook: bool,
+) -> SweepResult:
+    """Run the trials, as the study's only driver."""
+    # Plan, and check everything that can be checked before anything runs
     plan = add_seeds(plan_study(study, store))
+    if mend(plan):
+        plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
         message = f"{len(stale)} stale trials, whose code has changed since, moved to {store.root / 'stale'}"
@@ -116,7 +137,7 @@ def sweep(
     table, files = write_results(plan)
     failed = {trial.name: store.stage(trial.signature).failure() for trial in pending(plan.ready, store)}
     links = close_mirror(mirror, plan, table, files, uri)
-    ran += sum(trial.signature not in known for trial in plan.ready)
+    ran += sum(trial.signature not in known for trial in plan.ready) - len(progress.elsewhere)
     return SweepResult(table, files, ran, failed, links)
 
 
@@ -158,7 +179,7 @@ def event_handler(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Cal
             if now - mirrored.setdefault(event.trial.signature, now) > MIRROR_INTERVAL_S:
                 mirrored[event.trial.signature] = now
                 mirror.follow(event.trial)
-        elif event.kind != "interrupted":
+        elif event.kind not in {"interrupted", "waiting"}:
             mirror.finish(event.trial)
         progress.handle(event)
 

@@ -1,14 +1,13 @@
 """Builds the model, losses, discriminator and regularizer of a trial from its recipe."""
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ablate.data.corpus import Corpus
-from ablate.engine import checkpoint
+from ablate.engine.checkpoint import Checkpoint
 from ablate.engine.loss_weights import WeightSchedule
 from ablate.engine.train import CHANNELS_LAST, TrainingParts
 from ablate.identity import derive
@@ -71,15 +70,15 @@ def _smallest_latent(regularizer: dict[str, Any], side: int) -> int:
     return smallest
 
 
-EndedStage = tuple[dict[str, Any], Path]
-"""The recipe of a stage that has ended, and the path of its checkpoint."""
+Inherited = tuple[dict[str, Any], Checkpoint]
+"""The recipe of a stage that has ended, and its checkpoint."""
 
 
 INNER_SLOTS = ("norm", "upsample", "downsample")
 
 
 def build_parts(
-    order: Order, corpus: Corpus, device: torch.device, inherited: EndedStage | None = None, *, regularize: bool = True
+    order: Order, corpus: Corpus, device: torch.device, inherited: Inherited | None = None, *, regularize: bool = True
 ) -> TrainingParts:
     """Build the recipe's levels. Parts of the same name start with the same weights in every treatment of a seed.
 
@@ -118,11 +117,11 @@ def build_parts(
     return TrainingParts(vae, discriminator, discriminator_start, terms, regularizer, corpus, device)
 
 
-def load_averaged(recipe: dict[str, Any], path: Path) -> training.Autoencoder:
+def load_averaged(recipe: dict[str, Any], saved: Checkpoint) -> training.Autoencoder:
     """The autoencoder of a checkpoint, with its averaged weights, on the CPU."""
     vae = build_model(recipe)
-    vae.load_state_dict(checkpoint.load(path, "model."))
-    vae.load_state_dict(checkpoint.load(path, "ema."), strict=False)
+    vae.load_state_dict(saved.part("model."))
+    vae.load_state_dict(saved.part("ema."), strict=False)
     return vae
 
 

@@ -1,31 +1,138 @@
-"""Checkpoints: safetensors files with the settings as JSON in the header. Written by rename; never pickled."""
+"""Checkpoints: safetensors files with the settings as JSON in the header. Written by rename; never pickled.
+
+A file has a checksum of its content (`ablate.store.checksum`). `read` verifies it before a tensor is used.
+"""
 
 import json
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ablate.store import damage
+from ablate.store.checksum import DIGITS, EMPTY_MARK, FORMAT, Damaged, TooNew, seal_file, verify_file
 from ablate.store.files import atomic_write, local
+from ablate.store.folders import StageFolder
 from ablate.store.record import HEADER
 from ablate.store.record import read_header as header
+from ablate.store.steps import read_lines
 
-__all__ = ["header", "load", "optimizer_tensors", "pack", "restore_optimizer", "save"]
+VERSION = "ablate.format"
+"""The key of the format version in a checkpoint's metadata."""
 
 
-def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write tensors and a JSON header to one file, which appears complete or not at all."""
+CHECKSUM = "ablate.checksum"
+"""The key of the checksum in a checkpoint's metadata."""
+
+__all__ = [
+    "Checkpoint", "header", "is_sound", "latest", "load", "optimizer_tensors", "pack", "read", "restore_optimizer",
+    "save",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A header and tensors that belong together: as this process has just trained them, or from one open file."""
+
+    header: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def part(self, prefix: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix`, on a device; the prefix is removed."""
+        return {
+            name.removeprefix(prefix): tensor.to(device)
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+
+def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], previous: Path | None = None) -> Checkpoint:
+    """Write tensors and a JSON header to one file, which appears complete or not at all. Gives what it wrote.
+
+    `previous`: where the file that is replaced is kept; the one before that is deleted, if the file to be replaced is
+    sound. So there are never more than two files, the one that is being written included.
+    """
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     seen: set[int] = set()
     for name, tensor in plain.items():  # weights that a model uses twice: safetensors refuses tensors that share memory
         if tensor.numel() and tensor.untyped_storage().data_ptr() in seen:
             plain[name] = tensor.clone()
         seen.add(tensor.untyped_storage().data_ptr())
-    with atomic_write(path) as temporary:
-        save_file(plain, temporary, metadata={HEADER: json.dumps(header)})
+    if previous and previous.exists() and is_sound(path):
+        previous.unlink()
+    with atomic_write(path, previous=previous) as temporary:
+        save_file(plain, temporary, {HEADER: json.dumps(header), VERSION: str(FORMAT), CHECKSUM: EMPTY_MARK})
+        seal_file(temporary)
+    return Checkpoint(header, plain)
+
+
+def is_sound(path: Path) -> bool:
+    """Whether there is such a file and its content matches its checksum; a damaged file is reported."""
+    try:
+        if path.exists():
+            verify_file(local(path))
+            return True
+    except Damaged as error:
+        damage.report(path, error)
+    return False
+
+
+def read(path: Path) -> Checkpoint | None:
+    """A checkpoint of ours, header and tensors from one open file; None if there is no such file.
+
+    Raises Damaged. A file without a checksum, from an older store, is read as it is.
+    """
+    while path.exists():
+        try:
+            place = local(path)
+            found = verify_file(place)
+            with safe_open(place, framework="pt") as file:
+                metadata = file.metadata() or {}
+                mark = metadata.get(CHECKSUM, "").removeprefix(EMPTY_MARK[:-DIGITS])
+                if found != mark and is_replaced(place, found):
+                    continue
+                if (VERSION in metadata) != bool(found):
+                    raise Damaged("its format version or its checksum is missing")
+                if int(metadata.get(VERSION, FORMAT)) > FORMAT:
+                    raise TooNew(f"{path}: it has format {metadata[VERSION]}: update ablate")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return Checkpoint(json.loads(metadata[HEADER]), tensors)
+        except FileNotFoundError:  # another process replaces it
+            continue
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise Damaged(f"it cannot be read ({error})") from None
+    return None
+
+
+def is_replaced(path: Path, found: str) -> bool:
+    """Whether another process has written the file anew since its checksum was found; raises Damaged as it may."""
+    return verify_file(path) != found
+
+
+def latest(folder: StageFolder, signatures: Collection[str], *, with_log: bool = True) -> Checkpoint | None:
+    """The last sound checkpoint of a stage, or the one before; None if there is none, so that it starts anew.
+
+    `signatures`: of the stages that the checkpoint may be from. `with_log`: whether the log must be sound up to it.
+    Damaged files, and those of another stage, are reported and moved to `damaged/`.
+    """
+    for path in (folder.checkpoint, folder.previous):
+        try:
+            saved = read(path)
+            if saved and (stage := saved.header.get("signature")) not in signatures:
+                raise Damaged(f"it is the checkpoint of stage {stage}")
+        except Damaged as error:
+            damage.report(path, error)
+            damage.set_aside(path)
+            continue
+        last = saved.header.get("log", {}).get("last") if saved else None
+        if saved and (not with_log or last is None or read_lines(folder.steps, last) is not None):
+            return saved
+    return None
 
 
 def load(path: Path, prefix: str = "", device: torch.device | str = "cpu") -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import json
 import time
 
 import numpy as np
@@ -10,14 +9,14 @@ import torch
 from PIL import Image
 
 from ablate.data.corpus import Corpus
-from ablate.engine import checkpoint
+from ablate.engine.checkpoint import Checkpoint
 from ablate.engine.probes import ProbeResults, run_probes
 from ablate.engine.provenance import own_files
 from ablate.identity import derive
 from ablate.plan.trials import Order
 from ablate.slots import registry
 from ablate.slots.training import Autoencoder
-from ablate.store.files import atomic_write, write_json
+from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import StageFolder
 from ablate.store.record import Record
 
@@ -41,12 +40,18 @@ def run_quick_probes(
 
 
 def examine(
-    record: Record, order: Order, vae: Autoencoder, corpus: Corpus, folder: StageFolder, device: torch.device
+    record: Record,
+    order: Order,
+    vae: Autoencoder,
+    saved: Checkpoint,
+    corpus: Corpus,
+    folder: StageFolder,
+    device: torch.device,
 ) -> None:
     """Run the probes that the record lacks, and add their results to the record.
 
-    They run on the checkpoint's averaged weights and, unless they are costly, on its raw ones too. Pictures and
-    per-image values are those of the averaged weights.
+    They run on the averaged weights of `saved` and, unless they are costly, on its raw ones too. Pictures and per-image
+    values are those of the averaged weights. What lies in the folder meanwhile plays no part.
     """
     # Which probes, on which data
     keys = order["probe_keys"]
@@ -60,12 +65,12 @@ def examine(
     )
 
     # Raw weights
-    vae.load_state_dict(checkpoint.load(folder.checkpoint, "model.", device))
+    vae.load_state_dict(saved.part("model.", device))
     not_costly = [settings for settings in missing if not registry.level("probe", settings["level"]).costly]
     record.raw |= probe(not_costly).metrics
 
     # Averaged weights
-    vae.load_state_dict(checkpoint.load(folder.checkpoint, "ema.", device), strict=False)
+    vae.load_state_dict(saved.part("ema.", device), strict=False)
     results = probe(missing)
     save_pictures(results, folder)
 
@@ -86,5 +91,4 @@ def save_pictures(results: ProbeResults, folder: StageFolder) -> None:
     for name, pixels in results.pictures.items():
         with atomic_write(folder.pictures / f"{name.replace('/', '_')}.png") as temporary:
             Image.fromarray(pixels).save(temporary, "PNG")
-    known = json.loads(folder.per_image.read_text()) if folder.per_image.exists() else {}
-    write_json(folder.per_image, known | results.per_image)
+    write_json(folder.per_image, (read_json(folder.per_image) or {}) | results.per_image)

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from ablate.engine import checkpoint, guard
-from ablate.engine.build import EndedStage, build_model, load_averaged
+from ablate.engine.build import Inherited, build_model, load_averaged
 from ablate.engine.metrics_file import MetricsFile
+from ablate.engine.train import EndedStage
 from ablate.plan.trials import Order
 from ablate.recipe.stages import External, Stage, search_path
 from ablate.slots import registry
@@ -59,11 +60,11 @@ def run_external(
     recipe: dict[str, Any],
     folder: StageFolder,
     header: dict[str, Any],
-    previous: EndedStage | None,
+    previous: Inherited | None,
     device: torch.device,
     threads: int,
     report: Callable[[int, dict[str, float]], None],
-) -> None:
+) -> EndedStage:
     """Run the command of a stage to its end and write its weights as the stage's checkpoint.
 
     Raises CommandError, with the command and the last lines of its errors, where it fails or writes no weights of the
@@ -91,12 +92,15 @@ def run_external(
     # As a checkpoint of the stage; the weights are their own average
     vae = build_model(recipe)
     _load(vae, weights, settings.checkpoint, recipe["model"]["level"])
-    header = {**header, "step": settings.steps, **({"note": note} if note else {})}
+    header = {**header, "step": settings.steps, "log": {"counts": {}, "seconds": 0.0, "last": log.last}}
+    if note:
+        header["note"] = note
     if bad := [name for name, tensor in weights.items() if not tensor.float().isfinite().all()]:
         header["diverged"] = f"weights that are not finite ({bad[0]}) were written by the command"
     tensors = checkpoint.pack("model.", vae.state_dict()) | checkpoint.pack("ema.", dict(vae.named_parameters()))
-    checkpoint.save(folder.checkpoint, {**tensors, "balance.logvar": torch.zeros(())}, header)
+    saved = checkpoint.save(folder.checkpoint, {**tensors, "balance.logvar": torch.zeros(())}, header)
     report(settings.steps, {})
+    return EndedStage(saved, folder.read_steps())
 
 
 def _check_content(settings: External, study: Path) -> None:

@@ -58,15 +58,17 @@ def _measure(key: str, kind: StepKind, store: Store, device: torch.device, threa
         folder = StageFolder(Path(scratch))
         parts = build_parts(order, corpus, device, regularize=stage.settings.regularize)
         with micro_batches(parts.vae, footprint.micro_batch(stage)):
-            train(parts, stage, order["seed"], folder, None, lambda step, losses: None, {}, lambda ema: {}, until)
-        seconds = [1 / line["train/steps_per_s"] for line in folder.read_steps()]
+            ended = train(
+                parts, stage, order["seed"], folder, None, lambda step, losses: None, {}, lambda ema: {}, until
+            )
+        seconds = [1 / line["train/steps_per_s"] for line in ended.lines]
         memory = _peak(device)
         checkpoint = folder.checkpoint.stat().st_size
 
         # Probe, if a trial ends here
         record = Record(key, 0, "done", "", 0)
         if kind.trials:
-            examine(record, order, parts.vae, corpus, folder, device)
+            examine(record, order, parts.vae, ended.saved, corpus, folder, device)
     step_s = median(seconds[1:] or seconds)
     return replace(footprint, step_s=step_s, probe_s=record.probe_s, memory=memory, checkpoint=checkpoint)
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ablate.store.checksum import seal_line
 from ablate.store.files import atomic_write
 from ablate.store.folders import StageFolder
 
@@ -24,6 +25,8 @@ class MetricsFile:
         self.lines: list[dict[str, float]] = []
         self.step = 0
         self.bad: list[str] = []
+        self.last = ""
+        """The checksum of the log's last line; empty if there is none."""
         self._begun = time.monotonic()
         self._read = 0
         self._columns: list[str] | None = None
@@ -92,8 +95,13 @@ class MetricsFile:
         return {"step": step, **numbers}
 
     def _write(self, lines: list[dict[str, float]]) -> None:
+        self.last = ""
+        texts = []
+        for line in lines:
+            text, self.last = seal_line(line, self.last)
+            texts.append(text)
         with atomic_write(self.folder.steps) as file:
-            file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            file.write_text("".join(texts), encoding="utf-8")
 
 
 def _number(cell: str) -> float | str:

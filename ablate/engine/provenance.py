@@ -15,27 +15,32 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablate import __version__
 from ablate.data.corpus import Corpus
-from ablate.engine import checkpoint
+from ablate.engine.checkpoint import Checkpoint
+from ablate.engine.train import EndedStage
 from ablate.plan.trials import Order
 from ablate.slots import registry
 from ablate.slots.targets import Target
 from ablate.slots.training import Autoencoder
-from ablate.store.folders import Store
 from ablate.store.record import Record
+
+MIXED = "mixed"
+"""Stands for the fingerprint of a level whose code changed while it was used; no code has this fingerprint."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How the training of a trial ended: steps over all stages, and the reason if it diverged."""
+    """How the training of a trial ended: steps over all stages, and the reason if it diverged.
 
+    `stages`: the stages that were trained, here or before, in order.
+    """
+
+    stages: tuple[EndedStage, ...]
     steps: int
     diverged: bool = False
     reason: str = ""
 
 
-def describe(
-    order: Order, result: TrainingResult, store: Store, vae: Autoencoder, corpus: Corpus, device: torch.device
-) -> Record:
+def describe(order: Order, result: TrainingResult, vae: Autoencoder, corpus: Corpus, device: torch.device) -> Record:
     """The record of a trained trial before it is probed: how training ended, with which code, on which machine.
 
     `train_s` is the time of all stages, including those shared with other trials. Liveness is that of the last stage.
@@ -45,10 +50,10 @@ def describe(
     record.role = order["role"]
 
     # Training
-    record.train_s = sum(training_seconds(store.stage(signature).read_steps()) for signature in order["signatures"])
-    headers = (checkpoint.header(store.stage(signature).checkpoint) or {} for signature in order["signatures"])
-    record.parts = max(header.get("parts", 1) for header in headers)
-    lines = store.stage(order["last"]).read_steps()
+    record.train_s = sum(training_seconds(stage.lines) for stage in result.stages)
+    record.parts = max(stage.saved.header.get("parts", 1) for stage in result.stages)
+    is_last = len(result.stages) == len(order["signatures"])  # not if an earlier stage diverged
+    lines = result.stages[-1].lines if is_last else []
     for name in sorted({key for line in lines for key in line if key.startswith("share/")}):
         values = [line[name] for line in lines if name in line]
         record.liveness[name] = sum(values) / len(values)
@@ -61,7 +66,7 @@ def describe(
     record.data = corpus.fingerprint
 
     # Code and machine
-    record.code = {**code_version(), "components": component_sources(order)}
+    record.code = {**code_version(), "components": {**component_sources(order), **trained_by(result)}}
     if own := own_files(record.code["components"]):
         record.code |= {"own": own, "copy": order.get("code", "")}
     record.machine = {
@@ -122,6 +127,29 @@ def own_files(components: Iterable[str]) -> dict[str, str]:
     """Of levels, given as `slot/level`, the file of each that is an own one."""
     levels = {path: registry.level(*path.split("/", 1)) for path in components}
     return {path: str(level.path) for path, level in levels.items() if level.folder or isinstance(level, Target)}
+
+
+def stage_sources(recipe: dict[str, Any], own: Checkpoint | None) -> dict[str, str]:
+    """Fingerprint by `slot/level` of each level that trains a stage; `own`: the checkpoint that it goes on from.
+
+    A level that other code had before that checkpoint is `MIXED`, which makes the record stale for good.
+    """
+    now = component_sources({"recipe": {**recipe, "stages": []}, "probes": []})
+    return merge_sources([now, own.header.get("code", {}) if own else {}])
+
+
+def trained_by(result: TrainingResult) -> dict[str, str]:
+    """Fingerprint by `slot/level` of the levels that trained the stages, by their checkpoints."""
+    return merge_sources([stage.saved.header.get("code", {}) for stage in result.stages])
+
+
+def merge_sources(parts: Iterable[dict[str, str]]) -> dict[str, str]:
+    """Fingerprints from several places as one; `MIXED` where they differ."""
+    merged: dict[str, str] = {}
+    for part in parts:
+        for level, fingerprint in part.items():
+            merged[level] = fingerprint if merged.get(level, fingerprint) == fingerprint else MIXED
+    return merged
 
 
 def component_sources(order: Order) -> dict[str, str]:

@@ -15,12 +15,13 @@ import torch
 from ablate.data.corpus import Corpus
 from ablate.data.prepare import prepare
 from ablate.engine import checkpoint
-from ablate.engine.build import EndedStage, build_model, build_parts, move_to, split_level
+from ablate.engine.build import Inherited, build_model, build_parts, move_to, split_level
+from ablate.engine.checkpoint import Checkpoint
 from ablate.engine.examine import examine, run_quick_probes
 from ablate.engine.external import run_external
 from ablate.engine.memory import OutOfMemory, micro_batches, ran_out, within_memory
-from ablate.engine.provenance import TrainingResult, describe
-from ablate.engine.train import train
+from ablate.engine.provenance import TrainingResult, describe, merge_sources, stage_sources, trained_by
+from ablate.engine.train import EndedStage, train
 from ablate.identity import canonical
 from ablate.plan.trials import Order
 from ablate.recipe.consistency import NETWORK
@@ -29,7 +30,8 @@ from ablate.slots import registry
 from ablate.slots.own_code import OwnCode
 from ablate.store.code import fetch
 from ablate.store.files import write_json
-from ablate.store.folders import Store
+from ablate.store.folders import Store, has_ended
+from ablate.store.leases import is_held
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,17 @@ class StepReport:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a worker returns when a stage has ended: its status, and the reason unless it is done."""
+    """What a worker returns when a stage has ended: its status, and the reason unless it is done.
 
-    status: Literal["done", "diverged", "failed"]
+    "lost": another process has taken the stage over, so this one has stopped without a trace.
+    """
+
+    status: Literal["done", "diverged", "failed", "lost"]
     reason: str = ""
+
+
+class LeaseLost(RuntimeError):
+    """Another process has taken over the stage that this one trains: its own driver is dead, or was asleep."""
 
 
 class WorkerSpoiled(RuntimeError):
@@ -63,8 +72,12 @@ def run_trial(
     """
     folder = store.stage(order["last"])
     folder.error.unlink(missing_ok=True)
+    is_ours = True
     try:
         return _run(order, store, device, threads, report)
+    except LeaseLost as error:
+        is_ours = False
+        return StageResult("lost", str(error))
     except OutOfMemory as error:
         folder.fail(str(error), traceback.format_exc())
         raise
@@ -75,7 +88,8 @@ def run_trial(
             raise WorkerSpoiled(reason) from None
         return StageResult("failed", reason)
     finally:
-        store.stage(order["trial"]).running.unlink(missing_ok=True)
+        if is_ours:
+            store.stage(order["trial"]).running.unlink(missing_ok=True)
 
 
 def _run(
@@ -94,9 +108,11 @@ def _run(
     folder = store.stage(order["last"])
     vae = build_model(order["recipe"])
     move_to(vae, device)
-    record = folder.read_record() or describe(order, result, store, vae, corpus, device)
+    record = folder.read_record() or describe(order, result, vae, corpus, device)
+    record.code["components"] = merge_sources([record.code.get("components", {}), trained_by(result)])
     if record.status == "done":
-        examine(record, order, vae, corpus, folder, device)
+        examine(record, order, vae, result.stages[-1].saved, corpus, folder, device)
+    check_lease(order, store)
     folder.finish(record)
     return StageResult(record.status, record.reason)
 
@@ -132,15 +148,17 @@ def train_stages(
     """Train every stage that is not complete yet, each from the one before, up to `order["last"]`.
 
     The only thing that a stage takes from the one before is its checkpoint, so it does not matter which worker trained
-    that one; nor, if the stage starts at a fork, which worker trained the steps up to the fork.
+    that one; nor, if the stage starts at a fork, which worker trained the steps up to the fork. What this process has
+    trained goes on from its memory: another process may have written to the folder meanwhile.
     """
     recipes = [stage_recipe(order["recipe"], settings) for settings in order["recipe"]["stages"]]
     stages = make_stages(
         (settings["name"], stage_kind(settings).read(stage_settings(settings)))
         for settings in order["recipe"]["stages"]
     )
-    result = TrainingResult(0)
-    previous: EndedStage | None = None
+    result = TrainingResult((), 0)
+    previous: Inherited | None = None
+    check_lease(order, store)
     store.stage(order["trial"]).beat(0, order["steps"])
     for stage, recipe, signature, configuration in zip(
         stages, recipes, order["signatures"], order["needs"], strict=True
@@ -150,23 +168,34 @@ def train_stages(
         until = order["until"] if is_last else stage.settings.steps
 
         # Start from a fork's steps, if other trials share them
-        if is_last and order["origin"] and not folder.checkpoint.exists():
-            folder.start_from_fork(store.stage(order["origin"]))
+        origin = (order["origin"] if is_last else None) or signature
+        if origin != signature and checkpoint.latest(folder, {signature, origin}) is None:
+            folder.start_from_fork(store.stage(origin))
 
         # Train
-        if not folder.has_ended(until):
-            write_json(folder.settings, {**order, "stage": stage.name})
+        own = checkpoint.latest(folder, {signature, origin}, with_log=False)
+        is_described = is_last and store.stage(order["trial"]).read_record() is None
+        if is_described or not (own and has_ended(own.header, until)):
+            own = checkpoint.latest(folder, {signature, origin})  # a record is made of the log, too
+        if own and has_ended(own.header, until):
+            ended = EndedStage(own, folder.read_steps())
+        else:
+            settings = {name: value for name, value in order.items() if name != "lease"}
+            write_json(folder.settings, {**settings, "stage": stage.name})
             same_data = recipe["data"] == order["recipe"]["data"]
             stage_corpus = corpus if same_data else cached_corpus(canonical(recipe["data"]), store.data)
-            run = StageRun(stage, recipe, signature, configuration, until, previous)
+            run = StageRun(stage, recipe, signature, configuration, until, previous, own)
             if stage.is_external:
-                run_command(order, run, store, device, report, threads)
+                ended = run_command(order, run, store, device, report, threads)
             else:
-                train_stage(order, run, stage_corpus, store, device, report)
+                ended = train_stage(order, run, stage_corpus, store, device, report)
+
+        if folder.previous.exists() and checkpoint.is_sound(folder.checkpoint):
+            folder.previous.unlink()
 
         # Go on to the next stage, unless this one diverged
-        result = training_result(stage, folder.checkpoint)
-        previous = recipe, folder.checkpoint
+        result = training_result(stage, (*result.stages, ended))
+        previous = recipe, ended.saved
         if result.diverged or is_last:
             break
     return result
@@ -176,7 +205,7 @@ def train_stages(
 class StageRun:
     """One stage as a worker is to train it: up to step `until`, with a recipe, starting from the stage before.
 
-    `configuration`: the key of its footprint (`ablate.plan.footprint`).
+    `configuration`: the key of its footprint (`ablate.plan.footprint`). `own`: the stage's checkpoint, if it was begun.
     """
 
     stage: Stage
@@ -184,7 +213,8 @@ class StageRun:
     signature: str
     configuration: str
     until: int
-    previous: EndedStage | None
+    previous: Inherited | None
+    own: Checkpoint | None
 
 
 def train_stage(
@@ -194,7 +224,7 @@ def train_stage(
     store: Store,
     device: torch.device,
     report: Callable[[StepReport], None],
-) -> None:
+) -> EndedStage:
     """Build the parts of one stage and train it, in micro-batches where the store says that it needs them.
 
     Raises OutOfMemory as `within_memory` does.
@@ -204,12 +234,13 @@ def train_stage(
     folder = store.stage(run.signature)
 
     def report_step(step: int, losses: dict[str, float]) -> None:
+        check_lease(order, store)
         store.stage(order["trial"]).beat(stage.before + step, order["steps"])
         report(StepReport(stage.before + step, order["steps"], losses))
 
     # From the stage before: its checkpoint as it is or, where that is of another network, the weights to take over
-    parent: Path | None = None
-    inherited: EndedStage | None = None
+    parent: Checkpoint | None = None
+    inherited: Inherited | None = None
     if run.previous and network_of(run.previous[0]) != network_of(recipe):
         inherited = run.previous
     elif run.previous:
@@ -218,14 +249,23 @@ def train_stage(
     with within_memory(store, run.configuration, stage, device) as footprint:
         # Build
         header = {"settings": recipe, "seed": order["seed"], "stage": stage.name, "signature": run.signature}
-        header["parts"] = max(footprint.parts, (checkpoint.header(folder.checkpoint) or {}).get("parts", 1))
+        header["parts"] = max(footprint.parts, run.own.header.get("parts", 1) if run.own else 1)
+        header["code"] = stage_sources(recipe, run.own)
         settings = {**order, "recipe": recipe}
         parts = build_parts(settings, corpus, device, inherited, regularize=stage.settings.regularize)
         quick_probes = functools.partial(run_quick_probes, order, parts.vae, corpus, device)
 
         # Train
         with micro_batches(parts.vae, footprint.micro_batch(stage)):
-            train(parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until)
+            return train(
+                parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until, run.own
+            )
+
+
+def check_lease(order: Order, store: Store) -> None:
+    """Raise LeaseLost if the stage's lease, which the driver holds, is not held any more."""
+    if "lease" in order and not is_held(store.root, order["lease"]):
+        raise LeaseLost("another sweep has taken this stage over")
 
 
 def run_command(
@@ -235,17 +275,21 @@ def run_command(
     device: torch.device,
     report: Callable[[StepReport], None],
     threads: int,
-) -> None:
+) -> EndedStage:
     """Run one stage that is a command of the user's. Raises CommandError as `run_external` does."""
     stage = run.stage
 
     def report_step(step: int, losses: dict[str, float]) -> None:
+        check_lease(order, store)
         store.stage(order["trial"]).beat(stage.before + step, order["steps"])
         report(StepReport(stage.before + step, order["steps"], losses))
 
-    header = {"settings": run.recipe, "seed": order["seed"], "stage": stage.name, "signature": run.signature}
+    header = {
+        "settings": run.recipe, "seed": order["seed"], "stage": stage.name, "signature": run.signature,
+        "code": stage_sources(run.recipe, run.own),
+    }  # fmt: skip
     folder = store.stage(run.signature)
-    run_external(order, stage, run.recipe, folder, header, run.previous, device, threads, report_step)
+    return run_external(order, stage, run.recipe, folder, header, run.previous, device, threads, report_step)
 
 
 def stage_recipe(recipe: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
@@ -264,14 +308,14 @@ def network_of(recipe: dict[str, Any]) -> dict[str, Any]:
     return {slot: part for slot, part in recipe.items() if slot in NETWORK}
 
 
-def training_result(stage: Stage, path: Path) -> TrainingResult:
-    """How training ended, from the checkpoint of the stage trained last; steps are counted over all stages."""
-    header = checkpoint.header(path)
-    assert header is not None
+def training_result(stage: Stage, stages: tuple[EndedStage, ...]) -> TrainingResult:
+    """How training ended. `stages`: all that were trained, and the last is `stage`; steps count over all of them."""
+    header = stages[-1].saved.header
     steps = stage.before + header["step"]
     if "diverged" in header:
-        return TrainingResult(steps, diverged=True, reason=f"{header['diverged']} of stage '{stage.name}'")
-    return TrainingResult(steps, reason=header.get("note", ""))
+        reason = f"{header['diverged']} of stage '{stage.name}'"
+        return TrainingResult(stages, steps, diverged=True, reason=reason)
+    return TrainingResult(stages, steps, reason=header.get("note", ""))
 
 
 def reset_process(threads: int) -> None:

@@ -1,14 +1,16 @@
 """The state of training: all that changes from step to step, and its way to a checkpoint and back."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ablate.engine import checkpoint
+from ablate.engine.checkpoint import Checkpoint
 from ablate.recipe.stages import Train
 from ablate.slots.training import Autoencoder, Discriminator
+from ablate.store.files import is_remote
+from ablate.store.folders import StageFolder
 
 
 class TrainingState:
@@ -35,7 +37,7 @@ class TrainingState:
         """The autoencoder's parameters and `logvar`, by name."""
         return {**dict(self.vae.named_parameters()), "logvar": self.logvar}
 
-    def save(self, path: Path, header: dict[str, Any], more: dict[str, Tensor]) -> None:
+    def save(self, folder: StageFolder, header: dict[str, Any], more: dict[str, Tensor]) -> Checkpoint:
         """Write a checkpoint: this state, the tensors `more`, and the header with the step added."""
         tensors = checkpoint.pack("model.", self.vae.state_dict())
         tensors |= checkpoint.pack("ema.", self.ema)
@@ -45,26 +47,27 @@ class TrainingState:
             tensors |= checkpoint.pack("discriminator.", self.discriminator.state_dict())
             state = checkpoint.optimizer_tensors(dict(self.discriminator.named_parameters()), self.optimizer_d)
             tensors |= checkpoint.pack("optimizer_d.", state)
-        checkpoint.save(path, tensors | more, {**header, "step": self.step})
+        previous = None if is_remote(folder.root) else folder.previous
+        return checkpoint.save(folder.checkpoint, tensors | more, {**header, "step": self.step}, previous)
 
-    def restore(self, path: Path, *, step: int) -> None:
+    def restore(self, saved: Checkpoint, *, step: int) -> None:
         """Continue at `step` from a checkpoint of this stage, or start (`step` 0) from that of the stage before.
 
         A discriminator that the checkpoint lacks stays as it is.
         """
         device = self.logvar.device
         self.step = step
-        self.vae.load_state_dict(checkpoint.load(path, "model.", device))
-        ema = checkpoint.load(path, "ema.", device)
+        self.vae.load_state_dict(saved.part("model.", device))
+        ema = saved.part("ema.", device)
         for name, average in self.ema.items():  # in the order and the memory layout of the parameters, not of the file
             average.copy_(ema[name])
-        balance = checkpoint.load(path, "balance.", device)
+        balance = saved.part("balance.", device)
         self.logvar.data.copy_(balance.get("logvar", torch.zeros(())))
-        checkpoint.restore_optimizer(self.parameters, self.optimizer, checkpoint.load(path, "optimizer.", device))
-        discriminator = checkpoint.load(path, "discriminator.", device)
+        checkpoint.restore_optimizer(self.parameters, self.optimizer, saved.part("optimizer.", device))
+        discriminator = saved.part("discriminator.", device)
         if self.discriminator and self.optimizer_d and discriminator:
             self.discriminator.load_state_dict(discriminator)
-            state = checkpoint.load(path, "optimizer_d.", device)
+            state = saved.part("optimizer_d.", device)
             checkpoint.restore_optimizer(dict(self.discriminator.named_parameters()), self.optimizer_d, state)
 
     def adopt_average(self) -> None:

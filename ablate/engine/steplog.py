@@ -1,6 +1,5 @@
 """The log of a stage: `steps.jsonl`, one line of mean losses every few steps."""
 
-import json
 import time
 from typing import Any
 
@@ -8,29 +7,41 @@ import torch
 from torch import Tensor
 
 from ablate.engine import checkpoint
-from ablate.store.files import atomic_write
+from ablate.engine.checkpoint import Checkpoint
+from ablate.store.checksum import seal_line
+from ablate.store.files import atomic_write, sync
 from ablate.store.folders import StageFolder
+from ablate.store.steps import read_lines
 
 
 class StepLog:
     """Sums losses on the device and reads their means back once per line.
 
-    Resumes from the folder's checkpoint, whose header is `header`, as if training had never stopped: the sums since the
-    last line are part of the checkpoint, and lines after the checkpoint's step are dropped.
+    Resumes from the folder's checkpoint `saved` as if training had never stopped: the sums since the last line are part
+    of the checkpoint, and lines after the checkpoint's step are dropped. `lines`: all lines of the stage, as they were
+    written here or stood before the checkpoint, whatever becomes of the file.
     """
 
-    def __init__(self, folder: StageFolder, header: dict[str, Any] | None, device: torch.device):
-        header = header or {"step": 0}
+    def __init__(self, folder: StageFolder, saved: Checkpoint | None, device: torch.device):
+        header: dict[str, Any] = saved.header if saved else {"step": 0}
 
         # Lines up to the checkpoint's step
-        kept = [line for line in folder.read_steps() if line["step"] <= header["step"]]
+        last = header.get("log", {}).get("last")
+        lines = read_lines(folder.steps, last) or []
+        self.lines = [line for line in lines if line["step"] <= header["step"]]
+        self.last = ""
+        """The checksum of the last line; empty if there is none."""
+        texts = []
+        for line in self.lines:
+            text, self.last = seal_line(line, self.last)
+            texts.append(text)
         with atomic_write(folder.steps) as file:  # a kill at this point must not lose the lines
-            file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            file.write_text("".join(texts), encoding="utf-8")
         self.file = folder.steps
 
         # Sums since the last of them
         pending = header.get("log", {"counts": {}, "seconds": 0.0})
-        tensors = checkpoint.load(folder.checkpoint, "log.", device) if "log" in header else {}
+        tensors = saved.part("log.", device) if saved and "log" in header else {}
         self.bad_step = 0
         self.first_bad = tensors.pop("first_bad", torch.zeros((), dtype=torch.long, device=device))
         self.sums = {name.removeprefix("sum/"): value for name, value in tensors.items() if name.startswith("sum/")}
@@ -46,8 +57,12 @@ class StepLog:
 
     @property
     def pending(self) -> dict[str, Any]:
-        """How often each loss was added since the last line, and the seconds since then."""
-        return {"counts": self.counts, "seconds": time.perf_counter() - self.since}
+        """How often each loss was added since the last line, the seconds since then, and that line's checksum."""
+        return {"counts": self.counts, "seconds": time.perf_counter() - self.since, "last": self.last}
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk: a checkpoint must not outlive the lines before it."""
+        sync(self.file)
 
     def add(self, step: int, values: dict[str, Tensor], latest: dict[str, Tensor]) -> None:
         """Add the values of a step to the sums, and keep those in `latest` as they are for the next line.
@@ -79,8 +94,10 @@ class StepLog:
         now = time.perf_counter()
         line["train/steps_per_s"] = self.counts["loss"] / (now - self.since)
         line |= metrics
+        self.lines.append({"step": step, **line})
+        text, self.last = seal_line(self.lines[-1], self.last)
         with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **line}) + "\n")
+            file.write(text)
         self.sums = {}
         self.counts = {}
         self.latest = {}

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.data.corpus import Corpus
-from ablate.engine import checkpoint
+from ablate.engine.checkpoint import Checkpoint
 from ablate.engine.loss_weights import WeightSchedule, adaptive_factor
 from ablate.engine.state import TrainingState
 from ablate.engine.steplog import StepLog
@@ -52,17 +51,26 @@ class TrainingParts:
     device: torch.device
 
 
+@dataclass(frozen=True)
+class EndedStage:
+    """A stage, or its first steps up to a fork, as training has left it: its last checkpoint and its logged lines."""
+
+    saved: Checkpoint
+    lines: list[dict[str, Any]]
+
+
 def train(
     parts: TrainingParts,
     stage: Stage,
     seed: int,
     folder: StageFolder,
-    parent: Path | None,
+    parent: Checkpoint | None,
     report: Callable[[int, dict[str, float]], None],
     header: dict[str, Any],
     quick_probes: QuickProbes,
     until: int | None = None,
-) -> None:
+    own: Checkpoint | None = None,
+) -> EndedStage:
     """Train one stage to its last step or to `until`, from its own checkpoint if there is one, else from the parent's.
 
     Logs the mean of every loss since the last line to `folder.steps` and calls `report(step, losses)`. The step never
@@ -84,17 +92,17 @@ def train(
     state = TrainingState(parts.vae, parts.discriminator, settings)
 
     # Start from the parent's checkpoint, or resume from this stage's own
-    own_header = checkpoint.header(folder.checkpoint)
     frozen_latents = None
-    if parent and (frozen or not own_header):
+    if parent and (frozen or not own):
         state.restore(parent, step=0)
     if frozen:
         state.adopt_average()
         frozen_latents = heldout_latents(parts)
-    if own_header:
-        state.restore(folder.checkpoint, step=own_header["step"])
-    log = StepLog(folder, own_header, parts.device)
+    if own:
+        state.restore(own, step=own.header["step"])
+    log = StepLog(folder, own, parts.device)
     parts.vae.train()
+    saved: Checkpoint | None = None
 
     for step in range(state.step + 1, until + 1):
         trial_step = stage.before + step
@@ -126,14 +134,19 @@ def train(
             report(step, line)
             if log.bad_step:
                 reason = f"the loss was not finite at step {log.bad_step}"
-                state.save(folder.checkpoint, {**header, "log": log.pending, "diverged": reason}, log.tensors)
-                return
+                log.sync()
+                header = {**header, "log": log.pending, "diverged": reason}
+                return EndedStage(state.save(folder, header, log.tensors), log.lines)
 
         # Check the frozen encoder, save
         if is_last and frozen_latents is not None and not torch.equal(frozen_latents, heldout_latents(parts)):
             raise RuntimeError(f"stage '{stage.name}' freezes the encoder, but the encoder's latents have changed")
         if step % settings.checkpoint_every == 0 or step == until:
-            state.save(folder.checkpoint, {**header, "log": log.pending}, log.tensors)
+            log.sync()
+            written = state.save(folder, {**header, "log": log.pending}, log.tensors)
+            saved = written if step == until else None  # earlier ones would only take memory
+    assert saved is not None
+    return EndedStage(saved, log.lines)
 
 
 def set_learning_rate(state: TrainingState, settings: Train, step: int) -> None:

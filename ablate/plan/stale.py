@@ -6,6 +6,7 @@ from dataclasses import replace
 from ablate.plan.trials import Trial
 from ablate.slots import registry
 from ablate.store.folders import Store
+from ablate.store.leases import Leases
 from ablate.store.record import Record
 
 
@@ -19,9 +20,16 @@ def set_aside(trials: list[Trial], store: Store) -> list[Trial]:
 
     Where only probes have changed, their results are forgotten and the checkpoint stays. Else every stage of the trial
     is moved away, unless it has a record of its own that is not stale. A folder that was moved away before is replaced.
+    Trials that another sweep works on are left out.
     """
+    with Leases(store.root, "a sweep that repeats stale trials") as leases:
+        return _set_aside(trials, store, leases)
+
+
+def _set_aside(trials: list[Trial], store: Store, leases: Leases) -> list[Trial]:
     records = {trial.signature: record for trial in trials if (record := store.stage(trial.signature).record())}
     stale = [trial for trial in trials if trial.signature in records and is_stale(records[trial.signature])]
+    stale = [trial for trial in stale if all(map(leases.take, trial.all_signatures))]
     kept = {signature for signature, record in records.items() if not is_stale(record)}
     # Only probes have changed: probe the checkpoint again.
     for trial in stale:

@@ -22,6 +22,7 @@ from ablate.released.ldm import PICKLES, holds_vae, load
 from ablate.released.weights import Say, check_readable
 from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
 from ablate.slots.video import group_of
+from ablate.store.checksum import Damaged
 from ablate.store.folders import StageFolder
 
 IMAGE_CLASSES = (
@@ -66,6 +67,8 @@ def load_vae(path: Path, device: torch.device, frames: int = 1, say: Say = lambd
         raise ImportError(f"{path} needs diffusers: pip install 'ablate-vae[probe]'") from None
     except SafetensorError as error:
         raise ValueError(f"{path}: a safetensors file is damaged or cut short: {error}") from error
+    except Damaged as error:
+        raise ValueError(f"{path}: the checkpoint is damaged: {error}") from error
     except KeyError as error:
         raise ValueError(f"{path}: its settings or weights lack {error}") from error
     except RuntimeError as error:  # from load_state_dict: a heading, then a line per tensor
@@ -95,8 +98,10 @@ def _from_file(file: Path, frames: int, say: Say) -> Autoencoder:
         group_of(frames, vae.groups)
     elif frames > 1:
         raise ValueError(f"{file}: clips of {frames} frames need a video autoencoder, but this is an image autoencoder")
-    vae.load_state_dict(checkpoint.load(file, "model."))
-    averaged = vae.load_state_dict(checkpoint.load(file, "ema."), strict=False)  # buffers have no average
+    saved = checkpoint.read(file)
+    assert saved is not None  # the file exists
+    vae.load_state_dict(saved.part("model."))
+    averaged = vae.load_state_dict(saved.part("ema."), strict=False)  # buffers have no average
     if averaged.unexpected_keys:
         name = averaged.unexpected_keys[0]
         raise ValueError(f"{file}: it holds an average of {name}, which the model does not have")

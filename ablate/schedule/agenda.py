@@ -1,14 +1,18 @@
 """The queue of a sweep's stages: each waits for its parent; a search is asked for trials when a worker is free."""
 
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ablate.adaptive.pruning import Pruner
 from ablate.plan.tree import Node, stage_tree, trained_signatures
 from ablate.plan.trials import Trial, is_complete, pending
-from ablate.store.files import read_json
 from ablate.store.folders import Store
+from ablate.store.leases import Leases
+
+ELSEWHERE_S = 1.0
+"""Seconds after which a stage that another sweep works on is asked for again."""
 
 
 @dataclass(frozen=True)
@@ -16,15 +20,17 @@ class Event:
     """Something that happened to a trial. `step`, `steps` and `losses` are set for "progress" alone.
 
     A stage that several trials share is reported as a stage of one of them. A trial from a `Source` is "suggested"
-    before any other event of it.
+    before any other event of it. "waiting": another sweep works on the stage, as `reason` says. `elsewhere`: whether a
+    trial has ended in another sweep, which this one has waited for.
     """
 
-    kind: Literal["suggested", "started", "progress", "interrupted", "done", "diverged", "failed", "pruned"]
+    kind: Literal["suggested", "waiting", "started", "progress", "interrupted", "done", "diverged", "failed", "pruned"]
     trial: Trial
     reason: str = ""
     step: int = 0
     steps: int = 0
     losses: dict[str, float] | None = None
+    elsewhere: bool = False
 
 
 class Source(Protocol):
@@ -50,6 +56,9 @@ class Agenda:
     it are dropped; if only probing fails, only the trial that ends with the stage fails. `source` is asked for more
     trials as long as fewer than `workers` trials have begun or wait. `pruner` decides which treatments are stopped; the
     other seeds of a treatment wait until its first trial has ended.
+
+    A stage is handed out with a lease. Those that another sweep on the store works on are left to it, and asked for
+    again until that has ended; what it has finished is not run again.
     """
 
     def __init__(
@@ -70,6 +79,9 @@ class Agenda:
         self.waiting = stage_tree(trials, trained_signatures(trials, store))
         self.open = {node.signature for node in self.waiting}
         """Signatures of the stages that wait or run."""
+        self.leases = Leases(store.root, _work(trials))
+        self._elsewhere: dict[str, float] = {}
+        """Signature of a stage that another sweep works on -> when it was asked for last."""
 
     @property
     def is_over(self) -> bool:
@@ -81,13 +93,24 @@ class Agenda:
         """The largest number of stages that may still be handed out."""
         return len(self.waiting) + (self.source.max_stages if self.source else 0)
 
+    @property
+    def must_wait(self) -> bool:
+        """Whether stages are left that cannot be taken now because another sweep works on them."""
+        return any(node.signature in self._elsewhere for node in self.waiting)
+
     def take(self) -> Node | None:
         """Take the next stage that can start; None if every stage waits for another, or all is over."""
         while True:
-            for node in self.waiting:
-                if self.open.isdisjoint(node.parents) and not self._is_speculative(node):
+            found = False
+            for node in list(self.waiting):
+                ready = self.open.isdisjoint(node.parents) and not self._is_speculative(node)
+                if ready and self._lease(node):
+                    found = True
                     self.waiting.remove(node)
-                    return node
+                    if not self._has_ended_elsewhere(node):
+                        return node
+            if found:  # stages that wait for what has ended elsewhere may be ready now
+                continue
             unfinished = sum(trial.signature in self.open for trial in self.trials)
             if self.source is None or unfinished >= self.workers or not self._add(self.source.ask(self.open)):
                 return None
@@ -114,6 +137,40 @@ class Agenda:
         self.open |= {node.signature for node in self.waiting}
         return bool(trials)
 
+    def order(self, node: Node) -> dict[str, Any]:
+        """The order of a stage that was taken, with its lease."""
+        return {**node.order(), "lease": self.leases.ticket(node.signature)}
+
+    def close(self) -> None:
+        """Release the leases of all stages."""
+        self.leases.close()
+
+    def _lease(self, node: Node) -> bool:
+        """Take the lease of a stage; gives whether it was free."""
+        signature = node.signature
+        now = time.monotonic()
+        if now - self._elsewhere.get(signature, -ELSEWHERE_S) < ELSEWHERE_S:
+            return False
+        if self.leases.take(signature):
+            self._elsewhere.pop(signature, None)
+            return True
+        if signature not in self._elsewhere:
+            self.notify(Event("waiting", node.trial, str(self.leases.holder(signature) or "another sweep")))
+        self._elsewhere[signature] = now
+        return False
+
+    def _has_ended_elsewhere(self, node: Node) -> bool:
+        """Whether another sweep has finished a stage since this one made its plan; if so, note that it has ended."""
+        folder = self.store.stage(node.signature)
+        record = folder.record() if node.is_last else None
+        if not (is_complete(record, node.trial) if node.is_last else folder.has_ended(node.until)):
+            return False
+        self.leases.release(node.signature)
+        self.open.discard(node.signature)
+        if record:
+            self.notify(Event(record.status, node.trial, record.reason, elsewhere=True))
+        return True
+
     def _is_speculative(self, node: Node) -> bool:
         """Whether every trial that needs the stage may still be pruned."""
         pruner = self.pruner
@@ -134,11 +191,16 @@ class Agenda:
         rest = [replace(other, trials=tuple(t for t in other.trials if t not in pruned)) for other in self.waiting]
         self.waiting = [other for other in rest if other.trials]
         self.open -= {node.signature} | {other.signature for other in rest if not other.trials}
+        self.leases.release(node.signature)
         for trial in pruned:
             self.notify(Event("pruned", replace(trial, pruned=reason), reason))
 
-    def end(self, node: Node, status: Literal["done", "diverged", "failed"], reason: str) -> None:
-        """Note that a stage has ended."""
+    def end(self, node: Node, status: Literal["done", "diverged", "failed", "lost"], reason: str) -> None:
+        """Note that a stage has ended, or was lost to another sweep, which is then waited for."""
+        self.leases.release(node.signature)
+        if status == "lost":
+            self.waiting.append(node)
+            return
         self.open.discard(node.signature)
         if status == "failed":
             self._fail(node, reason)
@@ -155,8 +217,13 @@ class Agenda:
             signatures = {trial.signature for trial in failed}
             self.open -= {other.signature for other in self.waiting if other.trial.signature in signatures}
             self.waiting = [other for other in self.waiting if other.trial.signature not in signatures]
-        trace = (read_json(folder.error) or {}).get("trace", "")  # there is no error file if the disk is full
+        trace = str(folder.read_error().get("trace", ""))
         for trial in failed:
             if trial.signature != node.signature:
                 self.store.stage(trial.signature).fail(f"{reason} (stage '{node.stage.name}')", trace)
             self.notify(Event("failed", trial, self.store.stage(trial.signature).failure() or reason))
+
+
+def _work(trials: list[Trial]) -> str:
+    """What a sweep over these trials is called in its leases."""
+    return f"a sweep of {len(trials)} trials, such as '{trials[0].name}'" if trials else "a sweep"

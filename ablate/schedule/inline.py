@@ -1,14 +1,19 @@
 """Runs stages one after the other in this process."""
 
+import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
 
 from ablate.adaptive.pruning import Pruner
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial
-from ablate.schedule.agenda import Agenda, Event, Source
+from ablate.schedule.agenda import ELSEWHERE_S, Agenda, Event, Source
 from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
+
+if TYPE_CHECKING:
+    from ablate.engine.run import StepReport
 
 
 def run_inline(
@@ -20,28 +25,38 @@ def run_inline(
     pruner: Pruner | None = None,
 ) -> None:
     """Run trials, and those that `source` suggests, one stage after the other in this process, for debugging."""
+    agenda = Agenda(trials, store, notify, source, pruner=pruner)
+    with closing(agenda):
+        while True:
+            if node := agenda.take():
+                notify(Event("started", node.trial))
+                with suppress(_Pruned):
+                    _run(node, agenda, resources)
+            elif agenda.must_wait:
+                time.sleep(ELSEWHERE_S)
+            else:
+                break
+
+
+def _run(node: Node, agenda: Agenda, resources: Resources) -> None:
+    """Run one stage to its end, with smaller micro-batches after running out of memory."""
     import torch
 
     from ablate.engine.memory import OutOfMemory
-    from ablate.engine.run import StepReport, run_trial
+    from ablate.engine.run import run_trial
+
+    def report(done: "StepReport") -> None:
+        if agenda.progress(node, done.step, done.steps, done.losses):
+            raise _Pruned
 
     device = torch.device("cuda" if resources.gpus else "cpu")
-    agenda = Agenda(trials, store, notify, source, pruner=pruner)
-    while node := agenda.take():
-
-        def report(done: StepReport, node: Node = node) -> None:
-            if agenda.progress(node, done.step, done.steps, done.losses):
-                raise _Pruned
-
-        notify(Event("started", node.trial))
-        with suppress(_Pruned):
-            result = None
-            while result is None:  # with smaller micro-batches after running out of memory
-                try:
-                    result = run_trial(node.order(), store, device, resources.cpus, report)
-                except OutOfMemory as error:
-                    notify(Event("interrupted", node.trial, str(error)))
-            agenda.end(node, result.status, result.reason)
+    result = None
+    while result is None:
+        try:
+            result = run_trial(agenda.order(node), agenda.store, device, resources.cpus, report)
+        except OutOfMemory as error:
+            agenda.notify(Event("interrupted", node.trial, str(error)))
+    agenda.end(node, result.status, result.reason)
 
 
 class _Pruned(BaseException):

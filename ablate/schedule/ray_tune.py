@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Literal
 
 from ablate.adaptive.pruning import Pruner
@@ -45,6 +45,10 @@ RAY_SETTINGS = {
 }
 
 
+class RayFailed(OSError):
+    """Ray's own processes ended or cannot be reached any more: a fault of the system, after which a sweep can go on."""
+
+
 def run_ray(
     trials: list[Trial],
     store: Store,
@@ -55,11 +59,12 @@ def run_ray(
 ) -> None:
     """Run trials, and those that `source` suggests, under Ray Tune. `notify` gets every event, in this process.
 
-    An address of a cluster must have passed `find_cluster`. Raises ClusterError.
+    An address of a cluster must have passed `find_cluster`. Raises ClusterError and RayFailed.
     """
     # Set-up
     os.environ.update({name: value for name, value in RAY_SETTINGS.items() if name not in os.environ})
-    from ray import tune  # after the environment is set, which it reads
+    import ray  # after the environment is set, which it reads
+    from ray import tune
 
     agenda = Agenda(trials, store, notify, source, pruner=pruner)
     searcher = _searcher(agenda)
@@ -69,7 +74,11 @@ def run_ray(
     )
 
     # Run
-    with tempfile.TemporaryDirectory(prefix="ablate-") as scratch, _ray(resources.address, scratch):
+    with (
+        closing(agenda),
+        tempfile.TemporaryDirectory(prefix="ablate-") as scratch,
+        _ray(resources.address, scratch),
+    ):
         agenda.workers = resources.workers or _capacity(resources)
         tuner = tune.Tuner(
             worker,
@@ -88,7 +97,11 @@ def run_ray(
                 failure_config=tune.FailureConfig(max_failures=LOST_WORKER_RETRIES),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except (ray.exceptions.RayError, tune.TuneError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise RayFailed(f"Ray failed, as when its raylet or its GCS is killed ({reason})") from error
 
 
 def _work(config: dict[str, Any], root: str, threads: int, gpu: bool) -> None:
@@ -133,7 +146,7 @@ def _searcher(agenda: Agenda) -> Any:
             if node is None:
                 return str(Searcher.FINISHED) if self.agenda.is_over else None
             self.nodes[trial_id] = node
-            return {"order": json.dumps(node.order())}
+            return {"order": json.dumps(self.agenda.order(node))}
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             node = self.nodes[trial_id]

@@ -1,15 +1,15 @@
 """Reading and atomic writing of files, in a folder or in object storage (`s3://bucket/runs`)."""
 
-import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from ablate.errors import StoreError
+from ablate.store import checksum, damage
 
 COPIES = 3
 """How many files in object storage a process keeps local copies of."""
@@ -63,18 +63,30 @@ def is_remote(path: Path) -> bool:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Write a file atomically: write to the yielded temporary path, and `path` appears complete or not at all."""
+def atomic_write(path: Path, *, durable: bool = True, previous: Path | None = None) -> Iterator[Path]:
+    """Write a file atomically: write to the yielded temporary path, and `path` appears complete or not at all.
+
+    `durable`: the file survives a power cut, whole; without it the file may be damaged or absent afterwards.
+    `previous`: where the file that is replaced is kept. A file that was found damaged is moved to `damaged/`.
+    """
     if is_remote(path):
         with TemporaryDirectory(prefix="ablate-") as scratch:
             yield Path(scratch) / path.name
+            damage.set_aside(path)
             path.fs.put_file(f"{scratch}/{path.name}", path.path)  # type: ignore[attr-defined]
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
         yield temporary
+        if durable:
+            sync(temporary)
+        damage.set_aside(path)
+        if previous and path.exists():
+            path.replace(previous)
         temporary.replace(path)
+        if durable:
+            sync(path.parent)
     except OSError as error:
         if error.filename == str(temporary):  # a user knows the file, not the name that it has for now
             error.filename = str(path)
@@ -84,18 +96,48 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically. NaN and infinity are written as Python does: NaN, Infinity."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they survive a power cut."""
+    if folder.is_dir():
+        return
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync(each.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, are on the disk; nothing to wait for in object storage."""
+    if is_remote(path):
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError) if path.is_dir() else nullcontext():  # some file systems refuse it for folders
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write a JSON file atomically, with its checksum. NaN and infinity are written as Python does: NaN, Infinity."""
+    with atomic_write(path, durable=durable) as temporary:
+        temporary.write_text(checksum.seal_json(value, checksum.key_of(path)), encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in a file, or None if there is no such file."""
+    """The JSON in a file; None if there is no such file, or if it is damaged, which is reported once.
+
+    Raises StoreError for a file of a later version of ablate.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return checksum.open_json(path.read_bytes(), checksum.key_of(path))[0]
     except FileNotFoundError:
         return None
+    except checksum.Damaged as error:
+        damage.report(path, error)
+        return None
+    except checksum.TooNew as error:
+        raise StoreError(f"{path}: {error}") from None
 
 
 def local(path: Path) -> Path:
@@ -105,15 +147,15 @@ def local(path: Path) -> Path:
     """
     if not is_remote(path):
         return path
-    checksum = path.fs.checksum(path.path)  # type: ignore[attr-defined]
-    if (path, checksum) not in _copies:
+    version = path.fs.checksum(path.path)  # type: ignore[attr-defined]
+    if (path, version) not in _copies:
         while len(_copies) >= COPIES:
             _copies.pop(next(iter(_copies))).cleanup()
         scratch = TemporaryDirectory(prefix="ablate-")
         path.fs.get_file(path.path, f"{scratch.name}/{path.name}")  # type: ignore[attr-defined]
-        _copies[path, checksum] = scratch
-    return Path(_copies[path, checksum].name) / path.name
+        _copies[path, version] = scratch
+    return Path(_copies[path, version].name) / path.name
 
 
 _copies: dict[tuple[Path, Any], "TemporaryDirectory[str]"] = {}
-"""(path, checksum) -> the folder that holds the local copy, oldest first."""
+"""(path, version) -> the folder that holds the local copy, oldest first."""

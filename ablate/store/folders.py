@@ -10,12 +10,12 @@ The root is a folder, local or shared, or a location in object storage such as `
   studies/<name>/<scale>/        the study file as last run, its tables; of a run with --set in <scale>+<hash>/
   stages/<signature>/            one stage of training: settings, steps, checkpoint, pictures, record
   stale/<signature>/             a stage whose code has changed since, set aside when it was run again
+  **/damaged/                    files that were not as they had been written, moved aside when they were replaced
+  leases/<name>.json             who works on a study or a stage: see `ablate.store.leases`
 """
 
-import json
 import os
 import shutil
-import socket
 import threading
 import time
 from contextlib import suppress
@@ -24,18 +24,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablate.errors import StoreError
+from ablate.store import damage
+from ablate.store.checksum import Damaged
 from ablate.store.files import atomic_write, check_access, is_remote, local, parse_store, read_json, write_json
+from ablate.store.leases import HEARTBEAT_S
+from ablate.store.process import lives, this_process
 from ablate.store.record import Record, read_header
+from ablate.store.steps import read_lines
 
 Status = Literal["done", "diverged", "failed", "running", "pending"]
 
 
 Stamp = tuple[int, int]
 """Time of the last change in ns and size in bytes of a file."""
-
-
-HEARTBEAT_S = 60.0
-"""A stage on another machine that has not reported for this many seconds counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class StageFolder:
     @property
     def checkpoint(self) -> Path:
         return self.root / "checkpoint.safetensors"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before the last one, kept while the stage trains, in case the last one is damaged."""
+        return self.root / "previous.safetensors"
 
     @property
     def record_file(self) -> Path:
@@ -109,9 +115,13 @@ class StageFolder:
         return kept[1]
 
     def read_record(self) -> Record | None:
-        """Read the record from its file; None if the trial is not finished."""
+        """Read the record from its file; None if the trial is not finished, or if the file is damaged."""
         value = read_json(self.record_file)
-        return Record(**value) if value else None
+        try:
+            return None if value is None else Record.read(value, self.root.name)
+        except Damaged as error:
+            damage.report(self.record_file, error)
+            return None
 
     def record_stamp(self) -> Stamp | None:
         """Time (ns) and size of the record's file; a copy with the same stamp is up to date. None without a record."""
@@ -129,8 +139,8 @@ class StageFolder:
 
     def beat(self, step: int, steps: int) -> None:
         """Write a heartbeat: this process is working on the stage and has made `step` of `steps`."""
-        host = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-        write_json(self.running, {**host, "step": step, "steps": steps})
+        state = {**this_process(), "time": time.time(), "step": step, "steps": steps}
+        write_json(self.running, state, durable=False)  # worth nothing after a power cut
 
     def fail(self, reason: str, trace: str) -> None:
         """Write why the stage failed, unless the disk is full."""
@@ -140,19 +150,28 @@ class StageFolder:
 
     def has_ended(self, steps: int) -> bool:
         """Whether training to step `steps` has ended: the checkpoint says that it got there, or that it diverged."""
-        header = read_header(self.checkpoint)
-        return header is not None and ("diverged" in header or header["step"] == steps)
+        try:
+            header = read_header(self.checkpoint)
+        except ValueError:
+            damage.report(self.checkpoint, "its header cannot be read")
+            return False
+        return header is not None and has_ended(header, steps)
 
     def start_from_fork(self, fork: "StageFolder") -> None:
         """Copy a fork's log and checkpoint, as if its steps had been made here; do nothing if it has none yet."""
         for target, source in ((self.steps, fork.steps), (self.checkpoint, fork.checkpoint)):
-            if fork.checkpoint.exists():
+            if fork.checkpoint.exists() and source.exists():
                 with atomic_write(target) as temporary:
                     shutil.copyfile(local(source), temporary)
 
     def failure(self) -> str:
         """Why the stage failed; empty if it has not."""
-        return str((read_json(self.error) or {}).get("reason", ""))
+        return str(self.read_error().get("reason", ""))
+
+    def read_error(self) -> dict[str, Any]:
+        """`reason` and `trace` of a failure; empty if there is none, or if the disk was full."""
+        error = read_json(self.error)
+        return error if isinstance(error, dict) else {}
 
     def status(self) -> Status:
         """The status of the trial that ends with this stage."""
@@ -164,29 +183,21 @@ class StageFolder:
         return "failed" if self.error.exists() else "pending"
 
     def read_steps(self) -> list[dict[str, Any]]:
-        """The logged lines; a last line that was cut short by a kill is left out."""
-        if not self.steps.exists():
-            return []
-        lines = self.steps.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines if line]
+        """The logged lines; damaged ones, and a last line that was cut short by a kill, are left out."""
+        return read_lines(self.steps) or []
+
+
+def has_ended(header: dict[str, Any], steps: int) -> bool:
+    """Whether training to step `steps` has ended, by the header of a checkpoint: it got there, or it diverged."""
+    return "diverged" in header or header["step"] == steps
 
 
 def _alive(running: dict[str, Any] | None) -> bool:
-    """Whether the process of a heartbeat still runs; on another machine, whether the heartbeat is recent."""
-    if running is None:
+    """Whether the process of a heartbeat still runs; where that cannot be told, whether the heartbeat is recent."""
+    if not isinstance(running, dict) or not {"host", "pid", "time"} <= running.keys():
         return False
-    if running["host"] != socket.gethostname():
-        return time.time() - float(running["time"]) < HEARTBEAT_S
-    try:
-        os.kill(running["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    stat = Path(
-        f"/proc/{running['pid']}/stat"
-    )  # Z: killed, but its parent has not waited for it; it still accepts signals
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    alive = lives(running)
+    return time.time() - float(running["time"]) < HEARTBEAT_S if alive is None else alive
 
 
 @dataclass(frozen=True)
@@ -244,7 +255,7 @@ class Store:
         try:
             with atomic_write(self.root / ".writable") as temporary:
                 temporary.write_bytes(b"")
-            (self.root / ".writable").unlink()
+            (self.root / ".writable").unlink(missing_ok=True)
         except OSError as error:
             reason = error.strerror or str(error)
             raise StoreError(f"the store {self.root} cannot be written: {reason}; name another with --store") from None

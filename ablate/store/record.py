@@ -1,9 +1,17 @@
 """The record of a finished trial, and the header of a checkpoint."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+
+from ablate.store.checksum import Damaged
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,), "float": (int, float), "str": (str,), "Literal": (str,), "dict": (dict,),
+}  # fmt: skip
+"""Type of a record's field -> the types of its JSON value."""
+
 
 HEADER = "ablate"
 """The key in a checkpoint's metadata under which its settings and step are stored, as JSON."""
@@ -42,6 +50,22 @@ class Record:
     machine: dict[str, Any] = field(default_factory=dict)
     role: Literal["trial", "tuning"] = "trial"
 
+    @classmethod
+    def read(cls, value: Any, signature: str) -> "Record":
+        """The record of a stage from its JSON value. Raises Damaged if it is not one, or that of another stage."""
+        if not isinstance(value, dict):
+            raise Damaged("it holds no JSON object")
+        kinds = {each.name: KINDS[str(getattr(each.type, "__name__", each.type))] for each in fields(cls)}
+        if wrong := [name for name, entry in value.items() if not isinstance(entry, kinds.get(name, ()))]:
+            raise Damaged(f"its entry '{wrong[0]}' is not one of a record")
+        try:
+            record = cls(**value)
+        except TypeError as error:
+            raise Damaged(f"it is no record ({error})") from None
+        if record.signature != signature:
+            raise Damaged(f"it is the record of {record.signature}")
+        return record
+
     @property
     def wall_s(self) -> float:
         """Seconds of training and probing."""
@@ -50,6 +74,8 @@ class Record:
 
 def read_header(checkpoint: Path) -> dict[str, Any] | None:
     """The header of a checkpoint, read without its weights and without torch; None if there is no such file.
+
+    Whether the file is as it was written is not known from its header: see `checksum.verify_file`.
 
     A safetensors file begins with the length of its header (8 bytes), then the header as JSON. Raises ValueError for a
     file that ablate did not write.

@@ -9,7 +9,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,8 +22,8 @@ from ablate.plan.labels import format_level
 from ablate.plan.trials import Trial, is_complete, read_step_log
 from ablate.store.files import read_json
 from ablate.store.folders import StageFolder, Store
+from ablate.store.leases import Leases
 from ablate.store.record import Record
-from ablate.study.scales import settle
 from ablate.study.study import Study
 from ablate.track import texts, views
 from ablate.track.runs import Experiment, Run, grid_files
@@ -32,8 +33,8 @@ BATCH = 900
 """Points per call; MLflow takes at most 1000 metrics, params and tags together."""
 
 
-LONGEST_CHANGES = 200
-"""Characters of the changes by `--set` that the name of an experiment shows; in place of more it has their hash."""
+OPENING_S = 120.0
+"""Longest wait, in seconds, for another process that opens MLflow's database."""
 
 
 RunKey = tuple[str | None, ...]
@@ -92,6 +93,8 @@ class Mirror(Service):
     def on_failure(self, error: Exception) -> None:
         """Report the first error; the sweep continues without the mirror."""
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        if "database is locked" in str(error):
+            reason += "; another process keeps MLflow's database locked: end it, or use --tracking with a server"
         self.report(
             f"MLflow failed and is not used any more ({reason}). The study continues; all results are in the store. "
             f"To send them to MLflow later: {command('sync', self.study, self.store)}"
@@ -157,10 +160,11 @@ class Mirror(Service):
         """Find or create the experiment and the study's run, and bring existing runs and views up to date."""
         # Experiment
         study = self.study
-        name = experiment_name(study)
+        name = texts.experiment_name(study)
         folder = self.artifacts / study.name / study.variant if self.artifacts else None
         tags = {"ablate.study": study.name, "ablate.scale": study.scale, "mlflow.note.content": study.question}
-        self.experiment = Experiment(self.uri, name, folder, tags)
+        with self._alone():
+            self.experiment = Experiment(self.uri, name, folder, tags)
 
         # Runs that exist already
         runs = self.experiment.runs()
@@ -173,6 +177,15 @@ class Mirror(Service):
         # Views
         self.pictures = {path.stem for trial in self.trials for path in self._pictures(trial)}
         self._write_views()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other process of this store open MLflow meanwhile: two that create one database break each other."""
+        with Leases(self.store.root, "opening MLflow's database") as leases:
+            begun = time.monotonic()
+            while not leases.take("mlflow") and time.monotonic() - begun < OPENING_S:
+                time.sleep(0.1)
+            yield
 
     def _open_study_run(self, known: Run | None) -> None:
         """Create or reopen the study's own run, and send the study to it."""
@@ -230,7 +243,7 @@ class Mirror(Service):
 
         # Already sent
         record = folder.record()
-        content = read_json(folder.record_file) or read_json(folder.error) or {}
+        content = read_json(folder.record_file) or folder.read_error()
         content_hash = signature(content)
         status = "FINISHED" if record else "FAILED"
         if (run.tags.get("ablate.content"), run.status) == (content_hash, status):
@@ -363,15 +376,6 @@ def sync(
     if mirror.failure:
         raise mirror.failure
     return mirror
-
-
-def experiment_name(study: Study) -> str:
-    """The study's name, with its scale and what `--set` changes: `vivat_losses (cpu, seeds=5)`."""
-    changes = [f"{path}={format_level(value)}" for path, value in settle(study.overrides)]
-    if sum(map(len, changes)) > LONGEST_CHANGES:
-        changes = [study.variant.partition("+")[2]]
-    details = ", ".join([*([study.scale] if study.scale != "base" else []), *changes])
-    return f"{study.name} ({details})" if details else study.name
 
 
 def _key(tags: dict[str, str]) -> RunKey:

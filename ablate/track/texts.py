@@ -2,9 +2,23 @@
 
 from typing import Any
 
+from ablate.plan.labels import format_level
 from ablate.slots.settings import Metric
 from ablate.store.record import Record
+from ablate.study.scales import settle
 from ablate.study.study import Study
+
+LONGEST_CHANGES = 200
+"""Characters of the changes by `--set` that the name of an experiment shows; in place of more it has their hash."""
+
+
+def experiment_name(study: Study) -> str:
+    """The study's name, with its scale and what `--set` changes: `vivat_losses (cpu, seeds=5)`."""
+    changes = [f"{path}={format_level(value)}" for path, value in settle(study.overrides)]
+    if sum(map(len, changes)) > LONGEST_CHANGES:
+        changes = [study.variant.partition("+")[2]]
+    details = ", ".join([*([study.scale] if study.scale != "base" else []), *changes])
+    return f"{study.name} ({details})" if details else study.name
 
 
 def resolved(study: Study) -> dict[str, Any]:

@@ -13,14 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.store.files import atomic_write
+from ablate.store import damage
+from ablate.store.checksum import EMPTY_MARK, Damaged, seal_file, verify_file
+from ablate.store.files import atomic_write, local
 from ablate.store.folders import Stamp, Store
 from ablate.store.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = b"ablate records 1"
+FORMAT = b"ablate records 2"
 
 LEAST = 250
 """With fewer records no copy is written: reading them takes a fraction of a second."""
@@ -83,11 +85,21 @@ def _read(copy: Path) -> "pd.DataFrame | None":
     import pyarrow.parquet as pq
 
     try:
+        found = verify_file(local(copy)) if copy.exists() else ""
         with copy.open("rb") as file:
             table = pq.read_table(file)
-    except (OSError, pa.ArrowException):
+        metadata = table.schema.metadata or {}
+        if metadata.get(b"format") == FORMAT and not found:
+            raise Damaged("its checksum is missing")
+    except Damaged as error:
+        damage.report(copy, error)
         return None
-    if (table.schema.metadata or {}).get(b"format") != FORMAT:
+    except pa.ArrowException as error:
+        damage.report(copy, f"it is no Parquet file ({error})")
+        return None
+    except OSError:
+        return None
+    if metadata.get(b"format") != FORMAT:
         return None
     records: pd.DataFrame = table.to_pandas()
     return records
@@ -100,6 +112,8 @@ def _write(records: "pd.DataFrame", copy: Path) -> None:
 
     settled = records[records["time"] < time.time_ns() - SETTLED_S * 1e9]
     table = pa.Table.from_pandas(settled)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"format": FORMAT})
-    with atomic_write(copy) as temporary, temporary.open("wb") as file:
-        pq.write_table(table, file)
+    metadata = {**(table.schema.metadata or {}), b"format": FORMAT, b"checksum": EMPTY_MARK}
+    with atomic_write(copy) as temporary:
+        with temporary.open("wb") as file:
+            pq.write_table(table.replace_schema_metadata(metadata), file)
+        seal_file(temporary)

@@ -112,7 +112,7 @@ def to_come(results: StudyResults) -> int:
 
 def _failure(results: StudyResults, trial: Trial, status: str, reason: str) -> Failure:
     """A failure with the line of code at which it happened, if there is a traceback."""
-    error = read_json(results.store.stage(trial.signature).error) or {}
+    error = results.store.stage(trial.signature).read_error()
     lines = [line.strip() for line in str(error.get("trace", "")).splitlines() if line.strip()]
     last = next((line for line in reversed(lines) if line.startswith("File ")), "")
     return Failure(trial.name, status, reason, last, trial.signature)

@@ -8,6 +8,7 @@ import pytest
 
 from ablate.adaptive.recall import plan_study
 from ablate.driver.overview import count_statuses, summarise
+from ablate.engine import provenance
 from ablate.engine.provenance import component_sources
 from ablate.plan.stale import is_stale, set_aside
 from ablate.plan.trials import Trial, expand, pending
@@ -18,6 +19,7 @@ from ablate.store.folders import StageFolder, Store
 from ablate.store.record import Record
 from ablate.study.study import load_study
 from tests.support.studies import Write
+from tests.support.training import run_to_end, run_until
 
 TUNE = (
     "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_every: 3}",
@@ -84,6 +86,28 @@ def test_where_only_a_probe_has_changed_nothing_is_trained(write_study: Write, t
     after = recorded(store, trials[1])
     assert not is_stale(after) and after.metrics == before.metrics and after.probes == before.probes
     assert folder.checkpoint.stat().st_mtime_ns == made
+
+
+def test_a_trial_that_two_versions_have_trained_is_stale(
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage continued by other code, and a stage that starts from one that other code has trained."""
+    trial = expand(load_study(write_study(TUNE, ("lr: 3e-3}", "lr: 3e-3, log_every: 1, checkpoint_every: 1}"))))[0]
+    for step in (2, 5):  # of three in the first stage, and of two in the second
+        store = Store(tmp_path / str(step))
+        run_until(step, trial, store)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                provenance, "component_sources", lambda order: {**component_sources(order), "norm/group": "x"}
+            )
+            run_to_end(trial, store)
+        record = recorded(store, trial)
+        assert record.code["components"]["norm/group"] == provenance.MIXED and is_stale(record)
+        assert registry.changed(record.code["components"]) == ["norm/group"]
+    store = Store(tmp_path / "whole")
+    run_until(5, trial, store)
+    run_to_end(trial, store)
+    assert not is_stale(recorded(store, trial))
 
 
 HELPERS = {

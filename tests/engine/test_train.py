@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ablate.engine import build, checkpoint, run
+from ablate.engine.checkpoint import Checkpoint
 from ablate.engine.state import TrainingState
 from ablate.engine.steplog import StepLog
 from ablate.engine.train import TrainingParts, draw_batch, gradient_shares, learning_rate, train, weighted_losses
@@ -79,9 +80,9 @@ def test_a_kill_while_the_log_is_cut_back_costs_no_line(tmp_path: Path, monkeypa
     folder.steps.write_text("".join(json.dumps({"step": step}) + "\n" for step in (1, 2, 3)))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        StepLog(folder, {"step": 2}, CPU)
+        StepLog(folder, Checkpoint({"step": 2}, {}), CPU)
     assert len(folder.read_steps()) == 3
-    StepLog(folder, {"step": 2}, CPU)
+    StepLog(folder, Checkpoint({"step": 2}, {}), CPU)
     assert [line["step"] for line in folder.read_steps()] == [1, 2]
 
 
@@ -241,7 +242,7 @@ def test_the_step_reads_nothing_back_between_lines(
     stage = trial.treatment.recipe.stages[0]
     stage = replace(stage, settings=stage.settings.model_copy(update={"steps": 7}))
     seen: list[int] = []
-    monkeypatch.setattr(TrainingState, "save", lambda *_: None)
+    monkeypatch.setattr(TrainingState, "save", lambda *_: Checkpoint({}, {}))
     train(parts, stage, 0, Store(tmp_path).stage("x"), None, lambda step, _: seen.append(len(reads)), {}, lambda _: {})
     assert seen == [1, 2, 3], reads
 

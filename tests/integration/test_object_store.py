@@ -9,6 +9,7 @@ from ablate.engine import checkpoint
 from ablate.errors import StoreError
 from ablate.store.files import atomic_write, local, parse_store, read_json, write_json
 from ablate.store.folders import Store
+from ablate.store.leases import Leases, is_held
 from ablate.store.record import read_header
 from tests.support.command import ablate, document, kill_tree, start, wait_for
 from tests.support.studies import Write
@@ -48,6 +49,32 @@ def test_files_are_whole_or_absent_and_seen_by_all(bucket: str) -> None:
         assert read_header(theirs / "c.safetensors") == {"step": step}
         assert checkpoint.load(theirs / "c.safetensors")["w"].tolist() == [step] * 3, "a copy is renewed"
     assert local(theirs / "c.safetensors") == local(theirs / "c.safetensors"), "and kept while it is good"
+
+
+def test_a_lease_has_one_holder(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken by a conditional put; that of a dead holder is taken over, by one."""
+    root = parse_store(f"{bucket}/leases")
+    one, two, three = (Leases(parse_store(f"{bucket}/leases"), name) for name in ("one", "two", "three"))
+    assert one.take("x") and not two.take("x") and is_held(root, one.ticket("x"))
+    one.release("x")
+    assert two.take("x") and not one.take("x")
+    ticket = two.ticket("x")
+    monkeypatch.setattr("ablate.store.leases.lives", lambda process: False)
+    assert three.take("x") and not is_held(root, ticket) and is_held(root, three.ticket("x"))
+    two.release("x")
+    monkeypatch.setattr("ablate.store.leases.lives", lambda process: None)
+    assert not one.take("x"), "the heartbeat is fresh"
+    three.close()
+    assert not list((root / "leases").glob("*.json")) and one.take("x")
+
+
+def test_a_damaged_file_is_moved_aside(bucket: str) -> None:
+    path = parse_store(f"{bucket}/damage") / "card.json"
+    write_json(path, {"a": 1})
+    path.write_bytes(path.read_bytes().replace(b"1,", b"2,"))
+    assert read_json(path) is None
+    write_json(path, {"a": 3})
+    assert read_json(path) == {"a": 3} and (path.parent / "damaged" / "card.json").exists()
 
 
 def test_a_database_is_not_put_there(bucket: str) -> None:

@@ -1,5 +1,6 @@
 """Stages that trials share are run once, in Ray's workers as in this process, and nothing else comes out."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from ablate.schedule.inline import run_inline
 from ablate.schedule.ray_tune import run_ray
 from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
+from ablate.store.leases import Leases
 from ablate.study.study import load_study
 from tests.support.studies import Write
 from tests.support.training import run_to_end
@@ -137,3 +139,34 @@ def test_trials_end_as_their_shared_stage_does(write_study: Write, tmp_path: Pat
     assert sum(event.kind == "started" for event in events) == 4 + 4, "stages after a failed one are not run"
     assert [trial.treatment.levels["data.crop"] for trial in pending(trials, store)] == [8] * 4
     assert not list(store.root.glob("stages/*/running.json"))
+
+
+@pytest.mark.parametrize("executor", [run_inline, run_ray])
+def test_what_another_sweep_works_on_is_left_to_it(write_study: Write, tmp_path: Path, executor: Executor) -> None:
+    """Of four trials another sweep holds two. It finishes one and gives the other up while nothing else is left."""
+    study, store = load_study(write_study()), Store(tmp_path / "runs")
+    trials = expand(study)
+    finished, given_up = trials[0], trials[1]
+    other = Leases(store.root, "another sweep")
+    assert other.take(finished.signature) and other.take(given_up.signature)
+    events: list[Event] = []
+
+    def notify(event: Event) -> None:
+        events.append(event)
+        if sum(each.kind == "done" for each in events) == 2 and event.kind == "done":
+            threading.Timer(5, end).start()
+
+    def end() -> None:
+        run_to_end(finished, store)
+        other.close()
+
+    executor(trials, store, TWO, notify)
+    waited = [event.trial.name for event in events if event.kind == "waiting"]
+    assert sorted(waited) == sorted([finished.name, given_up.name])
+    assert "another sweep (pid" in next(event.reason for event in events if event.kind == "waiting")
+    ended = {event.trial.name: event.elsewhere for event in events if event.kind == "done"}
+    assert ended == {trial.name: trial is finished for trial in trials}
+    assert Counter(event.trial.name for event in events if event.kind == "started") == Counter(
+        trial.name for trial in trials if trial is not finished
+    )
+    assert not list((store.root / "leases").glob("*.json"))

@@ -78,6 +78,7 @@ def drive(study: Study, store: Store, result: Result, *, workers: int = 1, stop:
         finish_with(store, node.trial, result)
         ran.append(node.trial)
         agenda.end(node, "done", "")
+    agenda.close()
     return ran
 
 

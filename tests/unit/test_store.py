@@ -1,6 +1,5 @@
 """The store: files whole or absent, records as they were, and who is still at work."""
 
-import json
 import math
 import os
 import subprocess
@@ -13,7 +12,7 @@ from typer.testing import CliRunner
 
 from ablate.cli.main import app, main
 from ablate.errors import StoreError, UsageError
-from ablate.store.files import atomic_write, check_access, parse_store, write_json
+from ablate.store.files import atomic_write, check_access, parse_store, read_json, write_json
 from ablate.store.folders import HEARTBEAT_S, Store
 from ablate.store.record import Record
 from tests.support.studies import Write
@@ -29,7 +28,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
-    assert json.loads(path.read_text()) == {"a": 1}
+    assert read_json(path) == {"a": 1}
 
 
 def test_records_keep_what_json_lacks(tmp_path: Path) -> None:
@@ -55,7 +54,8 @@ def test_running_means_that_a_process_lives(tmp_path: Path) -> None:
     folder.beat(1, 10)
     assert folder.status() == "running"
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    write_json(folder.running, json.loads(folder.running.read_text()) | {"pid": child.pid})
+    beat = {key: value for key, value in read_json(folder.running).items() if key != "started"}
+    write_json(folder.running, beat | {"pid": child.pid})
     assert folder.status() == "running"
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, but not yet waited for

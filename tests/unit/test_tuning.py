@@ -75,6 +75,7 @@ def drive(
         finish(store, trial, metrics, status)
         ran.append(trial)
         agenda.end(node, "done", "")
+    agenda.close()
     return ran
 
 
