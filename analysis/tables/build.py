@@ -278,9 +278,13 @@ def _with_factors(table: Table, frame: "pd.DataFrame", requested: Sequence[str],
 
 
 def default_metrics(study: Study) -> list[str]:
-    """The metrics that fit on a page: those of a search, the primary ones, and the first metric of each probe."""
+    """The metrics that fit on a page: those of a search, the primary ones, and the first metric of each probe.
+
+    Where each factor has a primary metric of its own, these fill the page alone.
+    """
     searched = study.search.metrics if study.search else []
-    first = [registry.level("probe", probe.level).metrics[0].name for probe in study.probes]
+    probes = [] if study.primary_of else study.probes
+    first = [registry.level("probe", probe.level).metrics[0].name for probe in probes]
     return list(dict.fromkeys([*searched, study.primary, *study.primary_of.values(), *first]))
 
 

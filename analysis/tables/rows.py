@@ -176,9 +176,7 @@ def _judged_columns(study: Study, arms: Sequence[Arm]) -> list[tuple[Column, lis
     differences: list[Cell] = []
     for arm in arms[1:]:
         metric = study.metrics[arm.judged_by]
-        target = f" to {metric.target:g}" if metric.direction == "target" else ""
-        name = f"distance of {metric.name}{target}" if target else metric.name
-        names.append(Phrase((name,), (unit(metric),) if unit(metric) else ()))
+        names.append(Phrase((metric.name,), (unit(metric),) if unit(metric) else ()))
         differences.append(_difference(metric, arm.judged))
     verdicts: list[Cell] = [Word(arm.judged.verdict) for arm in arms[1:]]
     return [
