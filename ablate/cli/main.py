@@ -1,6 +1,8 @@
 """The commands.
 
-Results go to stdout, progress to stderr. Exit codes: 0, 1 a trial failed, 2 wrong usage or invalid study, 130 stopped.
+Results go to stdout, progress to stderr. Exit codes: 0; 1 a trial, an exam, a check of `doctor` or a condition of
+`probe` failed, a file is damaged, or a sweep or server had to stop; 2 wrong usage, an invalid study or a plan over its
+limit; 130 stopped by the user.
 """
 
 import io

@@ -96,7 +96,8 @@ def _sweep(
         plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
-        message = f"{len(stale)} stale trials, whose code has changed since, moved to {store.root / 'stale'}"
+        message = f"{len(stale)} stale trials, whose code has changed since, are run again"
+        message += f"; what is trained anew was moved to {store.root / 'stale'}" if stale else ""
         screen.print(message, soft_wrap=True)
         plan = add_seeds(plan_study(study, store))
     source = trial_source(plan)

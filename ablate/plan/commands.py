@@ -2,6 +2,7 @@
 
 import shlex
 
+from ablate.store.files import read_json
 from ablate.store.folders import Store
 from ablate.study.study import Study
 
@@ -11,8 +12,18 @@ DEFAULT_STORE = "runs"
 
 def command(verb: str, study: Study, store: Store) -> str:
     """`ablate VERB` for a study in a store, quoted for a shell: `ablate sync tiny --set seeds=5 --store 'my runs'`."""
-    words = ["ablate", verb, study.name]
-    words += [] if study.scale == "base" else ["--scale", study.scale]
-    words += [word for text in study.overrides for word in ("--set", text)]
+    words = ["ablate", verb, study.name, *_variant(study)]
     words += [] if str(store.root) == DEFAULT_STORE else ["--store", str(store.root)]
     return shlex.join(words)
+
+
+def sweep_command(study: Study, store: Store, *more: str) -> str:
+    """`ablate sweep FILE` for a study, with `more` words; by its name a study would have its own code as last run."""
+    card = read_json(store.study(study.name, study.variant).card) or {}
+    return shlex.join(["ablate", "sweep", card.get("file", study.document.file), *_variant(study), *more])
+
+
+def _variant(study: Study) -> list[str]:
+    """The options that give a study its scale and its changes."""
+    scale = [] if study.scale == "base" else ["--scale", study.scale]
+    return [*scale, *(word for text in study.overrides for word in ("--set", text))]

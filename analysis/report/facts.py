@@ -1,16 +1,15 @@
 """The report's facts about a study besides its results: plan, cost, failures, and how to run it again."""
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ablate.analysis.results import StudyResults
+from ablate.plan.commands import sweep_command
 from ablate.plan.labels import format_level
 from ablate.plan.tree import stage_tree
 from ablate.plan.trials import Trial
-from ablate.store.files import read_json
 from ablate.store.record import Record
 
 HOUR = 3600.0
@@ -120,12 +119,7 @@ def _failure(results: StudyResults, trial: Trial, status: str, reason: str) -> F
 
 def command(results: StudyResults) -> str:
     """The command that runs the study again, or resumes it."""
-    study = results.study
-    card = read_json(results.store.study(study.name, study.variant).card) or {}
-    words = ["ablate", "sweep", card.get("file", study.document.file)]
-    words += [] if study.scale == "base" else ["--scale", study.scale]
-    words += [word for text in study.overrides for word in ("--set", text)]
-    return shlex.join(words)
+    return sweep_command(results.study, results.store)
 
 
 def made_by(finished: Iterable[Record]) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ The reference is the baseline unless the design compares with another treatment:
 full recipe in leave-one-out.
 
 With few seeds Student's t is needed: at three seeds its 95 % interval covers the truth in 95 % of studies, that of a
-percentile bootstrap in about 70 %, and no permutation test can reach p < 0.05. Differences are paired because trials
+percentile bootstrap in about 75 %, and no permutation test can reach p < 0.05. Differences are paired because trials
 with the same seed share batches, crops and noise. From five seeds on, variances are moderated (`moderation`). Each
 treatment is judged by one planned metric; the p-values of these comparisons, and of no others, are corrected for their
 number (S. Holm, "A simple sequentially rejective multiple test procedure", 1979).

@@ -6,15 +6,15 @@ seed by seed. The first of these applies:
 
 - `not observed`: the study has no such treatments or no such metric, a side has no trial with a result, or a
   requirement of the claim is not met;
-- `inconclusive`: a trial of either side diverged or failed. The others were selected by their results, and a worst
-  value has no interval, so nothing is decided;
+- `inconclusive`: a trial of either side, of a step or of a requirement diverged or failed: the others were selected by
+  their results, and a worst value has no interval. Or there are fewer than two pairs of seeds, or the interval has no
+  width, which is a coincidence of equal numbers unless the metric is exact;
 - `reproduced`: the interval lies on the claimed side of 0 or, if equality is claimed, within the margin around 0;
 - `opposite`: it lies on the other side of 0, or outside the margin. For "differs" these two change places;
 - `no effect`: an order is claimed, and two one-sided tests at 5 % show that the difference is smaller than the metric's
   smallest effect of interest (D. J. Schuirmann, "A comparison of the two one-sided tests procedure and the power
   approach", 1987);
-- `inconclusive`: none of these, fewer than two pairs of seeds, or an interval without width, which is a coincidence of
-  equal numbers unless the metric is exact.
+- `inconclusive`: none of these.
 
 A claim about a trend also requires that at each level in between the mean lies on the claimed side of the previous one.
 A step in the other direction turns `reproduced` into `inconclusive`, or into `opposite` if the interval of that step

@@ -34,6 +34,7 @@ from ablate.analysis.tables.rows import Arm, arrange
 from ablate.analysis.tables.searched import NO_CLAIMS, SearchResult, ranked, summarise_search, withhold
 from ablate.analysis.tables.table import Table
 from ablate.analysis.typeset.cells import Layout, Sentence
+from ablate.plan.commands import sweep_command
 from ablate.plan.plan import Plan
 from ablate.plan.planned import judged_by
 from ablate.plan.trials import Trial
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEFAULT_OPTIONS = TableOptions()
-
-
-RERUN = "to run these trials again with the present code: ablate sweep --rerun stale"
 
 
 def build_table(
@@ -82,7 +80,7 @@ def build_table(
     references = {label: row.reference for label, row in treatments.items() if row.reference}
     judged = judged_by(study, plan.treatments)
     analysis = analyse(frame, study.metrics, judged, references, study.seed_bounds, moderated=moderated)
-    mixed, outdated = _code_warnings(frame)
+    mixed, outdated = _code_warnings(frame, plan)
     if mixed or outdated:
         analysis = replace(analysis, warnings=(mixed or outdated, *analysis.warnings))
 
@@ -135,7 +133,7 @@ def _check_unpaired(study: Study, references: Mapping[str, str], *, moderated: b
         raise ValueError("moderated t: variances are pooled in unpaired comparisons, so there are none to moderate")
 
 
-def _code_warnings(frame: "pd.DataFrame") -> tuple[str, str]:
+def _code_warnings(frame: "pd.DataFrame", plan: Plan) -> tuple[str, str]:
     """Two warnings, empty if they do not apply: trials were made by different code; the code has changed since."""
     fingerprints_of: dict[str, set[str]] = {}
     for components in frame["code"]:
@@ -144,11 +142,13 @@ def _code_warnings(frame: "pd.DataFrame") -> tuple[str, str]:
     mixed = sorted(name for name, fingerprints in fingerprints_of.items() if len(fingerprints) > 1)
     first = {name: next(iter(fingerprints)) for name, fingerprints in fingerprints_of.items()}
     outdated = sorted(registry.changed(first))
+    if not mixed and not outdated:
+        return "", ""
+    again = sweep_command(plan.study, plan.store, "--rerun", "stale")
+    way_out = f"to run these trials again with the present code: {again}"
     return (
-        f"the trials were made by different versions of the code of {', '.join(mixed)}; {RERUN}" if mixed else "",
-        f"the code of {', '.join(sorted(outdated))} has changed since the trials were made; {RERUN}"
-        if outdated
-        else "",
+        f"the trials were made by different versions of the code of {', '.join(mixed)}; {way_out}" if mixed else "",
+        f"the code of {', '.join(outdated)} has changed since the trials were made; {way_out}" if outdated else "",
     )
 
 

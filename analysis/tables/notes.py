@@ -165,10 +165,11 @@ def _sequential(study: Study) -> list[Sentence]:
     if study.seed_bounds is None:
         return []
     fewest, most = study.seed_bounds
+    metric = "the metric that it is judged by" if study.primary_of else study.primary
     return [
         (
-            f"Seeds were added one at a time, from {fewest} to at most {most}, as long as {study.primary} did not "
-            f"distinguish a treatment from its reference: up to {most - fewest + 1} analyses. Each analysis has a "
+            f"Seeds were added one at a time, from {fewest} to at most {most}, as long as a treatment was not "
+            f"distinguished from its reference in {metric}: up to {most - fewest + 1} analyses. Each analysis has a "
             f"{1 - significance_level(study.seed_bounds):.1%} interval, so that the intervals of all analyses cover "
             "the truth with 95 %; ", Symbol("p"), " is corrected accordingly (Pocock’s boundary, for ", Symbol("t"),
             ").",

@@ -13,7 +13,7 @@ from scipy import stats
 
 from ablate.adaptive.recall import plan_study
 from ablate.analysis.statistics.ranks import rank
-from ablate.analysis.tables.build import RERUN, build_table
+from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
 from ablate.analysis.typeset.cells import numeral
 from ablate.analysis.typeset.latex_text import escape, level
@@ -227,9 +227,10 @@ def test_code_that_differs_is_told(
         record.code = {"components": {"norm/group": made_by}}
         store.stage(trial.signature).finish(record)
     table = build_table(plan_study(study, store))
-    assert table.mixed == (f"{mixed}; {RERUN}" if mixed else "")
+    again = f"to run these trials again with the present code: ablate sweep {study.document.file} --rerun stale"
+    assert table.mixed == (f"{mixed}; {again}" if mixed else "")
     if warning:
-        assert any(warning in text and "--rerun stale" in text for text in table.layout.warnings)
+        assert any(warning in text and text.endswith(again) for text in table.layout.warnings)
     else:
         assert "code of" not in table.markdown()
 
