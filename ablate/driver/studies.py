@@ -3,13 +3,12 @@
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from ablate.driver.own_code import own_code_of
 from ablate.driver.preflight import Validated, validate
-from ablate.errors import Problem, StoreError, StudyError, nearest
+from ablate.errors import Problem, StudyError, nearest
 from ablate.plan.plan import Plan
 from ablate.schedule.resources import gpu_count
 from ablate.slots import registry
@@ -59,23 +58,22 @@ class StoredStudy:
 
 
 def stored_studies(store: Store) -> list[StoredStudy]:
-    """The studies in the store, the one run last first. Raises StoreError for a damaged card."""
+    """The studies in the store, the one run last first; without those whose card is damaged, which `status` names."""
     found = []
     for name, variants in store.studies().items():
         for variant in variants:
             folder = store.study(name, variant)
-            found.append(StoredStudy(name, folder, _read_card(folder)))
+            if card := _read_card(folder):
+                found.append(StoredStudy(name, folder, card))
     return sorted(found, key=lambda study: -study.folder.card.stat().st_mtime)
 
 
-def _read_card(folder: StudyFolder) -> dict[str, Any]:
-    try:
-        card: dict[str, Any] = {"overrides": [], **read_json(folder.card)}
-        if isinstance(card["scale"], str) and isinstance(card["question"], str):
-            return card
-    except (JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        pass
-    raise StoreError(f"{folder.card} is damaged; remove the folder {folder.root} and run the study's file again")
+def _read_card(folder: StudyFolder) -> dict[str, Any] | None:
+    """What `write_card` has written; None if it is damaged, and then the next sweep of the study writes it again."""
+    card = read_json(folder.card)
+    if isinstance(card, dict) and isinstance(card.get("scale"), str) and isinstance(card.get("question"), str):
+        return {"overrides": [], **card}
+    return None
 
 
 def find_document(wanted: StudyRequest, store: Store) -> StudySource:
@@ -141,6 +139,8 @@ def _not_stored(wanted: StudyRequest, store: Store, stored: list[StoredStudy]) -
     if not store.root.exists():
         way_out = "run a study first (ablate sweep STUDY.yaml), or name its store with --store"
         return f"there is no such store, and no file or example of the name '{wanted.reference}'; {way_out}{hint}"
+    if wanted.reference in store.studies() and wanted.reference not in scales:
+        return f"the card of study '{wanted.reference}' is damaged; to write it again: ablate sweep STUDY.yaml"
     held = ", ".join(f"{name} ({' '.join(names)})" for name, names in scales.items()) or "none"
     return f"the store holds no {subject}, and there is no such file; it holds: {held}{hint}"
 

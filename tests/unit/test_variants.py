@@ -8,7 +8,7 @@ import pytest
 from ablate.adaptive.recall import plan_study
 from ablate.driver.outputs import write_results
 from ablate.driver.studies import StudyRequest, find_study, stored_studies, write_card
-from ablate.errors import StoreError, StudyError
+from ablate.errors import StudyError
 from ablate.plan.trials import Trial
 from ablate.store.folders import Store
 from ablate.study.scales import name_variant, settle
@@ -92,12 +92,13 @@ def test_mlflow_has_an_experiment_for_each(write_study: Write) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"scale": 3}', '{"scale": "base"}'])
-def test_a_damaged_card_is_named(store: Store, text: str) -> None:
+def test_a_damaged_card_is_named_and_blocks_no_other_study(store: Store, text: str) -> None:
     folder = store.study("tiny", "base")
     folder.root.mkdir(parents=True)
     folder.card.write_text(text, encoding="utf-8")
-    with pytest.raises(StoreError, match=r"study\.json is damaged; remove the folder .*tiny/base and run"):
-        stored_studies(store)
+    assert stored_studies(store) == []
+    with pytest.raises(StudyError, match="the card of study 'tiny' is damaged; to write it again: ablate sweep"):
+        find_document(StudyRequest("tiny"), store)
 
 
 def test_the_card_says_what_set_changed(write_study: Write, store: Store) -> None:
