@@ -7,13 +7,13 @@ import pytest
 
 from ablate.adaptive.recall import plan_study
 from ablate.driver.outputs import write_results
-from ablate.driver.studies import StudyRequest, find_study, stored_studies, write_card
+from ablate.driver.studies import StudyRequest, find_document, find_study, stored_studies, write_card
 from ablate.errors import StudyError
 from ablate.plan.trials import Trial
 from ablate.store.folders import Store
 from ablate.study.scales import name_variant, settle
 from ablate.study.study import Study, load_study
-from ablate.track.mirror import experiment_name
+from ablate.track.texts import experiment_name
 from tests.support.finished import finish_all
 from tests.support.studies import Write
 
