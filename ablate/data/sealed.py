@@ -36,17 +36,23 @@ def seal(folder: Path, name: str) -> None:
 
 
 def why_damaged(folder: Path) -> str:
-    """How a folder of prepared pictures is damaged; empty if it is sound, or older than checksums."""
+    """How a folder of prepared pictures is damaged; empty if it is sound, or older than checksums.
+
+    Raises ValueError for one of a later version.
+    """
     path = folder / SEAL
     if not path.exists():
         return ""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         files = {str(name): (int(size), str(checksum)) for name, (size, checksum) in found["files"].items()}
-        if found["format"] != 1 or "index.json" not in files:
+        later = found["format"] > 1
+        if found["format"] < 1 or (not later and "index.json" not in files):
             return f"{SEAL} is damaged"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{SEAL} is damaged"
+    if later:
+        raise ValueError(f"{path}: it has format {found['format']}, of a later version of ablate: update ablate")
     for name, (size, checksum) in files.items():
         file = folder / Path(name).name
         if not file.exists():

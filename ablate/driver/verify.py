@@ -46,7 +46,10 @@ def verify(store: Store) -> Verified:
         _verify_file(path, found)
     for folder in sorted(store.data.glob("*")):
         if (folder / "index.json").exists() and folder.name != damage.ASIDE:
-            fault = sealed.why_damaged(folder) or None
+            try:
+                fault = sealed.why_damaged(folder) or None
+            except ValueError as error:
+                raise StoreError(str(error)) from None
             found.add(folder, fault, has_checksum=(folder / sealed.SEAL).exists())
     if not is_remote(store.root) and (store.root / "mlflow.db").exists():
         found.add(store.root / "mlflow.db", database_fault(store.root / "mlflow.db") or None)
@@ -70,7 +73,7 @@ def repair(store: Store, found: Verified) -> None:
 
 
 def _study_files(root: Path) -> Iterator[Path]:
-    for pattern in ("studies/*/*/*.json", "studies/*/*/tuning/*.json", "needs/*.json"):
+    for pattern in ("code/*.json", "studies/*/*/*.json", "studies/*/*/tuning/*.json", "needs/*.json"):
         yield from sorted(root.glob(pattern))
 
 
@@ -111,7 +114,9 @@ def _verify_json(path: Path, found: Verified) -> None:
         has_checksum = checksum.open_json(path.read_bytes(), checksum.key_of(path))[1]
     except FileNotFoundError:  # a sweep has removed it meanwhile
         return
-    except (Damaged, TooNew) as error:
+    except TooNew as error:  # sound, but not for this version
+        raise StoreError(f"{path}: {error}") from None
+    except Damaged as error:
         found.add(path, str(error))
     else:
         found.add(path, None, has_checksum=has_checksum)

@@ -14,7 +14,7 @@ def ship(code: OwnCode, store: Store) -> str:
     plain = code.plain()
     code.shipped = signature(plain)
     file = store.code(code.shipped)
-    if not file.exists():
+    if read_json(file) is None:  # not there yet, or damaged
         write_json(file, plain)
     return code.shipped
 
