@@ -42,8 +42,10 @@ def _mend_checkpoint(folder: StageFolder) -> bool:
 def mend_values(folder: StageFolder) -> bool:
     """Let the next sweep probe a trial again if its values per picture are damaged; gives whether they are."""
     read_json(folder.per_image)
+    if folder.per_image not in damage.found():
+        return False
     record = folder.read_record()
-    if folder.per_image not in damage.found() or record is None:
+    if record is None:
         return False
     damage.set_aside(folder.per_image)
     folder.finish(replace(record, probes={}))

@@ -15,6 +15,7 @@ from ablate.analysis.figures.curves import MissingCurve
 from ablate.analysis.figures.style import compose, figure_style
 from ablate.analysis.results import StudyResults, gather
 from ablate.cli.main import app
+from ablate.errors import UsageError
 from ablate.plan.trials import Trial
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
@@ -301,4 +302,5 @@ def test_a_folder_that_does_not_exist_is_refused(write_study: Write, tmp_path: P
     name, *options = command
     out = tmp_path / "nowhere" / "x.pdf"
     ended = CliRunner().invoke(app, [name, str(write_study()), *options, "--out", str(out)], env={"COLUMNS": "400"})
-    assert ended.exit_code == 2 and f"there is no folder {out.parent}" in ended.output
+    assert isinstance(ended.exception, UsageError)
+    assert f"there is no folder {out.parent}; make it first" in str(ended.exception)
