@@ -12,8 +12,8 @@ from tests.support import studies
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would starve its workers on a machine that others use too
 
 
-SLOW = ("integration", "chaos", "browser", "engine")
-"""Folders whose tests train, start processes or need other programs; `make check` leaves them out.
+SLOW = ("integration", "chaos", "browser", "engine", "simulation")
+"""Folders whose tests train, start processes, draw many studies or need other programs; `make check` leaves them out.
 
 They come first, the slowest at the head, so that no worker is left alone with a long file at the end.
 """
