@@ -102,7 +102,9 @@ def test_a_video_model_trains_from_its_image_vae(write: Write, tmp_path: Path) -
 
     order = trial.order()
     corpus = prepare(*split_level(order["recipe"]["data"]), store.data)
-    parts = build_parts(order, corpus, torch.device("cpu"), (header["settings"], image))
+    saved = checkpoint.read(image)
+    assert saved
+    parts = build_parts(order, corpus, torch.device("cpu"), (header["settings"], saved))
     averaged = checkpoint.load(image, "ema.")["encoder.conv_in.weight"]
     assert torch.equal(parts.vae.state_dict()["encoder.conv_in.spatial.weight"], averaged)
 
