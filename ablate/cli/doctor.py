@@ -105,7 +105,8 @@ def torch() -> Finding:
     if gpus := gpu_count():
         found = f"{number} cannot use the {gpus} GPU{'s' * (gpus > 1)} that nvidia-smi lists"
         return Finding("torch", "broken", found, "install the build for your driver: https://pytorch.org/get-started")
-    return Finding("torch", "ok", f"{number} on the CPU, {os.cpu_count()} cores (no GPU found): the scales `cpu` run")
+    found = f"{number} on the CPU, {os.cpu_count()} cores (no GPU found): studies run at scale `cpu`"
+    return Finding("torch", "ok", found)
 
 
 def ray() -> Finding:

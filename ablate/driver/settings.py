@@ -8,6 +8,8 @@ from ablate.slots.settings import Settings
 DEFINITION = re.compile(r"((?:`\w+`(?:, | and )?)+): ")
 """Begins what a docstring says of one or several settings: `` `a`, `b`: ``."""
 
+WORD = re.compile(r"`(\w+)`")
+
 TYPES = {
     "object": "mapping",
     "integer": "integer",
@@ -38,10 +40,11 @@ def read_meanings(config: type[Settings]) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(config.__mro__):
         text = " ".join((base.__dict__.get("__doc__") or "").split())
-        _, *parts = DEFINITION.split(text)
-        for names, meaning in zip(parts[::2], parts[1::2], strict=True):
-            found |= dict.fromkeys(re.findall(r"`(\w+)`", names), meaning.strip())
-    return {name: meaning for name, meaning in found.items() if name in config.model_fields}
+        begins = [match for match in DEFINITION.finditer(text) if {*WORD.findall(match[1])} <= {*config.model_fields}]
+        bounds = [*(match.start() for match in begins), len(text)]
+        for match, end in zip(begins, bounds[1:], strict=True):
+            found |= dict.fromkeys(WORD.findall(match[1]), text[match.end() : end].strip())
+    return found
 
 
 def describe_type(schema: dict[str, Any]) -> str:

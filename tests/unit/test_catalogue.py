@@ -103,3 +103,11 @@ def test_the_catalogue_loads_no_torch() -> None:
         "import sys; from ablate.driver.catalogue import catalogue; catalogue(['probe']); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_value_in_a_docstring_begins_no_other_setting() -> None:
+    """`nearest`: and `identity`: in norm/scn are values of its settings, and part of what is said of these."""
+    meanings = read_meanings(registry.level("norm", "scn").Config)
+    assert list(meanings) == ["groups", "interp", "init"]
+    assert meanings["interp"].endswith("the norm itself can draw the edges of the cells.")
+    assert "`identity` starts as plain group normalisation" in meanings["init"]
