@@ -6,7 +6,7 @@ import typer
 
 from ablate.adaptive.search import future_suggestions
 from ablate.adaptive.tuning import tuning_search
-from ablate.cli.options import Components, Json, Scale, Set, StudyFile, screen
+from ablate.cli.options import Components, Json, Scale, Set, StudyFile, print_notes
 from ablate.cli.output import emit
 from ablate.errors import StudyError
 from ablate.plan.known import NOTHING
@@ -43,8 +43,7 @@ def check(
     if as_json:
         emit({"ok": True, "errors": [], "notes": [*checked.notes, *checked.missing]})
         return
-    for note in (*checked.notes, *checked.missing):
-        screen.print(f"note: {note}", soft_wrap=True)
+    print_notes([*checked.notes, *checked.missing])
     print(f"{study}: good ({count})")  # noqa: T201
 
 

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.check_level import fail
-from ablate.cli.options import Components, screen
+from ablate.cli.options import Components, fail, screen
 from ablate.errors import nearest
 from ablate.slots import discover, registry
 from ablate.store.files import atomic_write

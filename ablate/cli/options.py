@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,6 +14,12 @@ from ablate.slots import discover, registry
 from ablate.store.folders import Store, open_store
 
 screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong, and exit with 2."""
+    screen.print(message, style="red", soft_wrap=True)
+    raise typer.Exit(2)
 
 
 def complete_study(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -56,8 +62,7 @@ def read_store(location: str | Path) -> Path:
     try:
         return open_store(location).root
     except StoreError as error:  # the parser of an option must not raise ValueError, whose text is not shown
-        screen.print(str(error), style="red", soft_wrap=True)
-        raise typer.Exit(2) from None
+        fail(str(error))
 
 
 StoreOption = Annotated[
