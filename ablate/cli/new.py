@@ -2,6 +2,7 @@
 
 import keyword
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,7 @@ def new(
     with atomic_write(file) as temporary:
         temporary.write_text(text.replace("Starter", name.title().replace("_", "")), encoding="utf-8")
     print(file)  # noqa: T201
-    option = f" --components {folder}" if folder != Path("components") else ""
+    option = f" --components {shlex.quote(str(folder))}" if folder != Path("components") else ""
     screen.print(f"examine it:  ablate check-level {slot}/{name}{option}", soft_wrap=True)
     screen.print(f"in a study:  {_use(slot, name)}", soft_wrap=True)
 
