@@ -8,7 +8,7 @@ from ablate.adaptive.search import future_suggestions
 from ablate.adaptive.tuning import tuning_search
 from ablate.cli.options import Components, Json, Scale, Set, StudyFile, print_notes
 from ablate.cli.output import emit
-from ablate.errors import StudyError
+from ablate.errors import Problem, StudyError
 from ablate.plan.known import NOTHING
 from ablate.plan.treatments import treatments
 from ablate.schedule.resources import gpu_count
@@ -47,7 +47,7 @@ def check(
     print(f"{study}: good ({count})")  # noqa: T201
 
 
-def _plain(problem: Any) -> dict[str, Any]:
+def _plain(problem: Problem) -> dict[str, Any]:
     return {key: getattr(problem, key) for key in ("file", "line", "column", "message")}
 
 
