@@ -41,7 +41,7 @@ _check_links()
 
 def __getattr__(name: str) -> Any:
     """The functions of `ablate.api`."""
-    if name in {"load", "results", "sweep"}:
+    if name in __all__:
         return getattr(importlib.import_module("ablate.api"), name)
     raise AttributeError(f"module 'ablate' has no attribute '{name}'")
 

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 
 class Results:
-    """The results of a study so far, read from the store when they are first used; `ablate.results` reads them anew."""
+    """The results of a study so far; a later call of `ablate.results` has what was finished since.
+
+    The frame, effects and figures are of one reading of the store, when one of them is first used. A table, claims, a
+    trial and `failed` are read when they are asked for.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

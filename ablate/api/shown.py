@@ -91,7 +91,7 @@ class Drawing:
     def _repr_png_(self) -> bytes:
         data = io.BytesIO()
         with figure_style():
-            compose(panels(self.results, self.kind, self.metrics)).savefig(data, format="png", dpi=DPI)
+            self.figure.savefig(data, format="png", dpi=DPI)
         return data.getvalue()
 
     def __repr__(self) -> str:

@@ -6,8 +6,9 @@ from typing import Literal
 
 from rich.console import Console
 
+from ablate.adaptive.recall import plan_study
 from ablate.api.loading import LoadedStudy, Location, find_store, load, say, say_notes
-from ablate.api.reading import Results, results
+from ablate.api.reading import Results
 from ablate.driver.studies import validate_study
 from ablate.driver.sweep import sweep as run
 from ablate.schedule.resources import default_resources
@@ -58,7 +59,7 @@ def sweep(
     except KeyboardInterrupt:
         say("Stopped; finished trials are kept. To continue, make the same call again.")
         raise
-    found = results(LoadedStudy(checked.study, loaded.source, runs))
+    found = Results(plan_study(checked.study, runs))
     for name, reason in found.failed.items():
         say(f"failed: {name}: {reason or 'not run'}")
     return found

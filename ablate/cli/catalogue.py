@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ablate.cli.options import Components, Json, use_own_levels
-from ablate.cli.output import emit, page
+from ablate.cli.output import emit, page, plain_table
 from ablate.errors import UsageError, nearest
 from ablate.slots import registry
 
@@ -50,7 +49,6 @@ def schema(components: Components = None) -> None:
     from ablate.driver import catalogue
 
     use_own_levels()
-
     emit(catalogue.schema())
 
 
@@ -108,7 +106,7 @@ def _meaning(meaning: str, needs: str) -> str:
 
 
 def _print_rows(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], out: Console) -> None:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table = plain_table()
     for heading in headings:
         wraps = heading in {"meaning", "type"}
         table.add_column(heading, no_wrap=not wraps, ratio={"meaning": 3, "type": 1}.get(heading))

@@ -6,9 +6,9 @@ import typer
 
 from ablate.adaptive.search import future_suggestions
 from ablate.adaptive.tuning import tuning_search
-from ablate.cli.options import Components, Json, Scale, Set, StudyFile, screen
+from ablate.cli.options import Components, Json, Scale, Set, StudyFile, print_notes
 from ablate.cli.output import emit
-from ablate.errors import StudyError
+from ablate.errors import Problem, StudyError
 from ablate.plan.known import NOTHING
 from ablate.plan.treatments import treatments
 from ablate.schedule.resources import gpu_count
@@ -43,12 +43,11 @@ def check(
     if as_json:
         emit({"ok": True, "errors": [], "notes": [*checked.notes, *checked.missing]})
         return
-    for note in (*checked.notes, *checked.missing):
-        screen.print(f"note: {note}", soft_wrap=True)
+    print_notes([*checked.notes, *checked.missing])
     print(f"{study}: good ({count})")  # noqa: T201
 
 
-def _plain(problem: Any) -> dict[str, Any]:
+def _plain(problem: Problem) -> dict[str, Any]:
     return {key: getattr(problem, key) for key in ("file", "line", "column", "message")}
 
 

@@ -1,19 +1,17 @@
 """`ablate check-level`."""
 
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from ablate.cli.options import Components, Json, use_own_levels
+from ablate.cli.options import Components, Json, fail, use_own_levels
 from ablate.cli.output import emit, page
 from ablate.errors import nearest
 from ablate.slots import registry
 
 if TYPE_CHECKING:
     from ablate.testing import Exam, Point
-
-screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def check_level(
@@ -78,12 +76,6 @@ def make_exam(slot: str, name: str, settings: dict[str, Any]) -> "Exam":
     except Missing as error:
         raise ValueError(f"{slot}/{name}: {error}") from None
     return exam
-
-
-def fail(message: str) -> NoReturn:
-    """Exit with 2."""
-    screen.print(message, style="red", soft_wrap=True)
-    raise typer.Exit(2)
 
 
 def print_points(level: str, points: "list[Point]", out: Console) -> None:

@@ -1,9 +1,7 @@
 """`ablate init`: a commented study for one's own pictures."""
 
 import json
-import os
 import shlex
-from collections.abc import Iterator
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -59,9 +57,10 @@ def init(
 
     # Look at the pictures, then write
     source = pictures.expanduser() if pictures else find_pictures(folder)
+    paths = list_pictures(source) if source else []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        targets["study.yaml"].write_text(fill_study(folder, source), encoding="utf-8")
+        targets["study.yaml"].write_text(fill_study(folder, source, paths), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}; name another folder") from None
     from ablate.driver.catalogue import schema
@@ -69,7 +68,7 @@ def init(
     targets["ablate.schema.json"].write_text(json.dumps(schema(), indent=1), encoding="utf-8")
     for path in (*targets.values(), *write_ignored(folder)):
         print(path)  # noqa: T201
-    for line in next_steps(folder, source):
+    for line in next_steps(folder, source, len(paths)):
         screen.print(line, soft_wrap=True)
 
 
@@ -78,28 +77,31 @@ def find_pictures(folder: Path) -> Path | None:
     if not folder.is_dir():
         return None
     children = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    counts = {path: sum(1 for _ in list_pictures(path)) for path in children if path.name != "runs"}
+    counts = {path: len(list_pictures(path)) for path in children if path.name != "runs"}
     best = max(counts, key=lambda path: counts[path], default=None)
     return best if best and counts[best] else None
 
 
-def list_pictures(folder: Path) -> Iterator[Path]:
-    """The files of pictures in a folder and below it, without hidden folders."""
+def list_pictures(folder: Path) -> list[Path]:
+    """The pictures that a study of a folder has. Raises UsageError where a link leads to itself."""
+    from ablate.components.data._files import find_files
     from ablate.components.data.folder import SUFFIXES
 
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root, name) for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES)
+    try:
+        names, _ = find_files(folder, SUFFIXES)
+    except RuntimeError as error:  # of Path.resolve
+        raise UsageError(f"{folder}: {error}; remove this link, or name another folder with --pictures") from None
+    return [folder / name for name in names]
 
 
-def fill_study(folder: Path, pictures: Path | None) -> str:
+def fill_study(folder: Path, pictures: Path | None, paths: list[Path]) -> str:
     """The text of the study, with the folder of pictures and sizes that suit their number and the smallest of them."""
     path = PICTURES
     count, smallest = MANY, LARGEST_SIDE
     if pictures:
         inside = pictures.resolve().is_relative_to(folder.resolve())
         path = str(pictures.resolve().relative_to(folder.resolve()) if inside else pictures.resolve())
-        count, smallest = measure(pictures)
+        count, smallest = len(paths), shortest_side(paths)
 
     # A held-out picture may be halved before it is cut into crops; see ablate.data.prepare.heldout_side
     side = max(16, min(smallest, LARGEST_SIDE) // 16 * 16)
@@ -115,16 +117,15 @@ def fill_study(folder: Path, pictures: Path | None) -> str:
     return text
 
 
-def measure(pictures: Path) -> tuple[int, int]:
-    """How many pictures there are, and the shortest side of any, px; of damaged ones `ablate check` gives the names."""
+def shortest_side(paths: list[Path]) -> int:
+    """The shortest side of the first `MOST_OPENED` pictures, px; damaged ones are for `ablate check` to name."""
     from ablate.data.prepare import picture_size
 
-    paths = list(list_pictures(pictures))
     sides = []
     for path in paths[:MOST_OPENED]:
         with suppress(Exception):  # decoders raise all kinds of errors for a damaged file
             sides.append(min(picture_size(path, "train")))
-    return len(paths), min(sides, default=LARGEST_SIDE)
+    return min(sides, default=LARGEST_SIDE)
 
 
 def write_ignored(folder: Path) -> list[Path]:
@@ -138,14 +139,13 @@ def write_ignored(folder: Path) -> list[Path]:
     return [path] if lacking else []
 
 
-def next_steps(folder: Path, pictures: Path | None) -> list[str]:
-    """What to do next, line by line."""
+def next_steps(folder: Path, pictures: Path | None, count: int) -> list[str]:
+    """What to do next, line by line. `count`: of the pictures."""
     lines = []
     if pictures is None:
         wanted = shlex.quote(str(folder / PICTURES))
         lines.append(f"Put your pictures into {wanted}: png, jpg, webp, bmp or tif; two at least, dozens are better.")
     else:
-        count = sum(1 for _ in list_pictures(pictures))
         lines.append(f"The study is about the {count} pictures in {shlex.quote(str(pictures))}.")
     enter = [f"cd {shlex.quote(str(folder))}"] if folder.resolve() != Path.cwd() else []
     commands = [*enter, "ablate check study.yaml", "ablate sweep study.yaml"]

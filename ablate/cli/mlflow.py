@@ -80,10 +80,13 @@ def sync(
     tracking: Tracking = None,
 ) -> None:
     """Send to MLflow what it does not have yet of a study. Nothing is sent twice."""
+    from ablate.adaptive.recall import plan_study
     from ablate.driver.only import only_driver
     from ablate.driver.outputs import resync
 
-    with only_driver(find(study, scale, set_, store).study, Store(store), screen):
-        links = resync(find(study, scale, set_, store), tracking or Store(store).mlflow_uri)
+    runs = Store(store)
+    found = find(study, scale, set_, store).study
+    with only_driver(found, runs, screen):
+        links = resync(plan_study(found, runs), tracking or runs.mlflow_uri)
     for name, link in links.items():
         print(f"{name:9} {link}")  # noqa: T201

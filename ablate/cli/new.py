@@ -2,13 +2,13 @@
 
 import keyword
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ablate.cli.check_level import fail
-from ablate.cli.options import Components, screen
+from ablate.cli.options import Components, fail, screen
 from ablate.errors import nearest
 from ablate.slots import discover, registry
 from ablate.store.files import atomic_write
@@ -39,7 +39,7 @@ def new(
     with atomic_write(file) as temporary:
         temporary.write_text(text.replace("Starter", name.title().replace("_", "")), encoding="utf-8")
     print(file)  # noqa: T201
-    option = f" --components {folder}" if folder != Path("components") else ""
+    option = f" --components {shlex.quote(str(folder))}" if folder != Path("components") else ""
     screen.print(f"examine it:  ablate check-level {slot}/{name}{option}", soft_wrap=True)
     screen.print(f"in a study:  {_use(slot, name)}", soft_wrap=True)
 

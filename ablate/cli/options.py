@@ -3,17 +3,25 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from ablate.errors import StoreError
 from ablate.plan.commands import DEFAULT_STORE
+from ablate.plan.plan import Plan
 from ablate.slots import discover, registry
 from ablate.store.folders import Store, open_store
+from ablate.study.study import Study
 
 screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong, and exit with 2."""
+    screen.print(message, style="red", soft_wrap=True)
+    raise typer.Exit(2)
 
 
 def complete_study(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -56,8 +64,7 @@ def read_store(location: str | Path) -> Path:
     try:
         return open_store(location).root
     except StoreError as error:  # the parser of an option must not raise ValueError, whose text is not shown
-        screen.print(str(error), style="red", soft_wrap=True)
-        raise typer.Exit(2) from None
+        fail(str(error))
 
 
 StoreOption = Annotated[
@@ -123,7 +130,7 @@ MaxTrials = Annotated[int | None, typer.Option(help="Refuse if more trials than 
 STORE = Path(DEFAULT_STORE)
 
 
-def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
+def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Plan:
     """The plan of a study from its file or from the store. Prints a note to stderr where there is one."""
     from ablate.adaptive.recall import plan_study
     from ablate.driver.studies import StudyRequest, find_study
@@ -133,7 +140,7 @@ def find(reference: str, scale: str | None, overrides: list[str] | None, store: 
     return plan_study(study, Store(store))
 
 
-def validated(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Any:
+def validated(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Study:
     """A study from its file or from the store, checked as `ablate check` does. Prints notes to stderr.
 
     Raises StudyError, also where the store holds another study under its name.

@@ -6,11 +6,17 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 
 def page() -> Console:
     """A console on stdout. If stdout is not a terminal, the console is 160 columns wide, so that tables fit."""
     return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+
+
+def plain_table() -> Table:
+    """A table without lines, to add columns and rows to."""
+    return Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
 
 
 WAY_OUT = "--metrics {names}, --format markdown, or a wider terminal."

@@ -14,6 +14,7 @@ from ablate.cli.options import (
     Set,
     StoreOption,
     StudyName,
+    fail,
     screen,
     validated,
 )
@@ -68,6 +69,5 @@ def plan_within(
         said.append(f"what is pending takes about {found:.3g} hours of one worker, more than --max-hours {hours:g}")
     if said:
         said.append("raise the bound, or run less, for instance with --set seeds=1")
-        screen.print("; ".join(said), style="red", soft_wrap=True)
-        raise typer.Exit(2)
+        fail("; ".join(said))
     return summary

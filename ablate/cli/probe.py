@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ablate.cli.options import Components, use_own_levels
-from ablate.cli.output import emit, page
+from ablate.cli.options import Components, fail, screen, use_own_levels
+from ablate.cli.output import emit, page, plain_table
 from ablate.errors import nearest
 from ablate.slots import registry
 from ablate.slots.settings import Metric
@@ -21,8 +20,6 @@ from ablate.store.folders import Store
 
 if TYPE_CHECKING:
     from ablate.probing.examine import ProbeReport
-
-screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def probe(
@@ -73,8 +70,7 @@ def probe(
     try:
         answer = examine(request, screen.print)
     except (ValueError, ImportError, OSError) as error:
-        screen.print(" ".join(str(error).split()), style="red", soft_wrap=True)
-        raise typer.Exit(2) from None
+        fail(" ".join(str(error).split()))
     if as_json:
         found = {"checkpoint": str(checkpoint), "metrics": answer.metrics, "intervals": answer.intervals}
         emit({**found, "failed": [condition.text for condition in answer.failed], **answer.about})
@@ -92,8 +88,7 @@ def probe(
 def one_of(option: str, value: str, valid: list[str]) -> None:
     """Exit with 2 unless the value is valid."""
     if value not in valid:
-        screen.print(f"{option}: unknown '{value}'{nearest(value, valid)}", style="red", soft_wrap=True)
-        raise typer.Exit(2)
+        fail(f"{option}: unknown '{value}'{nearest(value, valid)}")
 
 
 def use_code_of(checkpoint: Path) -> None:
@@ -118,7 +113,7 @@ def print_answer(answer: "ProbeReport", known: dict[str, Metric], out: Console) 
         soft_wrap=True,
     )
     failed = {condition.metric for condition in answer.failed}
-    rows = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    rows = plain_table()
     rows.add_column("metric", no_wrap=True)
     rows.add_column("value", justify="right", no_wrap=True)
     if answer.intervals:

@@ -3,11 +3,10 @@
 import time
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 from ablate.cli.options import STORE, Json, StoreOption
-from ablate.cli.output import emit, page
+from ablate.cli.output import emit, page, plain_table
 from ablate.errors import StoreError
 from ablate.store.folders import Store
 
@@ -23,16 +22,18 @@ def studies(store: StoreOption = STORE, as_json: Json = False) -> None:
         return
     if not rows:
         raise StoreError(no_studies(store))
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table = plain_table()
     for heading in ("study", "scale"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("--set") if any(row["overrides"] for row in rows) else None
+    changed = any(row["overrides"] for row in rows)
+    if changed:
+        table.add_column("--set")
     for heading in ("done", "pending", "failed"):
         table.add_column(heading, justify="right")
     table.add_column("last run", no_wrap=True)
     table.add_column("question")
     for row in rows:
-        changes = [", ".join(row["overrides"])] if any(other["overrides"] for other in rows) else []
+        changes = [", ".join(row["overrides"])] if changed else []
         counts = row["trials"]
         ended = counts.get("done", 0) + counts.get("diverged", 0)
         left = counts.get("pending", 0) + counts.get("running", 0)

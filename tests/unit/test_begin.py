@@ -20,6 +20,7 @@ from ablate.adaptive.recall import plan_study
 from ablate.cli import doctor
 from ablate.cli.main import COMMANDS
 from ablate.driver.studies import write_card
+from ablate.slots import registry
 from ablate.store.files import write_json
 from ablate.store.folders import Store
 from ablate.study.study import load_study
@@ -70,6 +71,33 @@ def test_init_suits_small_pictures(here: Path) -> None:
     assert inside("init").returncode == 0
     assert load_study(here / "study.yaml").baseline.parts["data"].settings.plain()["heldout_size"] == 64
     assert inside("check", "study.yaml").returncode == 0
+
+
+def test_init_counts_what_the_study_has(here: Path) -> None:
+    """Links to folders, but neither what systems leave beside pictures nor a picture twice."""
+    draw(here / "elsewhere" / "kept", 6, 64)
+    draw(here / "pictures", 8, 64)
+    (here / "pictures" / "more").symlink_to(here / "elsewhere")
+    (here / "pictures" / "again.png").symlink_to(here / "pictures" / "0.png")
+    draw(here / "pictures" / "__MACOSX", 9, 64)
+    for i in range(9):
+        (here / "pictures" / f"._{i}.png").write_bytes(b"left by macOS")
+    assert "The study is about the 14 pictures in pictures." in inside("init").stderr
+    config = registry.level("data", "folder").Config.read({"path": str(here / "pictures"), "heldout_fraction": 0.2})
+    found = [len(registry.build("data", "folder", config.plain(), split)) for split in ("train", "heldout")]
+    assert sum(found) == 14
+    assert inside("check", "study.yaml").returncode == 0
+
+
+def test_init_names_a_link_to_itself(here: Path) -> None:
+    draw(here / "pictures", 2, 64)
+    (here / "other").mkdir()
+    (here / "other" / "loop").symlink_to("loop")
+    done = inside("init")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert str(here / "other" / "loop") in done.stderr and "--pictures" in done.stderr
+    assert not (here / "study.yaml").exists()
+    assert inside("init", "--pictures", "pictures").returncode == 0
 
 
 def test_init_without_pictures_says_where_to_put_them(here: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from ablate.driver.preflight import validate
 from ablate.study.document import parse
+from tests.support.command import inside
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs", "search_spaces", "benchmarks", "analysis", ".github")
@@ -71,3 +72,12 @@ def test_studies_in_the_documents_are_good() -> None:
     assert studies()
     for text in studies():
         validate(parse(text, "document.yaml"), None, (), gpu=False)
+
+
+def test_the_typing_error_in_the_readme_is_said_as_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    study = next(block for block in re.findall(r"```yaml\n(.*?)```", text, re.S) if block.startswith("study:"))
+    shown = re.findall(r"```console\n\$ ablate check study.yaml\n(.*?)```", text, re.S)
+    (tmp_path / "study.yaml").write_text(study.replace("padding: reflect", "padding: refelct"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert [inside("check", "study.yaml").stderr] == shown

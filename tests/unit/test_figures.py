@@ -1,5 +1,6 @@
 """Figures hold the numbers that the trials left, fit a column, are readable in grey, and say what they lack."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from ablate.analysis.figures.comparisons import front
 from ablate.analysis.figures.curves import MissingCurve
 from ablate.analysis.figures.style import compose, figure_style
 from ablate.analysis.results import StudyResults, gather
+from ablate.cli import report
 from ablate.cli.main import app
 from ablate.errors import UsageError
 from ablate.plan.trials import Trial
@@ -304,3 +306,7 @@ def test_a_folder_that_does_not_exist_is_refused(write_study: Write, tmp_path: P
     ended = CliRunner().invoke(app, [name, str(write_study()), *options, "--out", str(out)], env={"COLUMNS": "400"})
     assert isinstance(ended.exception, UsageError)
     assert f"there is no folder {out.parent}; make it first" in str(ended.exception)
+
+
+def test_the_help_of_the_command_names_every_kind() -> None:
+    assert sorted(re.findall(r"\w+", report.KINDS.replace(" or ", ", "))) == sorted(KINDS)

@@ -45,10 +45,10 @@ def test_it_overwrites_nothing(here: Path) -> None:
 
 
 def test_another_folder_is_made_where_it_is_named(here: Path) -> None:
-    code, said = run("new", "probe/mine", "--components", "levels")
-    assert code == 0 and (here / "levels" / "probe" / "mine.py").is_file()
-    assert "--components levels" in said
-    assert run("check-level", "probe/mine", "--components", "levels")[0] == 0
+    code, said = run("new", "probe/mine", "--components", "own levels")
+    assert code == 0 and (here / "own levels" / "probe" / "mine.py").is_file()
+    assert "--components 'own levels'" in said
+    assert run("check-level", "probe/mine", "--components", "own levels")[0] == 0
 
 
 @pytest.mark.parametrize(
