@@ -83,14 +83,11 @@ def find_pictures(folder: Path) -> Path | None:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The pictures that a study of a folder has. Raises UsageError where a link leads to itself."""
+    """The pictures that a study of a folder has."""
     from ablate.components.data._files import find_files
     from ablate.components.data.folder import SUFFIXES
 
-    try:
-        names, _ = find_files(folder, SUFFIXES)
-    except RuntimeError as error:  # of Path.resolve
-        raise UsageError(f"{folder}: {error}; remove this link, or name another folder with --pictures") from None
+    names, _ = find_files(folder, SUFFIXES)
     return [folder / name for name in names]
 
 

@@ -61,16 +61,15 @@ def find_files(root: Path, suffixes: Collection[str]) -> tuple[list[str], list[s
     Links to folders are followed. A file with several names counts once, under that without links if there is one, so
     that it is not both trained on and held out. Litter are files that are no pictures of the user, see `is_litter`.
     """
-    names: dict[Path, str] = {}
-    litter: list[str] = []
+    found = [name for name in _walk(root) if Path(name).suffix.lower() in suffixes and (root / name).is_file()]
+    litter = [name for name in found if any(map(is_litter, Path(name).parts))]
+    files = {name: (root / name).resolve() for name in sorted({*found} - {*litter})}
+
+    # Of the names of one file that without links comes first
     here = root.resolve()
-    for name in sorted(_walk(root), key=lambda name: ((root / name).resolve() != here / name, name)):
-        path = root / name
-        if path.suffix.lower() in suffixes and path.is_file():
-            if any(map(is_litter, Path(name).parts)):
-                litter.append(name)
-            else:
-                names.setdefault(path.resolve(), name)
+    names: dict[Path, str] = {}
+    for name in sorted(files, key=lambda name: files[name] != here / name):
+        names.setdefault(files[name], name)
     return sorted(names.values()), sorted(litter)
 
 

@@ -370,6 +370,8 @@ def test_links_to_folders_are_followed_once_and_litter_is_left_out(pictures, tmp
     (pictures / "deep" / "up").symlink_to("..")
     (pictures / "again").symlink_to(pictures / "deep")
     (pictures / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    (pictures / "itself.png").symlink_to("itself.png")
+    (pictures / "itself").symlink_to("itself")
     found = [names_of("folder", {"path": str(pictures)}, split) for split in SPLITS]
     assert found == list(plain.values())  # nothing twice
     (pictures / "linked").symlink_to(outside)
