@@ -37,6 +37,7 @@ from ablate.analysis.statistics.contexts import Arm, Context, Evidence, average,
 from ablate.analysis.statistics.effects import Change, difference
 from ablate.analysis.statistics.findings import DECIDED, Finding, Judgement, Verdict, correct
 from ablate.analysis.statistics.multiplicity import chance_of_trend
+from ablate.analysis.statistics.verdicts import with_unit
 from ablate.plan.treatments import Treatment
 from ablate.study.study import SeedBounds, Study
 
@@ -139,7 +140,7 @@ def _judge(claim: Claim, context: Context, evidence: Evidence) -> Judgement:
         if found.verdict == "inconclusive" and not found.reason:
             return replace(found, verdict="no effect")
         if found.verdict in DECIDED:
-            remark = f"the difference is smaller than {margin:g} {metric.unit if metric.unit != '1' else ''}".rstrip()
+            remark = f"the difference is smaller than {with_unit(metric, margin)}"
             return replace(found, reason="; ".join(filter(None, (found.reason, remark))))
     return found
 
