@@ -11,6 +11,7 @@ from ablate.analysis.statistics import blocks, moderation
 from ablate.analysis.statistics.factorial import decompose
 from ablate.analysis.statistics.moderation import fit_moderation
 from ablate.analysis.statistics.power import detectable
+from tests.support.simulated import LADDER, STAR, UNSTABLE
 
 Numbers = NDArray[np.float64]
 
@@ -113,16 +114,6 @@ def test_pooled_errors_would_call_changes_between_noisy_treatments_too_often(
         found = decompose(places, [dict(enumerate(row)) for row in values.tolist()])
         wrong += next(one.p for one in found.terms[0].contrasts if one.levels == (1,)) < 0.05
     assert wrong / 600 == near(0.165, 600, 0.01)
-
-
-UNSTABLE = np.array([2.59, 0.26, 0.28, 0.86, 1.02, 0.12, 0.75, 0.23, 0.28, 0.45])
-"""Standard deviations of PSNR in a study whose baseline is unstable."""
-
-STAR = [0] * 9
-"""The arm that each of nine others is compared with."""
-
-LADDER = [0, 1, 2, 3, 4, 5, 5, 5, 5]
-"""A ladder, then leave-one-out."""
 
 
 def differences(sds: Numbers, references: list[int], seeds: int, studies: int) -> Numbers:
