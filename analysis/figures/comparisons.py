@@ -15,7 +15,7 @@ from ablate.analysis.statistics.factorial import crossed
 from ablate.analysis.statistics.ranks import front
 from ablate.analysis.statistics.verdicts import is_trouble
 from ablate.analysis.tables.build import default_metrics
-from ablate.analysis.typeset.cells import unit
+from ablate.analysis.typeset.cells import compared, unit
 from ablate.plan.labels import format_level, short_names
 from ablate.plan.treatments import Treatment
 from ablate.slots.settings import Metric
@@ -224,7 +224,7 @@ def _change_label(metric: Metric) -> str:
     if metric.direction != "target":
         return f"Δ {_axis(metric, short=True)}\n{_aim(metric)}"
     measure = f" ({unit(metric)})" if unit(metric) else ""
-    return f"Δ distance of {metric.name} to {metric.target:g}{measure}\nlower is better"
+    return f"Δ {compared(metric)}{measure}\nlower is better"
 
 
 def _aim(metric: Metric) -> str:

@@ -8,6 +8,7 @@ from ablate.analysis.statistics.claims import Claim, Requirement
 
 ADVERSARIAL = "loss.adversarial"
 PERCEPTUAL = "loss.perceptual"
+ALIKE = ", alike in all images"
 BREAKDOWN = "At such weights training may break down, and other errors may hide the grid: check PSNR."
 UNKNOWN_THRESHOLD = "The paper does not say above which value a weight is too large: this one may be small enough."
 
@@ -18,45 +19,34 @@ GRID_FOR: dict[str, Requirement] = {
 """Metric -> that it shows a grid: clean pictures read up to 1.3 times chance and up to 1 dB."""
 
 
+def _drawn(name: str, text: str, weight: float, metric: str, caveat: str) -> Claim:
+    """That an adversarial weight draws more of a grid than VIVAT's does."""
+    return Claim(
+        id=name,
+        text=text,
+        a={ADVERSARIAL: weight},
+        b={ADVERSARIAL: 0.01},
+        metric=metric,
+        direction="A above B",
+        source="sections 4 and 5.2, grid",
+        said_by="paper",
+        caveat=caveat,
+        requires=(GRID_FOR[metric],),
+    )
+
+
 GRID = (
-    Claim(
-        id="B1a",
-        text="Too large an adversarial weight draws a grid, and lowering it reduces the grid.",
-        a={ADVERSARIAL: 0.1},
-        b={ADVERSARIAL: 0.01},
-        metric="grid/nat_z",
-        direction="A above B",
-        source="sections 4 and 5.2, grid",
-        said_by="paper",
-        caveat="An equally strong grid without the adversarial term would point to another cause. The metric detects "
-        "grids that are the same in all images. The paper does not say which weight was too large: 0.1 is the weight "
-        "in the code that it builds on.",
-        requires=(GRID_FOR["grid/nat_z"],),
+    _drawn(
+        "B1a", "Too large an adversarial weight draws a grid, and lowering it reduces the grid.", 0.1, "grid/nat_z",
+        "An equally strong grid without the adversarial term would point to another cause. The metric detects grids "
+        "that are the same in all images. The paper does not say which weight was too large: 0.1 is the weight in the "
+        "code that it builds on.",
     ),
-    Claim(
-        id="B1b",
-        text="As B1a, for grids that differ from image to image.",
-        a={ADVERSARIAL: 0.1},
-        b={ADVERSARIAL: 0.01},
-        metric="grid/comb_db",
-        direction="A above B",
-        source="sections 4 and 5.2, grid",
-        said_by="paper",
-        caveat="As for B1a. The metric also detects grids that the image modulates.",
-        requires=(GRID_FOR["grid/comb_db"],),
+    _drawn(
+        "B1b", "As B1a, for grids that differ from image to image.", 0.1, "grid/comb_db",
+        "As for B1a. The metric also detects grids that the image modulates.",
     ),
-    Claim(
-        id="B1c",
-        text="An adversarial weight a hundred times VIVAT's draws a grid too.",
-        a={ADVERSARIAL: 1.0},
-        b={ADVERSARIAL: 0.01},
-        metric="grid/comb_db",
-        direction="A above B",
-        source="sections 4 and 5.2, grid",
-        said_by="paper",
-        caveat=BREAKDOWN,
-        requires=(GRID_FOR["grid/comb_db"],),
-    ),
+    _drawn("B1c", "An adversarial weight a hundred times VIVAT's draws a grid too.", 1.0, "grid/comb_db", BREAKDOWN),
     Claim(
         id="B1d",
         text="There is more of a grid without an adversarial term than with a small one: the dependence is U-shaped.",
@@ -70,24 +60,13 @@ GRID = (
         requires=(GRID_FOR["grid/comb_db"],),
     ),
     *(
-        Claim(
-            id=name,
-            text=f"An adversarial weight {times} times VIVAT's draws a grid{kind}.",
-            a={ADVERSARIAL: weight},
-            b={ADVERSARIAL: 0.01},
-            metric=metric,
-            direction="A above B",
-            source="sections 4 and 5.2, grid",
-            said_by="paper",
-            caveat=caveat,
-            requires=(GRID_FOR[metric],),
-        )
+        _drawn(name, f"An adversarial weight {times} times VIVAT's draws a grid{kind}.", weight, metric, caveat)
         for name, times, weight, metric, kind, caveat in (
-            ("B1e", "three", 0.03, "grid/nat_z", ", alike in all images", UNKNOWN_THRESHOLD),
+            ("B1e", "three", 0.03, "grid/nat_z", ALIKE, UNKNOWN_THRESHOLD),
             ("B1f", "three", 0.03, "grid/comb_db", "", UNKNOWN_THRESHOLD),
-            ("B1g", "thirty", 0.3, "grid/nat_z", ", alike in all images", BREAKDOWN),
+            ("B1g", "thirty", 0.3, "grid/nat_z", ALIKE, BREAKDOWN),
             ("B1h", "thirty", 0.3, "grid/comb_db", "", BREAKDOWN),
-            ("B1i", "a hundred", 1.0, "grid/nat_z", ", alike in all images", BREAKDOWN),
+            ("B1i", "a hundred", 1.0, "grid/nat_z", ALIKE, BREAKDOWN),
         )
     ),
     *(
@@ -103,7 +82,7 @@ GRID = (
             caveat="The verdict 'opposite' would suggest that the grid is smallest at a weight above 0: see B1d.",
             requires=(GRID_FOR[metric],),
         )
-        for name, metric, kind in (("B1j", "grid/nat_z", ", alike in all images"), ("B1k", "grid/comb_db", ""))
+        for name, metric, kind in (("B1j", "grid/nat_z", ALIKE), ("B1k", "grid/comb_db", ""))
     ),
     Claim(
         id="B1m",
@@ -119,28 +98,22 @@ GRID = (
         margin=0.05,
         requires=(GRID_FOR["grid/nat_z"],),
     ),
-    Claim(
-        id="B2a",
-        text="The perceptual loss alone draws a grid.",
-        a={PERCEPTUAL: 1.0, ADVERSARIAL: 0.0},
-        b={PERCEPTUAL: 0.0, ADVERSARIAL: 0.0},
-        metric="grid/comb_db",
-        direction="A above B",
-        source="Open-Sora-Plan, pull request 145; the pooling layers behind LPIPS would explain it",
-        said_by="us",
-        caveat="Speaks of LPIPS only where the features are those of LPIPS, not of random weights.",
-        requires=(GRID_FOR["grid/comb_db"],),
+    *(
+        Claim(
+            id=name,
+            text=text,
+            a={PERCEPTUAL: 1.0, **fixed},
+            b={PERCEPTUAL: 0.0, **fixed},
+            metric="grid/comb_db",
+            direction="A above B",
+            source="Open-Sora-Plan, pull request 145; the pooling layers behind LPIPS would explain it",
+            said_by="us",
+            caveat="Speaks of LPIPS only where the features are those of LPIPS, not of random weights.",
+            requires=(GRID_FOR["grid/comb_db"],),
+        )
+        for name, text, fixed in (
+            ("B2a", "The perceptual loss alone draws a grid.", {ADVERSARIAL: 0.0}),
+            ("B2b", "The perceptual loss also draws a grid beside a small adversarial term.", {}),
+        )
     ),
-    Claim(
-        id="B2b",
-        text="The perceptual loss also draws a grid beside a small adversarial term.",
-        a={PERCEPTUAL: 1.0},
-        b={PERCEPTUAL: 0.0},
-        metric="grid/comb_db",
-        direction="A above B",
-        source="Open-Sora-Plan, pull request 145; the pooling layers behind LPIPS would explain it",
-        said_by="us",
-        caveat="Speaks of LPIPS only where the features are those of LPIPS, not of random weights.",
-        requires=(GRID_FOR["grid/comb_db"],),
-    ),
-)
+)  # fmt: skip

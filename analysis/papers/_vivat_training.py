@@ -128,23 +128,9 @@ PREPROCESSING = tuple(
     )
     for letter, level, other, metric, gain, caveat in (
         ("a", "none", "on direct crops", "blur/mtf50", "sharper reconstructions", DIRECT_CROP),
-        (
-            "b",
-            "none",
-            "on direct crops",
-            "blur/hf_hi",
-            CLOSER,
-            DIRECT_CROP,
-        ),
+        ("b", "none", "on direct crops", "blur/hf_hi", CLOSER, DIRECT_CROP),
         ("c", "nearest", "by nearest neighbour", "blur/mtf50", "sharper reconstructions", ALIASES),
-        (
-            "d",
-            "nearest",
-            "by nearest neighbour",
-            "blur/hf_hi",
-            CLOSER,
-            ALIASES,
-        ),
+        ("d", "nearest", "by nearest neighbour", "blur/hf_hi", CLOSER, ALIASES),
         ("e", "bilinear", "by bilinear", "blur/mtf50", "sharper reconstructions", BILINEAR),
         ("f", "bilinear", "by bilinear", "blur/hf_hi", CLOSER, BILINEAR),
     )

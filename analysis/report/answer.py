@@ -10,7 +10,7 @@ from ablate.analysis.statistics.effects import Effect
 from ablate.analysis.statistics.findings import Finding, Verdict, tally
 from ablate.analysis.statistics.verdicts import CLEAR, is_trouble
 from ablate.analysis.tables.rows import Arm
-from ablate.analysis.typeset.cells import numeral, unit
+from ablate.analysis.typeset.cells import amount, numeral
 from ablate.slots.settings import Metric
 
 MAX_NAMED = 4
@@ -53,8 +53,7 @@ def _clear_changes(results: StudyResults, name: str) -> str:
         noise = results.table.analysis.noises.get(name)
         power = ""
         if noise and noise.detectable > 0:
-            amount = f"{numeral(noise.detectable, metric.decimals)} {unit(metric)}".rstrip()
-            power = f" {noise.pairs} paired seeds would detect {amount}."
+            power = f" {noise.pairs} paired seeds would detect {amount(metric, noise.detectable)}."
         return f"There is no clear effect on {name}: none of {_count(len(rows), 'treatment')} clearly differs.{power}"
     parts = []
     for verdict in CLEAR:
@@ -155,7 +154,7 @@ def _verdicts(name: str, findings: Sequence[Finding]) -> str:
 def _change(metric: Metric, arm: Arm) -> str:
     """A treatment with the change that it is judged by: `kl=1 (−2.75 dB [−7.40, +1.90])`."""
     change = arm.judged.change
-    mean = f"{numeral(change.mean, metric.decimals, signed=True)} {unit(metric)}".rstrip()
+    mean = amount(metric, change.mean, signed=True)
     low, high = (numeral(bound, metric.decimals, signed=True) for bound in (change.low, change.high))
     interval = f" [{low}, {high}]" if change.low == change.low else ""
     return f"{arm.treatment.label} ({mean}{interval})"

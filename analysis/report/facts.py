@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate.analysis.results import StudyResults
+from ablate.analysis.statistics.verdicts import TROUBLES
 from ablate.plan.commands import sweep_command
 from ablate.plan.labels import format_level
 from ablate.plan.tree import stage_tree
@@ -13,7 +14,6 @@ from ablate.plan.trials import Trial
 from ablate.store.record import Record
 
 HOUR = 3600.0
-UNSUCCESSFUL = ("failed", "diverged")
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def _time(seconds: float) -> str:
 def failures(results: StudyResults) -> list[Failure]:
     """Trials that failed or diverged, in order."""
     rows = zip(results.trials, results.frame["status"], results.frame["reason"], strict=True)
-    return [_failure(results, trial, status, reason) for trial, status, reason in rows if status in UNSUCCESSFUL]
+    return [_failure(results, trial, status, reason) for trial, status, reason in rows if status in TROUBLES]
 
 
 def to_come(results: StudyResults) -> int:
     """Trials that have not ended."""
-    return int((~results.frame["status"].isin(["done", *UNSUCCESSFUL])).sum())
+    return int((~results.frame["status"].isin(["done", *TROUBLES])).sum())
 
 
 def _failure(results: StudyResults, trial: Trial, status: str, reason: str) -> Failure:

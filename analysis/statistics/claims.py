@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from ablate.plan.labels import format_level
+from ablate.slots.settings import Metric
 
 Direction = Literal["A above B", "A below B", "A equals B", "A differs from B"]
 
@@ -92,6 +93,10 @@ class Claim:
     def is_order(self) -> bool:
         """Whether it says which side is higher."""
         return self.direction in {"A above B", "A below B"}
+
+    def orders_distances(self, metric: Metric) -> bool:
+        """Whether it orders distances to the target of its metric, not values."""
+        return metric.direction == "target" and self.is_order and self.of == "distance"
 
     @property
     def factors(self) -> tuple[str, ...]:

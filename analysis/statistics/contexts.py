@@ -7,7 +7,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ablate.analysis.statistics.claims import Claim, Extreme, Levels, Named, Requirement, describe_levels
-from ablate.analysis.statistics.effects import by_seed
+from ablate.analysis.statistics.effects import by_seed, count_statuses, distances
+from ablate.analysis.statistics.verdicts import TROUBLES
 from ablate.identity import canonical
 from ablate.plan.labels import format_level
 from ablate.plan.signatures import stage_signatures
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 Arm = Mapping[int, float]
 """Seed -> value of a metric."""
-
-WITHOUT_RESULT = ("diverged", "failed")
-"""Statuses of trials that have ended without a result."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Evidence:
         # Treatments with the same signatures train alike; the first of them is the one that is found.
         self._labels = {stage_signatures(study.recipe(row.changed), 0): row.label for row in reversed(treatments)}
         self._found: dict[str, str | None] = {}
-        self._statuses = {label: list(group) for label, group in frame.groupby("treatment", sort=False)["status"]}
+        self._statuses = count_statuses(frame)
 
     def exact(self, claim: Claim) -> Claim:
         """The claim with every `Extreme` and `Named` replaced by the study's level."""
@@ -128,14 +126,13 @@ class Evidence:
 
         # Trials without a result.
         labels = dict.fromkeys([a, b, *steps.values(), *shown])
-        trials = {label: [self._statuses[label].count(status) for status in WITHOUT_RESULT] for label in labels}
         lost = [
-            f"{count} of {len(self._statuses[label])} trials of '{label}' {status}"
-            for label, counts in trials.items()
-            for status, count in zip(WITHOUT_RESULT, counts, strict=True)
-            if count
+            f"{count} of {self._statuses[label].total()} trials of '{label}' {status}"
+            for label in labels
+            for status in TROUBLES
+            if (count := self._statuses[label][status])
         ]
-        gone = any(sum(trials[label]) == len(self._statuses[label]) for label in (a, b))
+        gone = any(self._statuses[label].keys() <= TROUBLES.keys() for label in (a, b))
         walked = {level: self._values(claim, claim.metric, label) for level, label in steps.items()}
         return Context(given, values, others, walked, tuple(present), "; ".join(lost), gone)
 
@@ -143,9 +140,7 @@ class Evidence:
         """The values of a treatment that the claim compares."""
         metric = self.metrics[name]
         arm = self.arms(name)[label]
-        if metric.direction == "target" and claim.is_order and claim.of == "distance":
-            return {seed: abs(value - metric.target) for seed, value in arm.items()}
-        return arm
+        return distances(metric, arm) if claim.orders_distances(metric) else arm
 
     def _steps(self, claim: Claim, given: Levels) -> dict[Any, str]:
         """Level -> label of the treatment, for the levels of a trend from side B to side A that the study has."""

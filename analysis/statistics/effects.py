@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ from ablate.study.study import SeedBounds
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Name = TypeVar("Name")
 
 Arms = Mapping[str, Mapping[int, float]]
 """The values of one metric: treatment -> seed -> value. The baseline comes first."""
@@ -155,7 +157,12 @@ def comparable(metric: Metric, arms: Arms) -> Arms:
     """The values that rows and claims compare: the metric itself or, if it has a target, the distance to the target."""
     if metric.direction != "target":
         return arms
-    return {label: {seed: abs(value - metric.target) for seed, value in arm.items()} for label, arm in arms.items()}
+    return {label: distances(metric, arm) for label, arm in arms.items()}
+
+
+def distances(metric: Metric, arm: Mapping[int, float]) -> dict[int, float]:
+    """Seed -> distance of the value to the metric's target."""
+    return {seed: abs(value - metric.target) for seed, value in arm.items()}
 
 
 def count_statuses(frame: "pd.DataFrame") -> dict[str, Counter[str]]:
@@ -251,7 +258,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def holm_planned(p: Mapping[str, float]) -> dict[str, float]:
-    """Treatment -> Holm's adjusted p. A comparison without a p (NaN) counts as one that is not significant."""
+def holm_planned(p: Mapping[Name, float]) -> dict[Name, float]:
+    """Planned comparison -> Holm's adjusted p. A comparison without a p (NaN) counts as one that is not significant."""
     adjusted = holm([1.0 if math.isnan(one) else one for one in p.values()])
-    return {label: math.nan if math.isnan(p[label]) else value for label, value in zip(p, adjusted, strict=True)}
+    return {name: math.nan if math.isnan(p[name]) else value for name, value in zip(p, adjusted, strict=True)}

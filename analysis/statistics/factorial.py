@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ablate.analysis.statistics.blocks import BlockedMeans, Numbers
-from ablate.analysis.statistics.effects import Arms, holm
+from ablate.analysis.statistics.effects import Arms, holm_planned
 from ablate.plan.treatments import Treatment
 from ablate.study.fraction import Fraction
 from ablate.study.optimal import Optimal, columns
@@ -147,9 +147,7 @@ def correct(study: Study, decompositions: Mapping[str, Decomposition]) -> dict[s
         for i, term in enumerate(result.terms)
         if result.error_df and name == _planned_metric(study, term)
     }
-    adjusted = dict(zip(planned, holm([1.0 if math.isnan(p) else p for p in planned.values()]), strict=True))
-    for key, p in planned.items():
-        adjusted[key] = math.nan if math.isnan(p) else adjusted[key]
+    adjusted = holm_planned(planned)
     return {
         name: replace(
             result,

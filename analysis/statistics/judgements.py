@@ -37,6 +37,7 @@ from ablate.analysis.statistics.contexts import Arm, Context, Evidence, average,
 from ablate.analysis.statistics.effects import Change, difference
 from ablate.analysis.statistics.findings import DECIDED, Finding, Judgement, Verdict, correct
 from ablate.analysis.statistics.multiplicity import chance_of_trend
+from ablate.analysis.statistics.verdicts import with_unit
 from ablate.plan.treatments import Treatment
 from ablate.study.study import SeedBounds, Study
 
@@ -134,12 +135,12 @@ def _judge(claim: Claim, context: Context, evidence: Evidence) -> Judgement:
     verdict = decide(claim.direction, change)
     found = replace(found, verdict=verdict, p=_p(change), chance=ALPHA)
     if claim.along:
-        found = _judge_steps(claim, context, found, exact=metric.exact)
+        found = _judge_steps(claim, context, found, test.bounds, exact=metric.exact)
     if margin and _is_smaller(test, margin):
         if found.verdict == "inconclusive" and not found.reason:
             return replace(found, verdict="no effect")
         if found.verdict in DECIDED:
-            remark = f"the difference is smaller than {margin:g} {metric.unit if metric.unit != '1' else ''}".rstrip()
+            remark = f"the difference is smaller than {with_unit(metric, margin)}"
             return replace(found, reason="; ".join(filter(None, (found.reason, remark))))
     return found
 
@@ -192,7 +193,9 @@ def _is_smaller(test: _Test, margin: float) -> bool:
     return True
 
 
-def _judge_steps(claim: Claim, context: Context, found: Judgement, *, exact: bool) -> Judgement:
+def _judge_steps(
+    claim: Claim, context: Context, found: Judgement, bounds: SeedBounds | None, *, exact: bool
+) -> Judgement:
     """The judgement of a trend, given that of its two ends. `exact`: whether an interval without width decides."""
     found = replace(found, chance=chance_of_trend(found.n, len(context.steps)))
     if found.verdict != "reproduced":
@@ -201,7 +204,7 @@ def _judge_steps(claim: Claim, context: Context, found: Judgement, *, exact: boo
     reversals = []
     p = found.p
     for (before, reference), (after, values) in pairwise(context.steps.items()):
-        change = difference(values, reference)
+        change = difference(values, reference, bounds)
         if not (change.mean > 0 if claim.direction == "A above B" else change.mean < 0):
             has_width = exact or change.low < change.high
             opposite = has_width and decide(claim.direction, change) == "opposite"

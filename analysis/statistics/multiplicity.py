@@ -4,7 +4,7 @@ q-values control the share of false verdicts among those with a q below a bound.
 the false discovery rate", JRSS B 57, 1995) assume tests that are independent or positively dependent. Claims that share
 a treatment are neither; for two-sided t tests the rate has nevertheless been found to hold under any correlation
 (A. Reiner-Benaim, "FDR control by the BH procedure for two-sided correlated tests", Biometrical Journal 49, 2007), and
-`test_multiplicity.py` simulates it for claims that share arms. Benjamini and Yekutieli ("The control of the false
+`test_claims_chance.py` simulates it for claims that share arms. Benjamini and Yekutieli ("The control of the false
 discovery rate in multiple testing under dependency", Annals of Statistics 29, 2001) need no assumption.
 """
 

@@ -59,7 +59,7 @@ def verdict(metric: Metric, change: Change, p_holm: float | None = None, trouble
             return "higher" if change.mean > 0 else "lower"
         return "better" if (change.mean > 0) == (metric.direction == "up") else "worse"
     if is_negligible(metric, change):
-        return no_effect(metric)
+        return no_effect(metric, metric.interest)
     return "unclear" if excludes_zero else "within noise"
 
 
@@ -76,12 +76,12 @@ def is_negligible(metric: Metric, change: Change) -> bool:
     return -metric.interest < change.low90 and change.high90 < metric.interest
 
 
-def no_effect(metric: Metric) -> str:
-    """The verdict that there is no effect worth knowing: `no effect ≥ 0.5 dB`."""
-    return f"{NO_EFFECT} ≥ {margin(metric)}"
+def no_effect(metric: Metric, margin: float | None) -> str:
+    """The verdict that there is no effect as large as a margin: `no effect ≥ 0.5 dB`. It must not be None."""
+    return f"{NO_EFFECT} ≥ {with_unit(metric, margin)}"
 
 
-def margin(metric: Metric) -> str:
-    """The smallest effect of interest with its unit: `0.5 dB`. It must not be None."""
+def with_unit(metric: Metric, margin: float | None) -> str:
+    """A margin with the metric's unit: `0.5 dB`. It must not be None."""
     unit = "" if metric.unit == "1" else f" {metric.unit}"
-    return f"{metric.interest:g}{unit}"
+    return f"{margin:g}{unit}"

@@ -8,6 +8,7 @@ from typing import Any
 from ablate.analysis.papers import Paper
 from ablate.analysis.statistics.claims import Claim
 from ablate.analysis.statistics.findings import DECIDED, Finding, Judgement, Tally, tally
+from ablate.analysis.statistics.verdicts import no_effect
 from ablate.analysis.typeset.cells import (
     Cell,
     Column,
@@ -128,9 +129,7 @@ def _judged(judgement: Judgement, metric: Metric) -> tuple[Cell, ...]:
 
 def describe_verdict(judgement: Judgement, metric: Metric) -> str:
     """The verdict in words: `no effect ≥ 0.5 dB`."""
-    if judgement.verdict != "no effect":
-        return judgement.verdict
-    return f"no effect ≥ {judgement.margin:g} {unit(metric)}".rstrip()
+    return no_effect(metric, judgement.margin) if judgement.verdict == "no effect" else judgement.verdict
 
 
 def pages(layout: Layout) -> list[Layout]:
@@ -194,8 +193,7 @@ def contrast(
     In brackets: the `margin` of an equality, levels that both sides share, and the number of `contexts` if several.
     """
     # The metric.
-    distance = metric.direction == "target" and claim.is_order and claim.of == "distance"
-    details = [unit(metric), f"distance to {metric.target:g}" if distance else ""]
+    details = [unit(metric), f"distance to {metric.target:g}" if claim.orders_distances(metric) else ""]
     measure = ", ".join(filter(None, details))
     start = f"{claim.metric} ({measure})" if measure else claim.metric
 

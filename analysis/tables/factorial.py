@@ -16,6 +16,8 @@ from ablate.analysis.typeset.cells import (
     Sentence,
     Symbol,
     Word,
+    amount,
+    compared,
     numeral,
     unit,
 )
@@ -52,7 +54,7 @@ def arrange_factorial(
     tested = decomposition.error_df > 0
     columns = [
         Column("level", "change"),
-        Column("difference", f"Δ {_quantity(metric)} {f'({unit(metric)}) ' if unit(metric) else ''}[95 % CI]", metric),
+        Column("difference", f"Δ {compared(metric)} {f'({unit(metric)}) ' if unit(metric) else ''}[95 % CI]", metric),
         Column("text", "share"),
     ]
     corrected = any(not math.isnan(term.p_holm) for term in decomposition.terms)
@@ -67,11 +69,6 @@ def arrange_factorial(
         tuple(group for group in groups if group.rows),
         _how_to_read(study, treatments, metric, decomposition, planned, troubles), _uneven(treatments, decomposition),
     )  # fmt: skip
-
-
-def _quantity(metric: Metric) -> str:
-    """What differences are about."""
-    return f"distance of {metric.name} to {metric.target:g}" if metric.direction == "target" else metric.name
 
 
 class _Rows:
@@ -168,7 +165,7 @@ def _how_to_read(
     optimal = isinstance(study.fraction, Optimal)
     measure = f" in {unit(metric)}" if unit(metric) else ""
     delta: Sentence = (
-        f"Study {study.name}, {_quantity(metric)}{measure}. Δ is the effect of the change of level, averaged over all "
+        f"Study {study.name}, {compared(metric)}{measure}. Δ is the effect of the change of level, averaged over all "
         "levels of the other factors; for an interaction, it is the effect of both changes together minus the sum of "
         "their separate effects.",
     )  # fmt: skip
@@ -186,7 +183,7 @@ def _how_to_read(
     several = f", the main effect of each factor in its metric: {_metrics(study)}" if study.primary_of else ""
     corrected = any(not math.isnan(term.p_holm) for term in decomposition.terms)
     holm = f" is corrected for {planned} tests by Holm’s method{several}" if corrected else " is not corrected"
-    sd = f"{numeral(decomposition.error_sd, metric.decimals)} {unit(metric)}".rstrip()
+    sd = amount(metric, decomposition.error_sd)
     test: Sentence = (
         "Analysis of variance with seeds as blocks; the error is the residual of treatments and seeds, pooled over all "
         f"treatments, with a standard deviation of {sd} in one trial; a change between noisier treatments has "

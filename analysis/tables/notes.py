@@ -14,7 +14,7 @@ from ablate.analysis.tables.verdict_notes import (
     list_negligible,
     list_troubles,
 )
-from ablate.analysis.typeset.cells import Level, Sentence, Symbol, numeral, unit
+from ablate.analysis.typeset.cells import Level, Sentence, Symbol, amount, compared, numeral
 from ablate.plan.labels import short_names
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
@@ -224,10 +224,9 @@ def _indistinct(study: Study, metrics: Sequence[Metric]) -> Sentence:
 
 def _in_total(metric: Metric, total: Change) -> Sentence:
     """The change by all changes of a ladder together."""
-    mean, low, high = (numeral(value, metric.decimals, signed=True) for value in (total.mean, total.low, total.high))
-    name = f"distance of {metric.name} to {metric.target:g}" if metric.direction == "target" else metric.name
-    change = f"{mean} {unit(metric)}".rstrip()
-    return (f"All changes together, against the baseline: {name} {change} [{low}, {high}].",)
+    low, high = (numeral(bound, metric.decimals, signed=True) for bound in (total.low, total.high))
+    change = f"{compared(metric)} {amount(metric, total.mean, signed=True)}"
+    return (f"All changes together, against the baseline: {change} [{low}, {high}].",)
 
 
 def _finished(arms: Sequence[Arm]) -> Sentence:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ablate.adaptive.optuna_sampler import factor_importance, pareto_front
 from ablate.adaptive.search import evaluations, future_suggestions
 from ablate.analysis.statistics.effects import Analysis, Change, Effect
+from ablate.analysis.statistics.ranks import losses
 from ablate.analysis.statistics.verdicts import is_trouble
 from ablate.analysis.typeset.cells import Sentence
 from ablate.plan.labels import short_names
@@ -84,8 +85,7 @@ def ranked(search: Search, effects: dict[str, dict[str, Effect]], labels: Sequen
     goal = search.objectives[0]
 
     def loss(label: str) -> float:
-        mean = effects[label][goal.name].mean
-        cost = {"up": -mean, "down": mean}.get(goal.direction, abs(mean - goal.target))
+        (cost,) = losses(goal, [effects[label][goal.name].mean])
         return math.inf if math.isnan(cost) else cost
 
     return [labels[0], *sorted(labels[1:], key=loss)]

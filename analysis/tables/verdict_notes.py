@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from ablate.analysis.statistics.effects import Analysis
 from ablate.analysis.statistics.noise import Noise
 from ablate.analysis.statistics.power import MOST_SEEDS
-from ablate.analysis.statistics.verdicts import is_trouble, margin
+from ablate.analysis.statistics.verdicts import is_trouble, with_unit
 from ablate.analysis.tables.rows import Arm
-from ablate.analysis.typeset.cells import Sentence, numeral, unit
+from ablate.analysis.typeset.cells import Sentence, amount, numeral
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
 
@@ -45,10 +45,10 @@ def list_negligible(study: Study, arms: Sequence[Arm]) -> list[Sentence]:
             labels_of.setdefault(arm.judged_by, []).append(f"{arm.treatment.label}{remark}")
     return [
         (
-            f"Smaller than the smallest effect of interest in {name}, {margin(study.metrics[name])}, by two one-sided "
-            f"tests at 5 %: {', '.join(labels)}.",
+            f"Smaller than the smallest effect of interest in {metric.name}, {with_unit(metric, metric.interest)}, by "
+            f"two one-sided tests at 5 %: {', '.join(labels)}.",
         )
-        for name, labels in labels_of.items()
+        for metric, labels in ((study.metrics[name], labels) for name, labels in labels_of.items())
     ]
 
 
@@ -56,7 +56,7 @@ def describe_chance(metric: Metric, noise: Noise) -> Sentence:
     """What chance alone does, which difference the study can detect, and the seeds that it would need."""
     parts = [describe_power(metric, noise, noise.pairs)]
     if noise.chance_gain > 0:
-        gain = _amount(metric, noise.chance_gain)
+        gain = amount(metric, noise.chance_gain)
         parts.insert(0, f"the best of {noise.comparisons} treatments without effect would seem {gain} better by chance")
     if not math.isnan(noise.correlation):
         parts.append(f"correlation of the pairs {numeral(noise.correlation, 2)}")
@@ -70,14 +70,10 @@ def describe_power(metric: Metric, noise: Noise, seeds: int) -> str:
     """
     holm = f", after Holm’s correction for {noise.planned} comparisons" if noise.planned > 1 else ""
     text = (
-        f"{seeds} paired seeds detect a difference of {_amount(metric, noise.detectable)} (80 % power, 5 % "
+        f"{seeds} paired seeds detect a difference of {amount(metric, noise.detectable)} (80 % power, 5 % "
         f"two-sided{holm})"
     )
     if metric.interest is None:
         return text
     needed = f"{noise.needed} seeds" if noise.needed else f"more than {MOST_SEEDS} seeds"
-    return f"{text}; the smallest effect of interest, {margin(metric)}, needs {needed}"
-
-
-def _amount(metric: Metric, value: float) -> str:
-    return f"{numeral(value, metric.decimals)} {unit(metric)}".rstrip()
+    return f"{text}; the smallest effect of interest, {with_unit(metric, metric.interest)}, needs {needed}"

@@ -186,6 +186,16 @@ def numeral(value: float, decimals: int, *, signed: bool = False) -> str:
     return ("−" if value < 0 else "+" if signed else "") + text
 
 
+def amount(metric: Metric, value: float, *, signed: bool = False) -> str:
+    """A number with the metric's decimals and unit: `0.41 dB`."""
+    return f"{numeral(value, metric.decimals, signed=signed)} {unit(metric)}".rstrip()
+
+
+def compared(metric: Metric) -> str:
+    """What differences of a metric are about: `psnr`, or `distance of color/db to 0` if it has a target."""
+    return f"distance of {metric.name} to {metric.target:g}" if metric.direction == "target" else metric.name
+
+
 def arrow(metric: Metric) -> str:
     """The direction that is better: `↑`, `↓`, `→0` for a target, or nothing."""
     return {"up": "↑", "down": "↓", "target": f"→{metric.target:g}", "none": ""}[metric.direction]

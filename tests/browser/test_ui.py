@@ -71,11 +71,14 @@ def test_images_link_shows_the_pictures_pixel_for_pixel_with_the_baseline_first(
 
 def test_factors_link_opens_on_parallel_coordinates(open_page):
     page = open_page("factors")
-    page.get_by_text("Parallel Coordinates", exact=True).first.wait_for()
-    page.locator("svg >> text=model.channels").first.wait_for()
+    axis = page.locator("svg >> text=model.channels").first
+    axis.wait_for()
+    assert axis.is_visible() and page.get_by_text("Parallel Coordinates", exact=True).first.is_visible()
 
 
 def test_study_link_shows_the_table_in_the_description(open_page):
     page = open_page("study")
-    page.get_by_role("cell", name="25.85").wait_for()
     page.get_by_text("Child runs", exact=True).wait_for()
+    cell = page.get_by_role("cell", name="25.85")
+    cell.wait_for()
+    assert cell.inner_text().strip() == "25.85"

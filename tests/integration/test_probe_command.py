@@ -194,7 +194,7 @@ def test_a_video_vae_is_probed_in_clips(probe: Probe, photos: Path, tmp_path: Pa
     answer = document(probe(tmp_path / "m", "--json", "--frames", "5"))
     assert answer["frames"] == 5 and answer["latent_channels"] == 3 * made.config.z_dim
     assert answer["metrics"]["psnr"] == pytest.approx(psnr.mean().item(), abs=1e-4)
-    refused(probe(tmp_path / "m", "--frames", "4"), "cannot reconstruct a clip of 4 frames")
+    assert_refused(probe(tmp_path / "m", "--frames", "4"), "cannot reconstruct a clip of 4 frames")
 
 
 def test_our_own_video_vae_is_probed_in_clips(probe: Probe, photos: Path, tmp_path: Path) -> None:
@@ -209,10 +209,10 @@ def test_our_own_video_vae_is_probed_in_clips(probe: Probe, photos: Path, tmp_pa
     answer = document(probe(file, "--json", "--frames", "9", "--out", tmp_path))
     assert answer["frames"] == 9 and answer["metrics"]["psnr"] == pytest.approx(psnr.mean().item(), abs=1e-4)
     assert "flatfield/legacy_offdc" in answer["metrics"]
-    refused(probe(file, "--frames", "7"), "clips have 1 + 4 k frames, found 7; the nearest are 5 or 9")
+    assert_refused(probe(file, "--frames", "7"), "clips have 1 + 4 k frames, found 7; the nearest are 5 or 9")
 
 
-def refused(done: Result, *words: str) -> None:
+def assert_refused(done: Result, *words: str) -> None:
     """Exit code 2, nothing on stdout, one line on stderr that holds the words, beside what is said of pictures."""
     assert done.exit_code == 2 and done.stdout == ""
     lines = [line for line in done.stderr.strip().splitlines() if "left out" not in line]
@@ -223,28 +223,34 @@ def refused(done: Result, *words: str) -> None:
 
 def test_conditions_that_are_not_understood_are_refused(probe: Probe, tmp_path: Path) -> None:
     identity(tmp_path / "m", grid=0)
-    refused(
+    assert_refused(
         probe(tmp_path / "m", "--fail-if", "grid/const_fol4>0.25"), "no metric 'grid/const_fol4'", "grid/const_fold4"
     )
-    refused(probe(tmp_path / "m", "--fail-if", "grid/const_fold4=0.25"), "expected METRIC>NUMBER")
-    refused(probe(tmp_path / "m", "--fail-if", "grid/const_fold4>much"), "expected METRIC>NUMBER")
-    refused(probe(tmp_path / "m", "--fail-if", "psnr>nan"), "nothing compares with NaN")
+    assert_refused(probe(tmp_path / "m", "--fail-if", "grid/const_fold4=0.25"), "expected METRIC>NUMBER")
+    assert_refused(probe(tmp_path / "m", "--fail-if", "grid/const_fold4>much"), "expected METRIC>NUMBER")
+    assert_refused(probe(tmp_path / "m", "--fail-if", "psnr>nan"), "nothing compares with NaN")
     only_grid = ("--probes", "grid", "--fail-if")
-    refused(probe(tmp_path / "m", *only_grid, "grid/const_fold32>0"), "not measured on this model", "if the stride is")
-    refused(probe(tmp_path / "m", *only_grid, "psnr<30"), "no metric 'psnr'")
+    assert_refused(
+        probe(tmp_path / "m", *only_grid, "grid/const_fold32>0"), "not measured on this model", "if the stride is"
+    )
+    assert_refused(probe(tmp_path / "m", *only_grid, "psnr<30"), "no metric 'psnr'")
 
 
 def test_options_that_are_not_understood_are_refused(probe: Probe, tmp_path: Path) -> None:
     identity(tmp_path / "m", grid=0)
-    refused(probe(tmp_path / "m", "--probes", "grid,colour"), "--probes: unknown 'colour'; did you mean 'color'?")
-    refused(probe(tmp_path / "m", "--dtype", "fp8"), "--dtype: unknown 'fp8'")
-    refused(probe(tmp_path / "m", "--padding-mode", "mirror"), "--padding-mode: unknown 'mirror'")
+    assert_refused(
+        probe(tmp_path / "m", "--probes", "grid,colour"), "--probes: unknown 'colour'; did you mean 'color'?"
+    )
+    assert_refused(probe(tmp_path / "m", "--dtype", "fp8"), "--dtype: unknown 'fp8'")
+    assert_refused(probe(tmp_path / "m", "--padding-mode", "mirror"), "--padding-mode: unknown 'mirror'")
     sized = CliRunner().invoke(app, ["probe", str(tmp_path / "m"), "--size", "66"])
-    refused(sized, "--size 66 is not a multiple of the model's stride 4")
+    assert_refused(sized, "--size 66 is not a multiple of the model's stride 4")
     (tmp_path / "file").write_text("")
-    refused(probe(tmp_path / "m", "--probes", "flatfield", "--out", tmp_path / "file"), "file")
+    assert_refused(probe(tmp_path / "m", "--probes", "flatfield", "--out", tmp_path / "file"), "file")
     (tmp_path / "none").mkdir()
-    refused(CliRunner().invoke(app, ["probe", str(tmp_path / "m"), "--images", str(tmp_path / "none")]), "no pictures")
+    assert_refused(
+        CliRunner().invoke(app, ["probe", str(tmp_path / "m"), "--images", str(tmp_path / "none")]), "no pictures"
+    )
 
 
 def test_checkpoints_that_are_no_vae_are_refused(probe: Probe, tmp_path: Path) -> None:
@@ -253,44 +259,44 @@ def test_checkpoints_that_are_no_vae_are_refused(probe: Probe, tmp_path: Path) -
     config, weights = folder / "config.json", folder / "diffusion_pytorch_model.safetensors"
     text, bytes_ = config.read_text(), weights.read_bytes()
 
-    refused(probe(tmp_path / "nowhere"), "there is no file or folder", "nothing is downloaded")
+    assert_refused(probe(tmp_path / "nowhere"), "there is no file or folder", "nothing is downloaded")
     for name, words in (("UNet2DModel", "valid: Asymm"), ("AutoencoderTinny", "did you mean 'AutoencoderTiny'")):
         config.write_text(text.replace("AutoencoderTiny", name))
-        refused(probe(folder), f"'{name}' is not an autoencoder", words)
+        assert_refused(probe(folder), f"'{name}' is not an autoencoder", words)
     config.write_text("{")
-    refused(probe(folder), "config.json is no JSON object")
+    assert_refused(probe(folder), "config.json is no JSON object")
     config.unlink()
-    refused(probe(folder), "is no VAE", "config.json")
+    assert_refused(probe(folder), "is no VAE", "config.json")
     config.write_text(text)
     for damaged in (bytes_[: len(bytes_) // 2], b"\xff" * 100):
         weights.write_bytes(damaged)
-        refused(probe(folder), str(folder), "safetensors")
+        assert_refused(probe(folder), str(folder), "safetensors")
     weights.unlink()
-    refused(probe(folder), "no safetensors weights")
+    assert_refused(probe(folder), "no safetensors weights")
     config.write_text(text.replace('"out_channels": 3', '"out_channels": 4'))
     weights.write_bytes(bytes_)
-    refused(probe(folder), "decoder.layers.6.weight has shape", "but config.json asks for")
+    assert_refused(probe(folder), "decoder.layers.6.weight has shape", "but config.json asks for")
     saved("AutoencoderKL", tmp_path / "rgba", in_channels=4, out_channels=4)
-    refused(probe(tmp_path / "rgba"), "4 channels, expected 3")
+    assert_refused(probe(tmp_path / "rgba"), "4 channels, expected 3")
 
 
 def test_single_files_that_are_no_vae_are_refused(probe: Probe, tmp_path: Path) -> None:
     names = ("model.bin", "model.ckpt", "cut.safetensors", "other.safetensors")
     pickled, ldm, cut, other = (tmp_path / name for name in names)
     torch.save({"weight": torch.zeros(2)}, pickled)
-    refused(probe(pickled), "only .safetensors files are loaded", "may hold code")
+    assert_refused(probe(pickled), "only .safetensors files are loaded", "may hold code")
     torch.save({"weight": torch.zeros(2)}, ldm)
-    refused(probe(ldm), "no autoencoder in the layout of LDM")
+    assert_refused(probe(ldm), "no autoencoder in the layout of LDM")
     torch.save({"weight": torch.zeros(2), "callback": Path}, ldm)
-    refused(probe(ldm), "it needs code", "never run")
+    assert_refused(probe(ldm), "it needs code", "never run")
     ldm.write_bytes(ldm.read_bytes()[:300])
-    refused(probe(ldm), "damaged, cut short")
+    assert_refused(probe(ldm), "damaged, cut short")
     whole = write_ltx(tmp_path / "whole.safetensors", ltx_tensors()).read_bytes()
     for length in (4, 1000, len(whole) - 10):
         cut.write_bytes(whole[:length])
-        refused(probe(cut), "it is damaged")
+        assert_refused(probe(cut), "it is damaged")
     checkpoint.save_file({"weight": torch.zeros(2)}, other)
-    refused(probe(other), "not a checkpoint of ablate", "by its folder")
+    assert_refused(probe(other), "not a checkpoint of ablate", "by its folder")
 
 
 def test_means_over_enough_pictures_have_intervals(tmp_path: Path) -> None:

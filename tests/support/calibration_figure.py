@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ def measure() -> dict[str, Any]:
             for row in MATRIX
         },
     }
+
+
+def as_text(data: dict[str, Any]) -> str:
+    """The matrix as JSON with a line per metric, and per metric of a defect."""
+    innermost = r"\[[^][{}]*\]|\{[^][{}]*\}"
+    return re.sub(innermost, lambda found: json.dumps(json.loads(found[0])), json.dumps(data, indent=1)) + "\n"
 
 
 def _rounded(value: float) -> float:
@@ -107,5 +114,5 @@ def draw(data: dict[str, Any], path: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     matrix = measure()
-    DATA.write_text(json.dumps(matrix, indent=1) + "\n")
+    DATA.write_text(as_text(matrix))
     draw(matrix, FIGURE)

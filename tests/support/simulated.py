@@ -29,6 +29,15 @@ OTHER = Metric("another", "1", "up")
 Diverge = Callable[[Numbers], NDArray[np.bool_]]
 """From the values of a treatment's trials to which of them diverge."""
 
+UNSTABLE = np.array([2.59, 0.26, 0.28, 0.86, 1.02, 0.12, 0.75, 0.23, 0.28, 0.45])
+"""Standard deviations of PSNR of ten treatments in a study whose baseline, the first, is unstable."""
+
+STAR = [0] * 9
+"""The treatment that each of the nine others is compared with: the baseline."""
+
+LADDER = [0, 1, 2, 3, 4, 5, 5, 5, 5]
+"""The same on a ladder, then leave-one-out."""
+
 
 @dataclass(frozen=True)
 class Truth:

@@ -23,15 +23,15 @@ from tests.support.studies import Write
 FACTORS = "loss.kl: [1, 0.0001, 1e-2]\n  loss.perceptual: [0, 1]\n  norm: [group, {level: scn, groups: 2}]"
 
 
+FEATURES = "kl: 1e-4, perceptual: {weight: 0, backbone: random_features}}"
+
+
 PSNR: Results = {"baseline": [24.0, 24.5, 25.1], "kl=1": [20.0, 20.7, 21.0], "kl=0.01": [23.0, 24.9, 25.0]}
 
 
 @pytest.fixture
 def study(write_study: Write) -> Study:
-    random_features = "kl: 1e-4, perceptual: {weight: 0, backbone: random_features}}"
-    return load_study(
-        write_study(("loss.kl: [1, 1e-4]", FACTORS), ("kl: 1e-4}", random_features), ("seeds: 2", "seeds: 3"))
-    )
+    return load_study(write_study(("loss.kl: [1, 1e-4]", FACTORS), ("kl: 1e-4}", FEATURES), ("seeds: 2", "seeds: 3")))
 
 
 def judgements(study: Study, folder: Path, results: Results, *claims: Claim) -> list[tuple[Claim, Judgement]]:
@@ -71,6 +71,19 @@ def test_a_trend_is_a_claim_about_every_step(study: Study, tmp_path: Path, middl
     other_way = f"from loss.kl 0.0001 to 0.01 it goes the other way, {rise.mean():+.3g} [{low:+.3g}, {high:+.3g}]"
     no_pair = "; ".join(f"from loss.kl {step} there is no pair of seeds" for step in ("0.0001 to 0.01", "0.01 to 1"))
     assert found.reason == {"reproduced": ""}.get(verdict, no_pair if np.isnan(rise).any() else other_way)
+
+
+def test_the_steps_of_a_trend_are_corrected_where_results_decide_how_many_seeds_there_are(
+    write_study: Write, tmp_path: Path
+) -> None:
+    """A rise in the middle that three fixed seeds call clear, but not the first of several analyses."""
+    results = {**PSNR, "kl=0.01": [24.7, 25.5, 26.45]}
+    trend = claim(*TREND, direction="A below B", along="loss.kl")
+    found = []
+    for seeds in ("seeds: 3", "seeds: {from: 3, to: 8}"):
+        path = write_study(("loss.kl: [1, 1e-4]", FACTORS), ("seeds: 2", seeds), ("kl: 1e-4}", FEATURES))
+        found += [one.verdict for _, one in judgements(load_study(path), tmp_path, results, trend)]
+    assert found == ["opposite", "inconclusive"]
 
 
 def test_a_trend_whose_ends_are_not_as_claimed_has_their_verdict(study: Study, tmp_path: Path) -> None:

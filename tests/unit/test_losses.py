@@ -295,6 +295,8 @@ def test_missing_weights_say_what_where_and_how(trunk, tmp_path, monkeypatch):
 def test_weights_are_not_asked_for_where_they_are_not_used(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     config = registry.level("loss", "perceptual").Config
+    with pytest.raises(ValueError, match=r"loss\.perceptual\.weights"):
+        config(weight=1.0).preflight()
     config(weight=0.0).preflight()
     config(weight=1.0, backbone="random_features").preflight()
 

@@ -12,6 +12,7 @@ from ablate.analysis.statistics.moderation import Moderation, fit_moderation
 from ablate.analysis.statistics.paired import paired, paired_rows
 from ablate.analysis.statistics.power import detectable, seeds_needed
 from ablate.slots.settings import Metric
+from tests.support.simulated import LADDER, STAR, UNSTABLE
 
 PSNR = Metric("psnr", "dB", "up", interest=0.5)
 
@@ -125,16 +126,9 @@ def test_the_seeds_needed_are_the_fewest_that_detect() -> None:
     assert seeds_needed(0.7, 1e-3, 4) is None
 
 
-README = np.array([2.59, 0.26, 0.28, 0.86, 1.02, 0.12, 0.75, 0.23, 0.28, 0.45])
-"""Standard deviations of PSNR in a study whose baseline is unstable."""
-
-LADDER = [0, 1, 2, 3, 4, 5, 5, 5, 5]
-"""The treatment that each of its nine others is compared with: a ladder, then leave-one-out."""
-
-
 @pytest.mark.parametrize(
     ("sds", "references", "limit", "gain"),
-    [(np.ones(10), [0] * 9, 0.05, 1.3), (README, LADDER, 0.056, 1.15), (README, [0] * 9, 0.056, 1.15)],
+    [(np.ones(10), STAR, 0.05, 1.3), (UNSTABLE, LADDER, 0.056, 1.15), (UNSTABLE, STAR, 0.056, 1.15)],
 )
 def test_at_five_seeds_it_finds_more_and_is_not_wrong_more_often(
     sds: np.ndarray, references: list[int], limit: float, gain: float
