@@ -30,8 +30,8 @@ CHECKSUM = "ablate.checksum"
 """The key of the checksum in a checkpoint's metadata."""
 
 __all__ = [
-    "Checkpoint", "header", "is_sound", "latest", "load", "optimizer_tensors", "pack", "read", "restore_optimizer",
-    "save",
+    "Checkpoint", "has_log", "header", "is_sound", "latest", "load", "optimizer_tensors", "pack", "read",
+    "restore_optimizer", "save",
 ]  # fmt: skip
 
 
@@ -129,10 +129,15 @@ def latest(folder: StageFolder, signatures: Collection[str], *, with_log: bool =
             damage.report(path, error)
             damage.set_aside(path)
             continue
-        last = saved.header.get("log", {}).get("last") if saved else None
-        if saved and (not with_log or last is None or read_lines(folder.steps, last) is not None):
+        if saved and (not with_log or has_log(folder, saved)):
             return saved
     return None
+
+
+def has_log(folder: StageFolder, saved: Checkpoint) -> bool:
+    """Whether the log of a stage is sound up to a checkpoint; that of an older store has no checksums and passes."""
+    last = saved.header.get("log", {}).get("last")
+    return last is None or read_lines(folder.steps, last) is not None
 
 
 def load(path: Path, prefix: str = "", device: torch.device | str = "cpu") -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import functools
 import json
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from ablate.slots import registry
 from ablate.slots.own_code import OwnCode
 from ablate.store.code import fetch
 from ablate.store.files import write_json
-from ablate.store.folders import Store, has_ended
+from ablate.store.folders import StageFolder, Store, has_ended
 from ablate.store.leases import is_held
 
 
@@ -167,16 +167,15 @@ def train_stages(
         is_last = signature == order["last"]
         until = order["until"] if is_last else stage.settings.steps
 
-        # Start from a fork's steps, if other trials share them
+        # Resume, or start from a fork's steps, if other trials share them
         origin = (order["origin"] if is_last else None) or signature
-        if origin != signature and checkpoint.latest(folder, {signature, origin}) is None:
+        is_described = is_last and store.stage(order["trial"]).read_record() is None
+        own = find_own(folder, {signature, origin}, until, is_described=is_described)
+        if own is None and origin != signature:
             folder.start_from_fork(store.stage(origin))
+            own = checkpoint.latest(folder, {signature, origin})
 
         # Train
-        own = checkpoint.latest(folder, {signature, origin}, with_log=False)
-        is_described = is_last and store.stage(order["trial"]).read_record() is None
-        if is_described or not (own and has_ended(own.header, until)):
-            own = checkpoint.latest(folder, {signature, origin})  # a record is made of the log, too
         if own and has_ended(own.header, until):
             ended = EndedStage(own, folder.read_steps())
         else:
@@ -199,6 +198,14 @@ def train_stages(
         if result.diverged or is_last:
             break
     return result
+
+
+def find_own(folder: StageFolder, signatures: Collection[str], until: int, *, is_described: bool) -> Checkpoint | None:
+    """The last checkpoint of a stage, with a sound log where training goes on or the trial is to be described."""
+    saved = checkpoint.latest(folder, signatures, with_log=False)
+    if saved is None or (has_ended(saved.header, until) and not is_described) or checkpoint.has_log(folder, saved):
+        return saved
+    return checkpoint.latest(folder, signatures)
 
 
 @dataclass(frozen=True)
@@ -232,11 +239,7 @@ def train_stage(
     stage = run.stage
     recipe = run.recipe
     folder = store.stage(run.signature)
-
-    def report_step(step: int, losses: dict[str, float]) -> None:
-        check_lease(order, store)
-        store.stage(order["trial"]).beat(stage.before + step, order["steps"])
-        report(StepReport(stage.before + step, order["steps"], losses))
+    report_step = functools.partial(report_progress, order, stage, store, report)
 
     # From the stage before: its checkpoint as it is or, where that is of another network, the weights to take over
     parent: Checkpoint | None = None
@@ -248,9 +251,8 @@ def train_stage(
 
     with within_memory(store, run.configuration, stage, device) as footprint:
         # Build
-        header = {"settings": recipe, "seed": order["seed"], "stage": stage.name, "signature": run.signature}
+        header = stage_header(order, run)
         header["parts"] = max(footprint.parts, run.own.header.get("parts", 1) if run.own else 1)
-        header["code"] = stage_sources(recipe, run.own)
         settings = {**order, "recipe": recipe}
         parts = build_parts(settings, corpus, device, inherited, regularize=stage.settings.regularize)
         quick_probes = functools.partial(run_quick_probes, order, parts.vae, corpus, device)
@@ -260,6 +262,29 @@ def train_stage(
             return train(
                 parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until, run.own
             )
+
+
+def stage_header(order: Order, run: StageRun) -> dict[str, Any]:
+    """What every checkpoint of a stage says of it in its header."""
+    return {
+        "settings": run.recipe, "seed": order["seed"], "stage": run.stage.name, "signature": run.signature,
+        "code": stage_sources(run.recipe, run.own),
+    }  # fmt: skip
+
+
+def report_progress(
+    order: Order,
+    stage: Stage,
+    store: Store,
+    report: Callable[[StepReport], None],
+    step: int,
+    losses: dict[str, float],
+) -> None:
+    """Report a step of a stage as one of its trial, and write a heartbeat. Raises LeaseLost as `check_lease` does."""
+    check_lease(order, store)
+    made = stage.before + step
+    store.stage(order["trial"]).beat(made, order["steps"])
+    report(StepReport(made, order["steps"], losses))
 
 
 def check_lease(order: Order, store: Store) -> None:
@@ -278,17 +303,9 @@ def run_command(
 ) -> EndedStage:
     """Run one stage that is a command of the user's. Raises CommandError as `run_external` does."""
     stage = run.stage
-
-    def report_step(step: int, losses: dict[str, float]) -> None:
-        check_lease(order, store)
-        store.stage(order["trial"]).beat(stage.before + step, order["steps"])
-        report(StepReport(stage.before + step, order["steps"], losses))
-
-    header = {
-        "settings": run.recipe, "seed": order["seed"], "stage": stage.name, "signature": run.signature,
-        "code": stage_sources(run.recipe, run.own),
-    }  # fmt: skip
     folder = store.stage(run.signature)
+    report_step = functools.partial(report_progress, order, stage, store, report)
+    header = stage_header(order, run)
     return run_external(order, stage, run.recipe, folder, header, run.previous, device, threads, report_step)
 
 
