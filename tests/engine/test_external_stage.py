@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from ablate.driver.preflight import validate
 from ablate.engine import checkpoint, guard
 from ablate.engine.metrics_file import MetricsFile
-from ablate.engine.run import StageResult, StepReport, run_trial
+from ablate.engine.run import StageResult, run_trial
+from ablate.engine.stages import StepReport
 from ablate.errors import StudyError
 from ablate.plan.trials import Trial, expand
 from ablate.store.folders import StageFolder, Store
