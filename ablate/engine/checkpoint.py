@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ablate.store import damage
 from ablate.store.checksum import DIGITS, EMPTY_MARK, FORMAT, Damaged, TooNew, seal_file, verify_file
-from ablate.store.files import atomic_write, local
+from ablate.store.files import atomic_write, is_sound, local
 from ablate.store.folders import StageFolder
 from ablate.store.record import HEADER
 from ablate.store.record import read_header as header
@@ -30,7 +30,7 @@ CHECKSUM = "ablate.checksum"
 """The key of the checksum in a checkpoint's metadata."""
 
 __all__ = [
-    "Checkpoint", "has_log", "header", "is_sound", "latest", "load", "optimizer_tensors", "pack", "read",
+    "Checkpoint", "has_log", "header", "latest", "load", "optimizer_tensors", "pack", "read",
     "restore_optimizer", "save",
 ]  # fmt: skip
 
@@ -69,17 +69,6 @@ def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], previou
         save_file(plain, temporary, {HEADER: json.dumps(header), VERSION: str(FORMAT), CHECKSUM: EMPTY_MARK})
         seal_file(temporary)
     return Checkpoint(header, plain)
-
-
-def is_sound(path: Path) -> bool:
-    """Whether there is such a file and its content matches its checksum; a damaged file is reported."""
-    try:
-        if path.exists():
-            verify_file(local(path))
-            return True
-    except Damaged as error:
-        damage.report(path, error)
-    return False
 
 
 def read(path: Path) -> Checkpoint | None:

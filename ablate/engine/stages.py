@@ -24,7 +24,7 @@ from ablate.plan.trials import Order
 from ablate.recipe.consistency import NETWORK
 from ablate.recipe.stages import Stage, make_stages, stage_kind
 from ablate.slots import registry
-from ablate.store.files import write_json
+from ablate.store.files import is_sound, write_json
 from ablate.store.folders import StageFolder, Store, has_ended
 from ablate.store.leases import is_held
 
@@ -103,7 +103,7 @@ def train_stages(
             else:
                 ended = train_stage(order, run, stage_corpus, store, device, report)
 
-        if folder.previous.exists() and checkpoint.is_sound(folder.checkpoint):
+        if folder.previous.exists() and is_sound(folder.checkpoint):
             folder.previous.unlink()
 
         # Go on to the next stage, unless this one diverged
