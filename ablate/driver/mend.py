@@ -5,8 +5,7 @@ from dataclasses import replace
 from ablate.plan.plan import Plan
 from ablate.plan.trials import pending
 from ablate.store import damage
-from ablate.store.checksum import Damaged, verify_file
-from ablate.store.files import is_remote, read_json
+from ablate.store.files import is_remote, is_sound, read_json
 from ablate.store.folders import StageFolder
 
 
@@ -18,28 +17,24 @@ def mend(plan: Plan) -> bool:
     it holds by itself.
     """
     store = plan.store
-    todo = {trial.signature for trial in pending(plan.ready, store)}
     if is_remote(store.root):
         return False
+    todo = {trial.signature for trial in pending(plan.ready, store)}
     unfinished = [trial for trial in plan.ready if trial.signature in todo]
     begun = dict.fromkeys(signature for trial in unfinished for signature in trial.all_signatures)
     finished = dict.fromkeys(
         trial.signature for trial in plan.ready if trial.signature not in todo and not trial.pruned
     )
     mended = [_mend_checkpoint(store.stage(signature)) for signature in begun]
-    return any([*mended, *(mend_values(store.stage(signature)) for signature in finished)])
+    return any([*mended, *(_mend_values(store.stage(signature)) for signature in finished)])
 
 
 def _mend_checkpoint(folder: StageFolder) -> bool:
-    try:
-        if folder.checkpoint.exists():
-            verify_file(folder.checkpoint)
-    except Damaged as error:
-        damage.report(folder.checkpoint, error)
+    is_sound(folder.checkpoint)
     return damage.set_aside(folder.checkpoint) is not None
 
 
-def mend_values(folder: StageFolder) -> bool:
+def _mend_values(folder: StageFolder) -> bool:
     """Let the next sweep probe a trial again if its values per picture are damaged; gives whether they are."""
     read_json(folder.per_image)
     if folder.per_image not in damage.found():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ablate.store import damage
 from ablate.store.checksum import DIGITS, EMPTY_MARK, FORMAT, Damaged, TooNew, seal_file, verify_file
-from ablate.store.files import atomic_write, local
+from ablate.store.files import atomic_write, is_sound, local
 from ablate.store.folders import StageFolder
 from ablate.store.record import HEADER
 from ablate.store.record import read_header as header
@@ -30,8 +30,8 @@ CHECKSUM = "ablate.checksum"
 """The key of the checksum in a checkpoint's metadata."""
 
 __all__ = [
-    "Checkpoint", "header", "is_sound", "latest", "load", "optimizer_tensors", "pack", "read", "restore_optimizer",
-    "save",
+    "Checkpoint", "has_log", "header", "latest", "load", "optimizer_tensors", "pack", "read",
+    "restore_optimizer", "save",
 ]  # fmt: skip
 
 
@@ -69,17 +69,6 @@ def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any], previou
         save_file(plain, temporary, {HEADER: json.dumps(header), VERSION: str(FORMAT), CHECKSUM: EMPTY_MARK})
         seal_file(temporary)
     return Checkpoint(header, plain)
-
-
-def is_sound(path: Path) -> bool:
-    """Whether there is such a file and its content matches its checksum; a damaged file is reported."""
-    try:
-        if path.exists():
-            verify_file(local(path))
-            return True
-    except Damaged as error:
-        damage.report(path, error)
-    return False
 
 
 def read(path: Path) -> Checkpoint | None:
@@ -129,10 +118,15 @@ def latest(folder: StageFolder, signatures: Collection[str], *, with_log: bool =
             damage.report(path, error)
             damage.set_aside(path)
             continue
-        last = saved.header.get("log", {}).get("last") if saved else None
-        if saved and (not with_log or last is None or read_lines(folder.steps, last) is not None):
+        if saved and (not with_log or has_log(folder, saved)):
             return saved
     return None
+
+
+def has_log(folder: StageFolder, saved: Checkpoint) -> bool:
+    """Whether the log of a stage is sound up to a checkpoint; that of an older store has no checksums and passes."""
+    last = saved.header.get("log", {}).get("last")
+    return last is None or read_lines(folder.steps, last) is not None
 
 
 def load(path: Path, prefix: str = "", device: torch.device | str = "cpu") -> dict[str, Tensor]:

@@ -18,12 +18,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ablate.engine import checkpoint, guard
 from ablate.engine.build import Inherited, build_model, load_averaged
 from ablate.engine.metrics_file import MetricsFile
 from ablate.engine.train import EndedStage
+from ablate.engine.weights import WRAPPERS, read_tensors, without_prefix
 from ablate.plan.trials import Order
 from ablate.recipe.stages import External, Stage, search_path
 from ablate.slots import registry
@@ -39,12 +41,6 @@ REPORT_S = 1.0
 
 LAST_LINES = 8
 """Lines of standard error that the error of a command quotes."""
-
-WRAPPINGS = ("state_dict", "model_state_dict", "model")
-"""Keys under which a checkpoint may hold its weights."""
-
-PREFIXES = ("module.", "_orig_mod.")
-"""What wrappers put before the name of each weight."""
 
 NAMED = 4
 """How many weights an error names."""
@@ -206,33 +202,21 @@ def _read_weights(path: Path, command: list[str], output: Path) -> dict[str, Ten
         found = f"wrote {', '.join(others[:NAMED])}" if others else "wrote nothing there"
         raise CommandError(f"`{shlex.join(command)}` ended well, but did not write {path}; it {found}")
     try:
-        weights: Any = checkpoint.load(path) if path.suffix == ".safetensors" else _read_torch(path)
-    except Exception as error:  # of safetensors or of torch's unpickler
-        text = " ".join(str(error).split())[:200]
+        weights = read_tensors(path)
+    except (ValueError, SafetensorError) as error:
         expected = "expected safetensors, or a file of torch.save with tensors alone (weights_only)"
-        raise CommandError(f"{path} cannot be read: {type(error).__name__}: {text}; {expected}") from None
-    for key in WRAPPINGS:
-        if isinstance(weights, dict) and isinstance(weights.get(key), dict):
-            weights = weights[key]
-    if not isinstance(weights, dict) or not weights or not all(isinstance(one, Tensor) for one in weights.values()):
-        keys = list(map(str, weights)) if isinstance(weights, dict) else []
-        found = f"a mapping with {_listed(keys)}" if keys else type(weights).__name__
-        raise CommandError(f"{path} holds no state dict (name -> tensor); found {found}")
-    state: dict[str, Tensor] = weights
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
-
-
-def _read_torch(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
+        raise CommandError(f"{path} cannot be read: {' '.join(str(error).split())}; {expected}") from None
+    if not weights:
+        keys = ", ".join(WRAPPERS)
+        raise CommandError(f"{path} holds no state dict (name -> tensor), neither by itself nor under {keys}")
+    return weights
 
 
 def _load(vae: nn.Module, weights: dict[str, Tensor], file: str, level: str) -> None:
     """Load weights into the study's model. Raises CommandError, naming weights, where they do not fit."""
     module = vae.module if isinstance(vae, AdaptedVAE) else vae
     expected = module.state_dict()
+    weights, _ = without_prefix(weights, expected)
     missing = [name for name in expected if name not in weights]
     others = [name for name in weights if name not in expected]
     shaped = [

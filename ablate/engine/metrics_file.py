@@ -38,17 +38,21 @@ class MetricsFile:
         """The complete lines that were added since the last time."""
         if self.path is None or not self.path.is_file():
             return []
-        content = self.path.read_bytes()
-        if len(content) < self._read:  # the command began anew
+        if self.path.stat().st_size < self._read:  # the command began anew
             self._read, self._columns, self.lines, self.bad = 0, None, [], []
-        end = content.rfind(b"\n", self._read) + 1
-        text = content[self._read : end].decode("utf-8", "replace") if end else ""
-        self._read = max(self._read, end)
-        added = [line for row in text.splitlines() if row.strip() and (line := self._parsed(row))]
+            self._write([])
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            content = file.read()
+        complete = content[: content.rfind(b"\n") + 1]
+        self._read += len(complete)
+        rows = complete.decode("utf-8", "replace").splitlines()
+        added = [line for row in rows if row.strip() and (line := self._parsed(row))]
         self.lines += added
         if added:
             self.step = min(int(added[-1]["step"]), self.steps)
-            self._write(self.lines)
+            with self.folder.steps.open("a", encoding="utf-8") as log:
+                log.write(self._sealed(added))
         return added
 
     def finish(self, seconds: float) -> str:
@@ -95,13 +99,18 @@ class MetricsFile:
         return {"step": step, **numbers}
 
     def _write(self, lines: list[dict[str, float]]) -> None:
+        """Write the log anew."""
         self.last = ""
+        with atomic_write(self.folder.steps) as file:
+            file.write_text(self._sealed(lines), encoding="utf-8")
+
+    def _sealed(self, lines: list[dict[str, float]]) -> str:
+        """Lines that follow the last one of the log, as text."""
         texts = []
         for line in lines:
             text, self.last = seal_line(line, self.last)
             texts.append(text)
-        with atomic_write(self.folder.steps) as file:
-            file.write_text("".join(texts), encoding="utf-8")
+        return "".join(texts)
 
 
 def _number(cell: str) -> float | str:

@@ -120,11 +120,7 @@ def train(
 
         # Discriminator
         if parts.discriminator and state.optimizer_d and trial_step > parts.discriminator_start:
-            losses["discriminator"] = discriminator_loss(parts, settings, out)
-            state.optimizer_d.zero_grad()
-            losses["discriminator"].backward()
-            nn.utils.clip_grad_norm_(parts.discriminator.parameters(), settings.clip)
-            state.optimizer_d.step()
+            losses["discriminator"] = discriminator_step(parts.discriminator, state.optimizer_d, settings, out)
 
         # Log and report; stop if the loss was not finite
         log.add(step, {"loss": total, "grad_norm": grad_norm, **losses, **notes}, liveness)
@@ -286,14 +282,20 @@ def autoencoder_step(
     return total, grad_norm, liveness
 
 
-def discriminator_loss(parts: TrainingParts, settings: Train, out: Step) -> Tensor:
-    """The discriminator's loss on the same batch, with the reconstruction detached."""
-    assert parts.discriminator is not None
-    parts.discriminator.requires_grad_(True)
-    with precision(settings, parts.device):
-        real = parts.discriminator(out.x)
-        fake = parts.discriminator(out.y.detach())
-    return parts.discriminator.loss(real.float(), fake.float())
+def discriminator_step(
+    discriminator: Discriminator, optimizer: torch.optim.Optimizer, settings: Train, out: Step
+) -> Tensor:
+    """Update the discriminator's weights. Gives its loss on the same batch, with the reconstruction detached."""
+    discriminator.requires_grad_(True)
+    with precision(settings, out.x.device):
+        real = discriminator(out.x)
+        fake = discriminator(out.y.detach())
+    loss = discriminator.loss(real.float(), fake.float())
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(discriminator.parameters(), settings.clip)
+    optimizer.step()
+    return loss
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ diffusers itself only warns of settings and tensors that it does not know, and l
 
 import inspect
 import json
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import torch
 from torch import Tensor
 
 from ablate.engine import checkpoint
+from ablate.engine.weights import check_readable, without_prefix
 from ablate.errors import nearest
-from ablate.released.weights import Say, check_names, check_readable, without_prefix
+
+Say = Callable[[str], object]
+"""Called with a line for the reader."""
+
 
 STEM = "diffusion_pytorch_model"
 
@@ -88,8 +93,10 @@ def load_folder(folder: Path, class_name: str, say: Say) -> Any:
         planned = _build(file, loader, config)
     planned._fix_state_dict_keys_on_load(tensors)
     shapes = {name: tensor.shape for name, tensor in planned.state_dict().items()}
-    tensors = without_prefix(tensors, shapes, say, folder)
-    check_names(folder, class_name, tensors, shapes)
+    tensors, prefix = without_prefix(tensors, shapes)
+    if prefix:
+        say(f"{folder}: the prefix '{prefix}' of its tensors was left out")
+    _check_names(folder, class_name, tensors, shapes)
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
             raise ValueError(
@@ -100,6 +107,19 @@ def load_folder(folder: Path, class_name: str, say: Say) -> Any:
     for switch in ("disable_tiling", "disable_slicing"):
         getattr(model, switch, lambda: None)()
     return model.eval()
+
+
+def _check_names(where: object, model: str, tensors: Collection[str], expected: Collection[str]) -> None:
+    """Raise ValueError if a model lacks tensors that a file holds, or a file tensors that the model needs."""
+    missing = sorted(set(expected) - set(tensors))
+    unused = sorted(set(tensors) - set(expected))
+    if missing:
+        raise ValueError(f"{where}: the weights lack {len(missing)} of {model}'s tensors, such as {missing[0]}")
+    if unused:
+        raise ValueError(
+            f"{where}: {model} with these settings has no place for {len(unused)} of the tensors, such as {unused[0]}: "
+            "settings and weights are of different models"
+        )
 
 
 def _build(file: Path, loader: Any, config: dict[str, Any]) -> Any:

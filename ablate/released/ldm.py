@@ -16,7 +16,8 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from ablate.released.weights import Say, read_tensors
+from ablate.engine.weights import read_tensors
+from ablate.released.folder import Say
 
 PICKLES = (".ckpt", ".pt")
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ablate.engine import checkpoint
 from ablate.engine.build import build_model
+from ablate.engine.weights import check_readable
 from ablate.errors import nearest
 from ablate.released import ltx
-from ablate.released.folder import load_folder, read_config
+from ablate.released.folder import Say, load_folder, read_config
 from ablate.released.ldm import PICKLES, holds_vae, load
-from ablate.released.weights import Say, check_readable
 from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
 from ablate.slots.video import group_of
 from ablate.store.checksum import Damaged

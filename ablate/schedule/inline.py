@@ -13,7 +13,7 @@ from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
 
 if TYPE_CHECKING:
-    from ablate.engine.run import StepReport
+    from ablate.engine.stages import StepReport
 
 
 def run_inline(

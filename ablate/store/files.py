@@ -140,6 +140,17 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"{path}: {error}") from None
 
 
+def is_sound(path: Path) -> bool:
+    """Whether there is such a binary file and its content matches its checksum; a damaged one is reported."""
+    try:
+        if path.exists():
+            checksum.verify_file(local(path))
+            return True
+    except checksum.Damaged as error:
+        damage.report(path, error)
+    return False
+
+
 def local(path: Path) -> Path:
     """A file on this machine: the path itself or, for object storage, a copy of its present content.
 

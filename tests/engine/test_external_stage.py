@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from ablate.driver.preflight import validate
 from ablate.engine import checkpoint, guard
 from ablate.engine.metrics_file import MetricsFile
-from ablate.engine.run import StageResult, StepReport, run_trial
+from ablate.engine.run import StageResult, run_trial
+from ablate.engine.stages import StepReport
 from ablate.errors import StudyError
 from ablate.plan.trials import Trial, expand
 from ablate.store.folders import StageFolder, Store
@@ -95,12 +96,14 @@ def test_the_script_is_told_everything(tmp_path: Path) -> None:
     assert settings["levels"]["data"]["crop"] == 16 and settings["levels"]["model"]["target"] == "my_pkg.vae:Pair"
 
 
-@pytest.mark.parametrize("form", ["pt", "wrapped", "ddp"])
+@pytest.mark.parametrize("form", ["pt", "wrapped", "ddp", "beside others"])
 def test_other_forms_of_checkpoints(form: str, tmp_path: Path) -> None:
     write = {
         "pt": "torch.save(state, path)",
         "wrapped": "torch.save({'state_dict': state, 'epoch': 3}, path)",
         "ddp": "torch.save({'module.' + name: one for name, one in state.items()}, path)",
+        "beside others": "torch.save({'ema': {'vae.' + name: one for name, one in state.items()},"
+        " 'loss': torch.zeros(1), 'step': torch.ones(1)}, path)",
     }[form]
     text = SCRIPT.replace("save_file(weights, settings[\"checkpoint\"])", (
         "import torch\npath = settings['checkpoint']\n"
@@ -121,7 +124,9 @@ SAVE = 'save_file(weights, settings["checkpoint"])'
         ("rng =", "import os\nos.kill(os.getpid(), 11)\nrng =", "was ended by signal 11: it wrote no errors"),
         (SAVE, "", "ended well, but did not write"),
         (SAVE, "open(settings['output'] + '/other.bin', 'w')", "it wrote log.jsonl, other.bin"),
-        (SAVE, "open(settings['checkpoint'], 'w').write('no')", "cannot be read: SafetensorError"),
+        (SAVE, "open(settings['checkpoint'], 'w').write('no')", "cannot be read: it is damaged or no safetensors file"),
+        (SAVE, SAVE + "\nopen(settings['checkpoint'], 'r+b').truncate(999)", "it is damaged: 999 of"),
+        (SAVE, "open(settings['checkpoint'], 'w').write('version https://git-lfs')", "it is a pointer of Git LFS"),
         (SAVE, "weights.popitem()\n" + SAVE, "does not fit model 'python': it lacks"),
         (SAVE, "weights['extra'] = weights['bias']\n" + SAVE, "the model has no extra"),
         (

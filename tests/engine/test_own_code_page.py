@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ablate.driver.preflight import validate
-from ablate.engine.external import PREFIXES, WRAPPINGS
+from ablate.engine.weights import WRAPPERS
 from ablate.plan.trials import expand
 from ablate.recipe.stages import PLACES, External
 from ablate.slots.targets import PLAIN
@@ -53,4 +53,4 @@ def test_its_tables_are_complete() -> None:
         assert name == "content" or f"`{name}`" in PAGE
     assert all(f"`{{{name}}}`" in PAGE for name in PLACES)
     assert all(re.search(rf"^\| .*\b{slot}\b", PAGE, re.MULTILINE) for slot in PLAIN)
-    assert {"state_dict", "model"} <= {*WRAPPINGS} and PREFIXES
+    assert all(f"`{key}`" in PAGE for key in WRAPPERS)

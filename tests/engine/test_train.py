@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ablate.engine import build, checkpoint, run
+from ablate.engine import build, checkpoint, run, stages
 from ablate.engine.checkpoint import Checkpoint
 from ablate.engine.state import TrainingState
 from ablate.engine.steplog import StepLog
@@ -129,8 +129,8 @@ def test_a_worker_looks_for_its_pictures_once(
 ) -> None:
     trials, store = expand(load_study(write_study())), Store(tmp_path / "runs")
     looked: list[str] = []
-    original = run.prepare
-    monkeypatch.setattr(run, "prepare", lambda level, *rest: (looked.append(level), original(level, *rest))[1])
+    original = stages.prepare
+    monkeypatch.setattr(stages, "prepare", lambda level, *rest: (looked.append(level), original(level, *rest))[1])
     for trial in trials[:2]:
         run_to_end(trial, store)
     assert looked == ["leaves"]

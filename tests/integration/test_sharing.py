@@ -10,7 +10,8 @@ import torch
 
 from ablate.adaptive.recall import plan_study
 from ablate.driver import overview
-from ablate.engine import checkpoint, run
+from ablate.engine import checkpoint
+from ablate.engine.stages import StepReport
 from ablate.plan.trials import Trial, expand, pending
 from ablate.schedule.agenda import Event
 from ablate.schedule.inline import run_inline
@@ -56,7 +57,7 @@ def test_a_decoder_tuning_study_makes_its_distinct_steps_and_the_results_of_unsh
 
     alone = 0
 
-    def count(progress: run.StepReport) -> None:
+    def count(progress: StepReport) -> None:
         nonlocal alone
         alone += 1
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ablate.data.prepare import prepare
-from ablate.engine import checkpoint, run
+from ablate.engine import checkpoint, run, stages
 from ablate.engine.build import build_parts
 from ablate.engine.train import TrainingParts
 from ablate.plan.trials import Trial
@@ -25,7 +25,7 @@ class Killed(BaseException):
 def run_to_end(
     trial: Trial,
     store: Store,
-    report: Callable[[run.StepReport], None] = lambda progress: None,
+    report: Callable[[stages.StepReport], None] = lambda progress: None,
     device: torch.device = CPU,
 ) -> Tensors:
     """Train and probe a trial, from where it is; gives its checkpoint's tensors."""
@@ -37,7 +37,7 @@ def run_to_end(
 def run_until(step: int, trial: Trial, store: Store, device: torch.device = CPU) -> None:
     """Train a trial until it reports a step, and drop it there as a kill does."""
 
-    def kill(progress: run.StepReport) -> None:
+    def kill(progress: stages.StepReport) -> None:
         if progress.step == step:
             raise Killed
 

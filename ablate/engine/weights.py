@@ -7,7 +7,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,6 @@ from torch import Tensor
 
 from ablate.components.shared.released import unreadable
 from ablate.engine import checkpoint
-
-Say = Callable[[str], object]
-"""Called with a line for the reader."""
-
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "vae", "autoencoder", "module", "ema")
 """Keys under which training scripts save a model's tensors, in order of preference."""
@@ -36,7 +32,7 @@ def check_readable(file: Path) -> None:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, or of a pickle and the `state_dict` (or alike) in it.
+    """All tensors of a safetensors file, or of a pickle and the `state_dict` (or alike) in it; empty if it has none.
 
     Raises ValueError for a pickle that needs code to be opened, and for a damaged file.
     """
@@ -64,38 +60,24 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
 
 
 def _unwrapped(content: Any, depth: int = 3) -> dict[str, Tensor]:
-    """The tensors of a dictionary, or of the first of `WRAPPERS` in it that holds a dictionary with any."""
+    """The tensors of a dictionary or, if these are fewer, of the first of `WRAPPERS` in it that holds several."""
     if not isinstance(content, dict):
         return {}
     tensors = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
-    inner = [_unwrapped(content[key], depth - 1) for key in WRAPPERS if depth and isinstance(content.get(key), dict)]
-    return max([tensors, *inner], key=lambda found: (len(found) > 1, found is tensors, found is not tensors))
+    wrapped = [_unwrapped(content[key], depth - 1) for key in WRAPPERS if depth and key in content]
+    inner = max(wrapped, key=lambda found: len(found) > 1, default={})
+    return tensors if len(tensors) >= len(inner) else inner
 
 
-def without_prefix(tensors: dict[str, Tensor], expected: Collection[str], say: Say, where: object) -> dict[str, Tensor]:
-    """The tensors under the names that a model expects, where a prefix before all of these names hides them.
+def without_prefix(tensors: dict[str, Tensor], expected: Collection[str]) -> tuple[dict[str, Tensor], str]:
+    """The tensors by the names that a model expects, and the prefix that was removed from all of these; else empty.
 
     A prefix is removed only if every expected name is then there; tensors without it are left as they are, for the
-    caller to refuse. Says which prefix was removed. Otherwise returns the tensors unchanged.
+    caller to refuse.
     """
-    expected = set(expected)
-    if expected <= tensors.keys():
-        return tensors
+    if set(expected) <= tensors.keys():
+        return tensors, ""
     for prefix in sorted({match[0] for name in tensors if (match := PREFIXES.match(name))}, key=len):
         if all(prefix + name in tensors for name in expected):
-            say(f"{where}: the prefix '{prefix}' of its tensors was left out")
-            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
-
-
-def check_names(where: object, model: str, tensors: Collection[str], expected: Collection[str]) -> None:
-    """Raise ValueError if a model lacks tensors that a file holds, or a file tensors that the model needs."""
-    missing = sorted(set(expected) - set(tensors))
-    unused = sorted(set(tensors) - set(expected))
-    if missing:
-        raise ValueError(f"{where}: the weights lack {len(missing)} of {model}'s tensors, such as {missing[0]}")
-    if unused:
-        raise ValueError(
-            f"{where}: {model} with these settings has no place for {len(unused)} of the tensors, such as {unused[0]}: "
-            "settings and weights are of different models"
-        )
+            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, prefix
+    return tensors, ""
