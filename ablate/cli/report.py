@@ -10,7 +10,10 @@ import typer
 from ablate.cli.options import STORE, Components, PlainT, Scale, Set, StoreOption, StudyName, find
 from ablate.errors import AblateError, UsageError
 
-KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance, diffusion, convergence or curves."
+KINDS = (
+    "effects, interaction, pareto, pictures, spectra, spectra_drawn, erasure, balance, diffusion, convergence "
+    "or curves."
+)
 
 
 def report(
