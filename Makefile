@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= runs
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo check lint test bench ui clean
+.PHONY: help setup demo check lint test chaos bench ui clean
 
 help:              ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 14
@@ -34,6 +34,9 @@ lint: setup        ## format, style, types, and which package may import which
 
 test: setup        ## all tests; pdflatex, Chromium and PostgreSQL are used where they are installed
 	$(PYTEST) --durations=25
+
+chaos: setup       ## CASES (200) seeded faults in sweeps of a small study, and a table of what they left; about 25 s each
+	$(BIN)/python -m tests.chaos $(or $(CASES),200)
 
 bench: setup       ## speed as ratios against named peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
