@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.options import STORE, Components, PlainT, Scale, Set, StoreOption, StudyName, find
+from ablate.cli.options import STORE, Components, PlainT, Scale, Set, StoreOption, StudyName, find, screen
+from ablate.cli.output import print_answer
 from ablate.errors import AblateError, UsageError
 
-KINDS = "effects, interaction, pareto, spectra, spectra_drawn, erasure, balance, diffusion, convergence or curves."
+KINDS = (
+    "answer, effects, interaction, pareto, spectra, spectra_drawn, erasure, balance, diffusion, convergence or curves."
+)
 
 
 def report(
@@ -37,6 +40,7 @@ def report(
         raise UsageError(str(error)) from None
     with written(target):
         write_report(found, target)
+    print_answer(found.table, screen)
     print(target)  # noqa: T201
 
 

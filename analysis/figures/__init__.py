@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.analysis.figures import comparisons, lines
+from ablate.analysis.figures import answer, comparisons, lines
 from ablate.analysis.figures.style import COLUMN, Panel, compose, figure_style
 from ablate.analysis.results import StudyResults
 from ablate.errors import nearest
@@ -23,6 +23,7 @@ class FigureKind:
 
 
 KINDS = {
+    "answer": FigureKind(answer.answer, 0, "the largest effects of each factor over their smallest effect of interest"),
     "effects": FigureKind(comparisons.effects, 1, "changes of a metric from the reference, with intervals"),
     "interaction": FigureKind(comparisons.interaction, 1, "means of a metric by two factors that the design crosses"),
     "pareto": FigureKind(comparisons.pareto, 2, "two metrics against each other, with the front"),

@@ -27,6 +27,7 @@ from ablate.analysis.statistics.ranks import front, indistinct, rank
 from ablate.analysis.statistics.stability import stability
 from ablate.analysis.tables.claims import arrange_claims
 from ablate.analysis.tables.factorial import arrange_factorial
+from ablate.analysis.tables.leads import Comparison, compare_rows, compare_terms, lead_metrics, measure_open
 from ablate.analysis.tables.matrix import arrange_matrix
 from ablate.analysis.tables.notes import describe_stability, how_to_read
 from ablate.analysis.tables.options import TableOptions, check_metrics
@@ -105,9 +106,14 @@ def build_table(
     table = Table(study, arms, analysis, names, layout, search_result=search_result, mixed=mixed)
 
     # Main effects, ranking and claims.
+    terms: list[Comparison] = []
     if is_factorial(study):
-        table = _with_factors(table, frame, metrics or (), options)
+        table, terms = _with_factors(table, frame, metrics or (), options)
     if not study.search:
+        comparisons = terms or compare_rows(study, arms)
+        values = all_by_seed(frame, [one.metric.name for one in comparisons])
+        noises = {} if unpaired else measure_open(comparisons, values, analysis, references)
+        table = replace(table, comparisons=tuple(comparisons), open_noises=noises)
         table = _with_asides(table, plan.trials, plan.store, by_seed(frame, study.primary), metrics or ())
     if source is None:
         return table
@@ -232,8 +238,10 @@ def _with_asides(table: Table, trials: Sequence[Trial], store: Store, arms: Arms
     return replace(table, layout=layout, stability=ranking, front=tuple(best))
 
 
-def _with_factors(table: Table, frame: "pd.DataFrame", requested: Sequence[str], options: TableOptions) -> Table:
-    """The table of a factorial study with main effects and interactions.
+def _with_factors(
+    table: Table, frame: "pd.DataFrame", requested: Sequence[str], options: TableOptions
+) -> tuple[Table, list[Comparison]]:
+    """The table of a factorial study with main effects and interactions, and those on the lead metrics.
 
     They are shown of the requested metrics or, if there are none, of those that treatments are judged by.
     """
@@ -244,7 +252,7 @@ def _with_factors(table: Table, frame: "pd.DataFrame", requested: Sequence[str],
     shown = list(requested) or planned
     arms = {
         name: comparable(study.metrics[name], values)
-        for name, values in all_by_seed(frame, dict.fromkeys([*planned, *shown])).items()
+        for name, values in all_by_seed(frame, dict.fromkeys([*planned, *shown, *lead_metrics(study)])).items()
     }
     obstacles = {name: reason for name, values in arms.items() if (reason := obstacle(study, treatments, values))}
     results = {name: decompose_study(study, treatments, arms[name]) for name in arms if name not in obstacles}
@@ -274,7 +282,8 @@ def _with_factors(table: Table, frame: "pd.DataFrame", requested: Sequence[str],
         names_of.setdefault(reason, []).append(name)
     missing = tuple((f"No main effects in {', '.join(names)}: {reason}.",) for reason, names in names_of.items())
     layout = replace(table.layout, notes=(*table.layout.notes, *missing))
-    return replace(table, layout=layout, factorial=decompositions, factorial_layouts=layouts)
+    table = replace(table, layout=layout, factorial=decompositions, factorial_layouts=layouts)
+    return table, compare_terms(study, results)
 
 
 def default_metrics(study: Study) -> list[str]:

@@ -1,6 +1,6 @@
 """A layout as HTML: a fragment for a page, or a self-contained page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from ablate.analysis.typeset.cells import (
@@ -41,15 +41,28 @@ table.ablation th.claim small {display: block}
 table.ablation td:last-child {white-space: nowrap}
 .notes {max-width: 60em; font-size: 90%}
 .warning {color: #a00}
+.answer {max-width: 60em}
+.answer .first {font-weight: bold}
+.answer h3 {font-size: 100%; margin: .8em 0 .2em}
+.answer ul {margin: 0; padding-left: 1.3em}
 """
 
 
-def page(layouts: Iterable[Layout]) -> str:
-    """A complete HTML document of tables."""
+def page(layouts: Iterable[Layout], below: str = "") -> str:
+    """A complete HTML document of tables. `below`: markup after them."""
     layouts = list(layouts)
-    body = "\n".join(map(html, layouts))
+    body = "\n".join([*map(html, layouts), below])
     head = f'<meta charset="utf-8">\n<title>{escape(layouts[0].name)}</title>\n<style>{STYLE}</style>'
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+
+
+def sections(headline: str, parts: Mapping[str, Sequence[str]]) -> str:
+    """A headline, then a list of sentences under each heading."""
+    lists = [
+        f"<h3>{escape(heading)}</h3>\n<ul>{''.join(f'<li>{escape(one)}</li>' for one in part)}</ul>"
+        for heading, part in parts.items()
+    ]
+    return "\n".join(['<div class="answer">', f'<p class="first">{escape(headline)}</p>', *lists, "</div>"])
 
 
 def html(layout: Layout) -> str:

@@ -1,7 +1,7 @@
 """A layout as Markdown that is also readable in a terminal: columns are aligned, numbers at their decimal points."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ablate.analysis.typeset.cells import (
     Cell,
@@ -47,6 +47,12 @@ def markdown(layout: Layout) -> str:
     notes = "\n".join([*map(_sentence, layout.notes), *legend, *map(_sentence, layout.asides)])
     warnings = "\n".join(f"- Warning: {_escape(warning)}" for warning in layout.warnings)
     return "\n\n".join(filter(None, [_escape(layout.title), table, headings, notes, warnings])) + "\n"
+
+
+def sections(headline: str, parts: Mapping[str, Sequence[str]]) -> str:
+    """A headline, then a list of sentences under each heading."""
+    lists = ["\n".join([f"{heading}:", *(f"- {_escape(one)}" for one in part)]) for heading, part in parts.items()]
+    return "\n\n".join([f"Answer: {_escape(headline)}", *lists]) + "\n"
 
 
 def _names(groups: Sequence[Group]) -> str:

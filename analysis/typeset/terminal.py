@@ -1,6 +1,6 @@
 """A layout for a terminal: as wide as it is, without the metrics that do not fit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console, Group, RenderableType
@@ -68,6 +68,15 @@ def terminal(layout: Layout, console: Console, way_out: str, *, notes: bool = Tr
         parts += [Padding(Text(sentence, "dim"), (1, 0, 0, 0)) for sentence in sentences]
     parts += [Text(f"Warning: {warning}", "yellow") for warning in layout.warnings]
     return Group(*parts)
+
+
+def sections(headline: str, parts: Mapping[str, Sequence[str]]) -> RenderableType:
+    """A headline, then a list of sentences under each heading."""
+    lines: list[RenderableType] = [Text(headline, "bold")]
+    for heading, part in parts.items():
+        lines.append(Text(heading, "bold"))
+        lines += [Padding(Text(sentence), (0, 0, 0, 2)) for sentence in part]
+    return Group(*lines)
 
 
 def fit(layout: Layout, console: Console) -> Fitted:

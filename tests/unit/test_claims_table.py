@@ -17,7 +17,6 @@ from ablate.analysis import papers, report
 from ablate.analysis.papers import Paper, check_claims
 from ablate.analysis.papers.vivat import PAPER
 from ablate.analysis.records.frame import frame_of
-from ablate.analysis.report.answer import answer
 from ablate.analysis.results import StudyResults
 from ablate.analysis.statistics.claims import Claim, Requirement
 from ablate.analysis.statistics.findings import Finding
@@ -151,7 +150,7 @@ def test_the_answer_of_the_report_keeps_the_papers_claims_and_ours_apart(
     fill(study, store, PSNR)
     plan = plan_study(study, store)
     results = StudyResults(plan, frame_of(plan), build_table(plan, paper="any"))
-    text = " ".join(answer(results))
+    text = " ".join(results.table.answer.sentences)
     assert "Claims of R&D: 2 reproduced, 1 opposite. Hypotheses of ours: 1 opposite. " in text
     assert "Chance alone would decide about 0.2 of 4 claims." in text
     page = report.page(results)
