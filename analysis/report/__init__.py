@@ -16,6 +16,7 @@ from ablate.analysis.results import StudyResults
 from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset import html
 from ablate.store.files import atomic_write
+from ablate.study.titles import title_of
 
 FOREST_WIDTH = 4.6
 """Width of the plot of all effects on the primary metric, inches."""
@@ -92,12 +93,22 @@ def _drawings(results: StudyResults) -> dict[str, Any]:
             label = "the largest effects over their smallest effect of interest"
             sizes = _svg_of(panels(results, "answer"), FOREST_WIDTH, label)
         if len(results.table.arms) > 1 and results.has_ended.any():
-            forest = [_svg(one, FOREST_WIDTH, f"effects on {study.primary}") for one in panels(results, "effects")]
+            label = f"effects on {study.primary_title}"
+            forest = [_svg(one, FOREST_WIDTH, label) for one in panels(results, "effects")]
             small = [
-                _svg(one, COLUMN, f"effects on {name}") for name in others for one in panels(results, "effects", [name])
+                _svg(one, COLUMN, f"effects on {title_of(study.metrics[name])}")
+                for name in others
+                for one in panels(results, "effects", [name])
             ]
         figures = [figure for kind in FIGURES if (figure := _figure(results, kind))["drawn"]]
-    return {"sizes": sizes, "forest": forest, "small": small, "figures": figures, "not_drawn": results.not_drawn}
+    return {
+        "primary": title_of(results.primary),
+        "sizes": sizes,
+        "forest": forest,
+        "small": small,
+        "figures": figures,
+        "not_drawn": results.not_drawn,
+    }
 
 
 def _circumstances(results: StudyResults) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from ablate.analysis.statistics.noise import Noise
 from ablate.analysis.statistics.verdicts import CLEAR, is_trouble, with_unit
 from ablate.analysis.tables.leads import SEVERAL, Comparison, by_factor, by_metric, by_size, largest
 from ablate.analysis.typeset.cells import amount, compared, numeral
+from ablate.plan.labels import Names
+from ablate.study.titles import title_of
 
 if TYPE_CHECKING:
     from ablate.analysis.tables.table import Table
@@ -155,7 +157,10 @@ def _ruled_out(rows: Sequence[Comparison]) -> list[str]:
             margin = with_unit(metric, metric.interest)
             sentences.append(f"no effect ≥ {margin} on {compared(metric)}{remark}: {_who(gone, rows)}.")
     same = [one for one in rows if one.verdict == "identical"]
-    equal = [f"{name} identical in every seed: {_who(group, rows)}." for name, group in by_metric(same).items()]
+    equal = [
+        f"{title_of(group[0].metric)} identical in every seed: {_who(group, rows)}."
+        for group in by_metric(same).values()
+    ]
     return sentences + equal
 
 
@@ -215,16 +220,16 @@ def _best_of_search(table: "Table") -> str:
     """The front of a search, which is not tested."""
     assert table.study.search is not None and table.search_result is not None
     best = [arm for arm in table.arms if arm.treatment.label in table.search_result.front]
-    goals = " and ".join(goal.name for goal in table.study.search.objectives)
+    names = Names(table.study)
+    goals = " and ".join(title_of(goal) for goal in table.study.search.objectives)
     if not best:
         return "No treatment that the search has tried finished successfully and keeps the limits."
     metric = table.study.metrics[table.study.primary]
-    shown = [
-        arm.treatment.label
-        if arm.treatment.is_baseline
-        else f"{arm.treatment.label} ({amount(metric, arm.effects[metric.name].change.mean, signed=True)})"
-        for arm in best
-    ]
+    shown = []
+    for arm in best:
+        change = amount(metric, arm.effects[metric.name].change.mean, signed=True)
+        label = names.treatment(arm.treatment.label)
+        shown.append(label if arm.treatment.is_baseline else f"{label} ({change})")
     return f"Of {_count(len(table.arms), 'treatment')} tried, none beats {_listed(shown)} in {goals}."
 
 
@@ -233,8 +238,10 @@ def _diverged(table: "Table") -> list[str]:
     counts = {arm.treatment.label: arm.status["diverged"] for arm in table.arms if arm.status.get("diverged")}
     if not counts:
         return []
+    names = Names(table.study)
     totals = {arm.treatment.label: sum(arm.status.values()) for arm in table.arms}
-    return [f"Diverged: {_listed([f'{label} ({count} of {totals[label]})' for label, count in counts.items()])}."]
+    lost = [f"{names.treatment(label)} ({count} of {totals[label]})" for label, count in counts.items()]
+    return [f"Diverged: {_listed(lost)}."]
 
 
 def _exploratory(table: "Table") -> list[str]:

@@ -12,7 +12,7 @@ from ablate.analysis.statistics.noise import Noise, measure_noise
 from ablate.analysis.statistics.paired import Change
 from ablate.analysis.statistics.verdicts import CLEAR, NO_EFFECT, is_trouble, verdict
 from ablate.analysis.tables.rows import Arm
-from ablate.plan.labels import format_level, short_names
+from ablate.plan.labels import Names
 from ablate.plan.planned import differing
 from ablate.slots import registry
 from ablate.slots.settings import Metric
@@ -113,7 +113,7 @@ def lead_metrics(study: Study) -> list[str]:
 def compare_rows(study: Study, arms: Sequence[Arm]) -> list[Comparison]:
     """The rows of the table on the lead metrics; without metrics that no row has a value of."""
     treatments = {arm.treatment.label: arm.treatment for arm in arms}
-    names = short_names(study.factors)
+    names = Names(study)
     found = []
     for name in lead_metrics(study):
         rows = [(arm, arm.effects[name]) for arm in arms[1:]]
@@ -121,12 +121,19 @@ def compare_rows(study: Study, arms: Sequence[Arm]) -> list[Comparison]:
             continue
         for arm, effect in rows:
             changed = differing(arm.treatment, treatments[arm.treatment.reference or "baseline"])
-            factor = names[changed[0]] if len(changed) == 1 else SEVERAL
+            factor = names.factors[changed[0]] if len(changed) == 1 else SEVERAL
             label = arm.treatment.label
             planned = arm.judged_by == name
             found.append(
                 Comparison(
-                    factor, label, label, study.metrics[name], effect.change, effect.verdict, planned, effect.negligible
+                    factor,
+                    names.treatment(label),
+                    label,
+                    study.metrics[name],
+                    effect.change,
+                    effect.verdict,
+                    planned,
+                    effect.negligible,
                 )
             )
     return found
@@ -145,19 +152,21 @@ def compare_terms(study: Study, decompositions: Mapping[str, Decomposition]) -> 
 
 def _effects_of(study: Study, metric: Metric, term: Term) -> list[Comparison]:
     """The contrasts of a main effect or an interaction."""
-    names = list(short_names(study.factors).values())
+    shown = Names(study)
+    names = list(shown.factors.values())
     p = term.p if math.isnan(term.p_holm) else term.p_holm
     found = []
     for contrast in term.contrasts:
         changes = []
         for index, level in zip(term.factors, contrast.levels, strict=True):
-            before, after = (format_level(study.factors[index].levels[i]) for i in (0, level))
+            factor = study.factors[index]
+            before, after = (shown.level(factor.path, factor.levels[i]) for i in (0, level))
             changes.append(f"{names[index]} {before} → {after}")
         change = Change(len(study.seeds), contrast.estimate, math.nan, contrast.low, contrast.high, contrast.p)
         significant = contrast.p < ALPHA and p < ALPHA
         word = verdict(metric, change) if significant else "too few seeds" if math.isnan(contrast.p) else "within noise"
-        factor = " × ".join(names[index] for index in term.factors)
-        found.append(Comparison(factor, " with ".join(changes), "", metric, change, word, not math.isnan(term.p_holm)))
+        crossed = " × ".join(names[index] for index in term.factors)
+        found.append(Comparison(crossed, " with ".join(changes), "", metric, change, word, not math.isnan(term.p_holm)))
     return found
 
 

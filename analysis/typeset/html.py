@@ -21,7 +21,6 @@ from ablate.analysis.typeset.cells import (
     numeral,
     unit,
 )
-from ablate.plan.labels import format_level
 
 LEGEND = "The best mean of a column is bold, the second best underlined."
 RANK_MARKUP = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}
@@ -102,7 +101,7 @@ def _group(group: Group, columns: Sequence[Column]) -> str:
         small = f"<small>{escape(heading.source)}. Caveat: {escape(heading.caveat)}</small>"
         lines.append(f'<tr><th colspan="{len(columns)}" scope="rowgroup" class="claim">{text} {small}</th></tr>')
     elif group.name:
-        baseline = f" <small>(baseline {escape(format_level(group.baseline.value))})</small>" if group.baseline else ""
+        baseline = f" <small>(baseline {escape(group.baseline.text)})</small>" if group.baseline else ""
         lines.append(f'<tr><th colspan="{len(columns)}" scope="rowgroup">{escape(group.name)}{baseline}</th></tr>')
     for row in group.rows:
         cells = zip(row, columns, strict=True)
@@ -118,7 +117,7 @@ def _kind(column: Column) -> str:
 
 def _heading(column: Column) -> str:
     if column.level:
-        return escape(f"{column.name} {format_level(column.level.value)}")
+        return escape(f"{column.name} {column.level.text}")
     if column.metric is None or column.kind == "difference":
         return escape(column.name)
     measure = f" <small>({escape(unit(column.metric))})</small>" if unit(column.metric) else ""
@@ -133,8 +132,8 @@ def _data(cell: Cell) -> str:
 
 def _cell(cell: Cell) -> str:
     match cell:
-        case Level(value):
-            return escape(format_level(value))
+        case Level():
+            return escape(cell.text)
         case Word(text):
             return escape(text)
         case Phrase(pieces, remark):
@@ -162,4 +161,4 @@ def _sentence(sentence: Sentence) -> str:
 def _piece(piece: str | Level | Symbol) -> str:
     if isinstance(piece, Symbol):
         return f"<i>{escape(piece.name)}</i>"
-    return escape(format_level(piece.value) if isinstance(piece, Level) else piece)
+    return escape(piece.text if isinstance(piece, Level) else piece)

@@ -25,7 +25,6 @@ from ablate.analysis.typeset.cells import (
     unit,
     words,
 )
-from ablate.plan.labels import format_level
 
 RANK_STYLE = {0: "", 1: "bold", 2: "underline"}
 
@@ -128,7 +127,7 @@ def _table(fitted: Fitted, width: int) -> Table:
 
 def _heading(column: Column) -> Text:
     if column.level:
-        return Text(f"{column.name} {format_level(column.level.value)}")
+        return Text(f"{column.name} {column.level.text}")
     if column.metric is None or column.kind == "difference":
         return Text(column.name)
     label = f"{column.name} ({unit(column.metric)})" if unit(column.metric) else column.name
@@ -137,8 +136,8 @@ def _heading(column: Column) -> Text:
 
 def _cell(cell: Cell) -> Text:
     match cell:
-        case Level(value):
-            return Text(format_level(value))
+        case Level():
+            return Text(cell.text)
         case Word(text):
             return Text(text)
         case Phrase(pieces, remark):

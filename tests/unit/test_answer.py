@@ -75,13 +75,13 @@ def test_an_effect_on_another_probe_leads_though_nothing_is_clear_in_the_primary
     differences = paired(found, "upsample=pixel_shuffle", "grid/nat_fold")
     low, high = stats.t.interval(0.95, 2, differences.mean(), stats.sem(differences))
     said = (
-        f"upsample=pixel_shuffle, grid/nat_fold worse: +{differences.mean():.3f} gl [+{low:.3f}, +{high:.3f}] "
+        f"upsample=PixelShuffle, Grid worse: +{differences.mean():.3f} gl [+{low:.3f}, +{high:.3f}] "
         f"({differences.mean() / 0.1:.1f} ×, exploratory)"
     )
     assert answer.headline == f"1 of 2 factors has a clear effect: upsample. The largest: {said}."
     assert answer.found == (f"upsample: {said}.",)
-    (psnr,) = (sentence for sentence in answer.still_open if sentence.startswith("psnr"))
-    assert psnr.startswith("psnr: all of kl, upsample=pixel_shuffle; the largest estimate is that of ")
+    (psnr,) = (sentence for sentence in answer.still_open if sentence.startswith("PSNR"))
+    assert psnr.startswith("PSNR: all of kl, upsample=PixelShuffle; the largest estimate is that of ")
 
 
 def test_effects_are_sorted_by_size_over_their_smallest_effect_of_interest(study: Study, store: Store) -> None:
@@ -92,16 +92,16 @@ def test_effects_are_sorted_by_size_over_their_smallest_effect_of_interest(study
     upsample, kl = answer.found
     assert upsample.startswith("upsample: ") and kl.startswith("kl: ")
     shown = re.findall(r"(kl=[\d.]+), (\S+) (better|worse): ", kl)
-    assert shown == [("kl=1", "psnr", "worse"), ("kl=0.01", "psnr", "better"), ("kl=1", "grid/nat_fold", "worse")]
-    assert "psnr" not in upsample and "exploratory" not in kl.split("; ")[0] and "exploratory" in kl.split("; ")[2]
+    assert shown == [("kl=1", "PSNR", "worse"), ("kl=0.01", "PSNR", "better"), ("kl=1", "Grid", "worse")]
+    assert "PSNR" not in upsample and "exploratory" not in kl.split("; ")[0] and "exploratory" in kl.split("; ")[2]
 
 
 def test_what_is_smaller_than_of_interest_is_ruled_out_by_name(study: Study, store: Store) -> None:
     finish_all(study, store, planted({"kl=1": {"psnr": -3.0}}, {"psnr": 0.02, "grid/nat_fold": 0.002}))
     found = results(study, store)
     assert found.table.answer.ruled_out == (
-        "no effect ≥ 0.5 dB on psnr: kl=0.01, upsample=pixel_shuffle.",
-        "no effect ≥ 0.1 gl on grid/nat_fold (exploratory): all of kl, upsample=pixel_shuffle.",
+        "no effect ≥ 0.5 dB on PSNR: kl=0.01, upsample=PixelShuffle.",
+        "no effect ≥ 0.1 gl on Grid (exploratory): all of kl, upsample=PixelShuffle.",
     )
     assert found.table.answer.still_open == ()
 
@@ -113,8 +113,8 @@ def test_a_clear_effect_that_is_smaller_than_of_interest_is_ruled_out_and_said_t
     found = results(study, store)
     assert found.effect("kl=1", "psnr").verdict == "better"
     assert found.table.answer.found == ()
-    assert "no effect ≥ 0.5 dB on psnr: kl=1 (though better), " in found.table.answer.ruled_out[0]
-    assert "grid/nat_fold identical in every seed: all of kl, upsample=pixel_shuffle." in found.table.answer.ruled_out
+    assert "no effect ≥ 0.5 dB on PSNR: kl=1 (though better), " in found.table.answer.ruled_out[0]
+    assert "Grid identical in every seed: all of kl, upsample=PixelShuffle." in found.table.answer.ruled_out
 
 
 def test_the_seeds_that_would_settle_it_follow_from_the_spread_of_what_is_open(study: Study, store: Store) -> None:
@@ -153,7 +153,7 @@ def test_one_seed_tells_nothing_from_noise(write_study: Write, store: Store) -> 
     finish_all(study, store, planted({"kl=1": {"psnr": -3.0}}, {"psnr": 0.0}))
     answer = results(study, store).table.answer
     assert answer.headline == (
-        "With one seed, no difference can be distinguished from noise. The largest change is that of kl=1 in psnr: "
+        "With one seed, no difference can be distinguished from noise. The largest change is that of kl=1 in PSNR: "
         "−3.00 dB."
     )
     assert answer.found == () and answer.ruled_out == ()
@@ -169,7 +169,7 @@ def test_a_factor_is_answered_on_its_own_metric(write_study: Write, store: Store
     assert lead_metrics(study) == ["psnr", "grid/const_fold"]
     finish_all(study, store, planted({"upsample=pixel_shuffle": {"grid/const_fold": 2.4}}, {"grid/const_fold": 0.01}))
     (found,) = results(study, store).table.answer.found
-    assert found.startswith("upsample: upsample=pixel_shuffle, grid/const_fold worse: +2.4") and "expl" not in found
+    assert found.startswith("upsample: upsample=PixelShuffle, Grid on flat colours worse: +2.4") and "expl" not in found
 
 
 def test_a_grid_is_answered_by_its_main_effects(write_study: Write, store: Store) -> None:
@@ -179,10 +179,8 @@ def test_a_grid_is_answered_by_its_main_effects(write_study: Write, store: Store
     finish_all(study, store, planted(dict.fromkeys(rows, effect), {}))
     found = results(study, store)
     (sentence,) = found.table.answer.found
-    change = "upsample nearest_conv → pixel_shuffle"
-    assert (
-        sentence.startswith(f"upsample: {change}, grid/nat_fold worse: +") and f"; {change}, psnr worse: −" in sentence
-    )
+    change = "upsample nearest + conv → PixelShuffle"
+    assert sentence.startswith(f"upsample: {change}, Grid worse: +") and f"; {change}, PSNR worse: −" in sentence
     parts = sentence.split("; ")
     assert "exploratory" in parts[0] and "exploratory" not in parts[1], "psnr is planned"
     frame = found.frame
@@ -197,7 +195,7 @@ def test_a_search_names_its_best_and_tests_nothing(write_study: Write, store: St
     write_json(store.study(study.name, study.scale).searched(), suggestions)
     finish_all(study, store, planted({"kl=1": {"psnr": 1.0}}, {}))
     found = results(study, store)
-    assert found.table.answer.headline.startswith("Of 2 treatments tried, none beats kl=1 (+0.99 dB) in psnr.")
+    assert found.table.answer.headline.startswith("Of 2 treatments tried, none beats kl=1 (+0.99 dB) in PSNR.")
     assert found.table.comparisons == () and "not tested" in " ".join(found.table.answer.remarks)
     with pytest.raises(ValueError, match="no differences"):
         panels(found, "answer")
@@ -229,7 +227,7 @@ def test_the_figure_shows_each_change_over_its_smallest_effect_of_interest(study
         for label, line in zip(kl.get_yticklabels(), [one for one in kl.lines if one.get_marker() == "o"], strict=True)
     }
     change = found.effect("kl=1", "psnr").change
-    mark = rows["psnr, kl=1"]
+    mark = rows["PSNR, kl=1"]
     assert (
         mark.get_xdata()[0] == pytest.approx(change.mean / 0.5) and mark.get_markerfacecolor() == found.colors["kl=1"]
     )

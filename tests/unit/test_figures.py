@@ -140,7 +140,7 @@ def test_effects_show_estimates_and_intervals_of_the_table(found: StudyResults) 
     marks = [line for line in drawn.lines if line.get_marker() == "o"]
     assert [line.get_xdata()[0] for line in marks] == pytest.approx([3, 0, 1])
     assert [line.get_markerfacecolor() == "white" for line in marks] == [False, True, False], "filled where clear"
-    assert drawn.get_xlabel() == "Δ grid/nat_fold (gl)\nlower is better"
+    assert drawn.get_xlabel() == "Δ Grid (gl)\nlower is better"
 
 
 def test_interaction_shows_the_planted_means(crossed: StudyResults) -> None:

@@ -141,7 +141,7 @@ def test_pictures_are_the_pixels_of_the_sheet(study: Study, store: Store) -> Non
     finish_all(study, store, planted({}, noise=0))
     shown = pictures.compare(results(study, store))
     assert [one.name for one in shown] == ["original", "baseline", "kl=1", "kl=0.01"]
-    assert shown[1].remark == "psnr 21.00 ± 1.00 dB"
+    assert shown[1].remark == "PSNR 21.00 ± 1.00 dB"
     decoded = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one.source.partition(",")[2])))) for one in shown]
     assert decoded[0].shape == (16, 16, 3), "four crops of 8 px, two by two"
     assert [int(decoded[0][y, x, 0]) for y, x in ((0, 0), (0, 8), (8, 0), (8, 8))] == [10, 20, 30, 40]
