@@ -77,7 +77,7 @@ class StudyResults:
     @cached_property
     def colors(self) -> dict[str, str]:
         """Treatment -> its colour, as in MLflow."""
-        return colors({trial.treatment.label: trial.treatment for trial in self.trials}.values())
+        return colors(self.plan.treatments)
 
     @cached_property
     def names(self) -> Names:

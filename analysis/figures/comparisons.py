@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,6 +126,7 @@ def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
             for path in (across, lines)
         }
         ticks = [shown[across][column] for column in columns]
+        colors = {row: _color(results, treatments, lines, row) for row in rows}
         entries = {row: f"{names[lines]} {shown[lines][row]}" for row in rows}
         longest = max(map(len, ticks))
         angle = 30 if longest * len(columns) > 40 else 0
@@ -143,6 +144,7 @@ def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
                     means,
                     linestyle=style,
                     marker=marker,
+                    color=colors[row],
                     label=entries[row],
                 )
             axes.set_xticks(range(len(columns)), ticks, rotation=angle, ha="right" if angle else "center")
@@ -153,6 +155,16 @@ def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
         return Panel(f"{names[across]} × {names[lines]}", 1.9 + legend_height + names_height, draw)
 
     return [panel(pair) for pair in pairs]
+
+
+def _color(results: StudyResults, treatments: Mapping[str, Treatment], path: str, level: str) -> str | None:
+    """The colour of the treatment in which only this level differs from the baseline, if there is one."""
+    alone = (
+        label
+        for label, row in treatments.items()
+        if row.changed.keys() <= {path} and format_level(row.levels[path]) == level
+    )
+    return results.colors.get(next(alone, ""))
 
 
 def _levels(path: str, treatments: Sequence[Treatment]) -> list[str]:
