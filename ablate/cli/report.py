@@ -50,7 +50,7 @@ def figure(
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric to draw (default: the primary one). Give two for pareto.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write, .pdf or .svg (default: STUDY-KIND.pdf).")] = None,
+    out: Annotated[Path | None, typer.Option(help="File: .pdf, .svg or .png (default: STUDY-KIND.pdf).")] = None,
     scale: Scale = None,
     set_: Set = None,
     components: Components = None,

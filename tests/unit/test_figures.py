@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from ablate.adaptive.recall import plan_study
@@ -288,8 +289,18 @@ def test_bad_requests_name_what_is_valid(found: StudyResults, kind: str, metrics
 
 
 def test_other_suffixes_are_refused(found: StudyResults, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"valid suffixes are \.pdf, \.svg"):
-        save_figure(found, "effects", [], tmp_path / "effects.png")
+    with pytest.raises(ValueError, match=r"valid suffixes are \.pdf, \.svg, \.png"):
+        save_figure(found, "effects", [], tmp_path / "effects.gif")
+
+
+def test_a_png_has_the_width_of_a_column_at_300_dpi_and_is_the_same_again(found: StudyResults, tmp_path: Path) -> None:
+    files = [tmp_path / "1.png", tmp_path / "2.PNG"]
+    for file in files:
+        save_figure(found, "effects", [], file)
+    with Image.open(files[0]) as image:
+        assert (image.format, image.width) == ("PNG", round(3.25 * 300))
+        assert image.info["dpi"][0] == pytest.approx(300, abs=1)
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["effects", "pareto", "interaction"])
