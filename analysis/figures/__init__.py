@@ -65,7 +65,7 @@ def panels(results: StudyResults, kind: str, metrics: Sequence[str] = ()) -> lis
 
 
 def save_figure(results: StudyResults, kind: str, metrics: Sequence[str], path: Path, width: float = COLUMN) -> None:
-    """Draw a figure into a PDF, SVG or PNG file, by its suffix. Raises ValueError as `panels`, and for other suffixes."""
+    """Draw a figure into a PDF, SVG or PNG file, by its suffix. Raises ValueError for others, and as `panels`."""
     form = path.suffix.removeprefix(".").lower()
     if form not in VARYING:
         raise ValueError(f"cannot write '{path.name}': valid suffixes are {', '.join('.' + form for form in VARYING)}")

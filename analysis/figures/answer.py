@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ablate.analysis.figures.style import FAINT, INK, Panel, fold
 from ablate.analysis.results import StudyResults
 from ablate.analysis.tables.leads import Comparison, by_factor, by_metric, by_size, largest
-from ablate.analysis.typeset.cells import compared
+from ablate.study.titles import title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def answer(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
 
 def _panel(results: StudyResults, factor: str, rows: Sequence[Comparison], reach: float, *, labelled: bool) -> Panel:
     """The rows of a factor. `reach`: the largest multiple on the axis. `labelled`: whether the axis has a label."""
-    names = [fold(f"{compared(one.metric)}, {one.name}", WRAP) for one in rows]
+    names = [fold(f"{title_of(one.metric)}, {one.name}", WRAP) for one in rows]
 
     def draw(axes: "Axes") -> None:
         axes.axvspan(-1, 1, color=FAINT, alpha=0.18, linewidth=0)
@@ -52,7 +52,7 @@ def _panel(results: StudyResults, factor: str, rows: Sequence[Comparison], reach
             _interval(axes, y, one, results.colors.get(one.label, INK))
         axes.set_xscale("symlog", linthresh=1, linscale=0.8)
         axes.set_xlim(-reach, reach)
-        ticks = [tick for tick in (1, 3, 10, 30, 100, 300) if tick <= reach]
+        ticks = [tick for tick in ((1, 10, 100) if reach > 10 else (1, 3, 10)) if tick <= reach]
         axes.set_xticks([*(-tick for tick in ticks[::-1]), 0, *ticks])
         axes.set_xticklabels([f"{tick:g}".replace("-", "−") for tick in axes.get_xticks()])
         axes.minorticks_off()
@@ -60,9 +60,9 @@ def _panel(results: StudyResults, factor: str, rows: Sequence[Comparison], reach
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         if labelled:
-            axes.set_xlabel("change ÷ smallest effect of interest\n← worse     better →")
+            axes.set_xlabel("multiples of the\nsmallest effect of interest\n← worse     better →")
 
-    return Panel(factor, (0.75 if labelled else 0.45) + ROW * sum(map(len, names)), draw)
+    return Panel(factor, (0.8 if labelled else 0.45) + ROW * sum(map(len, names)), draw)
 
 
 def _interval(axes: "Axes", y: int, one: Comparison, color: str) -> None:
