@@ -12,7 +12,8 @@ from ablate.cli.output import print_answer
 from ablate.errors import AblateError, UsageError
 
 KINDS = (
-    "answer, effects, interaction, pareto, spectra, spectra_drawn, erasure, balance, diffusion, convergence or curves."
+    "answer, effects, interaction, pareto, pictures, spectra, spectra_drawn, erasure, balance, diffusion, convergence "
+    "or curves."
 )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.analysis.figures import answer, comparisons, lines
+from ablate.analysis.figures import answer, comparisons, lines, pictures
 from ablate.analysis.figures.style import COLUMN, Panel, compose, figure_style
 from ablate.analysis.results import StudyResults
 from ablate.errors import nearest
@@ -31,6 +31,9 @@ KINDS = {
     "effects": FigureKind(comparisons.effects, 1, "changes of a metric from the reference, with intervals"),
     "interaction": FigureKind(comparisons.interaction, 1, "means of a metric by two factors that the design crosses"),
     "pareto": FigureKind(comparisons.pareto, 2, "two metrics against each other, with the front"),
+    "pictures": FigureKind(
+        pictures.before_and_after, 1, "what each treatment makes of a picture, and the artifact of a metric alone"
+    ),
     "spectra": FigureKind(lines.spectra, 0, "spectra of latents beside the pictures’ (probe spectrum)"),
     "spectra_drawn": FigureKind(
         lines.spectra_drawn, 0, "spectra of latents drawn from their posteriors (probe spectrum)"

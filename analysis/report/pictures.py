@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ablate.analysis.figures.pictures import SHEET_FILE
 from ablate.analysis.results import StudyResults
 from ablate.analysis.typeset.cells import numeral, unit
 from ablate.study.titles import title_of
 
 Pixels = NDArray[np.uint8]
-
-SHEET_FILE = "reconstruction.png"
-"""File of the probe `reconstruction`: sources on the left, reconstructions on the right, a square per picture."""
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,8 @@ def contrast(
 ) -> Phrase:
     """A metric, the two sides of a claim and their claimed order: `psnr (dB): kl 0.0001 > 0.001`.
 
-    In brackets: the `margin` of an equality, levels that both sides share, and the number of `contexts` if several.
+    In brackets: the `margin` of an equality, levels that both sides share, and the number of `contexts` if several. A
+    claim about one treatment has its levels there: `psnr (dB) > 30 (kl 0.0001)`.
     """
     # The metric.
     details = [unit(metric), f"distance to {metric.target:g}" if claim.orders_distances(metric) else ""]
@@ -202,11 +203,9 @@ def contrast(
     order = {"A above B": " > ", "A below B": " < ", "A equals B": " = ", "A differs from B": " ≠ "}[claim.direction]
     order = f"{order}…{order}" if claim.along else order
     common: Mapping[str, Any]
-    if isinstance(claim.b, float | int):
-        pieces: Sentence = (f"{start}: ", *_side(claim.a), order, Level(claim.b))
-        common = given
-    elif claim.against:
-        pieces = (start, order, METRICS.get(claim.against, claim.against))
+    if isinstance(claim.b, float | int) or claim.against:
+        other = METRICS.get(claim.against, claim.against)
+        pieces: Sentence = (start, order, other or Level(claim.b))
         common = {**claim.a, **given}
     else:
         shared = {path: level for path, level in claim.a.items() if path in claim.b and claim.b[path] == level}
@@ -233,10 +232,11 @@ def _how_to_read(study: Study, paper: Paper) -> Sentence:
     return (
         f"Claims of {paper.name} ({paper.reference}) and hypotheses of ours, judged by study {study.name} at scale "
         f"{study.scale}. A claim says at which of two levels a metric is higher (>) or lower (<), or that it is equal "
-        "(=) or differs (≠) by a margin; dots mean that the order also holds step by step at the levels in between. Of "
-        "a metric with a target, the distance to the target is ordered where the table says so. A claim is judged in "
-        "every context that the study contains, and over all of them by their differences averaged seed by seed. Δ is "
-        "the metric at the first level minus the metric at the second, paired by seed over ", Symbol("n"),
+        "(=) or differs (≠) by a margin, or compares it at one level with a number; dots mean that the order also "
+        "holds step by step at the levels in between. Of a metric with a target, the distance to the target is ordered "
+        "where the table says so. A claim is judged in every context that the study contains, and over all of them by "
+        "their differences averaged seed by seed. Δ is the metric at the first level minus the metric at the second, "
+        "or minus the number, paired by seed over ", Symbol("n"),
         " seeds, with its 95 % interval by Student’s ", Symbol("t"), ". Reproduced: the interval lies on the claimed "
         "side of 0, or within the margin; opposite: on the other side of 0, or outside the margin; no effect: shown to "
         "be smaller than the smallest effect of interest (two one-sided tests at 5 %); not observed: what the claim is "

@@ -93,7 +93,7 @@ def test_markdown_has_a_row_per_claim_and_its_contexts_below(study: Study, tmp_p
         ["", "– as in the baseline", "", "0.00 [−0.28, +0.28]", "3", "no effect ≥ 0.5 dB"],
         ["", "– kl 1", "", "+0.13 [−0.44, +0.71]", "3", "inconclusive"],
         ["", "– kl 0.01", "", "−21.97 [−24.33, −19.61]", "3", "opposite"],
-        ["O1", "PSNR (dB): kl 1 = 21 (within 2, 2 contexts)", "", "−0.37 [−1.86, +1.13]", "3", "reproduced"],
+        ["O1", "PSNR (dB) = 21 (within 2, kl 1, 2 contexts)", "", "−0.37 [−1.86, +1.13]", "3", "reproduced"],
         ["", "– as in the baseline", "", "−0.43 [−1.71, +0.84]", "3", "reproduced"],
         ["", "– padding zeros", "", "−0.30 [−2.04, +1.44]", "3", "inconclusive"],
     ]
@@ -227,9 +227,9 @@ def test_contrasts_name_what_differs() -> None:
     trend = claim({"loss.kl": 1}, {"loss.kl": 0.0001}, "A below B", along="loss.kl")
     assert words(trend, {})[0] == ["PSNR: ", "kl ", "1", " < … < ", "0.0001"]
     number = claim({"norm": "scn"}, 0.5)
-    assert words(number, {"loss.kl": 1}) == (["PSNR: ", "norm ", "scn", " > ", "0.5"], ["kl ", "1"])
+    assert words(number, {"loss.kl": 1}) == (["PSNR", " > ", "0.5"], ["norm ", "scn", ", kl ", "1"])
     tint = contrast(claim({"norm": "scn"}, 0.5, metric="color/db"), Metric("color/db", "b*", "target"), {})
-    assert tint.pieces[0] == "Shift to yellow (b*, distance to 0): "
+    assert tint.pieces[0] == "Shift to yellow (b*, distance to 0)"
     own = claim({"norm": "scn"}, {"norm": "scn"}, "A differs from B", against="ssim")
     assert words(own, {}, 0.5) == (["PSNR", " ≠ ", "SSIM"], ["within ", "0.5", ", ", "norm ", "scn"])
 

@@ -1,5 +1,6 @@
 """The documents: relative links resolve, and the files and calls that they name exist."""
 
+import json
 import re
 from pathlib import Path
 
@@ -50,6 +51,24 @@ def test_calls_of_the_architecture_page_are_in_the_files_beside_them() -> None:
         sources = "".join((ROOT / name).read_text(encoding="utf-8") for name in re.findall(r"`([^`]+)`", files))
         for call in re.findall(r"`([^`(]+)\(", calls):
             assert f"def {call.rpartition('.')[2]}(" in sources, f"{call} is not in {files}"
+
+
+def test_the_page_of_artifacts_has_the_numbers_of_the_calibration() -> None:
+    text = (ROOT / "docs" / "artifacts.md").read_text(encoding="utf-8")
+    calibration = json.loads((ROOT / "docs" / "calibration.json").read_text(encoding="utf-8"))
+    planted = {"grid": ("lines", 2), "blur": ("blur", 1), "color": ("tint", 2), "border": ("frame", 2),
+               "droplet": ("blob", 2)}  # fmt: skip
+    rows = re.findall(r"^\| `([\w/]+)`[^|]*\| (\S+) \| (\S+) \|$", text, re.MULTILINE)
+    assert len(rows) == 16
+    for metric, good, defect in rows:
+        name, strength = planted[metric.partition("/")[0]]
+        measured = (
+            calibration["metrics"][metric]["without"],
+            calibration["defects"][name]["values"][metric][strength],
+        )
+        for shown, value in zip((good, defect), measured, strict=True):
+            last_digit = 10.0 ** -len(shown.partition(".")[2])
+            assert float(shown) == pytest.approx(value, abs=0.51 * last_digit), metric
 
 
 def anchors(document: Path) -> set[str]:

@@ -208,9 +208,53 @@ def test_many_treatments_are_spread_over_panels_and_the_largest_are_drawn(write_
     assert len(drawn) == 5 and all(len(lines(one)) <= 9 for one in drawn)
 
 
+def leave_pictures(found: StudyResults) -> list[str]:
+    """Two crops of 8 px: the first grey throughout, the second as bright as its treatment's place; and a pattern."""
+    labels = list(found.treatments)
+    for trial in found.trials:
+        folder = found.store.stage(trial.signature).pictures
+        folder.mkdir(parents=True, exist_ok=True)
+        brightness = 20 * labels.index(trial.treatment.label)
+        sheet = np.full((16, 16, 3), 100, np.uint8)
+        sheet[8:, 8:] = brightness
+        pattern = np.full((2, 2, 3), brightness, np.uint8)
+        pattern[0, 0] = 255
+        for name, pixels in {"reconstruction": sheet, "grid_natural_x32": pattern, "error_x8": sheet[:, 8:]}.items():
+            Image.fromarray(pixels).save(folder / f"{name}.png")
+    return labels
+
+
+def test_pictures_show_the_crop_that_differs_most_and_the_artifact_below(found: StudyResults) -> None:
+    labels = leave_pictures(found)
+    for trial in found.of(labels[0])[:1]:  # the first seed lacks one
+        (found.store.stage(trial.signature).pictures / "reconstruction.png").unlink()
+
+    (drawn,) = axes(found, "pictures", "grid/nat_fold")
+    images = [np.asarray(image.get_array()) for image in drawn.get_images()]  # type: ignore[attr-defined]
+    assert (images[0] == 100).all() and len(images) == 1 + 2 * len(labels)
+    for place, (reconstruction, pattern) in enumerate(zip(images[1::2], images[2::2], strict=True)):
+        assert reconstruction.shape == (8, 8, 3) and (reconstruction == 20 * place).all()
+        assert pattern.shape == (12, 12, 3) and (pattern[::2, ::2] == 255).all() and (pattern[1] == 20 * place).all()
+    *names, caption = [text.get_text() for text in drawn.texts]  # type: ignore[attr-defined]
+    assert names[0] == "source" and names[1].splitlines() == ["baseline", "9.900 gl"]
+    assert "Seed 1;" in caption and "pattern that pictures share, × 32." in caption
+
+
+def test_pictures_say_what_is_missing(found: StudyResults) -> None:
+    with pytest.raises(ValueError, match=r"and error_x….png of every treatment.*; 'baseline' has none"):
+        panels(found, "pictures", ["psnr"])
+    labels = leave_pictures(found)
+    assert len(panels(found, "pictures", ["psnr"])) == 1
+    for label, trial in zip(labels, found.of(labels[0]), strict=False):
+        (found.store.stage(found.of(label)[trial.seed].signature).pictures / "error_x8.png").unlink()
+    with pytest.raises(ValueError, match="there is no such seed yet"):
+        panels(found, "pictures", ["psnr"])
+
+
 def test_files_are_a_column_wide_with_fonts_that_conferences_take(found: StudyResults, tmp_path: Path) -> None:
     if not shutil.which("pdffonts"):
         pytest.skip("needs poppler-utils")
+    leave_pictures(found)
     for kind in KINDS.keys() - {"interaction", "balance", "diffusion"}:
         path = tmp_path / f"{kind}.pdf"
         save_figure(found, kind, [], path)
@@ -232,13 +276,15 @@ def test_names_fit_a_column(write_study: Write, tmp_path: Path) -> None:
     study = load_study(write_study(*ONE_BY_ONE[1:], levels))
     store = Store(tmp_path / "runs")
     finish_all(study, store, lambda trial: {"psnr": 20.0 + trial.seed, "grid/nat_fold": 1.0}, curves_left, losses)
+    leave_pictures(results(study, store))
     for kind in KINDS.keys() - {"balance"}:
         with figure_style():
             figure = compose(panels(results(study, store), kind)[:1])
             figure.draw_without_rendering()
             (drawn,) = figure.axes
             page, title = figure.bbox, drawn.title.get_window_extent()
-            boxes = [axis.get_tightbbox() for axis in (drawn.xaxis, drawn.yaxis)]
+            parts = drawn.texts if kind == "pictures" else (drawn.xaxis, drawn.yaxis)
+            boxes = [part.get_tightbbox() for part in parts]
             boxes += [drawn.get_legend().get_window_extent()] if drawn.get_legend() else []
             for box in boxes:
                 assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, kind
