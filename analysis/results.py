@@ -10,6 +10,7 @@ from ablate.analysis.statistics.effects import Effect
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
 from ablate.plan.colors import colors
+from ablate.plan.labels import Names
 from ablate.plan.plan import Plan
 from ablate.plan.treatments import Treatment
 from ablate.plan.trials import Trial
@@ -76,7 +77,12 @@ class StudyResults:
     @cached_property
     def colors(self) -> dict[str, str]:
         """Treatment -> its colour, as in MLflow."""
-        return colors({trial.treatment.label: trial.treatment for trial in self.trials}.values())
+        return colors(self.plan.treatments)
+
+    @cached_property
+    def names(self) -> Names:
+        """The names under which factors, levels and treatments are shown."""
+        return Names(self.study)
 
     def effect(self, label: str, metric: str) -> Effect:
         """The effect of the treatment with this label on one metric."""

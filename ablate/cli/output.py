@@ -34,6 +34,16 @@ def print_table(table: Any) -> None:
     for layout in table.layouts:
         out.print(terminal(layout, out, WAY_OUT))
         out.print()
+    print_answer(table, out)
+
+
+def print_answer(table: Any, out: Console) -> None:
+    """Print the answer of a study, if this is the table of one."""
+    from ablate.analysis.typeset.terminal import sections
+
+    if hasattr(table, "answer"):
+        out.print(sections(table.answer.headline, table.answer.parts))
+        out.print()
 
 
 def emit(value: Any) -> None:

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.options import STORE, Components, PlainT, Scale, Set, StoreOption, StudyName, find
+from ablate.cli.options import STORE, Components, PlainT, Scale, Set, StoreOption, StudyName, find, screen
+from ablate.cli.output import print_answer
 from ablate.errors import AblateError, UsageError
 
 KINDS = (
-    "effects, interaction, pareto, pictures, spectra, spectra_drawn, erasure, balance, diffusion, convergence "
+    "answer, effects, interaction, pareto, pictures, spectra, spectra_drawn, erasure, balance, diffusion, convergence "
     "or curves."
 )
 
@@ -40,6 +41,7 @@ def report(
         raise UsageError(str(error)) from None
     with written(target):
         write_report(found, target)
+    print_answer(found.table, screen)
     print(target)  # noqa: T201
 
 
@@ -49,7 +51,7 @@ def figure(
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric to draw (default: the primary one). Give two for pareto.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write, .pdf or .svg (default: STUDY-KIND.pdf).")] = None,
+    out: Annotated[Path | None, typer.Option(help="File: .pdf, .svg or .png (default: STUDY-KIND.pdf).")] = None,
     scale: Scale = None,
     set_: Set = None,
     components: Components = None,

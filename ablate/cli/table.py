@@ -20,6 +20,7 @@ def table(
         ),
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Comma-separated metrics, or 'all'.")] = None,
+    trials: Annotated[bool, typer.Option("--trials", help="CSV with a row per trial, in place of the table.")] = False,
     layout: Annotated[str, typer.Option(help="rows, components (check marks) or matrix (two factors).")] = "rows",
     bold: Annotated[str, typer.Option(help="best, or indistinct: also all that a test cannot tell from it.")] = "best",
     decimals: Annotated[str, typer.Option(metavar="N | METRIC=N,…", help="Digits after the decimal point.")] = "",
@@ -49,7 +50,14 @@ def table(
         raise UsageError(f"--format '{form}'{nearest(form, FORMS)}")
     if study is not None and (number or checkpoint or images):
         raise UsageError("--table, --checkpoint and --images go without STUDY")
+    if trials and (study is None or as_json or form not in {None, "csv"}):
+        raise UsageError("--trials is CSV of the trials of one STUDY; leave out the other format")
     try:
+        if study is not None and trials:
+            from ablate.driver.tables import trials_table
+
+            print(trials_table(find(study, scale, set_, store), metrics, raw=raw), end="")  # noqa: T201
+            return
         if study is None:
             from ablate.probing.paper_tables import paper_table
 

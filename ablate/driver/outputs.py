@@ -55,7 +55,7 @@ def open_mirror(plan: Plan, uri: str, *, runs: bool) -> "Mirror | NoMirror":
     noted = (card.get("mirrored") or {}).get("content") == _content(plan, uri)
     if noted and not runs and holds(uri, experiment_name(study), _finished(plan)) is not False:
         return NoMirror()
-    return Mirror(uri, _artifacts(store, uri), study, plan.ready, store)
+    return Mirror(uri, _artifacts(store, uri), study, plan.ready, store, plan.treatments)
 
 
 def close_mirror(
@@ -102,7 +102,9 @@ def resync(plan: Plan, uri: str) -> dict[str, str]:
     study = plan.study
     store = plan.store
     table, files = write_results(plan)
-    mirror = sync(uri, _artifacts(store, uri), study, plan.ready, store, _texts(files), _note(study, table))
+    mirror = sync(
+        uri, _artifacts(store, uri), study, plan.ready, store, _texts(files), _note(study, table), plan.treatments
+    )
     return mirror.links(UI_URL)
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ablate.analysis.records.frame import frame_of, trials_csv
 from ablate.analysis.tables.build import build_table
-from ablate.analysis.tables.options import read_options
+from ablate.analysis.tables.options import check_metrics, read_options
 from ablate.analysis.tables.table import Table
 from ablate.errors import AblateError, UsageError, nearest
 from ablate.plan.plan import Plan
@@ -20,6 +21,17 @@ class Look:
     decimals: str = ""
     caption: str = ""
     label: str = ""
+
+
+def trials_table(plan: Plan, metrics: str | None, *, raw: bool = False) -> str:
+    """The trials of a study as CSV. `metrics`: as in `study_table`. Raises UsageError for an unknown one."""
+    known = plan.study.metrics
+    names = None if metrics in {None, "all"} else str(metrics).split(",")
+    try:
+        check_metrics(names or (), known)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return trials_csv(frame_of(plan, raw=raw), names, known)
 
 
 def study_table(

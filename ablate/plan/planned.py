@@ -16,8 +16,17 @@ def judged_by(study: Study, treatments: Iterable[Treatment]) -> dict[str, str]:
 
 
 def _metric(study: Study, treatment: Treatment, reference: Treatment) -> str:
+    changed = differing(treatment, reference)
+    return study.primary_of.get(changed[0], study.primary) if len(changed) == 1 else study.primary
+
+
+def differing(treatment: Treatment, reference: Treatment) -> list[str]:
+    """Paths of the factors in which a treatment differs from its reference.
+
+    A setting that exists on one side only goes with the factor that brings it.
+    """
     changed = [path for path, level in treatment.levels.items() if level != reference.levels[path]]
-    if len(changed) > 1:  # a setting that exists on one side only goes with the factor that brings it
+    if len(changed) > 1:
         there = [path for path in changed if None not in (treatment.levels[path], reference.levels[path])]
         changed = there or changed
-    return study.primary_of.get(changed[0], study.primary) if len(changed) == 1 else study.primary
+    return changed

@@ -10,6 +10,7 @@ from ablate.recipe.paths import full_path
 from ablate.recipe.recipe import Recipe
 from ablate.recipe.variants import Variants, host
 from ablate.study.document import Document
+from ablate.study.labels import label_of
 from ablate.study.schema import Range, StudyFile
 
 TWO_LEVELS = {"ladder", "leave_one_out"}
@@ -20,6 +21,7 @@ TWO_LEVELS = {"ladder", "leave_one_out"}
 class Factor:
     """A slot or setting that a study varies on purpose: its dotted path and its levels, the baseline's level first.
 
+    `labels`: the names that the study gives to the levels; empty for those without one, and empty if none has one.
     `at_baseline`: whether the baseline has this setting; if not, its first level is None. `conditional`: whether the
     setting exists only with some levels of another factor. `range`: the numbers that a search may choose from, whose
     ends are then the levels.
@@ -30,6 +32,7 @@ class Factor:
     at_baseline: bool = True
     conditional: bool = False
     range: Range | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def choices(self) -> tuple[Any, ...]:
@@ -115,7 +118,12 @@ def _factor(
     for text, level, recipe in zip(keys, levels, recipes, strict=True):
         values.setdefault(text, level if isinstance(level, dict) else recipe.value(path))
     shown = (*([None] if with_ else []), *values.values())
-    return Factor(path, shown, not with_, host(path) in file.factors, given if isinstance(given, Range) else None)
+    labels: tuple[str, ...] = ()
+    if isinstance(given, list):
+        label_by_key = {text: label_of(document, (*key, i)) for i, text in enumerate(keys)}
+        labels = (*([""] if with_ else []), *(label_by_key.get(text, "") for text in values))
+    range_ = given if isinstance(given, Range) else None
+    return Factor(path, shown, not with_, host(path) in file.factors, range_, labels if any(labels) else ())
 
 
 def _enabling_level(file: StudyFile, variants: Variants, path: str) -> dict[str, Any]:
@@ -188,6 +196,7 @@ def _listed(document: Document, file: StudyFile, variants: Variants, problems: l
     conditional = {path for path in varied if host(path) in varied}
     absent = {path for path in conditional if not variants.has(path, {})}
     levels: dict[str, list[Any]] = {}
+    names: dict[tuple[str, str], str] = {}
     for i, treatment in enumerate(file.treatments):
         whole = _valid_recipe(variants, treatment)  # levels that go together only need not be right alone
         for path, level in treatment.items():
@@ -196,11 +205,17 @@ def _listed(document: Document, file: StudyFile, variants: Variants, problems: l
                 value = level if isinstance(level, dict) else recipe.value(path)
                 known = levels.setdefault(path, [None if path in absent else variants.base.value(path)])
                 known += [] if value in known else [value]
+                if label := label_of(document, ("treatments", i, path)):
+                    names.setdefault((path, repr(value)), label)
     for i, treatment in enumerate(file.treatments):
         problems += _named_twice(document, ("treatments", i), treatment)
     return tuple(
-        Factor(path, tuple(values), path not in absent, path in conditional) for path, values in levels.items()
-    )
+        Factor(
+            path, tuple(values), path not in absent, path in conditional,
+            labels=tuple(names.get((path, repr(value)), "") for value in values),
+        )
+        for path, values in levels.items()
+    )  # fmt: skip
 
 
 def repeated_treatments(document: Document, file: StudyFile, variants: Variants) -> Iterator[Problem]:

@@ -1,6 +1,5 @@
 """From a parsed document to the keys of a study file: types, and rules between keys."""
 
-import copy
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from ablate.recipe.synonyms import nearest_of
 from ablate.recipe.validation import explain, is_finite
 from ablate.slots.settings import Settings
 from ablate.study.document import Document
+from ablate.study.labels import without_labels
 from ablate.study.names import name_fault
 from ablate.study.schema import CHOICES, PARTS, Replicates, StudyFile
 
@@ -48,7 +48,8 @@ def read_file(document: Document) -> FileCheck:
         raise StudyError([document.problem((), message)])
     problems: list[Problem] = []
     wrong: set[str] = set()
-    data = copy.copy(document.data)
+    data, mislabelled = without_labels(document, document.data)
+    problems += mislabelled
     for path, message, at_key in [*_misnamed_scales(data), *_misnamed_ranges(data)]:
         problems.append(document.problem(path, message, at_key=at_key))
         _leave_out(data, path, wrong)

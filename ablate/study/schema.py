@@ -147,7 +147,11 @@ class StudyFile(Settings):
     question: str = Field(description="What the study finds out, in one sentence.")
     paper: str | None = Field(None, description="The source whose claims are checked against the results.")
     base: dict[str, Any] = Field(description="The baseline: slot -> level, or a mapping with 'level' and settings.")
-    factors: dict[str, LevelList] = Field({}, description="Dotted path -> levels that the study tries, or their range.")
+    factors: dict[str, LevelList] = Field(
+        {},
+        description="Dotted path -> levels that the study tries, or their range; {level: scn, label: SCN (ours)} "
+        "is level scn under another name.",
+    )
     design: Designs = Field(("one_at_a_time",), description="Which treatments are run: a design, or a list of them.")
     fraction: FractionSize | None = Field(None, description="For design 'fraction': {resolution: 4} or {runs: 8}.")
     search: SearchSettings | None = Field(None, description="For design 'search': {sampler: tpe, trials: 24}.")
@@ -167,6 +171,9 @@ class StudyFile(Settings):
     )
     interest: dict[str, FiniteFloat] = Field(
         {}, description="Metric -> smallest difference worth knowing, in its unit; else the metric's own."
+    )
+    labels: dict[str, str] = Field(
+        {}, description="Metric, or dotted path of a factor -> its name in tables and figures."
     )
     scales: dict[str, dict[str, Any]] = Field({}, description="Scale -> overrides (dotted path -> value).")
 

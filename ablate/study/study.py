@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.errors import Problem, StudyError, nearest
 from ablate.recipe.consistency import contradictions
-from ablate.recipe.paths import Raw
+from ablate.recipe.paths import Raw, full_path
 from ablate.recipe.reading import RecipeProblem, read_parts
 from ablate.recipe.recipe import Part, Recipe
 from ablate.recipe.variants import Variants
@@ -19,6 +19,7 @@ from ablate.study.document import Document, read_document
 from ablate.study.factors import Factor, check_levels, read_factors, repeated_treatments
 from ablate.study.file import FileCheck, list_seeds, raw_recipe, read_file
 from ablate.study.fraction import Fraction, read_fraction
+from ablate.study.labels import check_labels
 from ablate.study.optimal import Optimal
 from ablate.study.origin import Origin
 from ablate.study.primary import check_primary, default_metric, read_primaries
@@ -27,6 +28,7 @@ from ablate.study.pruning import Pruning, read_pruning
 from ablate.study.scales import at_scale, choose_scale, name_variant, override
 from ablate.study.schema import Replicates, StudyFile
 from ablate.study.search import Search, read_search
+from ablate.study.titles import title_of, titled
 from ablate.study.tuning import Tuning, read_tuning
 
 SeedBounds = tuple[int, int]
@@ -63,6 +65,8 @@ class Study:
     """Metric -> the smallest difference worth knowing, where the study's file says another one than the metric."""
     primary_of: Mapping[str, str] = field(default_factory=dict)
     """Factor -> the metric of comparisons in which it alone changes; `primary` is that of all others."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Metric or full path of a factor -> the name that the study gives it in tables and figures."""
 
     def __repr__(self) -> str:
         return f"<study {self.name} at scale {self.scale}>"
@@ -80,11 +84,15 @@ class Study:
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         """Every metric that the study's probes report, in order, with the study's smallest effects of interest."""
-        interest = self.interest
         return {
-            name: replace(metric, interest=interest[name]) if name in interest else metric
+            name: titled(metric, self.labels.get(name, ""), self.interest.get(name))
             for name, metric in reported(self.probes).items()
         }
+
+    @property
+    def primary_title(self) -> str:
+        """The name under which tables and figures show the primary metric."""
+        return title_of(self.metrics[self.primary])
 
     @cached_property
     def variants(self) -> Variants:
@@ -200,6 +208,8 @@ def read_draft(
     design = _read_design(document, check, Variants(scaled), metrics, problems, complete=complete, alone=alone)
     if design is not None:
         problems += repeated_treatments(document, file, Variants(raw))
+        if "labels" not in check.wrong:
+            problems += check_labels(document, file, design.factors, probes, complete=probes_right)
     pruning = None
     if complete and probes_right:
         pruning = read_pruning(document, file.pruning, recipe, probes, problems)
@@ -213,6 +223,7 @@ def read_draft(
         tuple(list_seeds(bounds)), probes, design.primary, recipe, scaled, document, overrides, design.where,
         design.fraction, design.search, tuning=design.tuning, pruning=pruning, seed_bounds=seed_bounds,
         interest=file.interest, primary_of=design.primary_of,
+        labels={name if name in reported(probes) else full_path(name): label for name, label in file.labels.items()},
     )  # fmt: skip
     return Draft([], origin, base, recipe, complete, probes, study)
 

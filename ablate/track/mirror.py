@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from ablate.identity import signature
 from ablate.plan.colors import colors
 from ablate.plan.commands import command
 from ablate.plan.labels import format_level
+from ablate.plan.treatments import Treatment
 from ablate.plan.trials import Trial, is_complete, read_step_log
 from ablate.store.files import read_json
 from ablate.store.folders import StageFolder, Store
@@ -49,7 +50,8 @@ class Mirror(Service):
     """Shows one study at one scale in MLflow: an experiment, a run for the study, and under it a run for every trial.
 
     Inside `with`, a thread makes the calls, so that training never waits for MLflow; leaving `with` waits for the
-    thread. `artifacts`: the folder for pictures and tables, which this process and MLflow's server must be able to
+    thread. `treatments`: all of the plan, in their order, which colours follow; by default those of the trials.
+    `artifacts`: the folder for pictures and tables, which this process and MLflow's server must be able to
     read; None leaves the choice to the server. No method raises MLflow's errors: the first one is kept in `failure`
     and described to `report`.
     """
@@ -64,6 +66,7 @@ class Mirror(Service):
         study: Study,
         trials: list[Trial],
         store: Store,
+        treatments: Iterable[Treatment] = (),
         report: Callable[[str], None] = _to_stderr,
     ):
         self.uri = uri
@@ -74,7 +77,8 @@ class Mirror(Service):
         self.report = report
         self.runs: dict[RunKey, Run] = {}
         self.treatments = {trial.treatment.label: trial.treatment for trial in trials}
-        self.colors = colors(self.treatments.values())
+        self.planned = list(treatments)
+        self.colors = colors([*self.planned, *self.treatments.values()])
         self.by_treatment = {(trial.treatment.label, trial.seed): trial for trial in trials if trial.role == "trial"}
 
     def __enter__(self) -> Self:
@@ -105,7 +109,7 @@ class Mirror(Service):
         """Add a trial that a search has suggested."""
         self.trials = [*self.trials, trial]
         self.treatments.setdefault(trial.treatment.label, trial.treatment)
-        self.colors = colors(self.treatments.values())
+        self.colors = colors([*self.planned, *self.treatments.values()])
         if trial.role == "trial":
             self.by_treatment[trial.treatment.label, trial.seed] = trial
 
@@ -369,9 +373,10 @@ def sync(
     store: Store,
     files: dict[str, str],
     note: str = "",
+    treatments: Iterable[Treatment] = (),
 ) -> Mirror:
     """Mirror everything that the store holds of a study and MLflow lacks. Raises MLflow's errors."""
-    with Mirror(uri, artifacts, study, trials, store, report=lambda text: None) as mirror:
+    with Mirror(uri, artifacts, study, trials, store, treatments, report=lambda text: None) as mirror:
         mirror.finish_study(files, note or study.question)
     if mirror.failure:
         raise mirror.failure

@@ -4,13 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.analysis.figures import comparisons, lines, pictures
+from ablate.analysis.figures import answer, comparisons, lines, pictures
 from ablate.analysis.figures.style import COLUMN, Panel, compose, figure_style
 from ablate.analysis.results import StudyResults
 from ablate.errors import nearest
 from ablate.store.files import atomic_write
 
-FORMATS = ("pdf", "svg")
+VARYING = {"pdf": "CreationDate", "svg": "Date", "png": "Software"}
+"""Format of a figure's file -> what is left out of it, so that the same figure is the same file."""
+
+PNG_DPI = 300
+"""Pixels per inch of a PNG file: 975 px for a column."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class FigureKind:
 
 
 KINDS = {
+    "answer": FigureKind(answer.answer, 0, "the largest effects of each factor over their smallest effect of interest"),
     "effects": FigureKind(comparisons.effects, 1, "changes of a metric from the reference, with intervals"),
     "interaction": FigureKind(comparisons.interaction, 1, "means of a metric by two factors that the design crosses"),
     "pareto": FigureKind(comparisons.pareto, 2, "two metrics against each other, with the front"),
@@ -63,11 +68,10 @@ def panels(results: StudyResults, kind: str, metrics: Sequence[str] = ()) -> lis
 
 
 def save_figure(results: StudyResults, kind: str, metrics: Sequence[str], path: Path, width: float = COLUMN) -> None:
-    """Draw a figure into a PDF or SVG file, by its suffix. Raises ValueError like `panels`, and for another suffix."""
+    """Draw a figure into a PDF, SVG or PNG file, by its suffix. Raises ValueError for others, and as `panels`."""
     form = path.suffix.removeprefix(".").lower()
-    if form not in FORMATS:
-        raise ValueError(f"cannot write '{path.name}': valid suffixes are {', '.join('.' + form for form in FORMATS)}")
+    if form not in VARYING:
+        raise ValueError(f"cannot write '{path.name}': valid suffixes are {', '.join('.' + form for form in VARYING)}")
     drawn = panels(results, kind, metrics)
     with figure_style(), atomic_write(path) as temporary:
-        date = {"pdf": "CreationDate", "svg": "Date"}[form]
-        compose(drawn, width).savefig(temporary, format=form, metadata={date: None})
+        compose(drawn, width).savefig(temporary, format=form, dpi=PNG_DPI, metadata={VARYING[form]: None})

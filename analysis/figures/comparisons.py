@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +16,11 @@ from ablate.analysis.statistics.ranks import front
 from ablate.analysis.statistics.verdicts import is_trouble
 from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset.cells import compared, unit
-from ablate.plan.labels import format_level, short_names
+from ablate.plan.labels import format_level
 from ablate.plan.treatments import Treatment
 from ablate.slots.settings import Metric
 from ablate.study.optimal import Optimal
+from ablate.study.titles import title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,18 +49,19 @@ def effects(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     (name,) = metrics or (results.study.primary,)
     metric = results.study.metrics[name]
     rows = [treatment for treatment in results.treatments.values() if not treatment.is_baseline]
+    names = [fold(results.names.treatment(treatment.label), WRAP) for treatment in rows]
 
     def draw(axes: "Axes") -> None:
         axes.axvline(0, color=INK, linewidth=0.8)
         for y, treatment in enumerate(rows):
             _interval(axes, y, results.effect(treatment.label, name), results.colors[treatment.label])
-        axes.set_yticks(range(len(rows)), ["\n".join(fold(treatment.label, WRAP)) for treatment in rows])
+        axes.set_yticks(range(len(rows)), ["\n".join(lines) for lines in names])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.locator_params(axis="x", nbins=5)  # names of treatments leave little room
         axes.set_xlabel(_change_label(metric))
 
-    lines = sum(len(fold(treatment.label, WRAP)) for treatment in rows)
+    lines = sum(map(len, names))
     return [Panel("", 0.7 + ROW * max(lines, 1), draw)]
 
 
@@ -92,11 +94,12 @@ def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
             f"study '{results.study.name}' runs a D-optimal fraction, in which means over other factors' levels mix "
             "their effects; the table has the requested interactions, each adjusted for the others"
         )
-    names = short_names(results.study.factors)
+    names = results.names.factors
     all_treatments = {trial.treatment.label: trial.treatment for trial in results.trials}
     treatments = {row.label: row for row in crossed(results.study, list(all_treatments.values()))}
+    every = list(treatments.values())
     done = results.frame[(results.frame["status"] == "done") & results.frame["treatment"].isin(list(treatments))]
-    pairs = [pair for pair in itertools.combinations(names, 2) if _crossed(pair, list(treatments.values()))]
+    pairs = [pair for pair in itertools.combinations(names, 2) if _crossed(pair, every)]
     if not pairs:
         designs = " + ".join(results.study.designs)
         raise ValueError(
@@ -107,8 +110,8 @@ def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
 
     def panel(pair: tuple[str, str]) -> Panel:
         # The factor with more levels is on the x axis, the other makes the lines.
-        across, lines = sorted(pair, key=lambda path: -len(_levels(path, list(treatments.values()))))
-        columns, rows = (_levels(path, list(treatments.values())) for path in (across, lines))
+        across, lines = sorted(pair, key=lambda path: -len(_levels(path, every)))
+        columns, rows = (_levels(path, every) for path in (across, lines))
         cells = {
             (a, b): _mean(
                 done[name][[_has(treatments[t], {across: a, lines: b}) for t in done["treatment"]]].to_numpy()
@@ -118,9 +121,16 @@ def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
         }
 
         # Room for the legend above the axes and for the names of levels below; long names are turned.
-        longest = max(map(len, columns))
+        shown = {
+            path: {format_level(one.levels[path]): results.names.level(path, one.levels[path]) for one in every}
+            for path in (across, lines)
+        }
+        ticks = [shown[across][column] for column in columns]
+        colors = {row: _color(results, treatments, lines, row) for row in rows}
+        entries = {row: f"{names[lines]} {shown[lines][row]}" for row in rows}
+        longest = max(map(len, ticks))
         angle = 30 if longest * len(columns) > 40 else 0
-        in_legend = legend_columns([f"{names[lines]} {row}" for row in rows])
+        in_legend = legend_columns(list(entries.values()))
         legend_height = ROW * math.ceil(len(rows) / in_legend)
         names_height = LETTER * longest * math.sin(math.radians(angle))
 
@@ -129,8 +139,15 @@ def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
                 means = [cells[column, row] for column in columns]
                 style = LINES[i % len(LINES)]
                 marker = MARKERS[i % len(MARKERS)]
-                axes.plot(range(len(columns)), means, linestyle=style, marker=marker, label=f"{names[lines]} {row}")
-            axes.set_xticks(range(len(columns)), columns, rotation=angle, ha="right" if angle else "center")
+                axes.plot(
+                    range(len(columns)),
+                    means,
+                    linestyle=style,
+                    marker=marker,
+                    color=colors[row],
+                    label=entries[row],
+                )
+            axes.set_xticks(range(len(columns)), ticks, rotation=angle, ha="right" if angle else "center")
             axes.set(xlabel=names[across], ylabel=_axis(results.study.metrics[name], short=True))
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=in_legend, columnspacing=1.2)
             axes.set_title(axes.get_title(loc="left"), pad=72 * legend_height + 6)
@@ -138,6 +155,16 @@ def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
         return Panel(f"{names[across]} × {names[lines]}", 1.9 + legend_height + names_height, draw)
 
     return [panel(pair) for pair in pairs]
+
+
+def _color(results: StudyResults, treatments: Mapping[str, Treatment], path: str, level: str) -> str | None:
+    """The colour of the treatment in which only this level differs from the baseline, if there is one."""
+    alone = (
+        label
+        for label, row in treatments.items()
+        if row.changed.keys() <= {path} and format_level(row.levels[path]) == level
+    )
+    return results.colors.get(next(alone, ""))
 
 
 def _levels(path: str, treatments: Sequence[Treatment]) -> list[str]:
@@ -185,14 +212,14 @@ def pareto(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
         if best:
             axes.plot(*zip(*(points[label] for label in best), strict=True), color=INK, linewidth=0.8)
         for i, label in enumerate(best):
-            name = "\n".join(fold(label, LEGEND_WRAP)) if i < MAX_NAMED else None
+            name = "\n".join(fold(results.names.treatment(label), LEGEND_WRAP)) if i < MAX_NAMED else None
             axes.plot(*points[label], MARKERS[i % len(MARKERS)], color=results.colors[label], markersize=5, label=name)
         if "baseline" in points and "baseline" not in best:
             axes.plot(*points["baseline"], "x", color=INK, markersize=5, label="baseline")
         axes.set(xlabel=_axis(x), ylabel=_axis(y))
         legend(axes, columns=1)
 
-    in_legend = sum(len(fold(label, LEGEND_WRAP)) for label in best[:MAX_NAMED]) + 2
+    in_legend = sum(len(fold(results.names.treatment(label), LEGEND_WRAP)) for label in best[:MAX_NAMED]) + 2
     return [Panel("", 2.3 + ROW * in_legend, draw)]
 
 
@@ -215,7 +242,7 @@ def _default_pair(results: StudyResults) -> list[str]:
 
 def _axis(metric: Metric, *, short: bool = False) -> str:
     """The label of an axis: name and unit and, unless `short`, the direction that is better."""
-    text = f"{metric.name} ({unit(metric)})" if unit(metric) else metric.name
+    text = f"{title_of(metric)} ({unit(metric)})" if unit(metric) else title_of(metric)
     return f"{text}, {_aim(metric)}" if _aim(metric) and not short else text
 
 

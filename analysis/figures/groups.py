@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from ablate.analysis.figures.style import LINES_PER_PANEL
 from ablate.analysis.results import StudyResults
-from ablate.plan.labels import format_level, short_names
 from ablate.plan.treatments import Treatment
 
 PanelKey = tuple[str, str | None]
@@ -34,23 +33,27 @@ def panel_groups(results: StudyResults) -> list[PanelGroup]:
     for (title, path), rows in groups.items():
         # If nothing else is changed, the baseline is a level of the factor too.
         only_path = path is not None and all(row.changed.keys() == {path} for row in rows)
-        name = f"{format_level(baseline.levels[path])} (baseline)" if path and only_path else "baseline"
+        name = f"{results.names.level(path, baseline.levels[path])} (baseline)" if path and only_path else "baseline"
         for start in range(0, len(rows), LINES_PER_PANEL):
             part = rows[start : start + LINES_PER_PANEL]
-            names = {row.label: format_level(row.levels[path]) if path else row.label for row in part}
+            names = {
+                row.label: results.names.level(path, row.levels[path]) if path else results.names.treatment(row.label)
+                for row in part
+            }
             result.append(PanelGroup(title, names, name))
     return result or [PanelGroup("", {})]
 
 
 def _key(results: StudyResults, treatment: Treatment) -> PanelKey:
     """The panel of a treatment."""
-    names = short_names(results.study.factors)
+    shown = results.names
+    names = shown.factors
     if treatment.design == "one_at_a_time":
         (path,) = treatment.changed
         return names[path], path
     if treatment.design == "grid":
         # The levels of the factor with the most levels are lines; each combination of the other factors is a panel.
         main = max(results.study.factors, key=lambda factor: len(factor.levels)).path
-        rest = [f"{names[path]} {format_level(level)}" for path, level in treatment.levels.items() if path != main]
+        rest = [f"{names[path]} {shown.level(path, level)}" for path, level in treatment.levels.items() if path != main]
         return ", ".join(rest) or names[main], main
     return (treatment.design or "").replace("_", " "), None

@@ -20,6 +20,7 @@ from ablate.analysis.figures.style import (
 )
 from ablate.analysis.results import StudyResults
 from ablate.analysis.typeset.cells import arrow, unit
+from ablate.study.titles import title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +72,7 @@ def convergence(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
     metric = results.study.metrics.get(name)
     hint = ": it is logged by quick probes, in stages with `probe_every`"
     by_treatment = curves.of_steps(results, f"during/{name}", hint)
-    label = f"{name} ({unit(metric)}) {arrow(metric)}".replace(" () ", " ") if metric else name
+    label = f"{title_of(metric)} ({unit(metric)}) {arrow(metric)}".replace(" () ", " ") if metric else name
     return _panels(results, by_treatment, ("training step", label))
 
 

@@ -93,7 +93,8 @@ def before_and_after(results: StudyResults, metrics: tuple[str, ...]) -> list[Pa
     crop = int(np.stack([shot.reconstructions for shot in shots]).astype(float).std(0).mean((1, 2, 3)).argmax())
     tiles = [Tile("source", (shots[0].sources[crop],))]
     for label, shot in zip(labels, shots, strict=True):
-        text = "\n".join([*fold(label.replace("=", " "), NAME), _value(results, label, metric)])
+        title = results.names.treatment(label).replace("=", " ")
+        text = "\n".join([*fold(title, NAME), _value(results, label, metric)])
         tiles.append(Tile(text, (shot.reconstructions[crop], shot.alone[min(crop, len(shot.alone) - 1)])))
 
     across = len(tiles) if len(tiles) <= ROW else ACROSS

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -80,6 +80,17 @@ def frame_of(plan: Plan, *, raw: bool = False) -> "pd.DataFrame":
     """The tidy frame of the trials of a plan, as `tidy`."""
     copy = plan.store.study(plan.study.name, plan.study.variant).records
     return tidy(plan.trials, plan.store, raw=raw, copy=copy)
+
+
+def trials_csv(frame: "pd.DataFrame", metrics: Sequence[str] | None = None, known: Iterable[str] = ()) -> str:
+    """A tidy frame as CSV at full precision: a row per trial; what is missing is empty.
+
+    `metrics`: those to write, of the study's `known` ones; by default all.
+    """
+    left_out = set() if metrics is None else set(known) - set(metrics)
+    columns = [name for name in frame.columns if name not in {"code", *left_out}]
+    text: str = frame[columns].to_csv(index=False, lineterminator="\n")
+    return text
 
 
 class _End(NamedTuple):

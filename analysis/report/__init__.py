@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 from ablate.analysis.figures import KINDS, panels
 from ablate.analysis.figures.style import COLUMN, Panel, compose, figure_style
 from ablate.analysis.report import facts, pictures
-from ablate.analysis.report.answer import answer
 from ablate.analysis.results import StudyResults
 from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset import html
 from ablate.store.files import atomic_write
+from ablate.study.titles import title_of
 
 FOREST_WIDTH = 4.6
 """Width of the plot of all effects on the primary metric, inches."""
@@ -65,7 +66,7 @@ def _findings(results: StudyResults) -> dict[str, Any]:
     claims = table.claims_layout
     sheets = pictures.compare(results)
     return {
-        "answer": answer(results),
+        "answer": table.answer,
         "table": html.table(table.layout),
         "notes": html.notes(table.layout),
         "factorial": [html.table(layout) for layout in table.factorial_layouts],
@@ -86,14 +87,28 @@ def _drawings(results: StudyResults) -> dict[str, Any]:
     others = [name for name in default_metrics(study) if name != study.primary]
     forest: list[str] = []
     small: list[str] = []
+    sizes = ""
     with figure_style():
+        with suppress(ValueError):
+            label = "the largest effects over their smallest effect of interest"
+            sizes = _svg_of(panels(results, "answer"), FOREST_WIDTH, label)
         if len(results.table.arms) > 1 and results.has_ended.any():
-            forest = [_svg(one, FOREST_WIDTH, f"effects on {study.primary}") for one in panels(results, "effects")]
+            label = f"effects on {study.primary_title}"
+            forest = [_svg(one, FOREST_WIDTH, label) for one in panels(results, "effects")]
             small = [
-                _svg(one, COLUMN, f"effects on {name}") for name in others for one in panels(results, "effects", [name])
+                _svg(one, COLUMN, f"effects on {title_of(study.metrics[name])}")
+                for name in others
+                for one in panels(results, "effects", [name])
             ]
         figures = [figure for kind in FIGURES if (figure := _figure(results, kind))["drawn"]]
-    return {"forest": forest, "small": small, "figures": figures, "not_drawn": results.not_drawn}
+    return {
+        "primary": title_of(results.primary),
+        "sizes": sizes,
+        "forest": forest,
+        "small": small,
+        "figures": figures,
+        "not_drawn": results.not_drawn,
+    }
 
 
 def _circumstances(results: StudyResults) -> dict[str, Any]:
@@ -123,8 +138,13 @@ def _figure(results: StudyResults, kind: str) -> dict[str, Any]:
 
 def _svg(panel: Panel, width: float, label: str) -> str:
     """A panel as an `svg` element."""
+    return _svg_of([panel], width, label)
+
+
+def _svg_of(drawn_panels: Sequence[Panel], width: float, label: str) -> str:
+    """Panels below each other as an `svg` element."""
     data = io.StringIO()
-    compose([panel], width).savefig(data, format="svg", metadata={"Date": None}, transparent=True)
+    compose(drawn_panels, width).savefig(data, format="svg", metadata={"Date": None}, transparent=True)
     drawn = data.getvalue()
     start, end = drawn.index("<svg"), drawn.index("<metadata>")
     rest = drawn[drawn.index("</metadata>") + len("</metadata>") :]

@@ -62,7 +62,7 @@ def factors(results: StudyResults) -> dict[str, list[str]]:
             ends = f"{format_level(factor.range.low)} to {format_level(factor.range.high)}{scale}"
             levels[factor.path] = [*map(format_level, factor.levels[:1]), ends]
         else:
-            levels[factor.path] = [format_level(level) for level in factor.levels]
+            levels[factor.path] = [results.names.level(factor.path, level) for level in factor.levels]
     return levels
 
 

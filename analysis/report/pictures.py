@@ -13,6 +13,7 @@ from PIL import Image
 from ablate.analysis.figures.pictures import SHEET_FILE
 from ablate.analysis.results import StudyResults
 from ablate.analysis.typeset.cells import numeral, unit
+from ablate.study.titles import title_of
 
 Pixels = NDArray[np.uint8]
 
@@ -38,9 +39,9 @@ def compare(results: StudyResults) -> list[Sheet]:
         path = next((file for file in files if file.exists()), None)
         if path:
             source, reconstruction = halves(path)
-            name = "original" if not sources else f"original ({label})"
+            name = "original" if not sources else f"original ({results.names.treatment(label)})"
             sources.setdefault(source.tobytes(), Sheet(name, "", uri(source)))
-            reconstructions.append(Sheet(label, _remark(results, label), uri(reconstruction)))
+            reconstructions.append(Sheet(results.names.treatment(label), _remark(results, label), uri(reconstruction)))
     return [*sources.values(), *reconstructions]
 
 
@@ -77,4 +78,4 @@ def _remark(results: StudyResults, label: str) -> str:
     if math.isnan(effect.mean):
         return effect.verdict
     spread = f" ± {numeral(effect.sd, metric.decimals)}" if effect.sd == effect.sd else ""
-    return f"{metric.name} {numeral(effect.mean, metric.decimals)}{spread} {unit(metric)}".rstrip()
+    return f"{title_of(metric)} {numeral(effect.mean, metric.decimals)}{spread} {unit(metric)}".rstrip()

@@ -27,14 +27,16 @@ from ablate.analysis.statistics.ranks import front, indistinct, rank
 from ablate.analysis.statistics.stability import stability
 from ablate.analysis.tables.claims import arrange_claims
 from ablate.analysis.tables.factorial import arrange_factorial
+from ablate.analysis.tables.leads import Comparison, compare_rows, compare_terms, lead_metrics, measure_open
 from ablate.analysis.tables.matrix import arrange_matrix
-from ablate.analysis.tables.notes import describe_stability, how_to_read
+from ablate.analysis.tables.notes import describe_stability, how_to_read, name_metrics
 from ablate.analysis.tables.options import TableOptions, check_metrics
 from ablate.analysis.tables.rows import Arm, arrange
 from ablate.analysis.tables.searched import NO_CLAIMS, SearchResult, ranked, summarise_search, withhold
 from ablate.analysis.tables.table import Table
 from ablate.analysis.typeset.cells import Layout, Sentence
 from ablate.plan.commands import sweep_command
+from ablate.plan.labels import Names
 from ablate.plan.plan import Plan
 from ablate.plan.planned import judged_by
 from ablate.plan.trials import Trial
@@ -42,6 +44,7 @@ from ablate.slots import registry
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.study.study import Study
+from ablate.study.titles import title_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,9 +108,14 @@ def build_table(
     table = Table(study, arms, analysis, names, layout, search_result=search_result, mixed=mixed)
 
     # Main effects, ranking and claims.
+    terms: list[Comparison] = []
     if is_factorial(study):
-        table = _with_factors(table, frame, metrics or (), options)
+        table, terms = _with_factors(table, frame, metrics or (), options)
     if not study.search:
+        comparisons = terms or compare_rows(study, arms)
+        values = all_by_seed(frame, [one.metric.name for one in comparisons])
+        noises = {} if unpaired else measure_open(comparisons, values, analysis, references)
+        table = replace(table, comparisons=tuple(comparisons), open_noises=noises)
         table = _with_asides(table, plan.trials, plan.store, by_seed(frame, study.primary), metrics or ())
     if source is None:
         return table
@@ -194,7 +202,7 @@ def _lay_out(
     )
     return Layout(
         options.label or study.name, study.name, " ".join(study.question.split()), columns, groups, notes,
-        analysis.warnings, options.caption, best,
+        analysis.warnings, options.caption, best, asides=tuple(name_metrics(columns)),
     )  # fmt: skip
 
 
@@ -214,11 +222,12 @@ def _ranks(
 
 def _with_asides(table: Table, trials: Sequence[Trial], store: Store, arms: Arms, requested: Sequence[str]) -> Table:
     """The table with notes on the stability of its ranking and on the Pareto front of the requested metrics."""
-    asides: list[Sentence] = []
+    shown = Names(table.study)
+    asides: list[Sentence] = list(table.layout.asides)
     metric = table.study.metrics[table.study.primary]
     ranking = stability(metric, arms, trials, store)
     if ranking:
-        asides.append(describe_stability(metric, ranking))
+        asides.append(describe_stability(metric, ranking, shown))
 
     goals = [table.study.metrics[name] for name in requested if table.study.metrics[name].direction != "none"]
     ranked = [arm for arm in table.arms if not arm.trouble]
@@ -226,14 +235,16 @@ def _with_asides(table: Table, trials: Sequence[Trial], store: Store, arms: Arms
     points = {label: point for label, point in means.items() if all(map(math.isfinite, point))}
     best = front(points, goals) if len(goals) > 1 and points else []
     if best:
-        names = ", ".join(goal.name for goal in goals)
-        asides.append((f"Pareto front of the means in {names}: {', '.join(best)}.",))
+        names = ", ".join(map(title_of, goals))
+        asides.append((f"Pareto front of the means in {names}: {', '.join(map(shown.treatment, best))}.",))
     layout = replace(table.layout, asides=tuple(asides))
     return replace(table, layout=layout, stability=ranking, front=tuple(best))
 
 
-def _with_factors(table: Table, frame: "pd.DataFrame", requested: Sequence[str], options: TableOptions) -> Table:
-    """The table of a factorial study with main effects and interactions.
+def _with_factors(
+    table: Table, frame: "pd.DataFrame", requested: Sequence[str], options: TableOptions
+) -> tuple[Table, list[Comparison]]:
+    """The table of a factorial study with main effects and interactions, and those on the lead metrics.
 
     They are shown of the requested metrics or, if there are none, of those that treatments are judged by.
     """
@@ -244,12 +255,14 @@ def _with_factors(table: Table, frame: "pd.DataFrame", requested: Sequence[str],
     shown = list(requested) or planned
     arms = {
         name: comparable(study.metrics[name], values)
-        for name, values in all_by_seed(frame, dict.fromkeys([*planned, *shown])).items()
+        for name, values in all_by_seed(frame, dict.fromkeys([*planned, *shown, *lead_metrics(study)])).items()
     }
     obstacles = {name: reason for name, values in arms.items() if (reason := obstacle(study, treatments, values))}
     results = {name: decompose_study(study, treatments, arms[name]) for name in arms if name not in obstacles}
     status_of = {arm.treatment.label: arm.trouble for arm in table.arms}
-    troubles = [f"{row.label} {status_of[row.label]}" for row in treatments if status_of[row.label]]
+    troubles = [
+        f"{Names(study).treatment(row.label)} {status_of[row.label]}" for row in treatments if status_of[row.label]
+    ]
     if troubles:
         results = {name: untested(result) for name, result in results.items()}
     results = correct(study, results)
@@ -272,9 +285,13 @@ def _with_factors(table: Table, frame: "pd.DataFrame", requested: Sequence[str],
     names_of: dict[str, list[str]] = {}
     for name, reason in obstacles.items():
         names_of.setdefault(reason, []).append(name)
-    missing = tuple((f"No main effects in {', '.join(names)}: {reason}.",) for reason, names in names_of.items())
+    missing = tuple(
+        (f"No main effects in {', '.join(title_of(study.metrics[name]) for name in names)}: {reason}.",)
+        for reason, names in names_of.items()
+    )
     layout = replace(table.layout, notes=(*table.layout.notes, *missing))
-    return replace(table, layout=layout, factorial=decompositions, factorial_layouts=layouts)
+    table = replace(table, layout=layout, factorial=decompositions, factorial_layouts=layouts)
+    return table, compare_terms(study, results)
 
 
 def default_metrics(study: Study) -> list[str]:

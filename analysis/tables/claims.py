@@ -29,6 +29,7 @@ from ablate.analysis.typeset.cells import (
 from ablate.analysis.typeset.latex_text import extent
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
+from ablate.study.titles import METRICS, title_of
 
 PAGE = 520.0
 """Height of a page of LaTeX's article class without a caption of one line, the table's head and rules, in points."""
@@ -196,14 +197,15 @@ def contrast(
     # The metric.
     details = [unit(metric), f"distance to {metric.target:g}" if claim.orders_distances(metric) else ""]
     measure = ", ".join(filter(None, details))
-    start = f"{claim.metric} ({measure})" if measure else claim.metric
+    start = f"{title_of(metric)} ({measure})" if measure else title_of(metric)
 
     # The sides.
     order = {"A above B": " > ", "A below B": " < ", "A equals B": " = ", "A differs from B": " ≠ "}[claim.direction]
     order = f"{order}…{order}" if claim.along else order
     common: Mapping[str, Any]
     if isinstance(claim.b, float | int) or claim.against:
-        pieces: Sentence = (start, order, claim.against or Level(claim.b))
+        other = METRICS.get(claim.against, claim.against)
+        pieces: Sentence = (start, order, other or Level(claim.b))
         common = {**claim.a, **given}
     else:
         shared = {path: level for path, level in claim.a.items() if path in claim.b and claim.b[path] == level}

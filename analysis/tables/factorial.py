@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from ablate.analysis.statistics.chance import ALPHA
 from ablate.analysis.statistics.factorial import Decomposition, Factors, Term
+from ablate.analysis.tables.rows import list_levels, named
 from ablate.analysis.typeset.cells import (
     Cell,
     Column,
     Difference,
     Group,
     Layout,
-    Level,
     Phrase,
     Sentence,
     Symbol,
@@ -21,11 +21,12 @@ from ablate.analysis.typeset.cells import (
     numeral,
     unit,
 )
-from ablate.plan.labels import short_names
+from ablate.plan.labels import Names
 from ablate.plan.treatments import Treatment
 from ablate.slots.settings import Metric
 from ablate.study.optimal import Optimal
 from ablate.study.study import Study
+from ablate.study.titles import title_of
 
 MAX_ERROR_SHARE = 0.5
 """A treatment with a larger share of the error than this is named in a warning."""
@@ -65,9 +66,10 @@ def arrange_factorial(
     groups = [*main_effects, rows.of_pairs(decomposition.terms), rows.besides(decomposition)]
     return Layout(
         f"{label}-effects-{metric.name.replace('/', '-')}", study.name,
-        f"Main effects and interactions in {metric.name}", tuple(columns),
+        f"Main effects and interactions in {title_of(metric)}", tuple(columns),
         tuple(group for group in groups if group.rows),
-        _how_to_read(study, treatments, metric, decomposition, planned, troubles), _uneven(treatments, decomposition),
+        _how_to_read(study, treatments, metric, decomposition, planned, troubles),
+        _uneven(Names(study), treatments, decomposition),
     )  # fmt: skip
 
 
@@ -79,13 +81,17 @@ class _Rows:
         self.metric = metric
         self.tested = tested
         self.corrected = corrected
-        self.names = list(short_names(study.factors).values())
+        self.shown = Names(study)
+        self.names = list(self.shown.factors.values())
 
     def of_factor(self, term: Term) -> Group:
         """A row per level other than the baseline's; if there are several, a row with their joint test comes first."""
         (index,) = term.factors
         factor = self.study.factors[index]
-        levels = [(Level(factor.levels[0]), " → ", Level(factor.levels[one.levels[0]])) for one in term.contrasts]
+        first = named(self.shown, factor.path, factor.levels[0])
+        levels = [
+            (first, " → ", named(self.shown, factor.path, factor.levels[one.levels[0]])) for one in term.contrasts
+        ]
         aliases = self._aliases(term)
         changes = self._changes(term)
         test = self._test(term)
@@ -195,9 +201,9 @@ def _how_to_read(
 
 def _metrics(study: Study) -> str:
     """The metric of each factor that has one, and that of all other tests."""
-    names = short_names(study.factors)
-    own = [f"{names[path]} in {metric}" for path, metric in study.primary_of.items()]
-    return ", ".join([*own, f"all others in {study.primary}"])
+    names = Names(study).factors
+    own = [f"{names[path]} in {title_of(study.metrics[metric])}" for path, metric in study.primary_of.items()]
+    return ", ".join([*own, f"all others in {study.primary_title}"])
 
 
 def _aliased(decomposition: Decomposition) -> list[Sentence]:
@@ -210,17 +216,18 @@ def _aliased(decomposition: Decomposition) -> list[Sentence]:
 def _fixed(study: Study, treatments: Sequence[Treatment]) -> list[Sentence]:
     """Which factors are not varied, if constraints leave holes in the grid."""
     varied = {path for row in treatments for path in row.changed}
-    names = short_names(study.factors)
-    fixed = [(names[factor.path], factor.levels[0]) for factor in study.factors if factor.path not in varied]
+    names = Names(study)
+    fixed = {factor.path: factor.levels[0] for factor in study.factors if factor.path not in varied}
     if not fixed:
         return []
-    pieces = [piece for name, level in fixed for piece in (f"{name} ", Level(level), ", ")][:-1]
-    return [("Only treatments with ", *pieces, ", the largest full grid that the constraints leave.")]
+    return [
+        ("Only treatments with ", *list_levels(names, fixed), ", the largest full grid that the constraints leave.")
+    ]
 
 
 def _least_squares(study: Study, decomposition: Decomposition) -> Sentence:
     """The model that the effects of a D-optimal fraction are estimated by."""
-    names = list(short_names(study.factors).values())
+    names = list(Names(study).factors.values())
     pairs = [" × ".join(names[i] for i in term.factors) for term in decomposition.terms if term.factors[1:]]
     model = f"main effects and {', '.join(pairs)}" if pairs else "main effects"
     tested = decomposition.higher_df and decomposition.error_df
@@ -229,12 +236,12 @@ def _least_squares(study: Study, decomposition: Decomposition) -> Sentence:
             f"assumed to be zero; {test}.",)  # fmt: skip
 
 
-def _uneven(treatments: Sequence[Treatment], decomposition: Decomposition) -> tuple[str, ...]:
+def _uneven(names: Names, treatments: Sequence[Treatment], decomposition: Decomposition) -> tuple[str, ...]:
     """A warning if the error is far from equal in all treatments."""
     index, share = decomposition.noisiest
     pooled = "the intervals and tests here, which pool the error, mainly reflect"
     if share > MAX_ERROR_SHARE and len(treatments) > 3:
-        label = treatments[index].label
+        label = names.treatment(treatments[index].label)
         return (f"{share:.0%} of the error comes from the treatment '{label}': {pooled} that treatment",)
     quiet = decomposition.quiet_half_share
     if quiet < MIN_QUIET_SHARE and len(treatments) > 5 and decomposition.error_df > len(treatments):

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from ablate.analysis.tables.rows import Arm, values
-from ablate.analysis.typeset.cells import Cell, Column, Group, Level, Word
-from ablate.plan.labels import format_level, short_names
+from ablate.analysis.tables.rows import Arm, named, values
+from ablate.analysis.typeset.cells import Cell, Column, Group, Word
+from ablate.plan.labels import Names
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
 
@@ -20,15 +20,21 @@ def arrange_matrix(
         what = f"{' + '.join(study.designs)} of {len(study.factors)} factor{'s' * (len(study.factors) != 1)}"
         raise ValueError(f"layout 'matrix' is for a grid of two factors; {study.name} is a {what}")
     down, across = study.factors
-    names = short_names(study.factors)
-    columns = [Column("level", names[down.path])]
-    columns += [Column("value", f"{names[across.path]}/{format_level(level)}", metric) for level in across.levels]
+    names = Names(study)
+    columns = [Column("level", names.factors[down.path])]
+    columns += [
+        Column("value", f"{names.factors[across.path]}/{names.level(across.path, level)}", metric)
+        for level in across.levels
+    ]
     cells: dict[str, Cell] = {}
     for arm, value in zip(arms, values(metric, arms, ranks, starred=True), strict=True):
         key = repr([arm.treatment.levels[factor.path] for factor in study.factors])
         cells[key] = Word(arm.trouble or arm.seeds.trouble) if arm.trouble or not arm.effects[metric.name].n else value
     rows = tuple(
-        (Level(first), *(cells.get(repr([first, second]), Word("left out")) for second in across.levels))
+        (
+            named(names, down.path, first),
+            *(cells.get(repr([first, second]), Word("left out")) for second in across.levels),
+        )
         for first in down.levels
     )
     return tuple(columns), (Group(rows),)

@@ -14,10 +14,11 @@ from ablate.analysis.tables.verdict_notes import (
     list_negligible,
     list_troubles,
 )
-from ablate.analysis.typeset.cells import Level, Sentence, Symbol, amount, compared, numeral
-from ablate.plan.labels import short_names
+from ablate.analysis.typeset.cells import Column, Level, Sentence, Symbol, amount, compared, numeral
+from ablate.plan.labels import Names, format_level, short_names
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
+from ablate.study.titles import title_of
 
 OTHER_REFERENCES = {
     "ladder": "for later rungs of the ladder, from the previous rung",
@@ -26,11 +27,12 @@ OTHER_REFERENCES = {
 """Design -> the reference of Δ where it is not the baseline."""
 
 
-def describe_stability(metric: Metric, stability: Stability) -> Sentence:
+def describe_stability(metric: Metric, stability: Stability, names: Names) -> Sentence:
     """How stable the ranking is, in a sentence. Of the steps during training, `NAMED_STEPS` are named."""
+    best = names.treatment(stability.best)
     text = (
-        f"If seeds are resampled with replacement ({stability.draws} draws), {stability.best} stays the best in "
-        f"{metric.name} in {stability.stays:.0%} of the draws; Kendall’s τ with the ranking over all seeds is "
+        f"If seeds are resampled with replacement ({stability.draws} draws), {best} stays the best in "
+        f"{title_of(metric)} in {stability.stays:.0%} of the draws; Kendall’s τ with the ranking over all seeds is "
         f"{numeral(stability.tau, 2)} on average"
     )
     steps = list(stability.during)
@@ -40,6 +42,13 @@ def describe_stability(metric: Metric, stability: Stability) -> Sentence:
             f"{numeral(stability.during[step], 2)} at step {step}" for step in (steps[i] for i in chosen)
         )
     return (f"{text}.",)
+
+
+def name_metrics(columns: Sequence[Column]) -> list[Sentence]:
+    """Under which names commands know the metrics that the columns show under others."""
+    metrics = dict.fromkeys(column.metric for column in columns if column.metric)
+    named = [f"{title_of(metric)} is {metric.name}" for metric in metrics if title_of(metric) != metric.name]
+    return [(f"In commands, {', '.join(named)}.",)] if named else []
 
 
 def how_to_read(
@@ -83,7 +92,7 @@ def how_to_read(
         *_tuned(study, arms),
         *_pruned(study, arms),
         _finished(arms),
-        *list_troubles(arms),
+        *list_troubles(study, arms),
         *list_negligible(study, arms),
         *(
             describe_chance(shown.get(name, study.metrics[name]), noise)
@@ -100,7 +109,8 @@ def _about(study: Study) -> Sentence:
     crop = data.settings.plain().get("crop")
     what = f"{data.level}, {crop} px crops" if crop else data.level
     start = f"Study {study.name} at scale {study.scale}: {steps} steps on {what}. Baseline: "
-    return (start, *list_levels({factor.path: factor.levels[0] for factor in study.factors}), ".")
+    baseline = {factor.path: factor.levels[0] for factor in study.factors}
+    return (start, *list_levels(Names(study), baseline, full=True), ".")
 
 
 def _search(study: Study, search_result: SearchResult) -> list[Sentence]:
@@ -140,9 +150,9 @@ def _effects(study: Study, arms: Sequence[Arm], analysis: Analysis, metrics: Seq
     )  # fmt: skip
     count = len(arms) - 1
     star: Sentence = (
-        f"A star marks an interval that excludes 0; for {study.primary}, a star also requires ", Symbol("p"),
-        f" < 0.05 after Holm’s correction for {count} comparison{'s' * (count != 1)} (unclear: only the interval "
-        "excludes 0). Other metrics are not corrected.",
+        f"A star marks an interval that excludes 0; for {study.primary_title}, a star also requires ",
+        Symbol("p"), f" < 0.05 after Holm’s correction for {count} comparison{'s' * (count != 1)} (unclear: only the "
+        "interval excludes 0). Other metrics are not corrected.",
     )  # fmt: skip
     if study.primary_of:
         star = (
@@ -165,7 +175,7 @@ def _sequential(study: Study) -> list[Sentence]:
     if study.seed_bounds is None:
         return []
     fewest, most = study.seed_bounds
-    metric = "the metric that it is judged by" if study.primary_of else study.primary
+    metric = "the metric that it is judged by" if study.primary_of else study.primary_title
     return [
         (
             f"Seeds were added one at a time, from {fewest} to at most {most}, as long as a treatment was not "
@@ -182,18 +192,19 @@ def _tuned(study: Study, arms: Sequence[Arm]) -> list[Sentence]:
     tuning = study.tuning
     if tuning is None:
         return []
+    shown = Names(study)
     names = short_names(tuning.factors)
     seeds = f"seed{'s' * (len(tuning.seeds) != 1)} {', '.join(map(str, tuning.seeds))}"
     how = (
-        f"Tuned for each treatment with the same budget, by {tuning.sampler} for {study.primary}: "
+        f"Tuned for each treatment with the same budget, by {tuning.sampler} for {study.primary_title}: "
         f"{', '.join(names.values())}. Each treatment had {tuning.trials} settings, trained in full with {seeds}, "
         "which no row uses; the rows use the best settings: "
     )
     chosen: list[str | Level | Symbol] = []
     for arm in arms:
         best = arm.treatment.nuisance
-        levels = list_levels({names[path]: level for path, level in best.items()}) if best else ("not tuned yet",)
-        chosen += ["; " if chosen else "", f"{arm.treatment.label} ", *levels]
+        settings = ", ".join(f"{names[path]} {format_level(level)}" for path, level in (best or {}).items())
+        chosen += ["; " if chosen else "", f"{shown.treatment(arm.treatment.label)} {settings or 'not tuned yet'}"]
     return [(how, *chosen, ".")]
 
 
@@ -202,7 +213,7 @@ def _pruned(study: Study, arms: Sequence[Arm]) -> list[Sentence]:
     pruning = study.pruning
     if pruning is None:
         return []
-    pruned = [arm.treatment.label for arm in arms if "pruned" in arm.status]
+    pruned = [Names(study).treatment(arm.treatment.label) for arm in arms if "pruned" in arm.status]
     text = (
         f"Treatments were pruned by {pruning.rule} on {pruning.column} with seed {study.seeds[0]}, at {pruning.where}: "
         f"{', '.join(pruned) or 'none'}."
@@ -215,7 +226,7 @@ def _pruned(study: Study, arms: Sequence[Arm]) -> list[Sentence]:
 def _indistinct(study: Study, metrics: Sequence[Metric]) -> Sentence:
     """What bold means, if it marks all means that do not differ from the best."""
     corrected = study.primary in {metric.name for metric in metrics} and not study.primary_of
-    holm = f"; for {study.primary} after Holm’s correction" if corrected else ""
+    holm = f"; for {study.primary_title} after Holm’s correction" if corrected else ""
     return (
         "Bold: the best mean of a column and all means that do not differ from it significantly (", Symbol("p"),
         " ≥ 0.05 by Student’s ", Symbol("t"), f", paired by seed{holm}).",

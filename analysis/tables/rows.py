@@ -21,10 +21,11 @@ from ablate.analysis.typeset.cells import (
     Word,
     unit,
 )
-from ablate.plan.labels import short_names
+from ablate.plan.labels import Names
 from ablate.plan.treatments import Treatment
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
+from ablate.study.titles import title_of
 
 UNFINISHED = {"diverged": "div.", "failed": "fail.", "running": "run.", "pending": "pend.", "pruned": "pruned"}
 """Status of a trial without results -> its abbreviation in a table."""
@@ -105,29 +106,33 @@ def _components(study: Study, treatments: Sequence[Treatment]) -> tuple[list[Col
     """A column per factor: a check mark for the second of two levels, or the level if there are more than two."""
     columns: list[Column] = []
     cells: list[list[Cell]] = []
-    for factor, name in zip(study.factors, short_names(study.factors).values(), strict=True):
+    names = Names(study)
+    for factor in study.factors:
+        name = names.factors[factor.path]
         levels = [treatment.levels[factor.path] for treatment in treatments]
         if len(factor.levels) == 2:
-            columns.append(Column("check", name, level=Level(factor.levels[1])))
+            columns.append(Column("check", name, level=named(names, factor.path, factor.levels[1])))
             cells.append([Check(level == factor.levels[1]) for level in levels])
         else:
             columns.append(Column("level", name))
-            cells.append([Level(level) for level in levels])
+            cells.append([named(names, factor.path, level) for level in levels])
     return columns, cells
 
 
 def _treatments(study: Study, treatments: Sequence[Treatment]) -> tuple[list[Column], list[list[Cell]]]:
     """For designs in `LEVELS_ONLY` a column per factor with its level; else one column with the treatment's changes."""
-    short = short_names(study.factors)
+    names = Names(study)
     if study.designs in LEVELS_ONLY:
-        levels: list[list[Cell]] = [[Level(treatment.levels[path]) for treatment in treatments] for path in short]
-        return [Column("level", name) for name in short.values()], levels
+        levels: list[list[Cell]] = [
+            [named(names, path, treatment.levels[path]) for treatment in treatments] for path in names.factors
+        ]
+        return [Column("level", name) for name in names.factors.values()], levels
     known = {treatment.label: treatment for treatment in treatments}
-    changes = [_change(treatment, known[treatment.reference or treatment.label], short) for treatment in treatments]
+    changes = [_change(treatment, known[treatment.reference or treatment.label], names) for treatment in treatments]
     return [Column("level", "level" if study.designs == ("one_at_a_time",) else "treatment")], [changes]
 
 
-def _change(treatment: Treatment, reference: Treatment, short: Mapping[str, str]) -> Cell:
+def _change(treatment: Treatment, reference: Treatment, names: Names) -> Cell:
     """The name of a row: `scn`, `+ norm scn`, `w/o norm scn`, `all` or `kl 1, norm scn`.
 
     The names of the same treatment in other designs are in brackets.
@@ -136,24 +141,31 @@ def _change(treatment: Treatment, reference: Treatment, short: Mapping[str, str]
     pieces: Sentence = ("baseline",)
     match treatment.design:
         case "one_at_a_time":
-            level = Level(next(iter(treatment.changed.values())))
+            ((path, value),) = treatment.changed.items()
+            level = named(names, path, value)
             if not treatment.aliases:
                 return level
             pieces = (level,)
         case "ladder":
-            pieces = ("+ ", *list_levels({short[path]: treatment.levels[path] for path in before}))
+            pieces = ("+ ", *list_levels(names, {path: treatment.levels[path] for path in before}))
         case "leave_one_out" if treatment.label == "all":
             pieces = ("all",)
         case "leave_one_out":
-            pieces = ("w/o ", *list_levels({short[path]: level for path, level in before.items()}))
+            pieces = ("w/o ", *list_levels(names, before))
         case "grid" | "fraction":
-            pieces = list_levels({short[path]: level for path, level in treatment.changed.items()})
-    return Phrase(pieces, (", ".join(treatment.aliases),) if treatment.aliases else ())
+            pieces = list_levels(names, treatment.changed)
+    return Phrase(pieces, (", ".join(map(names.treatment, treatment.aliases)),) if treatment.aliases else ())
 
 
-def list_levels(levels: Mapping[str, Any]) -> Sentence:
-    """Names with their levels: `kl 1, norm scn`."""
-    pieces = [piece for name, level in levels.items() for piece in (f", {name} ", Level(level))]
+def named(names: Names, path: str, level: Any) -> Level:
+    """A level with the name to show it under."""
+    return Level(level, names.title(path, level))
+
+
+def list_levels(names: Names, levels: Mapping[str, Any], *, full: bool = False) -> Sentence:
+    """Factors with their levels: `kl 1, norm SCN`. `full`: a factor without a label is named by its path."""
+    shown = {path: path if full and names.is_short(path) else names.factors[path] for path in levels}
+    pieces = [piece for path, level in levels.items() for piece in (f", {shown[path]} ", named(names, path, level))]
     return (str(pieces[0])[2:], *pieces[1:])
 
 
@@ -164,7 +176,7 @@ def _primary_columns(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int]) 
     verdicts: list[Cell] = [Word(effect.verdict) for effect in effects]
     delta = "Δ distance" if metric.direction == "target" else "Δ"
     return [
-        (Column("value", metric.name, metric), values(metric, arms, ranks, starred=False)),
+        (Column("value", title_of(metric), metric), values(metric, arms, ranks, starred=False)),
         (Column("difference", f"{delta} [95 % CI]", metric), [Word(""), *differences]),
         (Column("verdict", "verdict"), [Word(""), *verdicts]),
     ]
@@ -176,7 +188,7 @@ def _judged_columns(study: Study, arms: Sequence[Arm]) -> list[tuple[Column, lis
     differences: list[Cell] = []
     for arm in arms[1:]:
         metric = study.metrics[arm.judged_by]
-        names.append(Phrase((metric.name,), (unit(metric),) if unit(metric) else ()))
+        names.append(Phrase((title_of(metric),), (unit(metric),) if unit(metric) else ()))
         differences.append(_difference(metric, arm.judged))
     verdicts: list[Cell] = [Word(arm.judged.verdict) for arm in arms[1:]]
     return [
@@ -193,7 +205,7 @@ def _difference(metric: Metric, effect: Effect) -> Difference:
 
 def _other_column(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int]) -> list[tuple[Column, list[Cell]]]:
     """Values, with a star where the difference is clear."""
-    return [(Column("value", metric.name, metric), values(metric, arms, ranks, starred=True))]
+    return [(Column("value", title_of(metric), metric), values(metric, arms, ranks, starred=True))]
 
 
 def values(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int], *, starred: bool) -> list[Cell]:
@@ -209,7 +221,7 @@ def _groups(study: Study, arms: Sequence[Arm], rows: Sequence[tuple[Cell, ...]])
     """The baseline, then a group per design; for one-at-a-time a group per factor."""
     if study.designs in LEVELS_ONLY:
         return Group((rows[0],)), Group(tuple(rows[1:]))
-    names = short_names(study.factors)
+    names = Names(study)
     groups = [Group((rows[0],))]
     for design in study.designs:
         of_design = [
@@ -220,5 +232,5 @@ def _groups(study: Study, arms: Sequence[Arm], rows: Sequence[tuple[Cell, ...]])
             continue
         for factor in study.factors:
             of_factor = tuple(row for treatment, row in of_design if factor.path in treatment.changed)
-            groups.append(Group(of_factor, names[factor.path], Level(factor.levels[0])))
+            groups.append(Group(of_factor, names.factors[factor.path], named(names, factor.path, factor.levels[0])))
     return tuple(group for group in groups if group.rows)

@@ -14,9 +14,10 @@ from ablate.analysis.statistics.effects import Analysis, Change, Effect
 from ablate.analysis.statistics.ranks import losses
 from ablate.analysis.statistics.verdicts import is_trouble
 from ablate.analysis.typeset.cells import Sentence
-from ablate.plan.labels import short_names
+from ablate.plan.labels import Names
 from ablate.plan.plan import Plan
 from ablate.study.search import Search
+from ablate.study.titles import title_of
 
 NO_TESTS = (
     "An adaptive search gives no p-values and no intervals: which treatments it tried depends on the results, and the "
@@ -48,7 +49,7 @@ def summarise_search(plan: Plan, search: Search) -> SearchResult:
     tried = f"Search by {search.sampler}: {len(results)} suggestions, {distinct} distinct treatments{more}."
 
     # What the front is.
-    goals = " and ".join(goal.name for goal in search.objectives)
+    goals = " and ".join(title_of(goal) for goal in search.objectives)
     limits = f" within {', '.join(map(str, search.limits))}" if search.limits else ""
     definition = f"On the front{limits}: no other treatment is at least as good in {goals} and better in at least one."
     if not best:
@@ -56,9 +57,9 @@ def summarise_search(plan: Plan, search: Search) -> SearchResult:
 
     notes: list[Sentence] = [(tried,), (definition,)]
     if shares:
-        names = short_names(study.factors)
+        names = Names(study).factors
         listed = ", ".join(f"{names[path]} {share:.0%}" for path, share in shares.items())
-        goal = search.objectives[0].name
+        goal = title_of(study.metrics[search.objectives[0].name])
         notes.append(
             (f"Share of the variance of {goal} that each factor explains (fANOVA over the search): {listed}.",)
         )

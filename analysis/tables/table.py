@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ablate.analysis.statistics.effects import Analysis, Effect
@@ -12,7 +13,9 @@ from ablate.analysis.statistics.factorial import Decomposition, as_json
 from ablate.analysis.statistics.findings import Finding, Judgement, tally
 from ablate.analysis.statistics.noise import Noise
 from ablate.analysis.statistics.stability import Stability
+from ablate.analysis.tables.answer import Answer, answer
 from ablate.analysis.tables.claims import describe_verdict, pages
+from ablate.analysis.tables.leads import Comparison
 from ablate.analysis.tables.rows import UNFINISHED, Arm
 from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset import html, latex, markdown
@@ -45,9 +48,18 @@ class Table:
     stability: Stability | None = None
     front: tuple[str, ...] = ()
     """Labels of the Pareto front of the requested metrics, if there are two or more."""
+    comparisons: tuple[Comparison, ...] = ()
+    """The comparisons on the lead metrics, from which the answer is made; none for a search."""
+    open_noises: Mapping[str, Noise] = field(default_factory=dict)
+    """Metric -> the noise of the comparisons that are still open."""
 
     def __repr__(self) -> str:
         return f"<table of {self.study.name} at scale {self.study.scale}: {len(self.arms)} treatments>"
+
+    @cached_property
+    def answer(self) -> Answer:
+        """What the study has found, in sentences."""
+        return answer(self)
 
     @property
     def noise(self) -> Noise:
@@ -64,12 +76,14 @@ class Table:
         return "\n".join(latex.latex(layout, paper_columns, packages) for layout in layouts)
 
     def markdown(self) -> str:
-        """Pipe tables with aligned columns, and notes."""
-        return "\n".join(map(markdown.markdown, self.layouts))
+        """Pipe tables with aligned columns, and notes; then the answer."""
+        return "\n".join(
+            [*map(markdown.markdown, self.layouts), markdown.sections(self.answer.headline, self.answer.parts)]
+        )
 
     def html(self) -> str:
-        """A self-contained HTML page with the tables."""
-        return html.page(self.layouts)
+        """A self-contained HTML page with the tables and the answer."""
+        return html.page(self.layouts, html.sections(self.answer.headline, self.answer.parts))
 
     @property
     def layouts(self) -> list[Layout]:
@@ -132,6 +146,7 @@ class Table:
             "factorial": {name: _finite(as_json(self.study, effects)) for name, effects in self.factorial.items()},
             "stability": _finite(vars(self.stability)) if self.stability else None,
             "front": list(self.front),
+            "answer": {"headline": self.answer.headline, **self.answer.parts_by_key},
             "warnings": list(self.analysis.warnings),
         }
 

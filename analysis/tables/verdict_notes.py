@@ -9,8 +9,10 @@ from ablate.analysis.statistics.power import MOST_SEEDS
 from ablate.analysis.statistics.verdicts import is_trouble, with_unit
 from ablate.analysis.tables.rows import Arm
 from ablate.analysis.typeset.cells import Sentence, amount, numeral
+from ablate.plan.labels import Names
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
+from ablate.study.titles import title_of
 
 
 def describe_moderation(analysis: Analysis) -> list[Sentence]:
@@ -27,9 +29,12 @@ def describe_moderation(analysis: Analysis) -> list[Sentence]:
     ]
 
 
-def list_troubles(arms: Sequence[Arm]) -> list[Sentence]:
+def list_troubles(study: Study, arms: Sequence[Arm]) -> list[Sentence]:
     """The treatments on which there is no verdict because trials have ended without a result."""
-    words = {arm.treatment.label: arm.judged.verdict for arm in arms[1:] if is_trouble(arm.judged.verdict)}
+    names = Names(study)
+    words = {
+        names.treatment(arm.treatment.label): arm.judged.verdict for arm in arms[1:] if is_trouble(arm.judged.verdict)
+    }
     if not words:
         return []
     listed = ", ".join(f"{label} ({word})" for label, word in words.items())
@@ -38,17 +43,20 @@ def list_troubles(arms: Sequence[Arm]) -> list[Sentence]:
 
 def list_negligible(study: Study, arms: Sequence[Arm]) -> list[Sentence]:
     """The planned comparisons whose change is smaller than the smallest effect of interest."""
+    names = Names(study)
     labels_of: dict[str, list[str]] = {}
     for arm in arms[1:]:
         if arm.judged.negligible:
             remark = " (though clear)" if arm.judged.clear else ""
-            labels_of.setdefault(arm.judged_by, []).append(f"{arm.treatment.label}{remark}")
+            labels_of.setdefault(arm.judged_by, []).append(f"{names.treatment(arm.treatment.label)}{remark}")
     return [
         (
-            f"Smaller than the smallest effect of interest in {metric.name}, {with_unit(metric, metric.interest)}, by "
-            f"two one-sided tests at 5 %: {', '.join(labels)}.",
+            f"Smaller than the smallest effect of interest in {name}, {with_unit(metric, metric.interest)}, "
+            f"by two one-sided tests at 5 %: {', '.join(labels)}.",
         )
-        for metric, labels in ((study.metrics[name], labels) for name, labels in labels_of.items())
+        for metric, name, labels in (
+            (study.metrics[name], title_of(study.metrics[name]), labels) for name, labels in labels_of.items()
+        )
     ]
 
 
@@ -60,7 +68,7 @@ def describe_chance(metric: Metric, noise: Noise) -> Sentence:
         parts.insert(0, f"the best of {noise.comparisons} treatments without effect would seem {gain} better by chance")
     if not math.isnan(noise.correlation):
         parts.append(f"correlation of the pairs {numeral(noise.correlation, 2)}")
-    return (f"In {metric.name}, {'; '.join(parts)}.",)
+    return (f"In {title_of(metric)}, {'; '.join(parts)}.",)
 
 
 def describe_power(metric: Metric, noise: Noise, seeds: int) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ablate.plan.labels import format_level
 from ablate.slots.settings import Metric
+from ablate.study.titles import title_of
 
 MISSING = "–"
 
@@ -15,9 +16,15 @@ HUGE = 1e5
 
 @dataclass(frozen=True)
 class Level:
-    """A level of a factor."""
+    """A level of a factor. `title`: the name to show it under, if it has one besides its value."""
 
     value: Any
+    title: str = ""
+
+    @property
+    def text(self) -> str:
+        """The level as text."""
+        return self.title or format_level(self.value)
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ class Layout:
 
 def words(sentence: Sentence) -> str:
     """A sentence as plain text."""
-    shown = (format_level(piece.value) if isinstance(piece, Level) else piece for piece in sentence)
+    shown = (piece.text if isinstance(piece, Level) else piece for piece in sentence)
     return "".join(piece.name if isinstance(piece, Symbol) else piece for piece in shown)
 
 
@@ -192,8 +199,9 @@ def amount(metric: Metric, value: float, *, signed: bool = False) -> str:
 
 
 def compared(metric: Metric) -> str:
-    """What differences of a metric are about: `psnr`, or `distance of color/db to 0` if it has a target."""
-    return f"distance of {metric.name} to {metric.target:g}" if metric.direction == "target" else metric.name
+    """What differences of a metric are about: `PSNR`, or `distance of Border error, 4 px to 0` if it has a target."""
+    title = title_of(metric)
+    return f"distance of {title} to {metric.target:g}" if metric.direction == "target" else title
 
 
 def arrow(metric: Metric) -> str:

@@ -1,6 +1,6 @@
 """A layout as HTML: a fragment for a page, or a self-contained page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from ablate.analysis.typeset.cells import (
@@ -21,7 +21,6 @@ from ablate.analysis.typeset.cells import (
     numeral,
     unit,
 )
-from ablate.plan.labels import format_level
 
 LEGEND = "The best mean of a column is bold, the second best underlined."
 RANK_MARKUP = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}
@@ -41,15 +40,28 @@ table.ablation th.claim small {display: block}
 table.ablation td:last-child {white-space: nowrap}
 .notes {max-width: 60em; font-size: 90%}
 .warning {color: #a00}
+.answer {max-width: 60em}
+.answer .first {font-weight: bold}
+.answer h3 {font-size: 100%; margin: .8em 0 .2em}
+.answer ul {margin: 0; padding-left: 1.3em}
 """
 
 
-def page(layouts: Iterable[Layout]) -> str:
-    """A complete HTML document of tables."""
+def page(layouts: Iterable[Layout], below: str = "") -> str:
+    """A complete HTML document of tables. `below`: markup after them."""
     layouts = list(layouts)
-    body = "\n".join(map(html, layouts))
+    body = "\n".join([*map(html, layouts), below])
     head = f'<meta charset="utf-8">\n<title>{escape(layouts[0].name)}</title>\n<style>{STYLE}</style>'
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+
+
+def sections(headline: str, parts: Mapping[str, Sequence[str]]) -> str:
+    """A headline, then a list of sentences under each heading."""
+    lists = [
+        f"<h3>{escape(heading)}</h3>\n<ul>{''.join(f'<li>{escape(one)}</li>' for one in part)}</ul>"
+        for heading, part in parts.items()
+    ]
+    return "\n".join(['<div class="answer">', f'<p class="first">{escape(headline)}</p>', *lists, "</div>"])
 
 
 def html(layout: Layout) -> str:
@@ -89,7 +101,7 @@ def _group(group: Group, columns: Sequence[Column]) -> str:
         small = f"<small>{escape(heading.source)}. Caveat: {escape(heading.caveat)}</small>"
         lines.append(f'<tr><th colspan="{len(columns)}" scope="rowgroup" class="claim">{text} {small}</th></tr>')
     elif group.name:
-        baseline = f" <small>(baseline {escape(format_level(group.baseline.value))})</small>" if group.baseline else ""
+        baseline = f" <small>(baseline {escape(group.baseline.text)})</small>" if group.baseline else ""
         lines.append(f'<tr><th colspan="{len(columns)}" scope="rowgroup">{escape(group.name)}{baseline}</th></tr>')
     for row in group.rows:
         cells = zip(row, columns, strict=True)
@@ -105,7 +117,7 @@ def _kind(column: Column) -> str:
 
 def _heading(column: Column) -> str:
     if column.level:
-        return escape(f"{column.name} {format_level(column.level.value)}")
+        return escape(f"{column.name} {column.level.text}")
     if column.metric is None or column.kind == "difference":
         return escape(column.name)
     measure = f" <small>({escape(unit(column.metric))})</small>" if unit(column.metric) else ""
@@ -120,8 +132,8 @@ def _data(cell: Cell) -> str:
 
 def _cell(cell: Cell) -> str:
     match cell:
-        case Level(value):
-            return escape(format_level(value))
+        case Level():
+            return escape(cell.text)
         case Word(text):
             return escape(text)
         case Phrase(pieces, remark):
@@ -149,4 +161,4 @@ def _sentence(sentence: Sentence) -> str:
 def _piece(piece: str | Level | Symbol) -> str:
     if isinstance(piece, Symbol):
         return f"<i>{escape(piece.name)}</i>"
-    return escape(format_level(piece.value) if isinstance(piece, Level) else piece)
+    return escape(piece.text if isinstance(piece, Level) else piece)

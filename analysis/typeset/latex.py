@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from ablate.analysis.typeset.cells import Column, Group, Layout, arrow, unit
+from ablate.analysis.typeset.cells import Column, Group, Layout, Sentence, arrow, unit, words
 from ablate.analysis.typeset.latex_cells import Box, Stack, stack
 from ablate.analysis.typeset.latex_text import escape, extent, level, sentence
-from ablate.plan.labels import format_level
 from ablate.slots.settings import Metric
+from ablate.study.titles import title_of
 
 PACKAGES = ("multirow", "siunitx")
 """Packages that a table can use besides booktabs: for group names beside their rows, and for columns of type S."""
@@ -25,6 +25,17 @@ CVPR's.
 """
 
 LEGEND = "The best mean of a column is bold, the second best {}."
+
+SHORT = 7.0
+"""Width in digits of a metric's name that stays on one line."""
+
+CAPTION_LINES = 3
+"""Most lines of a caption; what it has no room for stands in a note below the table."""
+
+CAPTION_DIGIT = 4.9
+"""Width of a digit in a caption, in points; a line is seldom full to the end."""
+
+NOTE = r"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {}\end{{minipage}}"
 
 CHECK = r"\providecommand{\ablYes}{\ensuremath{\checkmark}}"
 """Precedes a table with check marks; a paper may define another check mark before it."""
@@ -84,13 +95,16 @@ def latex(layout: Layout, paper_columns: int = 1, packages: Collection[str] = ()
     required = ["booktabs", *(["amssymb"] if checks else []), *sorted(packages)]
     comments = [escape(text) for text in (layout.question, *(f"warning: {text}" for text in layout.warnings), *advice)]
     second = "in italics" if "siunitx" in packages else "underlined"
-    notes = [*map(sentence, layout.notes), *([LEGEND.format(second)] if layout.marked else [])]
-    caption = escape(layout.caption) if layout.caption else " ".join(notes)
+    notes = [*layout.notes, *([(LEGEND.format(second),)] if layout.marked else [])]
+    said = 0 if layout.caption else _fitting(notes, dict(WIDTHS[paper_columns])[environment])
+    caption = escape(layout.caption) or " ".join(map(sentence, notes[:said])) or escape(layout.question)
+    left_out = [*map(sentence, notes)] if layout.caption else []
+    below = " ".join(map(sentence, notes[said:])) if not layout.caption else ""
 
     body = _beside if beside else _headed
     lines = [
         rf"% needs \usepackage{{{','.join(required)}}}",
-        *(f"% {text}" for text in [*comments, *(notes if layout.caption else []), *map(sentence, layout.asides)]),
+        *(f"% {text}" for text in [*comments, *left_out, *map(sentence, layout.asides)]),
         *([CHECK] if checks else []),
         rf"\begin{{{environment}}}[t]",
         r"\centering",
@@ -103,9 +117,17 @@ def latex(layout: Layout, paper_columns: int = 1, packages: Collection[str] = ()
         *body(layout.groups, list(zip(*(each.boxes for each in stacks), strict=True)), style),
         r"\bottomrule",
         r"\end{tabular}",
+        *([NOTE.format(below)] if below else []),
         rf"\end{{{environment}}}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _fitting(notes: Sequence[Sentence], width: float) -> int:
+    """How many of the first notes fit into the lines of a caption; `width` of the table in points."""
+    room = CAPTION_LINES * width / CAPTION_DIGIT - extent("Table 10: ")
+    lengths = itertools.accumulate(extent(words(note) + " ") for note in notes)
+    return sum(1 for length in lengths if length <= room)
 
 
 def _fit(
@@ -147,9 +169,9 @@ def _header(stacks: Sequence[Stack], beside: list[str]) -> list[str]:
     for family, members in itertools.groupby(column_families):
         span = len(list(members))
         families += [rf"\multicolumn{{{span}}}{{c}}{{{escape(family)}}}"] if family else [""] * span
-        rules += [rf"\cmidrule(lr){{{first}-{first + span - 1}}}"] if family else []
+        rules += [rf"\cmidrule(lr){{{first}-{first + span - 1}}}"] if family and span > 1 else []
         first += span
-    above = [_row(families), " ".join(rules)] if rules else []
+    above = [_row(families), *filter(None, [" ".join(rules)])] if any(column_families) else []
 
     names = [each.head(_name(each.column, primary)) for each in stacks]
     units = [each.head(_fine(_unit(each.column))) for each in stacks]
@@ -157,10 +179,23 @@ def _header(stacks: Sequence[Stack], beside: list[str]) -> list[str]:
 
 
 def _family(column: Column, primary: Metric | None) -> str:
-    """The first row of a column's head: the part of its name before the last `/`, or the primary metric's name."""
+    """The first row of a column's head: what its name begins with (`_halves`), or the primary metric's name."""
     if column.metric is None:
         return ""
-    return column.name.rpartition("/")[0] if column.metric != primary else column.metric.name
+    return _halves(column)[0] if column.metric != primary else title_of(column.metric)
+
+
+def _halves(column: Column) -> tuple[str, str]:
+    """A column's name in two lines; the first is empty for a short one.
+
+    That of a metric is divided between two words, any other before its last `/`.
+    """
+    if column.metric is None or column.name != title_of(column.metric) or " " not in column.name:
+        family, _, name = column.name.rpartition("/")
+        return family, name
+    parts = column.name.split(" ")
+    cuts = [(" ".join(parts[:i]), " ".join(parts[i:])) for i in range(len(parts))]
+    return cuts[0] if extent(column.name) < SHORT else min(cuts, key=lambda halves: max(map(extent, halves)))
 
 
 def _name(column: Column, primary: Metric | None) -> str:
@@ -169,13 +204,13 @@ def _name(column: Column, primary: Metric | None) -> str:
         return r"$\Delta$"
     if column.metric and column.metric == primary:
         return "mean"
-    return "$n$" if column.kind == "seeds" else escape(column.name.rpartition("/")[2])
+    return "$n$" if column.kind == "seeds" else escape(_halves(column)[1])
 
 
 def _unit(column: Column) -> str:
     """The third row of a column's head."""
     if column.level:
-        return level(column.level.value)
+        return level(column.level)
     if column.kind == "difference":
         return r"[95\,\% CI]"
     if column.metric is None:
@@ -193,7 +228,7 @@ def _headed(groups: Sequence[Group], rows: Sequence[Sequence[Box]], style: Style
         if group.heading:
             lines.append(rf"\multicolumn{{{len(rows[0])}}}{{@{{}}p{{\linewidth}}@{{}}}}{{{_heading(group)}}} \\[0.8ex]")
         elif group.name:
-            baseline = rf" {{\scriptsize (baseline {level(group.baseline.value)})}}" if group.baseline else ""
+            baseline = rf" {{\scriptsize (baseline {level(group.baseline)})}}" if group.baseline else ""
             title = rf"\emph{{{escape(group.name)}}}{baseline}"
             lines.append(rf"\multicolumn{{{len(rows[0])}}}{{@{{}}l}}{{{title}}} \\")
         for row in itertools.islice(remaining, len(group.rows)):
@@ -263,10 +298,8 @@ def _width(stacks: Sequence[Stack], names: float, style: Style) -> float:
     for each in stacks:
         column = each.column
         # The head: name, and level or unit below it.
-        name = 0.0 if column.kind in {"difference", "seeds"} else extent(column.name.rpartition("/")[2]) * style.digit
-        below = (
-            format_level(column.level.value) if column.level else f"({unit(column.metric)}) ↑" if column.metric else ""
-        )
+        name = 0.0 if column.kind in {"difference", "seeds"} else max(map(extent, _halves(column))) * style.digit
+        below = column.level.text if column.level else f"({unit(column.metric)}) ↑" if column.metric else ""
         # The cells.
         widths = [(box.top_extent * style.digit, box.fine_extent * FINE) for box in each.boxes]
         space = style.digit / 2

@@ -19,7 +19,6 @@ from ablate.analysis.typeset.cells import (
     words,
 )
 from ablate.analysis.typeset.latex_text import escape, extent, level, sentence
-from ablate.plan.labels import format_level
 
 RANK_MARKUP = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
 
@@ -86,8 +85,8 @@ def _parts(number: str) -> tuple[str, str]:
 def _plain(cell: Cell) -> tuple[str, str]:
     """The main text and the fine text of a cell, without markup."""
     match cell:
-        case Level(value):
-            return format_level(value), ""
+        case Level():
+            return cell.text, ""
         case Word(text):
             return text, ""
         case Phrase(pieces, remark):
@@ -109,7 +108,7 @@ def _box(cell: Cell, top: str, fine: str, widest: str, longest: str, siunitx: bo
     """Mark up a cell. `top`, `fine`: its plain texts; `widest`, `longest`: the widest of these in its column."""
     # Text.
     if isinstance(cell, Level):
-        return Box(level(cell.value), extent(top) + 2)
+        return Box(level(cell), extent(top) + 2)
     if isinstance(cell, Phrase):
         remark = f"({sentence(cell.remark)})" if cell.remark else ""
         return Box(sentence(cell.pieces), extent(top), remark, extent(fine))

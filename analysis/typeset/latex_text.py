@@ -37,8 +37,11 @@ def extent(text: str) -> float:
     return sum(WIDE if c in "+−±×→∞ΔmwMW" else NARROW if c in " .,:;'|![]()ijlt" else 1.0 for c in text)
 
 
-def level(value: Any) -> str:
+def level(one: Level) -> str:
     """A level; small and large floats, and powers of ten, are written with a power of ten."""
+    value: Any = one.value
+    if one.title:
+        return escape(one.title)
     if not isinstance(value, float) or not math.isfinite(value) or value == 0:
         return escape(format_level(value))
     mantissa, exponent = f"{value:.5e}".split("e")
@@ -59,7 +62,7 @@ def sentence(pieces: Sentence) -> str:
 def _piece(piece: str | Level | Symbol) -> str:
     if isinstance(piece, str):
         return escape(piece).replace(r" \%", r"\,\%")
-    return f"${piece.name}$" if isinstance(piece, Symbol) else level(piece.value)
+    return f"${piece.name}$" if isinstance(piece, Symbol) else level(piece)
 
 
 def escape(text: str) -> str:

@@ -1,7 +1,7 @@
 """A layout as Markdown that is also readable in a terminal: columns are aligned, numbers at their decimal points."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ablate.analysis.typeset.cells import (
     Cell,
@@ -21,7 +21,6 @@ from ablate.analysis.typeset.cells import (
     numeral,
     unit,
 )
-from ablate.plan.labels import format_level
 
 RANK_MARKUP = {0: "", 1: "**", 2: "_"}
 LEGEND = "The best mean of a column is **bold**, the second best _emphasised_."
@@ -49,6 +48,12 @@ def markdown(layout: Layout) -> str:
     return "\n\n".join(filter(None, [_escape(layout.title), table, headings, notes, warnings])) + "\n"
 
 
+def sections(headline: str, parts: Mapping[str, Sequence[str]]) -> str:
+    """A headline, then a list of sentences under each heading."""
+    lists = ["\n".join([f"{heading}:", *(f"- {_escape(one)}" for one in part)]) for heading, part in parts.items()]
+    return "\n\n".join([f"Answer: {_escape(headline)}", *lists]) + "\n"
+
+
 def _names(groups: Sequence[Group]) -> str:
     """The head of the column with the names of these groups."""
     if any(group.heading for group in groups):
@@ -65,7 +70,7 @@ def _heading(group: Group) -> str:
 
 def _head(column: Column) -> str:
     if column.level:
-        return _escape(f"{column.name} {format_level(column.level.value)}")
+        return _escape(f"{column.name} {column.level.text}")
     if column.metric is None or column.kind == "difference":
         return column.name
     label = f"{column.name} ({unit(column.metric)})" if unit(column.metric) else column.name
@@ -84,8 +89,8 @@ def _typeset(cells: Sequence[Cell]) -> list[str]:
 def _parts(cell: Cell) -> list[str]:
     """The text of a cell in parts that are aligned with those of other cells; text has a single part."""
     match cell:
-        case Level(value):
-            return [_escape(format_level(value))]
+        case Level():
+            return [_escape(cell.text)]
         case Word(text):
             return [_escape(text)]
         case Phrase(pieces, remark):
@@ -112,7 +117,7 @@ def _sentence(sentence: Sentence) -> str:
 def _piece(piece: str | Level | Symbol) -> str:
     if isinstance(piece, Symbol):
         return piece.name
-    return format_level(piece.value) if isinstance(piece, Level) else _escape(piece)
+    return piece.text if isinstance(piece, Level) else _escape(piece)
 
 
 def _escape(text: str) -> str:

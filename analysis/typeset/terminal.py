@@ -1,6 +1,6 @@
 """A layout for a terminal: as wide as it is, without the metrics that do not fit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console, Group, RenderableType
@@ -25,7 +25,6 @@ from ablate.analysis.typeset.cells import (
     unit,
     words,
 )
-from ablate.plan.labels import format_level
 
 RANK_STYLE = {0: "", 1: "bold", 2: "underline"}
 
@@ -68,6 +67,15 @@ def terminal(layout: Layout, console: Console, way_out: str, *, notes: bool = Tr
         parts += [Padding(Text(sentence, "dim"), (1, 0, 0, 0)) for sentence in sentences]
     parts += [Text(f"Warning: {warning}", "yellow") for warning in layout.warnings]
     return Group(*parts)
+
+
+def sections(headline: str, parts: Mapping[str, Sequence[str]]) -> RenderableType:
+    """A headline, then a list of sentences under each heading."""
+    lines: list[RenderableType] = [Text(headline, "bold")]
+    for heading, part in parts.items():
+        lines.append(Text(heading, "bold"))
+        lines += [Padding(Text(sentence), (0, 0, 0, 2)) for sentence in part]
+    return Group(*lines)
 
 
 def fit(layout: Layout, console: Console) -> Fitted:
@@ -119,7 +127,7 @@ def _table(fitted: Fitted, width: int) -> Table:
 
 def _heading(column: Column) -> Text:
     if column.level:
-        return Text(f"{column.name} {format_level(column.level.value)}")
+        return Text(f"{column.name} {column.level.text}")
     if column.metric is None or column.kind == "difference":
         return Text(column.name)
     label = f"{column.name} ({unit(column.metric)})" if unit(column.metric) else column.name
@@ -128,8 +136,8 @@ def _heading(column: Column) -> Text:
 
 def _cell(cell: Cell) -> Text:
     match cell:
-        case Level(value):
-            return Text(format_level(value))
+        case Level():
+            return Text(cell.text)
         case Word(text):
             return Text(text)
         case Phrase(pieces, remark):

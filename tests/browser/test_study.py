@@ -64,11 +64,11 @@ def test_the_report_fits_its_window_and_shows_what_was_measured(visit, swept, wi
     assert page.evaluate("document.documentElement.scrollWidth") == width, "only tables scroll sideways"
     headings = page.locator("h2").all_inner_texts()
     assert headings == [
-        "Results", "Effects on psnr", "Reconstructions", "Spectra of the latents",
+        "Results", "Effects on PSNR", "Reconstructions", "Spectra of the latents",
         "Spectra of latents drawn from their posteriors", "Convergence", "Training loss",
         "Plan and cost", "What failed, and why", "How to run it again",
     ]  # fmt: skip
-    assert re.search(r"psnr|seed", page.locator("#answer .first").inner_text())
+    assert re.search(r"clear effect|seed", page.locator("#answer .first").inner_text())
     rows = page.locator("#table tbody tr:has(td)")
     assert rows.count() == 3 and page.locator("#failures").inner_text().endswith("every trial finished.")
     for figure in page.locator("figure svg").all():
@@ -106,7 +106,7 @@ def test_the_divider_and_the_choice_of_pictures_work(visit, swept):
     before = box.locator(".pair").screenshot()
     box.locator(".right-name").select_option("kl=1")
     assert box.locator(".right").get_attribute("src") == sources[2]["source"]
-    assert box.locator(".remark").inner_text().startswith("kl=1 psnr")
+    assert box.locator(".remark").inner_text().startswith("kl=1 PSNR")
     box.locator(".wipe").fill("10")
     assert box.locator(".right").evaluate("i => getComputedStyle(i).clipPath") == "inset(0px 0px 0px 10%)"
     assert box.locator(".pair").screenshot() != before
@@ -151,7 +151,7 @@ def test_mlflow_shows_the_report_with_its_scripts(visit, swept):
     frame.locator("h1").wait_for()
     assert frame.locator("h1").inner_text() == "Does a strong KL weight cost PSNR?"
     frame.locator(".right-name").select_option("kl=1")
-    assert frame.locator(".remark").inner_text().startswith("kl=1 psnr")
+    assert frame.locator(".remark").inner_text().startswith("kl=1 PSNR")
 
 
 def _ink(png: bytes) -> float:

@@ -35,7 +35,7 @@ def test_the_page_runs_as_it_is_written(tmp_path: Path, monkeypatch: pytest.Monk
     assert isinstance(plan, StudyPlan) and "4 trials, 4 pending" in repr(plan)
     assert list(selected.treatment) == ["baseline", "upsample=pixel_shuffle"] and selected["mean"].notna().all()
     assert len(names["trials"]) == 4 and (names["trials"].status == "done").all()
-    assert isinstance(table, ResultTable) and "\\toprule" in names["latex"] and "pixel_shuffle" in repr(table)
+    assert isinstance(table, ResultTable) and "\\toprule" in names["latex"] and "PixelShuffle" in repr(table)
     assert isinstance(figure, Drawing) and isinstance(figure.figure, matplotlib.figure.Figure)
     assert Path("effects.pdf").read_bytes().startswith(b"%PDF")
     assert answer[0] == names["trials"].psnr[names["trials"].treatment != "baseline"].iloc[0]

@@ -17,7 +17,6 @@ from ablate.analysis import papers, report
 from ablate.analysis.papers import Paper, check_claims
 from ablate.analysis.papers.vivat import PAPER
 from ablate.analysis.records.frame import frame_of
-from ablate.analysis.report.answer import answer
 from ablate.analysis.results import StudyResults
 from ablate.analysis.statistics.claims import Claim, Requirement
 from ablate.analysis.statistics.findings import Finding
@@ -86,15 +85,15 @@ def test_markdown_has_a_row_per_claim_and_its_contexts_below(study: Study, tmp_p
     assert head == ["claim", "higher or lower", "published Δ", "Δ [95 % CI]", "n", "q", "verdict"]
     q = [row.pop(5) for row in rows]
     assert rows == [
-        ["K1", "psnr (dB): baseline > kl 1 (2 contexts)", "+3.50", "+3.90 [+3.52, +4.29]", "3", "reproduced"],
+        ["K1", "PSNR (dB): baseline > kl 1 (2 contexts)", "+3.50", "+3.90 [+3.52, +4.29]", "3", "reproduced"],
         ["", "– as in the baseline", "", "+3.97 [+3.59, +4.35]", "3", "reproduced"],
         ["", "– padding zeros", "", "+3.84 [+3.27, +4.41]", "3", "reproduced"],
-        ["K2", "psnr (dB): kl 1 < 0.01 (padding zeros)", "", "+18.37 [+16.25, +20.48]", "3", "opposite"],
-        ["P_1", "psnr (dB): padding zeros > baseline (3 contexts)", "", "−7.28 [−8.29, −6.26]", "3", "opposite"],
+        ["K2", "PSNR (dB): kl 1 < 0.01 (padding zeros)", "", "+18.37 [+16.25, +20.48]", "3", "opposite"],
+        ["P_1", "PSNR (dB): padding zeros > baseline (3 contexts)", "", "−7.28 [−8.29, −6.26]", "3", "opposite"],
         ["", "– as in the baseline", "", "0.00 [−0.28, +0.28]", "3", "no effect ≥ 0.5 dB"],
         ["", "– kl 1", "", "+0.13 [−0.44, +0.71]", "3", "inconclusive"],
         ["", "– kl 0.01", "", "−21.97 [−24.33, −19.61]", "3", "opposite"],
-        ["O1", "psnr (dB) = 21 (within 2, kl 1, 2 contexts)", "", "−0.37 [−1.86, +1.13]", "3", "reproduced"],
+        ["O1", "PSNR (dB) = 21 (within 2, kl 1, 2 contexts)", "", "−0.37 [−1.86, +1.13]", "3", "reproduced"],
         ["", "– as in the baseline", "", "−0.43 [−1.71, +0.84]", "3", "reproduced"],
         ["", "– padding zeros", "", "−0.30 [−2.04, +1.44]", "3", "inconclusive"],
     ]
@@ -151,7 +150,7 @@ def test_the_answer_of_the_report_keeps_the_papers_claims_and_ours_apart(
     fill(study, store, PSNR)
     plan = plan_study(study, store)
     results = StudyResults(plan, frame_of(plan), build_table(plan, paper="any"))
-    text = " ".join(answer(results))
+    text = " ".join(results.table.answer.sentences)
     assert "Claims of R&D: 2 reproduced, 1 opposite. Hypotheses of ours: 1 opposite. " in text
     assert "Chance alone would decide about 0.2 of 4 claims." in text
     page = report.page(results)
@@ -218,21 +217,21 @@ def test_contrasts_name_what_differs() -> None:
         return pieces, remark
 
     two = claim({"loss.kl": 1, "norm": "scn"}, {"loss.kl": 0.1, "norm": "group"})
-    assert words(two, {}) == (["psnr: ", "kl ", "1", ", norm ", "scn", " > ", "kl ", "0.1", ", norm ", "group"], [])
+    assert words(two, {}) == (["PSNR: ", "kl ", "1", ", norm ", "scn", " > ", "kl ", "0.1", ", norm ", "group"], [])
     steps = claim({"stages.tune.steps": 5, "norm": "scn"}, {"stages.tune.steps": 0, "norm": "scn"}, "A below B")
-    assert words(steps, {"loss.kl": 1}) == (["psnr: ", "tune.steps ", "5", " < ", "0"], ["norm ", "scn", ", kl ", "1"])
+    assert words(steps, {"loss.kl": 1}) == (["PSNR: ", "tune.steps ", "5", " < ", "0"], ["norm ", "scn", ", kl ", "1"])
     equal = claim({"loss.kl": 1}, {"loss.kl": 0.1}, "A equals B", margin=0.05)
     assert words(equal, {"padding": "zeros"}, 0.05) == (
-        ["psnr: ", "kl ", "1", " = ", "0.1"], ["within ", "0.05", ", ", "padding ", "zeros"]
+        ["PSNR: ", "kl ", "1", " = ", "0.1"], ["within ", "0.05", ", ", "padding ", "zeros"]
     )  # fmt: skip
     trend = claim({"loss.kl": 1}, {"loss.kl": 0.0001}, "A below B", along="loss.kl")
-    assert words(trend, {})[0] == ["psnr: ", "kl ", "1", " < … < ", "0.0001"]
+    assert words(trend, {})[0] == ["PSNR: ", "kl ", "1", " < … < ", "0.0001"]
     number = claim({"norm": "scn"}, 0.5)
-    assert words(number, {"loss.kl": 1}) == (["psnr", " > ", "0.5"], ["norm ", "scn", ", kl ", "1"])
+    assert words(number, {"loss.kl": 1}) == (["PSNR", " > ", "0.5"], ["norm ", "scn", ", kl ", "1"])
     tint = contrast(claim({"norm": "scn"}, 0.5, metric="color/db"), Metric("color/db", "b*", "target"), {})
-    assert tint.pieces[0] == "color/db (b*, distance to 0)"
+    assert tint.pieces[0] == "Shift to yellow (b*, distance to 0)"
     own = claim({"norm": "scn"}, {"norm": "scn"}, "A differs from B", against="ssim")
-    assert words(own, {}, 0.5) == (["psnr", " ≠ ", "ssim"], ["within ", "0.5", ", ", "norm ", "scn"])
+    assert words(own, {}, 0.5) == (["PSNR", " ≠ ", "SSIM"], ["within ", "0.5", ", ", "norm ", "scn"])
 
 
 def test_latex_of_claims_compiles(study: Study, table: Table, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from ablate.analysis.statistics.factorial import Decomposition
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.factorial import _uneven
 from ablate.analysis.tables.table import Table
+from ablate.plan.labels import Names
 from ablate.plan.treatments import Treatment
 from ablate.plan.trials import expand
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish
-from tests.support.studies import Write
+from tests.support.studies import ROOT, Write
 from tests.support.typeset import cells, compiled, lint
 
 Designed = Callable[..., Study]
@@ -56,9 +57,9 @@ def fill(study: Study, folder: Path, metrics: list[str] | None = None, lost: tup
 
 def test_what_was_planted_is_printed(designed: Designed, tmp_path: Path) -> None:
     table = fill(designed(THREE), tmp_path)
-    text = table.markdown().partition("Main effects and interactions in psnr")[2]
+    text = table.markdown().partition("Main effects and interactions in PSNR")[2]
     rows = cells(text)
-    assert rows[0] == ["group", "change", "Δ psnr (dB) [95 % CI]", "share", "F (df)", "p (Holm)"]
+    assert rows[0] == ["group", "change", "Δ PSNR (dB) [95 % CI]", "share", "F (df)", "p (Holm)"]
     assert [row[:2] for row in rows[2:]] == [
         ["kl", "0.0001 → 1"],
         ["padding", "any"],
@@ -92,7 +93,7 @@ def test_a_grid_with_holes_is_analysed_where_it_is_whole(designed: Designed, tmp
     assert both == pytest.approx(mean[True, True] - mean[True, False] - mean[False, True] + mean[False, False])
     assert kl == pytest.approx((mean[True, False] - mean[False, False] + mean[True, True] - mean[False, True]) / 2)
     assert padding == pytest.approx((mean[False, True] - mean[False, False] + mean[True, True] - mean[True, False]) / 2)
-    assert "Only treatments with norm group, the largest full grid that the constraints leave." in table.markdown()
+    assert "Only treatments with norm GroupNorm, the largest full grid that the constraints leave." in table.markdown()
     assert "largest full grid" not in fill(designed(TWO), tmp_path / "whole").markdown()
 
 
@@ -115,7 +116,7 @@ def test_a_table_for_each_metric_that_is_asked_for(designed: Designed, tmp_path:
     table = fill(designed(TWO), tmp_path, ["ssim", "psnr"])
     assert [layout.label for layout in table.factorial_layouts] == ["tiny-effects-ssim", "tiny-effects-psnr"]
     first, second = table.markdown().split("Study tiny, ")[1:]
-    assert first.startswith("ssim") and "p is not corrected" in first and "p is corrected for 3 tests" in second
+    assert first.startswith("SSIM") and "p is not corrected" in first and "p is corrected for 3 tests" in second
     assert "kl × padding" in table.html()
 
 
@@ -126,7 +127,7 @@ def test_latex_compiles_and_shows_the_cells(designed: Designed, tmp_path: Path) 
         lint(part)
     text, log = compiled(tex, tmp_path)
     assert "Overfull" not in log
-    for words in ["Table 2: Study tiny, psnr in dB", "kl × padding (or", "reflect → zeros", "seeds", "<0.001"]:
+    for words in ["Table 2: Study tiny, PSNR in dB", "kl × padding (or", "reflect → zeros", "seeds", "<0.001"]:
         assert words in text
 
 
@@ -134,28 +135,29 @@ def test_a_d_optimal_fraction_tells_adjusted_effects_and_on_what_they_rest(desig
     """Interactions of the planted size are there, and the row of what was left out finds them."""
     factors = f"{THREE}\n  norm: [group, scn]"
     study = designed(factors, "fraction\nfraction: {runs: 8, interactions: [[padding, loss.kl]]}")
-    text = fill(study, tmp_path).markdown().partition("Main effects and interactions in psnr")[2]
+    text = fill(study, tmp_path).markdown().partition("Main effects and interactions in PSNR")[2]
     rows = {row[1]: row for row in cells(text)}
     assert rows["kl × padding"][5] == "<0.001"
     assert rows["interactions left out"][4].endswith("(1)")
     assert "by least squares: main effects and kl × padding, each adjusted for the others" in text
     assert "the row “interactions left out” tests this" in text and "explains beyond all other terms" in text
     saturated = designed(factors, "fraction\nfraction: {runs: 5}")
-    text = fill(saturated, tmp_path / "other").markdown().partition("Main effects and interactions in psnr")[2]
+    text = fill(saturated, tmp_path / "other").markdown().partition("Main effects and interactions in PSNR")[2]
     assert "Other interactions are assumed to be zero; nothing here tests this" in text and "left out" not in text
 
 
 def test_an_error_that_is_not_the_same_everywhere_is_told() -> None:
+    names = Names(load_study(ROOT / "search_spaces" / "smoke.yaml"))
     some = Decomposition((), 0, 0, 0, 0, 0, 1, 26, 1.0, (3, 0.3), 0.004)
     rows = [Treatment({}, {}, f"t{i}", None, None, None, ()) for i in range(14)]  # type: ignore[arg-type]
-    assert _uneven(rows, some)[0].startswith("half of the treatments contribute 0.4% of the error")
-    assert "comes from the treatment 't3'" in _uneven(rows, replace(some, noisiest=(3, 0.6)))[0]
-    assert _uneven(rows, replace(some, quiet_half_share=0.15)) == ()
+    assert _uneven(names, rows, some)[0].startswith("half of the treatments contribute 0.4% of the error")
+    assert "comes from the treatment 't3'" in _uneven(names, rows, replace(some, noisiest=(3, 0.6)))[0]
+    assert _uneven(names, rows, replace(some, quiet_half_share=0.15)) == ()
 
 
 def test_one_seed_has_no_tests(designed: Designed, tmp_path: Path) -> None:
     text = fill(designed(TWO, seeds=1), tmp_path).markdown().partition("Main effects")[2]
-    assert cells(text)[0] == ["group", "change", "Δ psnr (dB) [95 % CI]", "share"]
+    assert cells(text)[0] == ["group", "change", "Δ PSNR (dB) [95 % CI]", "share"]
     assert "One seed: no estimate of the error, no intervals." in text and "*" not in text
 
 
@@ -176,7 +178,7 @@ def test_what_cannot_be_told_is_refused_with_a_reason(
 ) -> None:
     table = fill(designed(factors, design), tmp_path, lost=lost)
     assert table.factorial_layouts == ()
-    assert f"No main effects in psnr: {reason}." in table.markdown()
+    assert f"No main effects in PSNR: {reason}." in table.markdown()
 
 
 def test_other_designs_have_none(designed: Designed, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_effects_show_estimates_and_intervals_of_the_table(found: StudyResults) 
     marks = [line for line in drawn.lines if line.get_marker() == "o"]
     assert [line.get_xdata()[0] for line in marks] == pytest.approx([3, 0, 1])
     assert [line.get_markerfacecolor() == "white" for line in marks] == [False, True, False], "filled where clear"
-    assert drawn.get_xlabel() == "Δ grid/nat_fold (gl)\nlower is better"
+    assert drawn.get_xlabel() == "Δ Grid (gl)\nlower is better"
 
 
 def test_interaction_shows_the_planted_means(crossed: StudyResults) -> None:
@@ -335,8 +335,18 @@ def test_bad_requests_name_what_is_valid(found: StudyResults, kind: str, metrics
 
 
 def test_other_suffixes_are_refused(found: StudyResults, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"valid suffixes are \.pdf, \.svg"):
-        save_figure(found, "effects", [], tmp_path / "effects.png")
+    with pytest.raises(ValueError, match=r"valid suffixes are \.pdf, \.svg, \.png"):
+        save_figure(found, "effects", [], tmp_path / "effects.gif")
+
+
+def test_a_png_has_the_width_of_a_column_at_300_dpi_and_is_the_same_again(found: StudyResults, tmp_path: Path) -> None:
+    files = [tmp_path / "1.png", tmp_path / "2.PNG"]
+    for file in files:
+        save_figure(found, "effects", [], file)
+    with Image.open(files[0]) as image:
+        assert (image.format, image.width) == ("PNG", round(3.25 * 300))
+        assert image.info["dpi"][0] == pytest.approx(300, abs=1)
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["effects", "pareto", "interaction"])

@@ -123,9 +123,10 @@ MISTAKES = [
     Mistake("table tiny --metrics psnrr", "unknown metric 'psnrr'; did you mean 'psnr'? (valid: psnr, ssim)"),
     Mistake("table tiny --format latx", "--format 'latx'; did you mean 'latex'? (valid: csv, html, latex, markdown)"),
     Mistake("figure tiny", "Missing option '--kind'."),
-    Mistake("figure tiny --kind effect", "unknown kind 'effect'; did you mean 'effects'? (valid: balance, convergence, "
-            "curves, diffusion, effects, erasure, interaction, pareto, spectra, spectra_drawn)"),
-    Mistake("figure tiny --kind effects --out x.gif", "cannot write 'x.gif': valid suffixes are .pdf, .svg"),
+    Mistake("figure tiny --kind effect", "unknown kind 'effect'; did you mean 'effects'? (valid: answer, balance, "
+            "convergence, curves, diffusion, effects, erasure, interaction, pareto, "
+            "pictures, spectra, spectra_drawn)"),
+    Mistake("figure tiny --kind effects --out x.gif", "cannot write 'x.gif': valid suffixes are .pdf, .svg, .png"),
     Mistake("figure tiny --kind effects --out none/x.pdf", "--out none/x.pdf: there is no folder none; make it first"),
     Mistake("figure tiny --kind effects --out /proc/x.pdf", "/proc/x.pdf cannot be written: No such file or directory; "
             "name another file with --out"),

@@ -1,5 +1,7 @@
 """The tidy frame: a row per trial whatever its state, numbers only where a record answers for them."""
 
+import csv
+import io
 import math
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from ablate.plan.trials import Trial, expand
 from ablate.store.folders import Store
 from ablate.store.record import Record
 from ablate.study.study import Study, load_study
+from tests.support.command import inside
+from tests.support.finished import finish_all
 from tests.support.studies import Write
 
 
@@ -77,3 +81,25 @@ def test_gradient_shares_have_columns(study: Study, tmp_path: Path) -> None:
     assert frame["share/kl"][0] == 0.25
     assert frame["share/kl"][1:].isna().all()
     assert "other" not in frame
+
+
+def test_the_csv_of_trials_has_a_row_per_trial_at_full_precision(write_study: Write, tmp_path: Path) -> None:
+    path, store = write_study(), Store(tmp_path / "runs")
+    study = load_study(path)
+    finish_all(study, store, lambda trial: {"psnr": 20 + 1 / 3 + trial.seed, "ssim": math.nan} if trial.seed else {})
+    done = inside("table", str(path), "--trials", "--store", str(store.root))
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    trials = expand(study)
+    assert [row["signature"] for row in rows] == [trial.signature for trial in trials]
+    assert [float(row["psnr"]) if row["psnr"] else None for row in rows] == [
+        20 + 1 / 3 + trial.seed if trial.seed else None for trial in trials
+    ]
+    assert {row["status"] for row in rows} == {"done", "pending"} and {row["ssim"] for row in rows} == {""}
+    assert [row["loss.kl"] for row in rows] == [str(trial.treatment.levels["loss.kl"]) for trial in trials]
+    chosen = inside("table", str(path), "--trials", "--metrics", "ssim", "--store", str(store.root)).stdout
+    assert "ssim" in chosen.splitlines()[0] and "psnr" not in chosen.splitlines()[0]
+    for arguments, words in (
+        (("--metrics", "psrn"), "unknown metric 'psrn'; did you mean 'psnr'?"),
+        (("--json",), "--trials is CSV of the trials of one STUDY; leave out the other format"),
+    ):
+        assert words in inside("table", str(path), "--trials", "--store", str(store.root), *arguments).stderr

@@ -304,14 +304,14 @@ def cells(table: Table) -> list[list[str]]:
 def test_markdown_groups_rows_by_design(designed: Designed, tmp_path: Path) -> None:
     table = fill(designed(BOTH, 3), Store(tmp_path), RESULTS)
     rows = cells(table)
-    assert rows[0][:4] == ["group", "treatment", "psnr (dB) ↑", "Δ [95 % CI]"]
+    assert rows[0][:4] == ["group", "treatment", "PSNR (dB) ↑", "Δ [95 % CI]"]
     assert [row[:2] for row in rows[2:]] == [
         ["", "baseline"],
         ["ladder", "+ kl 1"],
-        ["", "+ norm scn (w/o padding=zeros)"],
+        ["", "+ norm SCN (w/o padding=zeros)"],
         ["", "+ padding zeros (all)"],
         ["leave one out", "w/o kl 1"],
-        ["", "w/o norm scn"],
+        ["", "w/o norm SCN"],
     ]
     assert [row[3].split(" ")[0] for row in rows[3:]] == ["−4.07", "+1.00", "−0.03", "+3.97", "−1.20"]
     for words in [
@@ -319,7 +319,7 @@ def test_markdown_groups_rows_by_design(designed: Designed, tmp_path: Path) -> N
         "factor, from the row “all”), paired by seed, with its 95 % interval",
         "A name in brackets is that of the same treatment in another design; Δ refers to the name before the brackets.",
         "Holm’s correction for 5 comparisons",
-        "Baseline: loss.kl 0.0001, norm group, padding reflect.",
+        "Baseline: loss.kl 0.0001, norm GroupNorm, padding reflect.",
     ]:
         assert words in table.markdown()
 
@@ -336,11 +336,11 @@ def test_each_design_alone_has_one_group(designed: Designed, tmp_path: Path) -> 
 def test_a_factors_group_loses_what_an_earlier_design_shows(designed: Designed, tmp_path: Path) -> None:
     table = fill(designed("[ladder, one_at_a_time, grid]", 2), Store(tmp_path), {})
     assert [row[:2] for row in cells(table)[2:]] == [
-        ["", "baseline"], ["ladder", "+ kl 1"], ["", "+ norm scn"], ["norm", "scn"]
+        ["", "baseline"], ["ladder", "+ kl 1"], ["", "+ norm SCN"], ["norm", "SCN"]
     ]  # fmt: skip
     table = fill(designed("[ladder, grid]", 3), Store(tmp_path), {})
     assert ["grid", "padding zeros"] in [row[:2] for row in cells(table)]
-    assert ["", "norm scn, padding zeros"] in [row[:2] for row in cells(table)]
+    assert ["", "norm SCN, padding zeros"] in [row[:2] for row in cells(table)]
 
 
 def test_one_seed_still_says_what_the_difference_is_from(designed: Designed, tmp_path: Path) -> None:
@@ -372,10 +372,10 @@ def test_latex_compiles_with_booktabs_alone(designed: Designed, design: str, tmp
     lint(tex)
     text, log = compiled(tex, tmp_path)
     assert "Overfull" not in log
-    heads = {"ladder": "ladder", "leave_one_out": "leave one out", "one_at_a_time": "norm (baseline group)"}
+    heads = {"ladder": "ladder", "leave_one_out": "leave one out", "one_at_a_time": "norm (baseline GroupNorm)"}
     for name in study.designs:
         assert re.search(rf"^ *{re.escape(heads[name])}$", text, re.MULTILINE)
     if "ladder" in study.designs:
-        assert re.search(r"^ *\+ norm scn +21?2\.\d", text, re.MULTILINE)
+        assert re.search(r"^ *\+ norm SCN +21?2\.\d", text, re.MULTILINE)
     if "leave_one_out" in study.designs:
-        assert re.search(r"^ *w/o norm scn +2\d\.\d", text, re.MULTILINE)
+        assert re.search(r"^ *w/o norm SCN +2\d\.\d", text, re.MULTILINE)

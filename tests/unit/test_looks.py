@@ -15,13 +15,15 @@ from ablate.analysis.statistics.ranks import indistinct
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.options import TableOptions, read_options
 from ablate.analysis.tables.table import Table
+from ablate.analysis.typeset.cells import words
+from ablate.analysis.typeset.latex import latex
 from ablate.plan.trials import expand
 from ablate.slots.settings import Metric
 from ablate.store.folders import Store
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish
 from tests.support.studies import Write
-from tests.support.typeset import CVPR, ICML, cells, compiled, lint
+from tests.support.typeset import CVPR, ICML, ONE_COLUMN, cells, compiled, lint
 
 Built = Callable[..., Table]
 
@@ -64,7 +66,7 @@ def built(write_study: Write, tmp_path: Path) -> Built:
 def test_components_have_check_marks(built: Built, tmp_path: Path) -> None:
     table = built(LADDER, layout="components")
     rows = cells(table.markdown())
-    assert rows[0][:4] == ["group", "kl 1", "norm scn", "padding zeros"]
+    assert rows[0][:4] == ["group", "kl 1", "norm SCN", "padding zeros"]
     assert [row[:4] for row in rows[2:]] == [
         ["", "", "", ""],
         ["ladder", "✓", "", ""],
@@ -78,7 +80,7 @@ def test_components_have_check_marks(built: Built, tmp_path: Path) -> None:
     assert tex.startswith("% needs \\usepackage{booktabs,amssymb}\n")
     text, log = compiled(tex, tmp_path)
     assert "Overfull" not in log
-    assert re.search(r"kl +norm +padding +mean", text) and re.search(r"1 +scn +zeros", text)
+    assert re.search(r"kl +norm +padding +mean", text) and re.search(r"1 +SCN +zeros", text)
     assert table.html().count("✓") == 10
 
 
@@ -216,8 +218,24 @@ def test_vivat_artifacts_fits_a_paper_of_two_columns(artifacts: Artifacts, paper
     assert r"\begin{table*}" in tex
     text, log = compiled(tex, tmp_path, paper)
     assert "Overfull \\hbox" not in log
-    for words in ("+ norm scn", "w/o padding reflect", "Table 1: Study vivat_artifacts".replace("_", " ")):
-        assert words in text.replace("_", " ")
+    for part in ("+ norm SCN", "w/o padding reflect", "Table 1: Study vivat_artifacts".replace("_", " ")):
+        assert part in text.replace("_", " ")
+
+
+@pytest.mark.parametrize(("paper", "columns"), [(CVPR, 2), (ICML, 2), (ONE_COLUMN, 1)])
+def test_a_caption_has_three_lines_at_most_and_the_rest_is_a_note(
+    artifacts: Artifacts, paper: str, columns: int, tmp_path: Path
+) -> None:
+    table = artifacts(["psnr"])
+    text, _ = compiled(latex(table.layout, columns), tmp_path, paper)
+    lines = text[text.index("Table 1") :].splitlines()
+    caption = lines[
+        : next(i for i, line in enumerate(lines) if not line.strip() or line.split()[0] in {"PSNR", "treatment"})
+    ]
+    assert 1 <= len(caption) <= 3
+    flat = " ".join(text.replace("-\n", "").split())
+    for note in table.layout.notes[-2:]:
+        assert " ".join(words(note).split()[:3]) in flat
 
 
 def test_what_does_not_fit_says_which_option_helps(artifacts: Artifacts, tmp_path: Path) -> None:

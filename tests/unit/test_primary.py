@@ -116,8 +116,8 @@ def test_each_row_is_tested_in_its_metric_and_all_are_corrected_together(write_s
     assert {cell["p_holm"] for cell in others} == {None}
     assert (planned["padding=zeros"]["verdict"], planned["kl=1"]["verdict"]) == ("worse", "worse")
     text = table.markdown()
-    for words in ("judged by", "border/excess_b4 (gl)", "grid/nat_fold (gl)",
-                  "Holm’s correction for 3 comparisons", "In border/excess_b4, 3 paired seeds detect"):  # fmt: skip
+    for words in ("judged by", "Border error 4 px (gl)", "Grid (gl)",
+                  "Holm’s correction for 3 comparisons", "In Border error 4 px, 3 paired seeds detect"):  # fmt: skip
         assert words in text
     assert "distance to the target" in table.html() and r"Delta" in table.latex()
 

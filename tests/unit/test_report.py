@@ -1,6 +1,7 @@
 """The report: its answer says what the records carry and no more; the page is whole, safe and needs nothing else."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -14,12 +15,10 @@ from PIL import Image
 
 from ablate.adaptive.recall import plan_study
 from ablate.analysis.report import page, pictures, write_report
-from ablate.analysis.report.answer import answer
 from ablate.analysis.results import StudyResults, gather
 from ablate.plan.trials import Trial, expand
 from ablate.store.files import write_json
 from ablate.store.folders import Store
-from ablate.store.record import Record
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish_all, sheet
 from tests.support.studies import Write
@@ -55,54 +54,6 @@ def planted(effects: dict[str, float], noise: float = 0.1) -> Callable[[Trial], 
         return {"psnr": 20 + effects.get(trial.treatment.label, 0.0) + trial.seed + own, "ssim": 0.5 + own}
 
     return values
-
-
-def test_a_clear_effect_is_named_with_its_interval_and_the_rest_is_counted(study: Study, store: Store) -> None:
-    finish_all(study, store, planted({"kl=1": -3.0}))
-    first, rest, *others = answer(results(study, store))
-    low, high = map(float, re.search(r"\[−(\d\.\d+), −(\d\.\d+)\]", first).groups())  # type: ignore[union-attr]
-    assert first.startswith("psnr is worse with kl=1 (−") and high < 3.2 < low + 0.6
-    assert rest == "Of 2 treatments: 1 within noise."
-    assert others == ["In 1 other metric, not corrected for their number, 0 of 2 differences are clear; "
-                      "about 0 would be by chance alone."]  # fmt: skip
-
-
-def test_better_comes_before_worse(study: Study, store: Store) -> None:
-    finish_all(study, store, planted({"kl=1": -3.0, "kl=0.01": 2.0}, noise=0.01))
-    assert re.match(r"psnr is better with kl=0\.01 \(.*\); worse with kl=1 \(.*\)\.$", answer(results(study, store))[0])
-
-
-def test_where_nothing_is_clear_the_answer_says_so_and_what_would_have_been_found(study: Study, store: Store) -> None:
-    finish_all(study, store, planted({}, noise=1.0))
-    first = answer(results(study, store))[0]
-    nothing, _, power = first.partition(". ")
-    assert nothing == "There is no clear effect on psnr: none of 2 treatments clearly differs"
-    assert re.fullmatch(r"3 paired seeds would detect \d+\.\d\d dB\.", power)
-
-
-def test_one_seed_tells_nothing_from_noise(write_study: Write, store: Store) -> None:
-    study = load_study(write_study(LEVELS, ("seeds: 2", "seeds: 1")))
-    finish_all(study, store, planted({"kl=1": -3.0}, noise=0))
-    assert answer(results(study, store))[0] == (
-        "With one seed, no difference can be distinguished from noise. "
-        "The largest change in psnr is that of kl=1 (−3.00 dB)."
-    )
-
-
-def test_no_result_no_answer(study: Study, store: Store) -> None:
-    assert answer(results(study, store)) == ["No answer yet: 0 of 9 trials have finished."]
-    assert "No answer yet" in page(results(study, store))
-
-
-def test_unfinished_and_diverged_trials_are_told(study: Study, store: Store) -> None:
-    finish_all(study, store, lambda trial: {} if trial.treatment.label == "kl=1" else planted({})(trial))
-    lost, *_ = (trial for trial in expand(study) if trial.treatment.label == "kl=1")
-    reason = "the loss was not finite at step 3 of stage 'train'"
-    store.stage(lost.signature).finish(Record(lost.signature, lost.seed, "diverged", reason, 3))
-    said = answer(results(study, store))
-    assert "Diverged: kl=1 (1 of 3)." in said
-    assert said[-1] == "This is preliminary: 2 of 9 trials have no result."
-    assert reason.replace("'", "&#39;") in page(results(study, store))
 
 
 def test_a_failure_is_listed_with_its_reason_and_its_place(study: Study, store: Store) -> None:
@@ -153,6 +104,20 @@ def test_the_page_is_well_formed_and_refers_to_nothing_outside(study: Study, sto
     assert re.search(r"<pre>ablate sweep \S+tiny\.yaml</pre>", text)
 
 
+def test_the_page_begins_with_the_answer_and_its_figure(study: Study, store: Store) -> None:
+    finish_all(study, store, planted({"kl=1": -3.0}, noise=0.01))
+    found = results(study, store)
+    header = page(found).partition("<header>")[2].partition("</header>")[0]
+    shown = html.unescape(header)
+    assert all(sentence in shown for sentence in found.table.answer.sentences) and len(found.table.answer.sentences) > 2
+    assert header.count("<svg") == 1 and "smallest effect of interest" in header.partition("<svg")[2]
+
+
+def test_there_is_no_figure_of_the_answer_before_there_are_results(study: Study, store: Store) -> None:
+    text = page(results(study, store))
+    assert "No answer yet" in text and 'id="sizes"' not in text
+
+
 def test_a_factorial_study_shows_its_main_effects(write_study: Write, store: Store) -> None:
     grid = "design: grid\nfactors:\n  padding: [reflect, zeros]\n  "
     study = load_study(write_study(SEEDS, ("factors:\n  ", grid)))
@@ -176,7 +141,7 @@ def test_pictures_are_the_pixels_of_the_sheet(study: Study, store: Store) -> Non
     finish_all(study, store, planted({}, noise=0))
     shown = pictures.compare(results(study, store))
     assert [one.name for one in shown] == ["original", "baseline", "kl=1", "kl=0.01"]
-    assert shown[1].remark == "psnr 21.00 ± 1.00 dB"
+    assert shown[1].remark == "PSNR 21.00 ± 1.00 dB"
     decoded = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one.source.partition(",")[2])))) for one in shown]
     assert decoded[0].shape == (16, 16, 3), "four crops of 8 px, two by two"
     assert [int(decoded[0][y, x, 0]) for y, x in ((0, 0), (0, 8), (8, 0), (8, 8))] == [10, 20, 30, 40]

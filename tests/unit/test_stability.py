@@ -101,12 +101,12 @@ def test_the_table_says_it_of_seeds_and_of_training(write_study: Write, tmp_path
         folder.finish(Record(trial.signature, trial.seed, "done", "", 6, values, probes=trial.probe_keys))
     table = build_table(plan_study(study, store), ["psnr", "ssim"])
     words = (
-        "If seeds are resampled with replacement (27 draws), baseline stays the best in psnr in 100% of the draws; "
+        "If seeds are resampled with replacement (27 draws), baseline stays the best in PSNR in 100% of the draws; "
         "Kendall’s τ with the ranking over all seeds is 1.00 on average; Kendall’s τ of the ranking during training "
         "with the final one is −1.00 at step 2, 1.00 at step 4, 1.00 at step 6."
     )
     assert words in table.markdown() and words in table.html()
-    assert "Pareto front of the means in psnr, ssim: baseline, kl=1, kl=0.01, kl=0.001." in table.markdown()
+    assert "Pareto front of the means in PSNR, SSIM: baseline, kl=1, kl=0.01, kl=0.001." in table.markdown()
     before = table.latex().partition(r"\begin{table}")[0]
     assert "% If seeds are resampled" in before
     found = json.loads(json.dumps(table.json(), allow_nan=False))

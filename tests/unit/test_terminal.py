@@ -56,7 +56,11 @@ def shown(layout: Layout, width: int) -> list[str]:
 
 def test_a_wide_terminal_shows_everything(layout: Layout) -> None:
     lines = shown(layout, 200)
-    assert "psnr (dB) ↑" in lines[1] and "grid/polyphase ↓" in lines[1] and not any("fit" in line for line in lines)
+    assert (
+        "PSNR (dB) ↑" in lines[1]
+        and "Phase imbalance of kernels ↓" in lines[1]
+        and not any("fit" in line for line in lines)
+    )
     assert "20.25 ± 0.35" in lines[2] and "−3.06 [−3.86, −2.27]" in lines[3] and lines[3].startswith("kl")
     assert any("Student" in line for line in lines)
 

@@ -110,8 +110,8 @@ def test_no_tuning_trial_enters_the_table_and_its_notes_say_what_was_done(
         expected = 20 - (math.log10(lr) - BEST[norm]) ** 2 + 0.005
         assert rows[label]["n"] == 2 and rows[label]["cells"]["psnr"]["mean"] == pytest.approx(expected)
     text = table.markdown()
-    assert "Each treatment had 3 settings, trained in full with seed 1000" in text and "by random for psnr: lr" in text
-    assert f"norm=scn lr {rows['norm=scn']['nuisance']['stages.train.lr']:g}" in text
+    assert "Each treatment had 3 settings, trained in full with seed 1000" in text and "by random for PSNR: lr" in text
+    assert f"norm=SCN lr {rows['norm=scn']['nuisance']['stages.train.lr']:g}" in text
     assert "All 4 trials finished" in text
 
 
