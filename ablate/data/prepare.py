@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from ablate.slots import registry
 from ablate.slots.data import SPLITS, ClipSettings, DataSettings, Picture, Split
 from ablate.slots.data import Misfit as Misfit
 from ablate.slots.data import Pixels as Pixels
+from ablate.store.scratch import clear, scratch_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,8 +45,9 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
     folder = cache / _cache_key(level, config, train, heldout)
     if not (folder.exists() and is_sound(folder)):
         cache.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=cache, prefix="unfinished-") as scratch:
-            entry = Path(scratch) / "entry"
+        clear(cache.glob("unfinished-*"))
+        with scratch_folder("unfinished", cache) as scratch:
+            entry = scratch / "entry"
             entry.mkdir()
             _decode(level, config, train, heldout, entry)
             seal(entry, folder.name)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from ablate.errors import StoreError
 from ablate.store import checksum, damage
+from ablate.store.scratch import mark
 
 COPIES = 3
 """How many files in object storage a process keeps local copies of."""
@@ -76,7 +77,7 @@ def atomic_write(path: Path, *, durable: bool = True, previous: Path | None = No
             path.fs.put_file(f"{scratch}/{path.name}", path.path)  # type: ignore[attr-defined]
         return
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    temporary = path.with_name(f".{path.name}.{mark()}.{time.monotonic_ns()}")
     try:
         yield temporary
         if durable:

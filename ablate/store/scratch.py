@@ -1,0 +1,57 @@
+"""Temporary files and folders: their names say whose they are, so that those of killed processes can be removed."""
+
+import functools
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import blake2s
+from pathlib import Path
+
+from ablate.store.process import lives, this_process
+
+MARK = re.compile(r"[.-](?P<machine>[0-9a-f]{6})-(?P<pid>\d+)-(?P<started>\d*)[.-]")
+
+OLD_S = 7 * 24 * 3600.0
+"""Age in seconds from which what another machine, or this one before it was started anew, has left is removed."""
+
+
+def mark() -> str:
+    """This process, as part of a name: `3f01ab-4711-98765`."""
+    process = this_process()
+    return f"{_machine()}-{process['pid']}-{process['started']}"
+
+
+@functools.cache
+def _machine() -> str:
+    process = this_process()
+    return blake2s("\0".join(process[key] for key in ("host", "boot", "space")).encode(), digest_size=3).hexdigest()
+
+
+@contextmanager
+def scratch_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """A folder of this process's own in `parent`, by default that of the system, removed at the end."""
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}-{mark()}-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def clear(paths: Iterable[Path]) -> None:
+    """Remove those of the temporary files and folders whose process is dead; other paths are left alone."""
+    for path in paths:
+        found = MARK.search(path.name)
+        if found and _is_abandoned(path, found):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _is_abandoned(path: Path, found: re.Match[str]) -> bool:
+    if found["machine"] == _machine():
+        return lives({"pid": int(found["pid"]), "started": found["started"]}) is False
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime > OLD_S
+    return False
