@@ -33,7 +33,7 @@ def mend(plan: Plan) -> bool:
 
 
 def _clear_scratch(store: Store, begun: Iterable[str]) -> None:
-    """Remove the temporary files that killed processes have left of unfinished stages, prepared pictures and studies."""
+    """Remove temporary files that killed processes have left of unfinished stages, prepared pictures and studies."""
     folders = [store.root, store.data, *(store.stage(signature).root for signature in begun)]
     clear(path for folder in [*folders, *store.root.glob("studies/*/*")] for path in folder.glob(".*"))
     clear(store.data.glob("unfinished-*"))
