@@ -10,6 +10,7 @@ from ablate.analysis.tables.foresight import foresee
 from ablate.analysis.tables.verdict_notes import describe_power
 from ablate.driver.overview import gc_paused
 from ablate.driver.progress import duration
+from ablate.plan.commands import sweep_command
 from ablate.plan.estimable import describe_contrasts
 from ablate.plan.labels import format_level as show_level
 from ablate.plan.plan import Plan
@@ -49,6 +50,11 @@ def print_plan(plan: Plan, summary: dict[str, Any], out: Console) -> None:
     shared = [f"'{stage}' {n['runs']} × for {n['trials']} trials" for stage, n in summary["shared"].items()]
     if shared:
         out.print(f"shared: {', '.join(shared)}", soft_wrap=True)
+    if summary["changed"]:
+        again = sweep_command(study, plan.store, "--rerun", "stale")
+        count = summary["stale"] + summary["begun"]
+        changes = ", ".join(summary["changed"])
+        out.print(f"{count} trials are stale: {changes} changed since; to run them again: {again}", soft_wrap=True)
     estimate = summary["estimate_s"]
     if estimate is None:
         out.print("cost: known after the first trial, or with --measure")

@@ -20,6 +20,8 @@ from ablate.driver.preflight import prepare_data
 from ablate.driver.progress import ProgressDisplay
 from ablate.driver.seeds import add_seeds
 from ablate.driver.studies import check_name, write_card
+from ablate.errors import StoreError
+from ablate.plan.commands import sweep_command
 from ablate.plan.plan import Plan
 from ablate.plan.stale import set_aside
 from ablate.plan.trials import pending
@@ -96,10 +98,11 @@ def _sweep(
         plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
-        message = f"{len(stale)} stale trials, whose code has changed since, are run again"
+        message = f"{len(stale)} stale trials, whose code or data have changed since, are run again"
         message += f"; what is trained anew was moved to {store.root / 'stale'}" if stale else ""
         screen.print(message, soft_wrap=True)
         plan = add_seeds(plan_study(study, store))
+    tell_stale(plan, screen)
     source = trial_source(plan)
     more = future_trials(plan)
     check_name(study, store)
@@ -150,6 +153,22 @@ def trial_source(plan: Plan) -> Source | None:
     elif plan.study.search:
         source = SearchSource(plan, fits)
     return source if source and source.left else None
+
+
+def tell_stale(plan: Plan, screen: Console) -> None:
+    """Say which finished trials are stale.
+
+    Raises StoreError if trials would go on from what was made of other data: their numbers would be of neither.
+    """
+    again = f"to run these trials again: {sweep_command(plan.study, plan.store, '--rerun', 'stale')}"
+    changes = ", ".join(plan.stale.changes)
+    if begun := plan.stale.begun:
+        raise StoreError(
+            f"{len(begun)} trials, such as '{begun[0].name}', would go on from what was made before the data changed: "
+            f"{changes}; put the files back as they were, or {again}"
+        )
+    if finished := plan.stale.finished:
+        screen.print(f"{len(finished)} finished trials are stale: {changes} changed since; {again}", soft_wrap=True)
 
 
 def announce(plan: Plan, more: int, screen: Console) -> None:

@@ -14,6 +14,7 @@ from ablate.data.prepare import prepare
 from ablate.engine import checkpoint
 from ablate.engine.build import Inherited, build_parts, split_level
 from ablate.engine.checkpoint import Checkpoint
+from ablate.engine.content import refuse_other, stage_content
 from ablate.engine.examine import run_quick_probes
 from ablate.engine.external import run_external
 from ablate.engine.memory import micro_batches, within_memory
@@ -89,15 +90,23 @@ def train_stages(
             folder.start_from_fork(store.stage(origin))
             own = checkpoint.latest(folder, {signature, origin})
 
+        # What it reads must be what it was begun with
+        is_ended = own is not None and has_ended(own.header, until)
+        stage_corpus: Corpus | None = corpus
+        if recipe["data"] != order["recipe"]["data"]:
+            stage_corpus = None if is_ended else cached_corpus(canonical(recipe["data"]), store.data)
+        content = stage_content(recipe, stage, stage_corpus, store)
+        if own:
+            refuse_other(own.header, content, store)
+
         # Train
-        if own and has_ended(own.header, until):
+        if own and is_ended:
             ended = EndedStage(own, folder.read_steps())
         else:
+            assert stage_corpus is not None
             settings = {name: value for name, value in order.items() if name != "lease"}
             write_json(folder.settings, {**settings, "stage": stage.name})
-            same_data = recipe["data"] == order["recipe"]["data"]
-            stage_corpus = corpus if same_data else cached_corpus(canonical(recipe["data"]), store.data)
-            run = StageRun(stage, recipe, signature, configuration, until, previous, own)
+            run = StageRun(stage, recipe, signature, configuration, until, previous, own, content)
             if stage.is_external:
                 ended = run_command(order, run, store, device, report, threads)
             else:
@@ -127,6 +136,7 @@ class StageRun:
     """One stage as a worker is to train it: up to step `until`, with a recipe, starting from the stage before.
 
     `configuration`: the key of its footprint (`ablate.plan.footprint`). `own`: the stage's checkpoint, if it was begun.
+    `content`: content hashes of the files that it reads.
     """
 
     stage: Stage
@@ -136,6 +146,7 @@ class StageRun:
     until: int
     previous: Inherited | None
     own: Checkpoint | None
+    content: dict[str, str]
 
 
 def train_stage(
@@ -182,7 +193,7 @@ def stage_header(order: Order, run: StageRun) -> dict[str, Any]:
     """What every checkpoint of a stage says of it in its header."""
     return {
         "settings": run.recipe, "seed": order["seed"], "stage": run.stage.name, "signature": run.signature,
-        "code": stage_sources(run.recipe, run.own),
+        "code": stage_sources(run.recipe, run.own), "content": run.content,
     }  # fmt: skip
 
 

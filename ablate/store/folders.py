@@ -6,10 +6,12 @@ The root is a folder, local or shared, or a location in object storage such as `
   mlflow.db, mlartifacts/        the MLflow mirror; `ablate sync STUDY` sends what it lacks
   data/<hash>/                   decoded pictures, shared by all trials
   code/<hash>.json               the user's own levels, as the trials of a study ran them
+  hashes/<hash>.json             content hashes of files that studies name, by path, size and times
+  content/<hash>.json            names and content hashes of files that trials were made from
   needs/<hash>.json              footprints: what a training step costs, by device
   studies/<name>/<scale>/        the study file as last run, its tables; of a run with --set in <scale>+<hash>/
   stages/<signature>/            one stage of training: settings, steps, checkpoint, pictures, record
-  stale/<signature>/             a stage whose code has changed since, set aside when it was run again
+  stale/<signature>/             a stage whose code or data have changed since, set aside when it was run again
   **/damaged/                    files that were not as they had been written, moved aside when they were replaced
   leases/<name>.json             who works on a study or a stage: see `ablate.store.leases`
 """
@@ -290,8 +292,12 @@ class Store:
         """Own levels and modules, as they were when a study was run: see `ablate.store.code`."""
         return self.root / "code" / f"{key}.json"
 
+    def content(self, digest: str) -> Path:
+        """The files that trials were made from, by the hash of their contents: see `ablate.data.content`."""
+        return self.root / "content" / f"{digest}.json"
+
     def set_aside(self, signature: str) -> Path:
-        """Where a stage whose code has changed since is moved when it is run again."""
+        """Where a stage whose code or data have changed since is moved when it is run again."""
         return self.root / "stale" / signature
 
     def stage_signatures(self) -> set[str]:

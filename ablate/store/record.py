@@ -46,6 +46,7 @@ class Record:
     train_s: float = 0.0
     probe_s: float = 0.0
     data: str = ""
+    content: dict[str, str] = field(default_factory=dict)
     code: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     role: Literal["trial", "tuning"] = "trial"
