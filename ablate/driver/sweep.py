@@ -12,6 +12,7 @@ from ablate.adaptive.pruning import Pruner
 from ablate.adaptive.recall import plan_study
 from ablate.adaptive.search import SearchSource, one_trial_per_level
 from ablate.adaptive.tuning import TuningSource, future_trials
+from ablate.driver.keep import Keeper
 from ablate.driver.mend import mend
 from ablate.driver.models import fits
 from ablate.driver.only import only_driver
@@ -24,7 +25,7 @@ from ablate.errors import StoreError
 from ablate.plan.commands import sweep_command
 from ablate.plan.plan import Plan
 from ablate.plan.stale import set_aside
-from ablate.plan.trials import pending
+from ablate.plan.trials import Trial, pending
 from ablate.schedule.agenda import Event, Source
 from ablate.schedule.inline import run_inline
 from ablate.schedule.ray_tune import find_cluster, run_ray
@@ -118,9 +119,9 @@ def _sweep(
     ran = len(plan.pending)
     primary = study.metrics[study.primary]
     progress = ProgressDisplay(plan.ready, plan.pending, store, primary, screen, more, notebook=notebook)
-    with mirror, progress:
+    with mirror, progress, Keeper(plan) as keeper:
         run = run_inline if inline else run_ray
-        notify = event_handler(mirror, progress)
+        notify = event_handler(mirror, progress, keeper.ended)
         todo = plan.pending
         while todo or source:
             pruner = Pruner(plan, study.pruning) if study.pruning else None
@@ -185,8 +186,10 @@ def announce(plan: Plan, more: int, screen: Console) -> None:
     screen.print(f"{study.name} at scale {study.scale} ({study.scale_reason}): {summary}", soft_wrap=True)
 
 
-def event_handler(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Callable[[Event], None]:
-    """A function that mirrors each event to MLflow and shows it."""
+def event_handler(
+    mirror: "Mirror | NoMirror", progress: ProgressDisplay, ended: Callable[[Trial], None] = lambda trial: None
+) -> Callable[[Event], None]:
+    """A function that mirrors each event to MLflow and shows it, and calls `ended` with each trial that has ended."""
     mirrored: dict[str, float] = {}
 
     def notify(event: Event) -> None:
@@ -201,6 +204,7 @@ def event_handler(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Cal
                 mirror.follow(event.trial)
         elif event.kind not in {"interrupted", "waiting"}:
             mirror.finish(event.trial)
+            ended(event.trial)
         progress.handle(event)
 
     return notify

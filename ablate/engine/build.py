@@ -120,7 +120,7 @@ def build_parts(
 def load_averaged(recipe: dict[str, Any], saved: Checkpoint) -> training.Autoencoder:
     """The autoencoder of a checkpoint, with its averaged weights, on the CPU."""
     vae = build_model(recipe)
-    vae.load_state_dict(saved.part("model."))
+    vae.load_state_dict(saved.part("model."), strict=saved.has_raw)
     vae.load_state_dict(saved.part("ema."), strict=False)
     return vae
 

@@ -21,6 +21,7 @@ from ablate.slots import registry
 from ablate.slots.own_code import OwnCode
 from ablate.store.code import fetch
 from ablate.store.folders import Store
+from ablate.store.shrink import shrink
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def _run(
         record.content |= probe_content(new, store)
     check_lease(order, store)
     folder.finish(record)
+    if order.get("keep", "all") != "all":
+        shrink(folder.checkpoint, order["keep"])
     return StageResult(record.status, record.reason)
 
 

@@ -28,6 +28,7 @@ from ablate.slots import registry
 from ablate.store.files import is_sound, write_json
 from ablate.store.folders import StageFolder, Store, has_ended
 from ablate.store.leases import is_held
+from ablate.store.record import KEPT
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,9 @@ def train_stages(
     previous: Inherited | None = None
     check_lease(order, store)
     store.stage(order["trial"]).beat(0, order["steps"])
-    for stage, recipe, signature, configuration in zip(
-        stages, recipes, order["signatures"], order["needs"], strict=True
+    following = [*order["signatures"][1:], None]
+    for stage, recipe, signature, configuration, next_signature in zip(
+        stages, recipes, order["signatures"], order["needs"], following, strict=True
     ):
         folder = store.stage(signature)
         is_last = signature == order["last"]
@@ -89,6 +91,12 @@ def train_stages(
         if own is None and origin != signature:
             folder.start_from_fork(store.stage(origin))
             own = checkpoint.latest(folder, {signature, origin})
+
+        # One that another stage goes on from needs all that it once held
+        continued = order.get("continued", False) if is_last else not store.stage(str(next_signature)).header()
+        whole = not is_last or order.get("keep", "all") == "all"
+        if own and continued and KEPT in own.header:
+            own = None
 
         # What it reads must be what it was begun with
         is_ended = own is not None and has_ended(own.header, until)
@@ -106,7 +114,7 @@ def train_stages(
             assert stage_corpus is not None
             settings = {name: value for name, value in order.items() if name != "lease"}
             write_json(folder.settings, {**settings, "stage": stage.name})
-            run = StageRun(stage, recipe, signature, configuration, until, previous, own, content)
+            run = StageRun(stage, recipe, signature, configuration, until, previous, own, content, whole)
             if stage.is_external:
                 ended = run_command(order, run, store, device, report, threads)
             else:
@@ -147,6 +155,8 @@ class StageRun:
     previous: Inherited | None
     own: Checkpoint | None
     content: dict[str, str]
+    whole: bool = True
+    """Whether its last checkpoint holds all that another stage needs to go on from it."""
 
 
 def train_stage(
@@ -185,8 +195,9 @@ def train_stage(
         # Train
         with micro_batches(parts.vae, footprint.micro_batch(stage)):
             return train(
-                parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until, run.own
-            )
+                parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until, run.own,
+                whole=run.whole,
+            )  # fmt: skip
 
 
 def stage_header(order: Order, run: StageRun) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from ablate.store.checksum import Damaged
 from ablate.store.files import atomic_write, check_access, is_remote, local, parse_store, read_json, write_json
 from ablate.store.leases import HEARTBEAT_S
 from ablate.store.process import lives, this_process
-from ablate.store.record import Record, read_header
+from ablate.store.record import KEPT, Record, read_header
 from ablate.store.steps import read_lines
 
 Status = Literal["done", "diverged", "failed", "running", "pending"]
@@ -150,21 +150,29 @@ class StageFolder:
             write_json(self.error, {"reason": reason, "trace": trace})
         self.running.unlink(missing_ok=True)
 
-    def has_ended(self, steps: int) -> bool:
-        """Whether training to step `steps` has ended: the checkpoint says that it got there, or that it diverged."""
+    def has_ended(self, steps: int, *, whole: bool = False) -> bool:
+        """Whether training to step `steps` has ended: the checkpoint says that it got there, or that it diverged.
+
+        `whole`: also whether another stage can go on from the checkpoint, which needs all that it once held.
+        """
+        header = self.header()
+        return header is not None and has_ended(header, steps) and not (whole and KEPT in header)
+
+    def header(self) -> dict[str, Any] | None:
+        """The header of the checkpoint; None if there is none, or if it is damaged, which is reported."""
         try:
-            header = read_header(self.checkpoint)
+            return read_header(self.checkpoint)
         except ValueError:
             damage.report(self.checkpoint, "its header cannot be read")
-            return False
-        return header is not None and has_ended(header, steps)
+            return None
 
     def start_from_fork(self, fork: "StageFolder") -> None:
         """Copy a fork's log and checkpoint, as if its steps had been made here; do nothing if it has none yet."""
-        for target, source in ((self.steps, fork.steps), (self.checkpoint, fork.checkpoint)):
-            if fork.checkpoint.exists() and source.exists():
-                with atomic_write(target) as temporary:
-                    shutil.copyfile(local(source), temporary)
+        with suppress(FileNotFoundError):  # another sweep has freed it meanwhile
+            for target, source in ((self.steps, fork.steps), (self.checkpoint, fork.checkpoint)):
+                if fork.checkpoint.exists() and source.exists():
+                    with atomic_write(target) as temporary:
+                        shutil.copyfile(local(source), temporary)
 
     def failure(self) -> str:
         """Why the stage failed; empty if it has not."""

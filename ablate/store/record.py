@@ -17,6 +17,10 @@ HEADER = "ablate"
 """The key in a checkpoint's metadata under which its settings and step are stored, as JSON."""
 
 
+KEPT = "kept"
+"""The entry in a checkpoint's header that says what it keeps (`ablate.store.shrink`); absent where that is all."""
+
+
 @dataclass
 class Record:
     """The results of one finished trial.
