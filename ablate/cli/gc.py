@@ -22,6 +22,7 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """Free space in the store: moments and discriminators of finished trials, unused forks, temporary files."""
+    from ablate.driver.disk import show_bytes
     from ablate.driver.keep import collect
 
     if keep is not None and keep not in KEEPS:
@@ -37,12 +38,3 @@ def gc(
         print(f"{show_bytes(size):>9}  {path}")  # noqa: T201
     verb = "would be freed" if dry else "freed"
     print(f"{show_bytes(found.total)} {verb} in {len(found.bytes_of)} files")  # noqa: T201
-
-
-def show_bytes(count: float) -> str:
-    """A number of bytes with its unit: `3.1 MB`."""
-    units = ["B", "kB", "MB", "GB"]
-    while count >= 1000 and len(units) > 1:
-        count /= 1000
-        units.pop(0)
-    return f"{count:.3g} {units[0]}"

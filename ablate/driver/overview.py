@@ -4,10 +4,12 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from ablate.adaptive.search import future_suggestions
 from ablate.adaptive.tuning import future_trials
+from ablate.driver.disk import disk_need, free_bytes
 from ablate.driver.preflight import prepare_data
 from ablate.driver.studies import stored_studies
 from ablate.plan.content import Contents
@@ -44,10 +46,11 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
     """The plan as JSON values.
 
     `estimate_s`: one worker's time for what is pending. `memory_bytes`: a worker's peak. `disk_bytes`: the size of the
-    checkpoints. All three come from `measure`; without it, the time is estimated from the finished trials of this
-    study. A value is None if it is not known. With `redo`, stale trials count as pending, with all their stages.
-    `stale`: finished trials whose code or data have changed since. `begun`: unfinished ones whose data have. `changed`:
-    what has changed, in words.
+    checkpoints as they are in training. All three come from `measure`; without it, the time is estimated from the
+    finished trials of this study. A value is None if it is not known. With `redo`, stale trials count as pending, with
+    all their stages. `disk`: bytes of the checkpoints that are still to be written, see `DiskNeed`, and the free ones;
+    None without models of known size. `stale`: finished trials whose code or data have changed since. `begun`:
+    unfinished ones whose data have. `changed`: what has changed, in words.
     """
     study = plan.study
     store = plan.store
@@ -82,6 +85,7 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
         seconds = cost.seconds
         memory = cost.memory
         disk = cost.disk
+    need = disk_need(plan, to_run, trained)
     return {
         "study": study.name, "scale": study.scale,
         "treatments": len({trial.treatment.label for trial in trials}) + future_suggestions(study, plan.known),
@@ -89,6 +93,7 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
         "pending": len(todo) + more, "planned_steps": sum(trial.steps for trial in trials) + more_steps,
         "distinct_steps": sum(node.steps for node in nodes) + more_steps,
         "shared": _shared(nodes), "estimate_s": seconds, "memory_bytes": memory, "disk_bytes": disk,
+        "disk": {**asdict(need), "free": free_bytes(store.root)} if need else None,
         "stale": len(plan.stale.finished), "begun": len(plan.stale.begun), "changed": plan.stale.changes,
     }  # fmt: skip
 

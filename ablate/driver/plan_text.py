@@ -59,7 +59,7 @@ def print_plan(plan: Plan, summary: dict[str, Any], out: Console) -> None:
     if estimate is None:
         out.print("cost: known after the first trial, or with --measure")
         return
-    sizes = ("memory_bytes", "of memory a worker"), ("disk_bytes", "of checkpoints")
+    sizes = ("memory_bytes", "of memory a worker"), ("disk_bytes", "of checkpoints in training")
     more = [f" · {summary[key] / 1e9:.2g} GB {what}" for key, what in sizes if summary[key] is not None]
     out.print(f"about {duration(estimate)} of one worker{''.join(more)}")
     if share := summary.get("gpus_per_trial"):

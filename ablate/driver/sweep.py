@@ -12,6 +12,7 @@ from ablate.adaptive.pruning import Pruner
 from ablate.adaptive.recall import plan_study
 from ablate.adaptive.search import SearchSource, one_trial_per_level
 from ablate.adaptive.tuning import TuningSource, future_trials
+from ablate.driver.disk import why_short
 from ablate.driver.keep import Keeper
 from ablate.driver.mend import mend
 from ablate.driver.models import fits
@@ -112,6 +113,8 @@ def _sweep(
         screen.print(f"data: {len(skipped)} damaged files left out: {', '.join(skipped[:5])}", soft_wrap=True)
     write_card(plan)
     announce(plan, more, screen)
+    if short := why_short(plan, resources, inline=inline):
+        screen.print(short, style="yellow", soft_wrap=True)
 
     # Run, as long as results add trials
     mirror = open_mirror(plan, uri, runs=bool(plan.pending or source))

@@ -1,16 +1,22 @@
 """What checkpoints of finished trials keep, what `ablate gc` frees, and that nothing computes other numbers by it."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
 from ablate.adaptive.recall import plan_study
+from ablate.driver.disk import DiskNeed, disk_need, why_short
 from ablate.driver.keep import ORDER, Keeper, collect
+from ablate.driver.models import build_failure
 from ablate.driver.studies import write_card
 from ablate.engine import checkpoint
+from ablate.engine.run import run_trial
+from ablate.engine.stages import cached_corpus
 from ablate.errors import StoreError
+from ablate.identity import canonical
 from ablate.plan.plan import Plan
 from ablate.plan.stale import is_stale
 from ablate.plan.trials import Trial, pending
@@ -25,7 +31,7 @@ from ablate.store.record import KEPT, Record
 from ablate.store.shrink import KEEPS, shrink
 from ablate.study.study import Study, load_study
 from tests.support.studies import Write
-from tests.support.training import run_to_end, run_until
+from tests.support.training import CPU, run_to_end, run_until
 
 ONE = ("seeds: 2", "seeds: 1")
 
@@ -80,13 +86,21 @@ KINDS = {
 
 
 @pytest.mark.parametrize("keep", KEEPS)
-def test_what_a_finished_trial_keeps(keep: str, write_study: Write, tmp_path: Path) -> None:
-    """The results are those of a trial that keeps all, to the last bit."""
+def test_what_a_finished_trial_keeps(
+    keep: str, write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results are those of a trial that keeps all, to the last bit; the plan knows the space that it takes."""
     study = load_study(write_study(ONE, GAN, LARGE, keeping(keep)))
     store, whole = Store(tmp_path / "runs"), Store(tmp_path / "whole")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert build_failure(study.baseline) is None
+    before = plan_study(study, store)
+    need = disk_need(before, before.nodes, set())
     plan = run_all(study, store)
+    total = 0
     for trial in plan.ready:
         expected = run_to_end(trial, whole)
+        largest = sum(tensor.nbytes for tensor in expected.values())
         assert names(store, trial.signature) == KINDS[keep]
         assert record_of(trial, store).metrics == record_of(trial, whole).metrics
         assert record_of(trial, store).raw == record_of(trial, whole).raw
@@ -96,7 +110,8 @@ def test_what_a_finished_trial_keeps(keep: str, write_study: Write, tmp_path: Pa
             assert verify_file(folder.checkpoint)
             found = checkpoint.load(folder.checkpoint)
             assert all(torch.equal(found[name], expected[name]) for name in found)
-            held = sum(tensor.numel() * tensor.element_size() for tensor in found.values())
+            held = sum(tensor.nbytes for tensor in found.values())
+            total += held
             parameters = record_of(trial, store).parameters
             if keep == "all":
                 assert found.keys() == expected.keys() and held > 20 * parameters
@@ -106,6 +121,8 @@ def test_what_a_finished_trial_keeps(keep: str, write_study: Write, tmp_path: Pa
             one, other = (load_vae(place.stage(trial.signature).checkpoint, torch.device("cpu")).encode(picture).mean
                           for place in (store, whole))  # fmt: skip
             assert torch.equal(one, other)
+    assert need and need.kept == pytest.approx(total, rel=0.01) and need.passing == 0
+    assert need.training == pytest.approx(2 * largest, rel=0.01)
 
 
 @pytest.mark.parametrize("keep", ["weights", "ema", "none"])
@@ -230,3 +247,48 @@ def test_keep_is_a_key_of_the_study(write_study: Write) -> None:
         plan_study(load_study(write_study(*more)), Store(Path("none"))).ready for more in ((), (keeping("all"),))
     )
     assert [trial.signature for trial in one] == [trial.signature for trial in other]
+
+
+def test_a_disk_that_is_too_small_is_said_before(
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ways out that help; a shared first stage is kept whole, and unknown models are not guessed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plan = plan_study(load_study(write_study(ONE, TUNE, RATES)), Store(tmp_path / "runs"))
+    assert disk_need(plan, plan.nodes, set()) is None and not why_short(plan, Resources(), inline=True)
+    assert build_failure(plan.study.baseline) is None
+    need = disk_need(plan, plan.nodes, set())
+    assert need
+    whole = need.training // 2
+    assert need == DiskNeed(whole + 2 * (whole // 2), 0, 2 * whole)
+    base = plan.ready[0].signatures[0]
+    assert disk_need(plan, plan.nodes, {base}) == DiskNeed(2 * (whole // 2), 0, 2 * whole)
+    for free, said in ((4 * whole, False), (4 * whole - 1, True)):
+        monkeypatch.setattr("ablate.driver.disk.free_bytes", lambda root, free=free: free)
+        assert bool(why_short(plan, Resources(), inline=True)) == said
+    text = why_short(plan, Resources(workers=2), inline=False)
+    assert "ablate gc" in text and "--store" in text and "'keep'" in text and "with 2 at once" in text
+    monkeypatch.setattr("ablate.driver.disk.free_bytes", lambda root: 5 * whole)
+    assert "fewer --workers" in why_short(plan, Resources(workers=2), inline=False)
+
+
+@pytest.mark.parametrize("limit", [10_000, 300_000])
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(
+    limit: int, write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk, by a limit on the size of files: while pictures are prepared, and while a checkpoint is."""
+    trial = plan_study(load_study(write_study(ONE, ("[8, 8]", "[24, 24]"))), Store(tmp_path)).ready[0]
+    store = Store(tmp_path / "runs")
+    if limit > 10_000:
+        cached_corpus.cache_clear()
+        cached_corpus(canonical(trial.order()["recipe"]["data"]), store.data)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        result = run_trial(trial.order(), store, CPU, 1, lambda progress: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert result.status == "failed" and "too large" in result.reason.lower()
+    files = [path for path in tmp_path.rglob("*") if path.name.startswith((".", "unfinished-"))]
+    assert files == [] and not store.stage(trial.signature).checkpoint.exists()
+    assert run_to_end(trial, store)
