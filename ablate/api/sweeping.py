@@ -37,8 +37,8 @@ def sweep(
     `store`: by default that of the study. `workers`: trials at once, by default as many as fit. `gpus_per_trial`: by
     default a whole GPU where there is one. `inline`: one trial at a time in this process, without Ray. `address`: of a
     Ray cluster. `tracking`: URI of MLflow, or "none"; by default MLFLOW_TRACKING_URI, or else a file in the store.
-    `rerun="stale"`: also run trials again whose code has changed since. Raises StudyError, StoreError and UsageError
-    before anything starts, ClusterError where Ray cannot be used.
+    `rerun="stale"`: also run trials again whose code or data have changed since. Raises StudyError, StoreError and
+    UsageError before anything starts, ClusterError where Ray cannot be used.
     """
     # Check everything first
     loaded = study if isinstance(study, LoadedStudy) else load(study, store=store)

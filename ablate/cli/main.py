@@ -19,6 +19,7 @@ from ablate.cli.catalogue import components, schema
 from ablate.cli.check import check
 from ablate.cli.check_level import check_level
 from ablate.cli.doctor import doctor
+from ablate.cli.gc import gc
 from ablate.cli.init import init
 from ablate.cli.mlflow import sync, ui
 from ablate.cli.new import new
@@ -56,6 +57,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     },
     "To look after the store": {
         verify: "read the whole store and name damaged files",
+        gc: "free the space of what no study needs any more",
     },
     "To examine other VAEs": {
         probe: "run the probes on any checkpoint",

@@ -39,6 +39,7 @@ def plan(
     """List treatments, stages, pending trials and their cost. Starts nothing."""
     from ablate.adaptive.recall import plan_study
     from ablate.analysis.tables.foresight import foresee
+    from ablate.driver.disk import DiskNeed, describe_need
     from ablate.driver.plan_text import print_plan
 
     found = plan_study(validated(study, scale, set_, store), Store(store))
@@ -47,6 +48,8 @@ def plan(
         emit({**summary, "power": {name: vars(noise) for name, noise in foresee(found).items()}})
     else:
         print_plan(found, summary, page())
+        if summary["disk"] and summary["pending"]:
+            print(describe_need(DiskNeed.of(summary["disk"]), found.study.keep, summary["disk"]["free"]))  # noqa: T201
 
 
 def plan_within(

@@ -17,7 +17,7 @@ def status(
     store: StoreOption = STORE,
     as_json: Json = False,
 ) -> None:
-    """Count a study's trials by status, and those that are stale: their code has changed since they ran."""
+    """Count a study's trials by status, and those that are stale: their code or data have changed since they ran."""
     from ablate.driver import overview
 
     counts = overview.count_statuses(find(study, scale, set_, store))
@@ -25,6 +25,8 @@ def status(
         emit(counts)
         return
     print("  ".join(f"{n} {kind}" for kind, n in counts["trials"].items()))  # noqa: T201
+    for change in counts["changed"]:
+        print(f"changed: {change}")  # noqa: T201
     for path in counts["damaged"]:
         print(f"damaged: {path}")  # noqa: T201
 

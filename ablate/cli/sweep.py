@@ -49,7 +49,7 @@ def sweep(
     rerun: Annotated[
         Literal["stale"] | None,
         typer.Option(
-            help="Also rerun stale trials (those whose code has changed since). Failed trials are always rerun."
+            help="Also rerun stale trials (whose code or data have changed since). Failed trials are always rerun."
         ),
     ] = None,
 ) -> None:

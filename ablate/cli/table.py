@@ -29,7 +29,7 @@ def table(
     columns: Annotated[int, typer.Option(help="LaTeX: number of columns of the paper, 1 or 2.", min=1, max=2)] = 1,
     packages: Annotated[str, typer.Option(help="LaTeX: multirow, siunitx, or both with a comma.")] = "",
     mixed: Annotated[
-        bool, typer.Option("--mixed-code", help="Allow trials of different versions of the code.")
+        bool, typer.Option("--mixed-code", help="Allow trials of different code, or from different data.")
     ] = False,
     unpaired: Annotated[bool, typer.Option("--unpaired", help="Dunnett's test, as if no seeds were shared.")] = False,
     plain_t: PlainT = None,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ablate.data.content import Content
 from ablate.data.rejects import tally
 from ablate.slots.data import Motion, Pixels
 
@@ -14,7 +15,7 @@ class Corpus:
 
     `heldout`: crops `n 3 s s`, or clips `n 3 t s s`. `motion`: that of the held-out clips, where it is known.
     `fingerprint`: content hash of names, sizes and pixels of both splits. `skipped`: names of damaged files that were
-    left out.
+    left out. `content`: that of the files that the pixels are from; None for pictures without files.
     """
 
     fingerprint: str
@@ -22,7 +23,7 @@ class Corpus:
     motion: Motion | None
     skipped: list[str]
 
-    def __init__(self, folder: Path, crop: int, flip: bool, frames: int = 1) -> None:
+    def __init__(self, folder: Path, crop: int, flip: bool, frames: int = 1, content: Content | None = None) -> None:
         """Open what `prepare` wrote to `folder`.
 
         Raises ValueError if a training picture is smaller than the crop or shorter than `frames`.
@@ -40,6 +41,7 @@ class Corpus:
                 raise ValueError(tally(len(shapes), {reason: small}))
         self.fingerprint = index["fingerprint"]
         self.skipped = index["skipped"]
+        self.content = content
         self.heldout = np.load(folder / "heldout.npy")
         self.motion = None
         if self._videos and frames == 1:

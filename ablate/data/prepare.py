@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablate.data.content import Content, hash_files
 from ablate.data.corpus import Corpus
 from ablate.data.rejects import Rejects
 from ablate.data.resize import reduced_shape, resize, spread
@@ -36,13 +37,15 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
 
     Several processes may call this at once: all use the folder of the first one to finish. A folder that is damaged is
     moved aside and decoded again. `settings` are plain values
-    without the level's name. Raises ValueError, naming and counting them, for pictures that cannot be used.
+    without the level's name. Raises ValueError, naming and counting them, for pictures that cannot be used, and for
+    files that change meanwhile.
     """
     config = registry.level("data", level).Config.read(settings)
     assert isinstance(config, DataSettings)  # the registry accepts no other
     train = _pictures(level, config, "train")
     heldout = _pictures(level, config, "heldout")
-    folder = cache / _cache_key(level, config, train, heldout)
+    content = _content(level, config, [*train, *heldout], cache)
+    folder = cache / _cache_key(level, config, train, heldout, content)
     if not (folder.exists() and is_sound(folder)):
         cache.mkdir(parents=True, exist_ok=True)
         clear(cache.glob("unfinished-*"))
@@ -50,13 +53,20 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
             entry = scratch / "entry"
             entry.mkdir()
             _decode(level, config, train, heldout, entry)
+            if content and _content(level, config, [*train, *heldout], cache) != content:
+                raise ValueError(f"data/{level}: files changed while they were read; start again when that has ended")
             seal(entry, folder.name)
             try:
                 entry.rename(folder)
             except OSError:
                 if not folder.exists():  # otherwise another process has finished the same folder
                     raise
-    return Corpus(folder, config.crop, config.flip, config.clip_length)
+    return Corpus(folder, config.crop, config.flip, config.clip_length, content)
+
+
+def content_of(level: str, config: DataSettings, cache: Path) -> Content | None:
+    """The content of the picture files of a data level, both splits; None for pictures without files."""
+    return _content(level, config, [picture for split in SPLITS for picture in _pictures(level, config, split)], cache)
 
 
 def picture_size(path: Path, split: Split) -> tuple[int, int]:
@@ -119,16 +129,30 @@ def _crop_counts(count: int, pictures: int) -> list[int]:
     return [(i + 1) * count // pictures - i * count // pictures for i in range(pictures)]
 
 
-def _cache_key(level: str, config: DataSettings, train: list[Picture], heldout: list[Picture]) -> str:
+def _content(level: str, config: DataSettings, pictures: list[Picture], cache: Path) -> Content | None:
+    """The content of the files of these pictures, by their paths from the folder on that a setting names."""
+    roots = {text: str(path.absolute()) for text, path in config.content_paths().items()}
+    files: dict[str, Path] = {}
+    for picture in pictures:
+        if picture.path:
+            path = str(picture.path.absolute())
+            inside = [(root, text) for text, root in roots.items() if path.startswith(f"{root}{os.sep}")]
+            root, text = max(inside, key=lambda pair: len(pair[0]), default=("", ""))
+            name = path[len(root) + 1 :] if inside else picture.name
+            files[f"{text.rstrip('/')}/{name}" if len(roots) > 1 else name] = picture.path
+    if not files:
+        return None
+    return Content(" ".join([f"data/{level}", ", ".join(roots)]).strip(), hash_files(files, cache))
+
+
+def _cache_key(
+    level: str, config: DataSettings, train: list[Picture], heldout: list[Picture], content: Content | None
+) -> str:
     """Hash of all that the decoded pixels depend on, including the code; settings used after decoding are left out."""
-
-    def stamp(picture: Picture) -> list[str | int]:
-        file = picture.path and picture.path.stat()
-        return [picture.name, file.st_size, file.st_mtime_ns] if file else [picture.name]
-
     settings = {name: value for name, value in config.identity().items() if name not in {"crop", "flip", "frames"}}
     code = registry.level("data", level).fingerprint  # covers this module too
-    return signature([level, settings, code, [stamp(p) for p in train], [stamp(p) for p in heldout]])
+    names = [[picture.name for picture in pictures] for pictures in (train, heldout)]
+    return signature([level, settings, code, *names, content.digest if content else None])
 
 
 def _decode(level: str, config: DataSettings, train: list[Picture], heldout: list[Picture], folder: Path) -> None:

@@ -7,17 +7,19 @@ user's cache folder, by a content hash of their settings and of the code that bu
 
 import functools
 import hashlib
+import json
 import os
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from ablate.identity import signature
-from ablate.recipe.recipe import Part, Recipe
+from ablate.recipe.recipe import Part, Recipe, weight
 from ablate.recipe.validation import explain
 from ablate.slots import registry
 from ablate.slots.level_file import LevelError
@@ -57,20 +59,71 @@ class ModelCheck:
         return self.results[key]
 
 
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameters of an autoencoder and of its discriminator, if that is trained, and the bytes of its buffers."""
+
+    parameters: int
+    buffers: int
+    critic: int = 0
+
+
 def build_failure(recipe: Recipe) -> BuildFailure | None:
     """Why the model of a recipe, that of one stage, cannot be built; None if it can."""
-    plain = {slot: _relevant(slot, part) for slot, part in recipe.present.items() if slot not in IRRELEVANT}
-    known = _cache() / signature([plain, _code(), registry.own().plain()] if registry.own() else [plain, _code()])
+    known = _built(recipe)
     if known.exists():
         return None
     from ablate.engine.build import try_build
 
     try:
-        try_build(recipe.plain())
+        size = try_build(recipe.plain())
     except (Exception, SystemExit) as error:  # a level may raise whatever torch does
         return _failure(error)
-    _remember(known)
+    _remember(known, json.dumps(size))
+    _remember_critic(recipe)
     return None
+
+
+def model_size(recipe: Recipe) -> ModelSize | None:
+    """The size of a recipe's model, that of one stage, if it was built before; nothing is built for this."""
+    size = _read_size(_built(recipe))
+    if not isinstance(size, dict):
+        return None
+    critic = _read_size(_critic(recipe)) if _has_critic(recipe) else 0
+    return ModelSize(size["parameters"], size["buffers"], int(critic or 0))
+
+
+def _read_size(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _built(recipe: Recipe) -> Path:
+    """The file that says that a recipe's model can be built, and how large it is."""
+    plain = {slot: _relevant(slot, part) for slot, part in recipe.present.items() if slot not in IRRELEVANT}
+    return _cache() / signature([plain, _code(), registry.own().plain()] if registry.own() else [plain, _code()])
+
+
+def _critic(recipe: Recipe) -> Path:
+    """The file that says how large a recipe's discriminator is."""
+    level = recipe.parts["discriminator"]
+    return _cache() / signature(["critic", level.plain(), registry.level("discriminator", level.level).fingerprint])
+
+
+def _has_critic(recipe: Recipe) -> bool:
+    term = recipe.losses.get("adversarial")
+    return term is not None and weight(term) > 0 and "discriminator" in recipe.parts
+
+
+def _remember_critic(recipe: Recipe) -> None:
+    """Note the size of a recipe's discriminator, unless it cannot be built, which is found elsewhere."""
+    from ablate.engine.build import try_critic
+
+    if _has_critic(recipe) and not _critic(recipe).exists():
+        with suppress(Exception):
+            _remember(_critic(recipe), json.dumps(try_critic(recipe.plain())))
 
 
 def _cache() -> Path:
@@ -78,11 +131,11 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ablate" / "models"
 
 
-def _remember(known: Path) -> None:
+def _remember(known: Path, text: str = "") -> None:
     """Note that something could be built."""
     with suppress(OSError):  # then it is built again next time
         known.parent.mkdir(parents=True, exist_ok=True)
-        known.touch()
+        known.write_text(text, encoding="utf-8")
 
 
 def own_failure(slot: str, part: Part, crop: int) -> str:

@@ -4,16 +4,19 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from ablate.adaptive.search import future_suggestions
 from ablate.adaptive.tuning import future_trials
+from ablate.driver.disk import disk_need, free_bytes
 from ablate.driver.preflight import prepare_data
 from ablate.driver.studies import stored_studies
+from ablate.plan.content import Contents
 from ablate.plan.cost import StepKinds, add_steps, gpu_share, total_cost
 from ablate.plan.footprint import Footprint
 from ablate.plan.plan import Plan
-from ablate.plan.stale import is_stale
+from ablate.plan.stale import changes_since
 from ablate.plan.tree import Node, stage_tree
 from ablate.plan.trials import Trial, is_complete
 from ablate.schedule.resources import gpu_memory
@@ -43,8 +46,11 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
     """The plan as JSON values.
 
     `estimate_s`: one worker's time for what is pending. `memory_bytes`: a worker's peak. `disk_bytes`: the size of the
-    checkpoints. All three come from `measure`; without it, the time is estimated from the finished trials of this
-    study. A value is None if it is not known. With `redo`, stale trials count as pending, with all their stages.
+    checkpoints as they are in training. All three come from `measure`; without it, the time is estimated from the
+    finished trials of this study. A value is None if it is not known. With `redo`, stale trials count as pending, with
+    all their stages. `disk`: bytes of the checkpoints that are still to be written, see `DiskNeed`, and the free ones;
+    None without models of known size. `stale`: finished trials whose code or data have changed since. `begun`:
+    unfinished ones whose data have. `changed`: what has changed, in words.
     """
     study = plan.study
     store = plan.store
@@ -55,12 +61,10 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
     # Pending: all trials but those with complete results, which with `redo` must not be stale
     distinct = {trial.signature: trial for trial in trials if not trial.pruned}
     records = {trial.signature: store.stage(trial.signature).record() for trial in plan.stored}
-    stale: set[str] = set()
+    again = plan.stale.signatures if redo else set()
+    stale = {signature for trial in plan.stored if trial.signature in again for signature in trial.all_signatures}
     for trial in plan.stored:
-        record = records[trial.signature]
-        if redo and record and is_stale(record):
-            stale.update(trial.all_signatures)
-        elif is_complete(record, trial):
+        if trial.signature not in again and is_complete(records[trial.signature], trial):
             distinct.pop(trial.signature, None)
     todo = list(distinct.values())
     trained = plan.trained - stale
@@ -81,6 +85,7 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
         seconds = cost.seconds
         memory = cost.memory
         disk = cost.disk
+    need = disk_need(plan, to_run, trained)
     return {
         "study": study.name, "scale": study.scale,
         "treatments": len({trial.treatment.label for trial in trials}) + future_suggestions(study, plan.known),
@@ -88,6 +93,8 @@ def summarise(plan: Plan, measure: Measure | None = None, *, redo: bool = False)
         "pending": len(todo) + more, "planned_steps": sum(trial.steps for trial in trials) + more_steps,
         "distinct_steps": sum(node.steps for node in nodes) + more_steps,
         "shared": _shared(nodes), "estimate_s": seconds, "memory_bytes": memory, "disk_bytes": disk,
+        "disk": {**asdict(need), "free": free_bytes(store.root)} if need else None,
+        "stale": len(plan.stale.finished), "begun": len(plan.stale.begun), "changed": plan.stale.changes,
     }  # fmt: skip
 
 
@@ -121,19 +128,18 @@ def _shared(nodes: list[Node]) -> dict[str, dict[str, int]]:
 def count_statuses(plan: Plan) -> dict[str, Any]:
     """Number of trials by status.
 
-    `stale` counts finished trials whose levels have changed; they are also counted under their own status. `damaged`:
-    files that were found damaged, in their place or moved aside.
+    `stale` counts finished trials whose code or data have changed; they are also counted under their own status.
+    `changed`: what has, in words. `damaged`: files that were found damaged, in their place or moved aside.
     """
     counts = dict.fromkeys(STATUSES, 0) | {"pending": future_trials(plan)}
     for trial in plan.ready:
-        record = plan.store.stage(trial.signature).record()
         counts[status_of(trial, plan.store)] += 1
-        counts["stale"] += record is not None and is_stale(record)
+    counts["stale"] = len(plan.stale.finished)
     folders = [plan.store.study(plan.study.name, plan.study.variant).root, plan.store.data]
     folders += [plan.store.stage(signature).root for trial in plan.ready for signature in trial.all_signatures]
     moved = [str(path) for folder in dict.fromkeys(folders) for path in damage.aside(folder)]
     return {
-        "study": plan.study.name, "scale": plan.study.scale, "trials": counts,
+        "study": plan.study.name, "scale": plan.study.scale, "trials": counts, "changed": plan.stale.changes,
         "damaged": [*(f"{path}: {reason}" for path, reason in damage.found().items()), *moved],
     }  # fmt: skip
 
@@ -166,12 +172,15 @@ def list_studies(store: Store) -> list[dict[str, Any]]:
 def list_trials(plan: Plan, pattern: str) -> list[dict[str, Any]]:
     """Every trial whose name or signature contains `pattern`, in full."""
     trials = [trial for trial in plan.ready if pattern in trial.name or pattern in trial.signature]
-    return [describe_trial(trial, plan.store) for trial in trials]
+    contents = Contents(plan.store)
+    return [describe_trial(trial, plan.store, contents) for trial in trials]
 
 
-def describe_trial(trial: Trial, store: Store) -> dict[str, Any]:
+def describe_trial(trial: Trial, store: Store, contents: Contents | None = None) -> dict[str, Any]:
+    """A trial with all that is known of it. `contents`: what files hold now, where several trials are described."""
     folder = store.stage(trial.signature)
     record = None if trial.pruned else folder.record()
+    changed = changes_since(record, trial, contents or Contents(store)) if record else {}
     return {
         "treatment": trial.treatment.levels, "seed": trial.seed, "name": trial.name, "status": status_of(trial, store),
         "role": trial.role, "nuisance": dict(trial.treatment.nuisance or {}),
@@ -181,6 +190,7 @@ def describe_trial(trial: Trial, store: Store) -> dict[str, Any]:
         "active_parameters": record.active_parameters if record else None,
         "flops": record.flops if record else None, "signature": trial.signature,
         "steps": record.steps if record else 0, "wall_s": record.wall_s if record else 0.0,
-        "stale": is_stale(record) if record else False, "code": record.code if record else {},
+        "stale": bool(changed), "changed": list(changed.values()),
+        "code": record.code if record else {}, "content": record.content if record else {},
         "machine": record.machine if record else {}, "folder": str(folder.root),
     }  # fmt: skip

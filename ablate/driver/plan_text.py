@@ -10,6 +10,7 @@ from ablate.analysis.tables.foresight import foresee
 from ablate.analysis.tables.verdict_notes import describe_power
 from ablate.driver.overview import gc_paused
 from ablate.driver.progress import duration
+from ablate.plan.commands import sweep_command
 from ablate.plan.estimable import describe_contrasts
 from ablate.plan.labels import format_level as show_level
 from ablate.plan.plan import Plan
@@ -49,11 +50,16 @@ def print_plan(plan: Plan, summary: dict[str, Any], out: Console) -> None:
     shared = [f"'{stage}' {n['runs']} × for {n['trials']} trials" for stage, n in summary["shared"].items()]
     if shared:
         out.print(f"shared: {', '.join(shared)}", soft_wrap=True)
+    if summary["changed"]:
+        again = sweep_command(study, plan.store, "--rerun", "stale")
+        count = summary["stale"] + summary["begun"]
+        changes = ", ".join(summary["changed"])
+        out.print(f"{count} trials are stale: {changes} changed since; to run them again: {again}", soft_wrap=True)
     estimate = summary["estimate_s"]
     if estimate is None:
         out.print("cost: known after the first trial, or with --measure")
         return
-    sizes = ("memory_bytes", "of memory a worker"), ("disk_bytes", "of checkpoints")
+    sizes = ("memory_bytes", "of memory a worker"), ("disk_bytes", "of checkpoints in training")
     more = [f" · {summary[key] / 1e9:.2g} GB {what}" for key, what in sizes if summary[key] is not None]
     out.print(f"about {duration(estimate)} of one worker{''.join(more)}")
     if share := summary.get("gpus_per_trial"):

@@ -12,6 +12,8 @@ from ablate.adaptive.pruning import Pruner
 from ablate.adaptive.recall import plan_study
 from ablate.adaptive.search import SearchSource, one_trial_per_level
 from ablate.adaptive.tuning import TuningSource, future_trials
+from ablate.driver.disk import why_short
+from ablate.driver.keep import Keeper
 from ablate.driver.mend import mend
 from ablate.driver.models import fits
 from ablate.driver.only import only_driver
@@ -20,9 +22,11 @@ from ablate.driver.preflight import prepare_data
 from ablate.driver.progress import ProgressDisplay
 from ablate.driver.seeds import add_seeds
 from ablate.driver.studies import check_name, write_card
+from ablate.errors import StoreError
+from ablate.plan.commands import sweep_command
 from ablate.plan.plan import Plan
 from ablate.plan.stale import set_aside
-from ablate.plan.trials import pending
+from ablate.plan.trials import Trial, pending
 from ablate.schedule.agenda import Event, Source
 from ablate.schedule.inline import run_inline
 from ablate.schedule.ray_tune import find_cluster, run_ray
@@ -96,10 +100,11 @@ def _sweep(
         plan = add_seeds(plan_study(study, store))
     if redo:
         stale = set_aside(plan.ready, store)
-        message = f"{len(stale)} stale trials, whose code has changed since, are run again"
+        message = f"{len(stale)} stale trials, whose code or data have changed since, are run again"
         message += f"; what is trained anew was moved to {store.root / 'stale'}" if stale else ""
         screen.print(message, soft_wrap=True)
         plan = add_seeds(plan_study(study, store))
+    tell_stale(plan, screen)
     source = trial_source(plan)
     more = future_trials(plan)
     check_name(study, store)
@@ -108,6 +113,8 @@ def _sweep(
         screen.print(f"data: {len(skipped)} damaged files left out: {', '.join(skipped[:5])}", soft_wrap=True)
     write_card(plan)
     announce(plan, more, screen)
+    if short := why_short(plan, resources, inline=inline):
+        screen.print(short, style="yellow", soft_wrap=True)
 
     # Run, as long as results add trials
     mirror = open_mirror(plan, uri, runs=bool(plan.pending or source))
@@ -115,9 +122,9 @@ def _sweep(
     ran = len(plan.pending)
     primary = study.metrics[study.primary]
     progress = ProgressDisplay(plan.ready, plan.pending, store, primary, screen, more, notebook=notebook)
-    with mirror, progress:
+    with mirror, progress, Keeper(plan) as keeper:
         run = run_inline if inline else run_ray
-        notify = event_handler(mirror, progress)
+        notify = event_handler(mirror, progress, keeper.ended)
         todo = plan.pending
         while todo or source:
             pruner = Pruner(plan, study.pruning) if study.pruning else None
@@ -152,6 +159,22 @@ def trial_source(plan: Plan) -> Source | None:
     return source if source and source.left else None
 
 
+def tell_stale(plan: Plan, screen: Console) -> None:
+    """Say which finished trials are stale.
+
+    Raises StoreError if trials would go on from what was made of other data: their numbers would be of neither.
+    """
+    again = f"to run these trials again: {sweep_command(plan.study, plan.store, '--rerun', 'stale')}"
+    changes = ", ".join(plan.stale.changes)
+    if begun := plan.stale.begun:
+        raise StoreError(
+            f"{len(begun)} trials, such as '{begun[0].name}', would go on from what was made before the data changed: "
+            f"{changes}; put the files back as they were, or {again}"
+        )
+    if finished := plan.stale.finished:
+        screen.print(f"{len(finished)} finished trials are stale: {changes} changed since; {again}", soft_wrap=True)
+
+
 def announce(plan: Plan, more: int, screen: Console) -> None:
     """Print one line on what is about to run.
 
@@ -166,8 +189,10 @@ def announce(plan: Plan, more: int, screen: Console) -> None:
     screen.print(f"{study.name} at scale {study.scale} ({study.scale_reason}): {summary}", soft_wrap=True)
 
 
-def event_handler(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Callable[[Event], None]:
-    """A function that mirrors each event to MLflow and shows it."""
+def event_handler(
+    mirror: "Mirror | NoMirror", progress: ProgressDisplay, ended: Callable[[Trial], None] = lambda trial: None
+) -> Callable[[Event], None]:
+    """A function that mirrors each event to MLflow and shows it, and calls `ended` with each trial that has ended."""
     mirrored: dict[str, float] = {}
 
     def notify(event: Event) -> None:
@@ -182,6 +207,7 @@ def event_handler(mirror: "Mirror | NoMirror", progress: ProgressDisplay) -> Cal
                 mirror.follow(event.trial)
         elif event.kind not in {"interrupted", "waiting"}:
             mirror.finish(event.trial)
+            ended(event.trial)
         progress.handle(event)
 
     return notify

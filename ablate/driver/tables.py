@@ -48,7 +48,8 @@ def study_table(
     """The table of a study.
 
     `metrics`: their names, also as text with commas, or "all". `plain_t`: Student's t even where variances can be
-    moderated; False: moderated variances, or an error. `mixed`: allow trials of different versions of the code.
+    moderated; False: moderated variances, or an error. `mixed`: allow trials of different code or
+    from different data.
 
     Raises UsageError for an unknown paper, metric or option, and for such trials where they are not allowed.
     """

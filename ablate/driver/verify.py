@@ -73,7 +73,7 @@ def repair(store: Store, found: Verified) -> None:
 
 
 def _study_files(root: Path) -> Iterator[Path]:
-    for pattern in ("code/*.json", "studies/*/*/*.json", "studies/*/*/tuning/*.json", "needs/*.json"):
+    for pattern in ("code/*.json", "content/*.json", "studies/*/*/*.json", "studies/*/*/tuning/*.json", "needs/*.json"):
         yield from sorted(root.glob(pattern))
 
 

@@ -17,12 +17,12 @@ from ablate.slots.targets import is_target
 from ablate.slots.video import VideoLayers
 
 
-def try_build(recipe: dict[str, Any]) -> None:
+def try_build(recipe: dict[str, Any]) -> dict[str, int]:
     """Build the model without memory (on the meta device) and run it on every size of picture that training uses.
 
     These are a crop, a held-out picture, and latents as small as the regularizer makes them. A model of the user's own,
-    which may not work without memory, is built and run for real. Raises what training would; ValueError if a picture
-    comes back in another size.
+    which may not work without memory, is built and run for real. Gives the number of `parameters` and the bytes of
+    `buffers`. Raises what training would; ValueError if a picture comes back in another size.
     """
     frames = recipe["data"].get("frames", 1)
     with torch.device("cpu" if is_own_model(recipe) else "meta"), torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -35,6 +35,20 @@ def try_build(recipe: dict[str, Any]) -> None:
                 raise ValueError(f"the model turns {tuple(x.shape[2:])} into {tuple(y.shape[2:])}")
         if (small := _smallest_latent(recipe["regularizer"], z.shape[-1])) < z.shape[-1]:
             vae.decode(z[..., :small, :small])
+        persistent = {*vae.state_dict()} - {name for name, _ in vae.named_parameters(remove_duplicate=False)}
+        buffers = sum(tensor.nbytes for name, tensor in vae.named_buffers() if name in persistent)
+        return {"parameters": count_parameters(vae), "buffers": buffers}
+
+
+def try_critic(recipe: dict[str, Any]) -> int:
+    """Build the discriminator without memory; gives the number of its parameters."""
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        critic = registry.build("discriminator", *split_level(recipe["discriminator"]))
+        return count_parameters(critic) if critic else 0
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def is_own_model(recipe: dict[str, Any]) -> bool:
@@ -120,7 +134,7 @@ def build_parts(
 def load_averaged(recipe: dict[str, Any], saved: Checkpoint) -> training.Autoencoder:
     """The autoencoder of a checkpoint, with its averaged weights, on the CPU."""
     vae = build_model(recipe)
-    vae.load_state_dict(saved.part("model."))
+    vae.load_state_dict(saved.part("model."), strict=saved.has_raw)
     vae.load_state_dict(saved.part("ema."), strict=False)
     return vae
 

@@ -18,7 +18,7 @@ from ablate.store import damage
 from ablate.store.checksum import DIGITS, EMPTY_MARK, FORMAT, Damaged, TooNew, seal_file, verify_file
 from ablate.store.files import atomic_write, is_sound, local
 from ablate.store.folders import StageFolder
-from ablate.store.record import HEADER
+from ablate.store.record import HEADER, KEPT
 from ablate.store.record import read_header as header
 from ablate.store.steps import read_lines
 
@@ -41,6 +41,11 @@ class Checkpoint:
 
     header: dict[str, Any]
     tensors: dict[str, Tensor]
+
+    @property
+    def has_raw(self) -> bool:
+        """Whether it holds the weights as the optimiser left them, and not only their average."""
+        return self.header.get(KEPT) != "ema"
 
     def part(self, prefix: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
         """The tensors whose names begin with `prefix`, on a device; the prefix is removed."""

@@ -64,10 +64,10 @@ def examine(
         run_probes, vae, corpus.heldout, device=device, training=training, motion=corpus.motion, batch=corpus.batch
     )
 
-    # Raw weights
-    vae.load_state_dict(saved.part("model.", device))
+    # Raw weights, if the checkpoint has them
+    vae.load_state_dict(saved.part("model.", device), strict=saved.has_raw)
     not_costly = [settings for settings in missing if not registry.level("probe", settings["level"]).costly]
-    record.raw |= probe(not_costly).metrics
+    record.raw |= probe(not_costly).metrics if saved.has_raw else {}
 
     # Averaged weights
     vae.load_state_dict(saved.part("ema.", device), strict=False)

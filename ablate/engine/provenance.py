@@ -14,7 +14,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablate import __version__
+from ablate.data.content import merge_contents
 from ablate.data.corpus import Corpus
+from ablate.engine.build import split_level
 from ablate.engine.checkpoint import Checkpoint
 from ablate.engine.train import EndedStage
 from ablate.plan.trials import Order
@@ -64,6 +66,7 @@ def describe(order: Order, result: TrainingResult, vae: Autoencoder, corpus: Cor
     record.parameters = sum(p.numel() for p in vae.parameters())
     record.flops = flops(vae, corpus.heldout.shape[1:])
     record.data = corpus.fingerprint
+    record.content = content_of(result)
 
     # Code and machine
     record.code = {**code_version(), "components": {**component_sources(order), **trained_by(result)}}
@@ -143,6 +146,11 @@ def trained_by(result: TrainingResult) -> dict[str, str]:
     return merge_sources([stage.saved.header.get("code", {}) for stage in result.stages])
 
 
+def content_of(result: TrainingResult) -> dict[str, str]:
+    """Content hashes of what the levels have read that trained the stages, by their checkpoints."""
+    return merge_contents(stage.saved.header.get("content", {}) for stage in result.stages)
+
+
 def merge_sources(parts: Iterable[dict[str, str]]) -> dict[str, str]:
     """Fingerprints from several places as one; `MIXED` where they differ."""
     merged: dict[str, str] = {}
@@ -155,15 +163,22 @@ def merge_sources(parts: Iterable[dict[str, str]]) -> dict[str, str]:
 def component_sources(order: Order) -> dict[str, str]:
     """Fingerprint by `slot/level` of each level that the trial used.
 
-    Terms of weight 0, and levels that only they need, are left out.
-
     The levels are those of the recipe and of stages that have levels of their own.
     """
     used = [("probe", probe["level"]) for probe in order["probes"]]
     for levels in (order["recipe"], *(stage for stage in order["recipe"]["stages"] if "model" in stage)):
-        terms = [term for term, settings in levels["loss"].items() if settings["weight"]]
-        idle = {"loss"} if "adversarial" in terms else {"loss", "discriminator"}
-        used += [(slot, levels[slot]["level"]) for slot in registry.SLOTS if slot in levels and slot not in idle]
-        used += [("loss", term) for term in terms]
+        used += [(slot, level) for slot, level, _ in used_levels(levels)]
         used += [("model", levels["model"]["target"])] if levels["model"]["level"] == "python" else []
     return {f"{slot}/{name}": registry.level(slot, name).fingerprint for slot, name in used}
+
+
+def used_levels(recipe: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Slot, name and settings of each level that a recipe uses.
+
+    Terms of weight 0, and levels that only they need, are left out.
+    """
+    terms = [term for term, settings in recipe["loss"].items() if settings["weight"]]
+    idle = {"loss"} if "adversarial" in terms else {"loss", "discriminator"}
+    slots = [slot for slot in registry.SLOTS if slot in recipe and slot not in idle]
+    levels = [(slot, *split_level(recipe[slot])) for slot in slots]
+    return [*levels, *(("loss", name, recipe["loss"][name]) for name in terms)]

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from ablate.engine.build import build_model, move_to
+from ablate.engine.content import probe_content
 from ablate.engine.examine import examine
 from ablate.engine.memory import OutOfMemory, ran_out
-from ablate.engine.provenance import describe, merge_sources, trained_by
+from ablate.engine.provenance import content_of, describe, merge_sources, trained_by
 from ablate.engine.stages import LeaseLost, StepReport, cached_corpus, check_lease, train_stages
 from ablate.identity import canonical
 from ablate.plan.trials import Order
@@ -20,6 +21,7 @@ from ablate.slots import registry
 from ablate.slots.own_code import OwnCode
 from ablate.store.code import fetch
 from ablate.store.folders import Store
+from ablate.store.shrink import shrink
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,16 @@ def _run(
     move_to(vae, device)
     record = folder.read_record() or describe(order, result, vae, corpus, device)
     record.code["components"] = merge_sources([record.code.get("components", {}), trained_by(result)])
+    record.content = {**record.content, **content_of(result)}
     if record.status == "done":
+        known = dict(record.probes)
         examine(record, order, vae, result.stages[-1].saved, corpus, folder, device)
+        new = [probe for probe in order["probes"] if known.get(probe["level"]) != order["probe_keys"][probe["level"]]]
+        record.content |= probe_content(new, store)
     check_lease(order, store)
     folder.finish(record)
+    if order.get("keep", "all") != "all":
+        shrink(folder.checkpoint, order["keep"])
     return StageResult(record.status, record.reason)
 
 

@@ -14,6 +14,7 @@ from ablate.data.prepare import prepare
 from ablate.engine import checkpoint
 from ablate.engine.build import Inherited, build_parts, split_level
 from ablate.engine.checkpoint import Checkpoint
+from ablate.engine.content import refuse_other, stage_content
 from ablate.engine.examine import run_quick_probes
 from ablate.engine.external import run_external
 from ablate.engine.memory import micro_batches, within_memory
@@ -27,6 +28,7 @@ from ablate.slots import registry
 from ablate.store.files import is_sound, write_json
 from ablate.store.folders import StageFolder, Store, has_ended
 from ablate.store.leases import is_held
+from ablate.store.record import KEPT
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ def train_stages(
     previous: Inherited | None = None
     check_lease(order, store)
     store.stage(order["trial"]).beat(0, order["steps"])
-    for stage, recipe, signature, configuration in zip(
-        stages, recipes, order["signatures"], order["needs"], strict=True
+    following = [*order["signatures"][1:], None]
+    for stage, recipe, signature, configuration, next_signature in zip(
+        stages, recipes, order["signatures"], order["needs"], following, strict=True
     ):
         folder = store.stage(signature)
         is_last = signature == order["last"]
@@ -89,15 +92,29 @@ def train_stages(
             folder.start_from_fork(store.stage(origin))
             own = checkpoint.latest(folder, {signature, origin})
 
+        # One that another stage goes on from needs all that it once held
+        continued = order.get("continued", False) if is_last else not store.stage(str(next_signature)).header()
+        whole = not is_last or order.get("keep", "all") == "all"
+        if own and continued and KEPT in own.header:
+            own = None
+
+        # What it reads must be what it was begun with
+        is_ended = own is not None and has_ended(own.header, until)
+        stage_corpus: Corpus | None = corpus
+        if recipe["data"] != order["recipe"]["data"]:
+            stage_corpus = None if is_ended else cached_corpus(canonical(recipe["data"]), store.data)
+        content = stage_content(recipe, stage, stage_corpus, store)
+        if own:
+            refuse_other(own.header, content, store)
+
         # Train
-        if own and has_ended(own.header, until):
+        if own and is_ended:
             ended = EndedStage(own, folder.read_steps())
         else:
+            assert stage_corpus is not None
             settings = {name: value for name, value in order.items() if name != "lease"}
             write_json(folder.settings, {**settings, "stage": stage.name})
-            same_data = recipe["data"] == order["recipe"]["data"]
-            stage_corpus = corpus if same_data else cached_corpus(canonical(recipe["data"]), store.data)
-            run = StageRun(stage, recipe, signature, configuration, until, previous, own)
+            run = StageRun(stage, recipe, signature, configuration, until, previous, own, content, whole)
             if stage.is_external:
                 ended = run_command(order, run, store, device, report, threads)
             else:
@@ -127,6 +144,7 @@ class StageRun:
     """One stage as a worker is to train it: up to step `until`, with a recipe, starting from the stage before.
 
     `configuration`: the key of its footprint (`ablate.plan.footprint`). `own`: the stage's checkpoint, if it was begun.
+    `content`: content hashes of the files that it reads.
     """
 
     stage: Stage
@@ -136,6 +154,9 @@ class StageRun:
     until: int
     previous: Inherited | None
     own: Checkpoint | None
+    content: dict[str, str]
+    whole: bool = True
+    """Whether its last checkpoint holds all that another stage needs to go on from it."""
 
 
 def train_stage(
@@ -174,15 +195,16 @@ def train_stage(
         # Train
         with micro_batches(parts.vae, footprint.micro_batch(stage)):
             return train(
-                parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until, run.own
-            )
+                parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until, run.own,
+                whole=run.whole,
+            )  # fmt: skip
 
 
 def stage_header(order: Order, run: StageRun) -> dict[str, Any]:
     """What every checkpoint of a stage says of it in its header."""
     return {
         "settings": run.recipe, "seed": order["seed"], "stage": run.stage.name, "signature": run.signature,
-        "code": stage_sources(run.recipe, run.own),
+        "code": stage_sources(run.recipe, run.own), "content": run.content,
     }  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from ablate.recipe.stages import Train
 from ablate.slots.training import Autoencoder, Discriminator
 from ablate.store.files import is_remote
 from ablate.store.folders import StageFolder
+from ablate.store.record import KEPT
+from ablate.store.shrink import needed_by
 
 
 class TrainingState:
@@ -37,8 +39,13 @@ class TrainingState:
         """The autoencoder's parameters and `logvar`, by name."""
         return {**dict(self.vae.named_parameters()), "logvar": self.logvar}
 
-    def save(self, folder: StageFolder, header: dict[str, Any], more: dict[str, Tensor]) -> Checkpoint:
-        """Write a checkpoint: this state, the tensors `more`, and the header with the step added."""
+    def save(
+        self, folder: StageFolder, header: dict[str, Any], more: dict[str, Tensor], *, whole: bool = True
+    ) -> Checkpoint:
+        """Write a checkpoint: this state, the tensors `more`, and the header with the step added.
+
+        Unless `whole`, what training does not go on from: the weights and their average.
+        """
         tensors = checkpoint.pack("model.", self.vae.state_dict())
         tensors |= checkpoint.pack("ema.", self.ema)
         tensors |= checkpoint.pack("balance.", {"logvar": self.logvar})
@@ -47,8 +54,13 @@ class TrainingState:
             tensors |= checkpoint.pack("discriminator.", self.discriminator.state_dict())
             state = checkpoint.optimizer_tensors(dict(self.discriminator.named_parameters()), self.optimizer_d)
             tensors |= checkpoint.pack("optimizer_d.", state)
+        tensors |= more
+        header = {**header, "step": self.step}
+        if not whole:
+            tensors = {name: tensors[name] for name in needed_by("weights", list(tensors))}
+            header[KEPT] = "weights"
         previous = None if is_remote(folder.root) else folder.previous
-        return checkpoint.save(folder.checkpoint, tensors | more, {**header, "step": self.step}, previous)
+        return checkpoint.save(folder.checkpoint, tensors, header, previous)
 
     def restore(self, saved: Checkpoint, *, step: int) -> None:
         """Continue at `step` from a checkpoint of this stage, or start (`step` 0) from that of the stage before.

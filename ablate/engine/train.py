@@ -70,6 +70,8 @@ def train(
     quick_probes: QuickProbes,
     until: int | None = None,
     own: Checkpoint | None = None,
+    *,
+    whole: bool = True,
 ) -> EndedStage:
     """Train one stage to its last step or to `until`, from its own checkpoint if there is one, else from the parent's.
 
@@ -78,7 +80,8 @@ def train(
 
     A stage that freezes the encoder starts from the averaged weights, because those are the weights that are probed:
     the decoder is tuned to the encoder that counts. Raises RuntimeError if the frozen encoder's latents have changed by
-    a bit at the end. A stage that diverges is saved as it is then, with the reason in the checkpoint's header.
+    a bit at the end. A stage that diverges is saved as it is then, with the reason in the checkpoint's header. `whole`:
+    whether the last checkpoint holds all that another stage needs to go on from it.
     """
     # Set-up
     settings = stage.settings
@@ -132,15 +135,16 @@ def train(
                 reason = f"the loss was not finite at step {log.bad_step}"
                 log.sync()
                 header = {**header, "log": log.pending, "diverged": reason}
-                return EndedStage(state.save(folder, header, log.tensors), log.lines)
+                return EndedStage(state.save(folder, header, log.tensors, whole=whole), log.lines)
 
         # Check the frozen encoder, save
         if is_last and frozen_latents is not None and not torch.equal(frozen_latents, heldout_latents(parts)):
             raise RuntimeError(f"stage '{stage.name}' freezes the encoder, but the encoder's latents have changed")
         if step % settings.checkpoint_every == 0 or step == until:
             log.sync()
-            written = state.save(folder, {**header, "log": log.pending}, log.tensors)
-            saved = written if step == until else None  # earlier ones would only take memory
+            is_end = step == until
+            written = state.save(folder, {**header, "log": log.pending}, log.tensors, whole=whole or not is_end)
+            saved = written if is_end else None  # earlier ones would only take memory
     assert saved is not None
     return EndedStage(saved, log.lines)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ablate.plan.known import NOTHING, Known
+from ablate.plan.stale import Stale, find_stale
 from ablate.plan.treatments import Listing, Treatment, list_rows, resolve
 from ablate.plan.tree import Node, stage_tree, trained_signatures
 from ablate.plan.trials import Trial, pending, trials_of
@@ -18,7 +19,7 @@ class Plan:
 
     `trials`: treatment × seed, the trials of its tables, in the order in which they are run. `tuning_trials`: the
     trials that choose the nuisance settings of treatments. `tuning_plans`: label of a treatment -> the plan of its
-    tuning. `stored`, `pending` and `trained` are read from the store on first use and then stay as they are.
+    tuning. `stored`, `pending`, `stale` and `trained` are read from the store on first use and then stay as they are.
     """
 
     study: Study
@@ -53,6 +54,12 @@ class Plan:
     def pending(self) -> list[Trial]:
         """The trials of `ready` whose results the store lacks, each signature once."""
         return pending(self.ready, self.store)
+
+    @cached_property
+    def stale(self) -> Stale:
+        """The trials of `ready` that are stale, or were begun before their data changed."""
+        stored = {trial.signature for trial in self.stored}
+        return find_stale(self.stored, [trial for trial in self.pending if trial.signature in stored], self.store)
 
     @cached_property
     def trained(self) -> set[str]:

@@ -8,7 +8,8 @@ from ablate.plan.footprint import configuration
 from ablate.plan.signatures import Fork
 from ablate.plan.trials import Order, Trial
 from ablate.recipe.stages import Stage
-from ablate.store.folders import Store
+from ablate.store.folders import Store, has_ended
+from ablate.store.record import KEPT
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,25 @@ def _shared_forks(trials: list[Trial], trained: Collection[str]) -> set[str]:
 
 
 def trained_signatures(trials: Iterable[Trial], store: Store) -> set[str]:
-    """Signatures of the stages and forks whose training has ended, according to their checkpoints."""
+    """Signatures of the stages and forks whose training has ended, according to their checkpoints.
+
+    One that another stage has yet to go on from counts only if its checkpoint holds all that this needs.
+    """
+    trials = list(trials)
     steps: dict[str, int] = {}
     for trial in trials:
         for signature, stage, forks in trial.stages_with_forks:
             steps[signature] = stage.settings.steps
             steps |= {fork.signature: fork.step for fork in forks}
-    return {signature for signature in steps if store.stage(signature).has_ended(steps[signature])}
+    headers = {signature: store.stage(signature).header() for signature in steps}
+    ended = {signature for signature, header in headers.items() if header and has_ended(header, steps[signature])}
+    reduced = {signature for signature in ended if KEPT in (headers[signature] or {})}
+    for trial in trials if reduced else ():
+        must_continue = False
+        for signature, _, forks in reversed(trial.stages_with_forks):
+            if must_continue and signature in reduced:
+                ended.discard(signature)
+            must_continue = signature not in ended
+            if must_continue:
+                ended -= reduced.intersection(fork.signature for fork in forks)
+    return ended

@@ -18,6 +18,7 @@ from ablate.recipe.stages import Stage
 from ablate.slots import registry
 from ablate.store.folders import Store
 from ablate.store.record import Record
+from ablate.store.shrink import Keep
 from ablate.study.study import Study
 
 UNTUNED = "not tuned yet"
@@ -44,6 +45,8 @@ class Trial:
     pruned: str = ""
     """Why its treatment was stopped early; empty if it was not stopped."""
     forks: tuple[tuple[Fork, ...], ...] = ()
+    keep: Keep = "all"
+    """What the checkpoint of its last stage keeps once it is recorded."""
 
     def __repr__(self) -> str:
         return f"<trial {self.name}, {self.signature}>"
@@ -112,7 +115,13 @@ def trials_of(study: Study, known: Known, rows: Sequence[Treatment]) -> list[Tri
     pairs = [(rows[0], seed) for seed in _seeds(study, known, rows[0])]
     pairs += [(row, seed) for seed in study.seeds for row in rows[1:] if seed in _seeds(study, known, row)]
     trials = [
-        Trial(row, seed, study.probes, stage_signatures(row.recipe, seed, UNTUNED if row.nuisance is None else None))
+        Trial(
+            row,
+            seed,
+            study.probes,
+            stage_signatures(row.recipe, seed, UNTUNED if row.nuisance is None else None),
+            keep=study.keep,
+        )
         for row, seed in pairs
     ]
     tuned = [trial for trial in trials if trial.treatment.nuisance is not None]

@@ -13,7 +13,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from ablate.errors import nearest
 from ablate.identity import canonical
-from ablate.slots.settings import Settings, added, cosmetic
+from ablate.slots import registry
+from ablate.slots.settings import Settings, added, cosmetic, is_usable_path
 
 MOST = 10**9
 """Steps and pictures of a batch at most."""
@@ -124,6 +125,12 @@ class External(Settings):
     def options(self) -> dict[str, Any]:
         """The settings that are the command's own."""
         return dict(self.model_extra or {})
+
+    def content_paths(self) -> dict[str, Path]:
+        """The files that options name, from the working directory of the command on."""
+        here = (registry.own().study or Path.cwd()) / self.cwd
+        options = [text for text in self.options.values() if isinstance(text, str)]
+        return {text: here / text for text in options if is_usable_path(str(here / text), folders=False)}
 
     def preflight(self) -> None:
         """Raise ValueError if the program is not there."""

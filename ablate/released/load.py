@@ -100,7 +100,7 @@ def _from_file(file: Path, frames: int, say: Say) -> Autoencoder:
         raise ValueError(f"{file}: clips of {frames} frames need a video autoencoder, but this is an image autoencoder")
     saved = checkpoint.read(file)
     assert saved is not None  # the file exists
-    vae.load_state_dict(saved.part("model."))
+    vae.load_state_dict(saved.part("model."), strict=saved.has_raw)
     averaged = vae.load_state_dict(saved.part("ema."), strict=False)  # buffers have no average
     if averaged.unexpected_keys:
         name = averaged.unexpected_keys[0]

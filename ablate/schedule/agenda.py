@@ -138,8 +138,16 @@ class Agenda:
         return bool(trials)
 
     def order(self, node: Node) -> dict[str, Any]:
-        """The order of a stage that was taken, with its lease."""
-        return {**node.order(), "lease": self.leases.ticket(node.signature)}
+        """The order of a stage that was taken, with its lease.
+
+        `continued`: whether other stages wait for it to go on from its checkpoint, which then keeps all.
+        """
+        continued = self._is_continued(node)
+        keep = {"keep": "all" if continued else node.trial.keep, "continued": continued}
+        return {**node.order(), **keep, "lease": self.leases.ticket(node.signature)}
+
+    def _is_continued(self, node: Node) -> bool:
+        return any(node.signature in other.parents and node.signature != other.signature for other in self.waiting)
 
     def close(self) -> None:
         """Release the leases of all stages."""
@@ -163,7 +171,9 @@ class Agenda:
         """Whether another sweep has finished a stage since this one made its plan; if so, note that it has ended."""
         folder = self.store.stage(node.signature)
         record = folder.record() if node.is_last else None
-        if not (is_complete(record, node.trial) if node.is_last else folder.has_ended(node.until)):
+        whole = self._is_continued(node)
+        ended = not whole or folder.has_ended(node.until, whole=True)
+        if not (ended and (is_complete(record, node.trial) if node.is_last else folder.has_ended(node.until))):
             return False
         self.leases.release(node.signature)
         self.open.discard(node.signature)

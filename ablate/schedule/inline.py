@@ -25,6 +25,9 @@ def run_inline(
     pruner: Pruner | None = None,
 ) -> None:
     """Run trials, and those that `source` suggests, one stage after the other in this process, for debugging."""
+    from ablate.engine.stages import cached_corpus
+
+    cached_corpus.cache_clear()  # pictures may have changed since an earlier sweep in this process
     agenda = Agenda(trials, store, notify, source, pruner=pruner)
     with closing(agenda):
         while True:

@@ -1,8 +1,10 @@
 """The base class of a level's settings, and the metrics that a probe declares."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,6 +48,43 @@ class Settings(BaseModel):
 
     def preflight(self) -> None:
         """Raise ValueError if what these settings point at (folders, weights) is not there. Called before a sweep."""
+
+    def content_paths(self) -> dict[str, Path]:
+        """Files and folders whose content decides results, by the name that messages and records give them.
+
+        By default those that exist of what settings name in free text; folders only by a setting `path` or `..._path`.
+        """
+        found: dict[str, Path] = {}
+        for name, value in self.plain().items():
+            field = type(self).model_fields.get(name)
+            if field is None or not _is_choice(field.annotation):
+                is_path = name == "path" or name.endswith("_path")
+                texts = [text for text in _texts(value) if is_usable_path(text, folders=is_path)]
+                found |= {text: Path(text).expanduser() for text in texts}
+        return found
+
+
+def is_usable_path(text: str, *, folders: bool) -> bool:
+    """Whether a text is the path of a file, or with `folders` of a folder."""
+    try:
+        path = Path(text).expanduser()
+        return path.is_file() or (folders and path.is_dir())
+    except (OSError, ValueError, RuntimeError):  # too long, or of a user that there is not
+        return False
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a setting's value, those in lists included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _is_choice(annotation: Any) -> bool:
+    """Whether a field takes one of several words, such as `Literal["both", "encoder"]`."""
+    return get_origin(annotation) is Literal or any(map(_is_choice, get_args(annotation)))
 
 
 def cosmetic(default: Any) -> Any:

@@ -6,10 +6,12 @@ The root is a folder, local or shared, or a location in object storage such as `
   mlflow.db, mlartifacts/        the MLflow mirror; `ablate sync STUDY` sends what it lacks
   data/<hash>/                   decoded pictures, shared by all trials
   code/<hash>.json               the user's own levels, as the trials of a study ran them
+  hashes/<hash>.json             content hashes of files that studies name, by path, size and times
+  content/<hash>.json            names and content hashes of files that trials were made from
   needs/<hash>.json              footprints: what a training step costs, by device
   studies/<name>/<scale>/        the study file as last run, its tables; of a run with --set in <scale>+<hash>/
   stages/<signature>/            one stage of training: settings, steps, checkpoint, pictures, record
-  stale/<signature>/             a stage whose code has changed since, set aside when it was run again
+  stale/<signature>/             a stage whose code or data have changed since, set aside when it was run again
   **/damaged/                    files that were not as they had been written, moved aside when they were replaced
   leases/<name>.json             who works on a study or a stage: see `ablate.store.leases`
 """
@@ -29,7 +31,7 @@ from ablate.store.checksum import Damaged
 from ablate.store.files import atomic_write, check_access, is_remote, local, parse_store, read_json, write_json
 from ablate.store.leases import HEARTBEAT_S
 from ablate.store.process import lives, this_process
-from ablate.store.record import Record, read_header
+from ablate.store.record import KEPT, Record, read_header
 from ablate.store.steps import read_lines
 
 Status = Literal["done", "diverged", "failed", "running", "pending"]
@@ -148,21 +150,29 @@ class StageFolder:
             write_json(self.error, {"reason": reason, "trace": trace})
         self.running.unlink(missing_ok=True)
 
-    def has_ended(self, steps: int) -> bool:
-        """Whether training to step `steps` has ended: the checkpoint says that it got there, or that it diverged."""
+    def has_ended(self, steps: int, *, whole: bool = False) -> bool:
+        """Whether training to step `steps` has ended: the checkpoint says that it got there, or that it diverged.
+
+        `whole`: also whether another stage can go on from the checkpoint, which needs all that it once held.
+        """
+        header = self.header()
+        return header is not None and has_ended(header, steps) and not (whole and KEPT in header)
+
+    def header(self) -> dict[str, Any] | None:
+        """The header of the checkpoint; None if there is none, or if it is damaged, which is reported."""
         try:
-            header = read_header(self.checkpoint)
+            return read_header(self.checkpoint)
         except ValueError:
             damage.report(self.checkpoint, "its header cannot be read")
-            return False
-        return header is not None and has_ended(header, steps)
+            return None
 
     def start_from_fork(self, fork: "StageFolder") -> None:
         """Copy a fork's log and checkpoint, as if its steps had been made here; do nothing if it has none yet."""
-        for target, source in ((self.steps, fork.steps), (self.checkpoint, fork.checkpoint)):
-            if fork.checkpoint.exists() and source.exists():
-                with atomic_write(target) as temporary:
-                    shutil.copyfile(local(source), temporary)
+        with suppress(FileNotFoundError):  # another sweep has freed it meanwhile
+            for target, source in ((self.steps, fork.steps), (self.checkpoint, fork.checkpoint)):
+                if fork.checkpoint.exists() and source.exists():
+                    with atomic_write(target) as temporary:
+                        shutil.copyfile(local(source), temporary)
 
     def failure(self) -> str:
         """Why the stage failed; empty if it has not."""
@@ -290,8 +300,12 @@ class Store:
         """Own levels and modules, as they were when a study was run: see `ablate.store.code`."""
         return self.root / "code" / f"{key}.json"
 
+    def content(self, digest: str) -> Path:
+        """The files that trials were made from, by the hash of their contents: see `ablate.data.content`."""
+        return self.root / "content" / f"{digest}.json"
+
     def set_aside(self, signature: str) -> Path:
-        """Where a stage whose code has changed since is moved when it is run again."""
+        """Where a stage whose code or data have changed since is moved when it is run again."""
         return self.root / "stale" / signature
 
     def stage_signatures(self) -> set[str]:

@@ -17,6 +17,10 @@ HEADER = "ablate"
 """The key in a checkpoint's metadata under which its settings and step are stored, as JSON."""
 
 
+KEPT = "kept"
+"""The entry in a checkpoint's header that says what it keeps (`ablate.store.shrink`); absent where that is all."""
+
+
 @dataclass
 class Record:
     """The results of one finished trial.
@@ -46,6 +50,7 @@ class Record:
     train_s: float = 0.0
     probe_s: float = 0.0
     data: str = ""
+    content: dict[str, str] = field(default_factory=dict)
     code: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     role: Literal["trial", "tuning"] = "trial"

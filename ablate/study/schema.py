@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from ablate.slots.settings import Settings
+from ablate.store.shrink import KEEPS, Keep
 from ablate.study.names import LONGEST_NAME, NAME
 
 Count = Annotated[int, Field(le=10**9)]
@@ -175,6 +176,11 @@ class StudyFile(Settings):
     labels: dict[str, str] = Field(
         {}, description="Metric, or dotted path of a factor -> its name in tables and figures."
     )
+    keep: Keep = Field(
+        "weights",
+        description="What checkpoints of finished trials hold: weights and their average; all, to go on training from "
+        "them; the average (ema) alone; none.",
+    )
     scales: dict[str, dict[str, Any]] = Field({}, description="Scale -> overrides (dotted path -> value).")
 
 
@@ -194,4 +200,5 @@ CHOICES = {
     "search": ("sampler", SAMPLERS),
     "tuning": ("sampler", SAMPLERS),
     "pruning": ("rule", RULES),
+    "keep": ("kept part", KEEPS),
 }

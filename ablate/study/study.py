@@ -14,6 +14,7 @@ from ablate.recipe.recipe import Part, Recipe
 from ablate.recipe.variants import Variants
 from ablate.slots import registry
 from ablate.slots.settings import Metric
+from ablate.store.shrink import Keep
 from ablate.study.constraints import Constraint, read_constraints
 from ablate.study.document import Document, read_document
 from ablate.study.factors import Factor, check_levels, read_factors, repeated_treatments
@@ -67,6 +68,8 @@ class Study:
     """Factor -> the metric of comparisons in which it alone changes; `primary` is that of all others."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Metric or full path of a factor -> the name that the study gives it in tables and figures."""
+    keep: Keep = "weights"
+    """What the checkpoints of finished trials keep."""
 
     def __repr__(self) -> str:
         return f"<study {self.name} at scale {self.scale}>"
@@ -222,7 +225,7 @@ def read_draft(
         file.study, file.question, file.paper, chosen, reason, file.design, design.factors, tuple(file.treatments),
         tuple(list_seeds(bounds)), probes, design.primary, recipe, scaled, document, overrides, design.where,
         design.fraction, design.search, tuning=design.tuning, pruning=pruning, seed_bounds=seed_bounds,
-        interest=file.interest, primary_of=design.primary_of,
+        interest=file.interest, primary_of=design.primary_of, keep=file.keep,
         labels={name if name in reported(probes) else full_path(name): label for name, label in file.labels.items()},
     )  # fmt: skip
     return Draft([], origin, base, recipe, complete, probes, study)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHARE = "share/"
 """Prefix of the columns that hold the gradient share of a loss term."""
 
-RECORD_COLUMNS = ["status", "reason", "steps", "wall_s", "probes", "code", "parts"]
+RECORD_COLUMNS = ["status", "reason", "steps", "wall_s", "probes", "code", "content", "parts"]
 """Columns of `compact.read_records` that every record has."""
 
 
@@ -30,11 +30,11 @@ def tidy(trials: Sequence[Trial], store: Store, *, raw: bool = False, copy: Path
     """One row per trial, in the order given.
 
     Columns: `treatment` (its label), one per factor, `seed`, `status`, `reason`, `signature`, `steps`, `wall_s`,
-    `code` (level -> fingerprint of the source that made the record), `parts` (micro-batches), one per metric of the
-    study's probes (NaN where missing, inf kept), `share/<term>` per loss term. If a record was made with other settings
-    of a probe than the trial asks for, the metrics of that probe are missing and the trial is pending. A pruned trial
-    has no results. `raw`: metrics of the weights as the optimiser left them, not of their average. `copy`: the file in
-    which `compact` keeps all records, if any.
+    `code` (level -> fingerprint of the source that made the record), `content` (what it has read -> hash), `parts`
+    (micro-batches), one per metric of the study's probes (NaN where missing, inf kept), `share/<term>` per loss term.
+    If a record was made with other settings of a probe than the trial asks for, the metrics of that probe are missing
+    and the trial is pending. A pruned trial has no results. `raw`: metrics of the weights as the optimiser left them,
+    not of their average. `copy`: the file in which `compact` keeps all records, if any.
     """
     import pandas as pd
 
@@ -65,6 +65,7 @@ def tidy(trials: Sequence[Trial], store: Store, *, raw: bool = False, copy: Path
             "steps": np.where(ended, rows["steps"].to_numpy(float), 0).astype(int),
             "wall_s": np.where(ended, rows["wall_s"].to_numpy(float), 0.0),
             "code": [end.code for end in ends],
+            "content": [end.content for end in ends],
             "parts": np.where(ended, rows["parts"].to_numpy(float), 1).astype(int),
             **{
                 metric.name: np.where(is_probed[level], rows[source[metric.name]].to_numpy(float), math.nan)
@@ -97,7 +98,7 @@ class _End(NamedTuple):
     """How a trial ended.
 
     `has_record`: whether it has a record that is used. `probed`: the probes of the trial that the record has metrics
-    of. `code`: level -> fingerprint of its source.
+    of. `code`: level -> fingerprint of its source. `content`: what the trial has read -> content hash.
     """
 
     status: str
@@ -105,6 +106,7 @@ class _End(NamedTuple):
     has_record: bool = False
     probed: frozenset[str] = frozenset()
     code: Mapping[str, str] = {}
+    content: Mapping[str, str] = {}
 
 
 def _ends(trials: Sequence[Trial], store: Store, rows: "pd.DataFrame") -> list[_End]:
@@ -117,9 +119,9 @@ def _ends(trials: Sequence[Trial], store: Store, rows: "pd.DataFrame") -> list[_
     def probed_as_wanted(recorded: str, probes: int) -> frozenset[str]:
         return frozenset(level for level, key in wanted[probes].items() if loads(recorded).get(level) == key)
 
-    columns = (rows[name].tolist() for name in ("status", "reason", "probes", "code"))
+    columns = (rows[name].tolist() for name in ("status", "reason", "probes", "code", "content"))
     ends = []
-    for trial, status, reason, recorded, code in zip(trials, *columns, strict=True):
+    for trial, status, reason, recorded, code, content in zip(trials, *columns, strict=True):
         if trial.pruned:
             ends.append(_End("pruned", trial.pruned))
         elif not isinstance(status, str):  # no record yet
@@ -130,7 +132,7 @@ def _ends(trials: Sequence[Trial], store: Store, rows: "pd.DataFrame") -> list[_
             if status != "diverged" and (missing := wanted[id(trial.probes)].keys() - probed):
                 status = "pending"
                 reason = f"not probed yet: {', '.join(sorted(missing))}"
-            ends.append(_End(status, reason, True, probed, loads(code)))
+            ends.append(_End(status, reason, True, probed, loads(code), loads(content)))
     return ends
 
 

@@ -25,6 +25,7 @@ from ablate.analysis.statistics.judgements import judge
 from ablate.analysis.statistics.moderation import Moderation
 from ablate.analysis.statistics.ranks import front, indistinct, rank
 from ablate.analysis.statistics.stability import stability
+from ablate.analysis.tables import likeness
 from ablate.analysis.tables.claims import arrange_claims
 from ablate.analysis.tables.factorial import arrange_factorial
 from ablate.analysis.tables.leads import Comparison, compare_rows, compare_terms, lead_metrics, measure_open
@@ -35,7 +36,6 @@ from ablate.analysis.tables.rows import Arm, arrange
 from ablate.analysis.tables.searched import NO_CLAIMS, SearchResult, ranked, summarise_search, withhold
 from ablate.analysis.tables.table import Table
 from ablate.analysis.typeset.cells import Layout, Sentence
-from ablate.plan.commands import sweep_command
 from ablate.plan.labels import Names
 from ablate.plan.plan import Plan
 from ablate.plan.planned import judged_by
@@ -83,7 +83,7 @@ def build_table(
     references = {label: row.reference for label, row in treatments.items() if row.reference}
     judged = judged_by(study, plan.treatments)
     analysis = analyse(frame, study.metrics, judged, references, study.seed_bounds, moderated=moderated)
-    mixed, outdated = _code_warnings(frame, plan)
+    mixed, outdated = likeness.warnings(frame, plan)
     if mixed or outdated:
         analysis = replace(analysis, warnings=(mixed or outdated, *analysis.warnings))
 
@@ -139,25 +139,6 @@ def _check_unpaired(study: Study, references: Mapping[str, str], *, moderated: b
         )
     if moderated:
         raise ValueError("moderated t: variances are pooled in unpaired comparisons, so there are none to moderate")
-
-
-def _code_warnings(frame: "pd.DataFrame", plan: Plan) -> tuple[str, str]:
-    """Two warnings, empty if they do not apply: trials were made by different code; the code has changed since."""
-    fingerprints_of: dict[str, set[str]] = {}
-    for components in frame["code"]:
-        for name, fingerprint in components.items():
-            fingerprints_of.setdefault(name, set()).add(fingerprint)
-    mixed = sorted(name for name, fingerprints in fingerprints_of.items() if len(fingerprints) > 1)
-    first = {name: next(iter(fingerprints)) for name, fingerprints in fingerprints_of.items()}
-    outdated = sorted(registry.changed(first))
-    if not mixed and not outdated:
-        return "", ""
-    again = sweep_command(plan.study, plan.store, "--rerun", "stale")
-    way_out = f"to run these trials again with the present code: {again}"
-    return (
-        f"the trials were made by different versions of the code of {', '.join(mixed)}; {way_out}" if mixed else "",
-        f"the code of {', '.join(outdated)} has changed since the trials were made; {way_out}" if outdated else "",
-    )
 
 
 def _lay_out(

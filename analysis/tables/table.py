@@ -41,7 +41,7 @@ class Table:
     search_result: SearchResult | None = None
     """The result of a search; None for a study that does not search."""
     mixed: str = ""
-    """A sentence that names the levels whose trials were made by different versions of their code; empty if none."""
+    """A sentence that says by which different code, or from which different data, trials were made; empty if none."""
     factorial: Mapping[str, Decomposition] = field(default_factory=dict)
     """Metric -> main effects and interactions; empty if the design or the results do not allow to estimate them."""
     factorial_layouts: tuple[Layout, ...] = ()

@@ -43,6 +43,16 @@ class Config(InitSettings):
             raise ValueError(f"init.checkpoint: {folder} holds no diffusion_pytorch_model.safetensors")
         return folder
 
+    def content_paths(self) -> dict[str, Path]:
+        """Settings and weights of the autoencoder; other files of its folder do not matter."""
+        try:
+            folder = self.folder()
+        except ValueError:
+            return {}
+        files = [folder / "config.json", *sorted(folder.glob("diffusion_pytorch_model*.safetensors*"))]
+        root = Path(self.path).expanduser()
+        return {f"{self.path.rstrip('/')}/{file.relative_to(root).as_posix()}": file for file in files}
+
     def released(self) -> dict[str, Any]:
         """The settings stored beside the weights. Raises ValueError unless they are those of an `AutoencoderKL`."""
         import json

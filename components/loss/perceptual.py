@@ -40,6 +40,11 @@ class Config(LossSettings):
         name = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}[self.trunk]
         return home / "hub" / "checkpoints" / name
 
+    def content_paths(self) -> dict[str, Path]:
+        """The file of the trunk's weights, if they are used."""
+        file = self.trunk_file()
+        return {self.weights or file.name: file} if self.backbone == "lpips" and self.weight > 0 else {}
+
     def preflight(self) -> None:
         """Raise ValueError if LPIPS is asked for and the weights of its trunk are missing."""
         file = self.trunk_file()

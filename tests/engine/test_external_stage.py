@@ -20,6 +20,7 @@ from ablate.engine.metrics_file import MetricsFile
 from ablate.engine.run import StageResult, run_trial
 from ablate.engine.stages import StepReport
 from ablate.errors import StudyError
+from ablate.plan.stale import find_stale
 from ablate.plan.trials import Trial, expand
 from ablate.store.folders import StageFolder, Store
 from ablate.study.document import read_document
@@ -206,6 +207,17 @@ def test_a_script_that_is_edited_is_another_trial(tmp_path: Path) -> None:
     one = expand(load_study(sourced))[0].signature
     (tmp_path / "settings.cfg").write_text("a = 2")
     assert expand(load_study(sourced))[0].signature != one
+
+
+def test_a_file_that_an_option_names_makes_stale(tmp_path: Path) -> None:
+    (tmp_path / "extra.txt").write_text("1")
+    study = load_study(write_external(tmp_path, stage=COMMAND.replace("gain: 1.0}", "gain: 1.0, extra: extra.txt}")))
+    trial = expand(study)[0]
+    store = Store(tmp_path / "runs")
+    assert run(trial, store).status == "done"
+    assert not find_stale([trial], [], store).changes
+    (tmp_path / "extra.txt").write_text("2")
+    assert find_stale([trial], [], store).changes == ["stage/external extra.txt (the file was replaced by another)"]
 
 
 def test_a_script_that_is_edited_in_mid_sweep_fails(tmp_path: Path) -> None:

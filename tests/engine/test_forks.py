@@ -115,7 +115,9 @@ def test_results_are_those_of_trials_that_share_nothing(
     write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the last bit: weights, averages, optimisers, what is logged; and the steps made are those planned."""
-    study, store = load_study(write_study(CHAIN, GAN, LATE, ("seeds: 2", "seeds: 1"))), Store(tmp_path / "shared")
+    keep_all = ("primary: psnr", "primary: psnr\nkeep: all")
+    study = load_study(write_study(CHAIN, GAN, LATE, ("seeds: 2", "seeds: 1"), keep_all))
+    store = Store(tmp_path / "shared")
     trials, plan = expand(study), overview.summarise(plan_study(study, store))
     made = 0
     original = TrainingState.update_ema

@@ -39,6 +39,9 @@ TUNED = (
 )
 
 
+KEEP_ALL = ("primary: psnr", "primary: psnr\nkeep: all")
+
+
 TWO = Resources(cpus=1, workers=2)
 
 
@@ -46,7 +49,8 @@ def test_a_decoder_tuning_study_makes_its_distinct_steps_and_the_results_of_unsh
     write_study: Write, tmp_path: Path
 ) -> None:
     """Four treatments with three seeds. Every step is logged, so workers report each step that they make."""
-    study, store = load_study(write_study(CHAIN, TUNED, ("seeds: 2", "seeds: 3"))), Store(tmp_path / "shared")
+    study = load_study(write_study(CHAIN, TUNED, ("seeds: 2", "seeds: 3"), KEEP_ALL))
+    store = Store(tmp_path / "shared")
     trials, plan = expand(study), overview.summarise(plan_study(study, store))
     assert (plan["trials"], plan["planned_steps"], plan["distinct_steps"]) == (12, 12 * 10, 3 * 6 + 12 * 4)
     events: list[Event] = []
