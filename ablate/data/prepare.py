@@ -26,7 +26,7 @@ from ablate.slots import registry
 from ablate.slots.data import SPLITS, ClipSettings, DataSettings, Picture, Split
 from ablate.slots.data import Misfit as Misfit
 from ablate.slots.data import Pixels as Pixels
-from ablate.store.scratch import clear, scratch_folder
+from ablate.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,7 +48,6 @@ def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
     folder = cache / _cache_key(level, config, train, heldout, content)
     if not (folder.exists() and is_sound(folder)):
         cache.mkdir(parents=True, exist_ok=True)
-        clear(cache.glob("unfinished-*"))
         with scratch_folder("unfinished", cache) as scratch:
             entry = scratch / "entry"
             entry.mkdir()

@@ -1,8 +1,6 @@
 """Reduces checkpoints that nothing is left to go on from, while a sweep runs and for `ablate gc`."""
 
 import os
-import shutil
-import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +18,7 @@ from ablate.plan.trials import Trial, is_complete
 from ablate.store.files import is_remote
 from ablate.store.folders import Store
 from ablate.store.leases import Leases
-from ablate.store.process import lives, this_process
+from ablate.store.scratch import abandoned, remove
 from ablate.store.shrink import Keep, shrink
 
 ORDER: tuple[Keep, ...] = ("none", "ema", "weights", "all")
@@ -105,12 +103,12 @@ def collect(store: Store, keep: Keep | None, *, stale: bool, dry: bool) -> Garba
         for checkpoint, kept in _reducible(store, keep, found).items():
             if freed := shrink(checkpoint, kept, dry=dry):
                 found.bytes_of[checkpoint] = freed
-        leftovers = _temporary_files(store.root)
+        leftovers = abandoned(store.root, store.root.glob("stages/*"))
         leftovers += [store.root / "stale"] if stale and (store.root / "stale").is_dir() else []
         for path in leftovers:
             found.bytes_of[path] = _size(path)
-            if not dry:
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        if not dry:
+            remove(leftovers)
     return found
 
 
@@ -147,29 +145,6 @@ def _reducible(store: Store, keep: Keep | None, found: Garbage) -> dict[Path, Ke
 
 def _is_done(trial: Trial, store: Store) -> bool:
     return is_complete(store.stage(trial.signature).record(), trial)
-
-
-def _temporary_files(root: Path) -> list[Path]:
-    """What processes that have ended left unfinished: `.NAME.PID.TIME` beside files, `unfinished-*` of pictures."""
-    found = []
-    for pattern in ("stages/*/.*", "studies/*/*/.*", "studies/*/*/tuning/.*", "needs/.*", "code/.*", "content/.*"):
-        for path in root.glob(pattern):
-            words = path.name.split(".")
-            if len(words) > 3 and words[-1].isdecimal() and words[-2].isdecimal() and _is_dead(int(words[-2]), path):
-                found.append(path)
-    found += [path for path in root.glob("data/unfinished-*") if _is_old(path)]
-    return sorted(found)
-
-
-def _is_dead(pid: int, path: Path) -> bool:
-    """Whether the process that wrote a file has ended; a file of today may be of a process of another machine."""
-    return _is_old(path) or (lives({**this_process(), "pid": pid, "started": ""}) is False and _is_old(path, 3600))
-
-
-def _is_old(path: Path, seconds: float = 86_400) -> bool:
-    with suppress(OSError):
-        return time.time() - path.stat().st_mtime > seconds
-    return False
 
 
 def _size(path: Path) -> int:

@@ -1,14 +1,13 @@
 """Finds damaged files before a sweep builds on them, so that what depended on them is done again."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from ablate.plan.plan import Plan
 from ablate.plan.trials import pending
 from ablate.store import damage
 from ablate.store.files import is_remote, is_sound, read_json
-from ablate.store.folders import StageFolder, Store
-from ablate.store.scratch import clear
+from ablate.store.folders import StageFolder
+from ablate.store.scratch import abandoned, remove
 
 
 def mend(plan: Plan) -> bool:
@@ -27,16 +26,9 @@ def mend(plan: Plan) -> bool:
     finished = dict.fromkeys(
         trial.signature for trial in plan.ready if trial.signature not in todo and not trial.pruned
     )
-    _clear_scratch(store, begun)
+    remove(abandoned(store.root, (store.stage(signature).root for signature in begun)))
     mended = [_mend_checkpoint(store.stage(signature)) for signature in begun]
     return any([*mended, *(_mend_values(store.stage(signature)) for signature in finished)])
-
-
-def _clear_scratch(store: Store, begun: Iterable[str]) -> None:
-    """Remove temporary files that killed processes have left of unfinished stages, prepared pictures and studies."""
-    folders = [store.root, store.data, *(store.stage(signature).root for signature in begun)]
-    clear(path for folder in [*folders, *store.root.glob("studies/*/*")] for path in folder.glob(".*"))
-    clear(store.data.glob("unfinished-*"))
 
 
 def _mend_checkpoint(folder: StageFolder) -> bool:

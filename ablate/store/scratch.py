@@ -14,6 +14,9 @@ from ablate.store.process import lives, this_process
 
 MARK = re.compile(r"[.-](?P<machine>[0-9a-f]{6})-(?P<pid>\d+)-(?P<started>\d*)[.-]")
 
+FOLDERS = ("data", "studies/*/*", "studies/*/*/tuning", "needs", "code", "content", "hashes", "leases")
+"""Folders of a store that temporary files may be in, besides those of stages."""
+
 OLD_S = 7 * 24 * 3600.0
 """Age in seconds from which what another machine, or this one before it was started anew, has left is removed."""
 
@@ -37,16 +40,21 @@ def scratch_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def clear(paths: Iterable[Path]) -> None:
-    """Remove those of the temporary files and folders whose process is dead; other paths are left alone."""
+def abandoned(root: Path, stages: Iterable[Path]) -> list[Path]:
+    """Temporary files and folders of dead processes in a store and in these of its stages' folders."""
+    folders = [root, *(path for pattern in FOLDERS for path in root.glob(pattern)), *stages]
+    candidates = [*root.glob("data/unfinished-*"), *(path for folder in folders for path in folder.glob(".*"))]
+    return sorted(path for path in candidates if (found := MARK.search(path.name)) and _is_abandoned(path, found))
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files and folders that may be gone already."""
     for path in paths:
-        found = MARK.search(path.name)
-        if found and _is_abandoned(path, found):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with suppress(OSError):
-                    path.unlink()
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _is_abandoned(path: Path, found: re.Match[str]) -> bool:

@@ -230,7 +230,7 @@ def test_gc_frees_what_was_moved_aside_and_left_unfinished(write_study: Write, t
     moved = store.set_aside(plan.ready[0].signature)
     moved.mkdir(parents=True)
     (moved / "checkpoint.safetensors").write_bytes(bytes(1000))
-    left = folder / ".checkpoint.safetensors.4194305.123"  # above the largest id of a process
+    left = folder / ".checkpoint.safetensors.000000-4194305-1.123"  # above the largest id of a process
     left.write_bytes(bytes(500))
     assert not collect(store, None, stale=False, dry=True).bytes_of, "it may be of a process of another machine"
     os.utime(left, (1, 1))

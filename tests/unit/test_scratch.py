@@ -1,4 +1,4 @@
-"""Temporary files of killed processes are removed, those of processes that live are not."""
+"""Temporary files of killed processes are found and removed, those of processes that live are not."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.store import scratch
 from ablate.store.files import write_json
+from ablate.store.scratch import abandoned, mark, remove, scratch_folder
 from tests.support.command import environment
 
 WRITE = """
@@ -17,45 +17,50 @@ import os, sys
 from pathlib import Path
 from ablate.store.files import atomic_write
 from ablate.store.scratch import scratch_folder
-with scratch_folder("unfinished", Path(sys.argv[1])) as folder, atomic_write(Path(sys.argv[1]) / "record.json") as path:
+root = Path(sys.argv[1])
+with scratch_folder("unfinished", root / "data") as folder, atomic_write(root / "stages" / "x" / "record.json") as path:
     (folder / "half").write_text("x")
     path.write_text("half")
     os.kill(os.getpid(), 9)
 """
 
 
-def left(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "stages" / "x").mkdir(parents=True)
+    return tmp_path
 
 
-def test_what_a_killed_process_leaves_is_removed(tmp_path: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", WRITE, str(tmp_path)], env=environment(), check=False)
-    assert ended.returncode == -9 and len(left(tmp_path)) == 2
-    write_json(tmp_path / "kept.json", {})
-    (tmp_path / ".hidden.txt").write_text("the user's")
-    scratch.clear(tmp_path.iterdir())
-    assert left(tmp_path) == [".hidden.txt", "kept.json"]
+def found(root: Path) -> list[Path]:
+    return abandoned(root, [root / "stages" / "x"])
 
 
-def test_what_a_process_that_lives_has_begun_stays(tmp_path: Path) -> None:
-    with scratch.scratch_folder("unfinished", tmp_path) as folder:
-        scratch.clear(tmp_path.iterdir())
-        assert folder.is_dir()
-    assert left(tmp_path) == []
+def test_what_a_killed_process_leaves_is_removed(root: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", WRITE, str(root)], env=environment(), check=False)
+    write_json(root / "stages" / "x" / "kept.json", {})
+    (root / "stages" / "x" / ".hidden.txt").write_text("the user's")
+    assert ended.returncode == -9 and len(found(root)) == 2
+    remove(found(root))
+    assert not list((root / "data").iterdir())
+    assert sorted(path.name for path in (root / "stages" / "x").iterdir()) == [".hidden.txt", "kept.json"]
+
+
+def test_what_a_process_that_lives_has_begun_stays(root: Path) -> None:
+    with scratch_folder("unfinished", root / "data"):
+        assert found(root) == []
+    assert not list((root / "data").iterdir())
 
 
 @pytest.mark.parametrize(("age", "stays"), [(3600, True), (8 * 24 * 3600, False)])
-def test_what_another_machine_has_begun_stays_for_a_week(tmp_path: Path, age: float, stays: bool) -> None:
-    path = tmp_path / ".record.json.000000-1-1.5"
+def test_what_another_machine_has_begun_stays_for_a_week(root: Path, age: float, stays: bool) -> None:
+    path = root / "stages" / "x" / ".record.json.000000-1-1.5"
     path.write_text("half")
     os.utime(path, (time.time() - age,) * 2)
-    scratch.clear([path])
-    assert path.exists() == stays
+    assert (found(root) == []) == stays
 
 
-def test_a_number_that_another_process_has_meanwhile_is_no_sign_of_life(tmp_path: Path) -> None:
-    machine = scratch.mark().partition("-")[0]
-    path = tmp_path / f".record.json.{machine}-{os.getpid()}-1.5"
+def test_a_number_that_another_process_has_meanwhile_is_no_sign_of_life(root: Path) -> None:
+    path = root / "stages" / "x" / f".record.json.{mark().partition('-')[0]}-{os.getpid()}-1.5"
     path.write_text("half")
-    scratch.clear([path])
-    assert not path.exists()
+    assert found(root) == [path]
