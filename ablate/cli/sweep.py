@@ -44,6 +44,13 @@ def sweep(
         float | None, typer.Option("--gpus-per-trial", help="GPUs per trial; fractions allowed, e.g. 0.25.", min=0)
     ] = None,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster, HOST:PORT or auto.")] = None,
+    stall_minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="A worker without a new step for so long hangs: it is replaced, and the trial tried once more "
+            "(default: 100 times its median step, at least 10)."
+        ),
+    ] = None,
     max_hours: MaxHours = None,
     max_trials: MaxTrials = None,
     rerun: Annotated[
@@ -58,7 +65,7 @@ def sweep(
     from ablate.driver.sweep import sweep as run
 
     checked = validated(study, scale, set_, store)
-    resources = default_resources(cpus, gpus, workers, address)
+    resources = default_resources(cpus, gpus, workers, address, stall_minutes)
     runs = Store(store)
     if max_hours is not None or max_trials is not None:
         plan_within(

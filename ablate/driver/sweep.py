@@ -25,7 +25,8 @@ from ablate.plan.stale import set_aside
 from ablate.plan.trials import pending
 from ablate.schedule.agenda import Event, Source
 from ablate.schedule.inline import run_inline
-from ablate.schedule.ray_tune import find_cluster, run_ray
+from ablate.schedule.ray_cluster import find_cluster
+from ablate.schedule.ray_tune import run_ray
 from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
 from ablate.study.study import Study

@@ -18,6 +18,7 @@ from ablate.engine.examine import run_quick_probes
 from ablate.engine.external import run_external
 from ablate.engine.memory import micro_batches, within_memory
 from ablate.engine.provenance import TrainingResult, stage_sources
+from ablate.engine.pulse import Pulse
 from ablate.engine.train import EndedStage, train
 from ablate.identity import canonical
 from ablate.plan.trials import Order
@@ -58,6 +59,7 @@ def train_stages(
     device: torch.device,
     report: Callable[[StepReport], None],
     threads: int,
+    pulse: Pulse,
 ) -> TrainingResult:
     """Train every stage that is not complete yet, each from the one before, up to `order["last"]`.
 
@@ -73,7 +75,7 @@ def train_stages(
     result = TrainingResult((), 0)
     previous: Inherited | None = None
     check_lease(order, store)
-    store.stage(order["trial"]).beat(0, order["steps"])
+    pulse.beat("starting", 0)
     for stage, recipe, signature, configuration in zip(
         stages, recipes, order["signatures"], order["needs"], strict=True
     ):
@@ -99,9 +101,9 @@ def train_stages(
             stage_corpus = corpus if same_data else cached_corpus(canonical(recipe["data"]), store.data)
             run = StageRun(stage, recipe, signature, configuration, until, previous, own)
             if stage.is_external:
-                ended = run_command(order, run, store, device, report, threads)
+                ended = run_command(order, run, store, device, report, threads, pulse)
             else:
-                ended = train_stage(order, run, stage_corpus, store, device, report)
+                ended = train_stage(order, run, stage_corpus, store, device, report, pulse)
 
         if folder.previous.exists() and is_sound(folder.checkpoint):
             folder.previous.unlink()
@@ -145,6 +147,7 @@ def train_stage(
     store: Store,
     device: torch.device,
     report: Callable[[StepReport], None],
+    pulse: Pulse,
 ) -> EndedStage:
     """Build the parts of one stage and train it, in micro-batches where the store says that it needs them.
 
@@ -153,7 +156,7 @@ def train_stage(
     stage = run.stage
     recipe = run.recipe
     folder = store.stage(run.signature)
-    report_step = functools.partial(report_progress, order, stage, store, report)
+    report_step = functools.partial(report_progress, order, stage, store, report, pulse)
 
     # From the stage before: its checkpoint as it is or, where that is of another network, the weights to take over
     parent: Checkpoint | None = None
@@ -163,7 +166,7 @@ def train_stage(
     elif run.previous:
         parent = run.previous[1]
 
-    with within_memory(store, run.configuration, stage, device) as footprint:
+    with within_memory(store, run.configuration, stage, device, is_begun=run.own is not None) as footprint:
         # Build
         header = stage_header(order, run)
         header["parts"] = max(footprint.parts, run.own.header.get("parts", 1) if run.own else 1)
@@ -174,8 +177,9 @@ def train_stage(
         # Train
         with micro_batches(parts.vae, footprint.micro_batch(stage)):
             return train(
-                parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until, run.own
-            )
+                parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until, run.own,
+                tick=lambda phase, step: pulse.tick(phase, stage.before + step),
+            )  # fmt: skip
 
 
 def stage_header(order: Order, run: StageRun) -> dict[str, Any]:
@@ -191,13 +195,15 @@ def report_progress(
     stage: Stage,
     store: Store,
     report: Callable[[StepReport], None],
+    pulse: Pulse,
     step: int,
     losses: dict[str, float],
+    activity: str = "",
 ) -> None:
     """Report a step of a stage as one of its trial, and write a heartbeat. Raises LeaseLost as `check_lease` does."""
     check_lease(order, store)
     made = stage.before + step
-    store.stage(order["trial"]).beat(made, order["steps"])
+    pulse.beat("training", made, activity)
     report(StepReport(made, order["steps"], losses))
 
 
@@ -214,13 +220,17 @@ def run_command(
     device: torch.device,
     report: Callable[[StepReport], None],
     threads: int,
+    pulse: Pulse,
 ) -> EndedStage:
     """Run one stage that is a command of the user's. Raises CommandError as `run_external` does."""
     stage = run.stage
     folder = store.stage(run.signature)
-    report_step = functools.partial(report_progress, order, stage, store, report)
+    report_step = functools.partial(report_progress, order, stage, store, report, pulse)
     header = stage_header(order, run)
-    return run_external(order, stage, run.recipe, folder, header, run.previous, device, threads, report_step)
+    return run_external(
+        order, stage, run.recipe, folder, header, run.previous, device, threads, report_step,
+        ended=lambda: pulse.beat("saving", stage.before + stage.settings.steps),
+    )  # fmt: skip
 
 
 def stage_recipe(recipe: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:

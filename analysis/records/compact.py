@@ -22,7 +22,7 @@ from ablate.store.record import Record
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = b"ablate records 2"
+FORMAT = b"ablate records 3"
 
 LEAST = 250
 """With fewer records no copy is written: reading them takes a fraction of a second."""
@@ -40,7 +40,7 @@ RAW = "raw/"
 def read_records(signatures: Sequence[str], store: Store, copy: Path | None = None) -> "pd.DataFrame":
     """One row for each of these signatures that has a record; the index is the signature.
 
-    Columns: `status`, `reason`, `steps`, `wall_s`, `parts`, `probes` and `code` as JSON, `metrics/<name>`,
+    Columns: `status`, `reason`, `cause`, `steps`, `wall_s`, `parts`, `probes` and `code` as JSON, `metrics/<name>`,
     `raw/<name>` and the entries of `liveness`; NaN where a record lacks a number. `copy` is the file that holds the
     copy; None for no copy.
     """
@@ -70,9 +70,9 @@ def read_records(signatures: Sequence[str], store: Store, copy: Path | None = No
 
 def _row(record: Record, stamp: Stamp) -> dict[str, Any]:
     return {
-        "time": stamp[0], "size": stamp[1], "status": record.status, "reason": record.reason, "steps": record.steps,
-        "wall_s": record.wall_s, "parts": record.parts, "probes": json.dumps(record.probes),
-        "code": json.dumps(record.code.get("components", {})),
+        "time": stamp[0], "size": stamp[1], "status": record.status, "reason": record.reason, "cause": record.cause,
+        "steps": record.steps, "wall_s": record.wall_s, "parts": record.parts,
+        "probes": json.dumps(record.probes), "code": json.dumps(record.code.get("components", {})),
         **{f"{METRIC}{name}": float(value) for name, value in record.metrics.items()},
         **{f"{RAW}{name}": float(value) for name, value in record.raw.items()},
         **record.liveness,

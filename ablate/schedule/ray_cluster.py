@@ -1,0 +1,176 @@
+"""The Ray cluster that a sweep runs on: found, joined or started, and asked for its size."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ablate.errors import ClusterError
+from ablate.schedule.resources import Resources
+from ablate.store.host_memory import kill_count, was_killed
+
+LOOK_S = 2.0
+"""Seconds between two looks at whether Ray's own processes live. Ray ends this process some 10 s after its raylet has
+died, and 60 s after its GCS has, without a word of what is to be done."""
+
+
+ANSWER_S = 60.0
+"""How long a node of the cluster may take to answer."""
+
+
+class RayFailed(OSError):
+    """Ray's own processes ended or cannot be reached any more: a fault of the system, after which a sweep can go on."""
+
+
+@contextmanager
+def connected(address: str | None, scratch: str) -> Iterator[None]:
+    """Connect to the Ray cluster at `address`, or start a local one that ends with the sweep. Ray's log is off."""
+    import ray
+
+    if ray.is_initialized():
+        raise ClusterError("Ray runs in this process already; end it with ray.shutdown(), or sweep with inline=True")
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # a lost worker is reported once, by us
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": scratch}
+    try:
+        ray.init(**{"address": address, **own}, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        raise ClusterError(f"cannot join the Ray cluster at {address}: {error}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray installs a handler that prints a stack trace
+    try:
+        yield
+    except RayFailed:
+        _end_rest()
+        raise
+    finally:
+        ray.shutdown()
+
+
+def _end_rest() -> None:
+    """End what is left of a local Ray: with a part of it dead, its own orderly end would wait for that."""
+    import ray
+
+    if node := ray._private.worker._global_node:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+
+def capacity(resources: Resources) -> int:
+    """How many trials the cluster can run at once; at least 1."""
+    import ray
+
+    available = ray.cluster_resources()
+    needed = {"CPU": resources.cpus, "GPU": resources.gpus}
+    return max(1, min(int(available.get(kind, 0) / share) for kind, share in needed.items() if share))
+
+
+def find_cluster(address: str) -> None:
+    """Raise ClusterError at once if nothing listens at `host:port`; Ray itself would retry for minutes.
+
+    Driver and cluster must agree on whether they use tokens. Unless RAY_AUTH_MODE is set, the cluster is asked without
+    a token, and RAY_AUTH_MODE is set to "token" if it refuses.
+    """
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            way_out = "start one (ray start --head), or leave --address out to use this machine alone"
+            raise ClusterError(f"there is no Ray cluster at {address}: {error.strerror or error}; {way_out}") from None
+    if "RAY_AUTH_MODE" not in os.environ:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
+        command += [] if address == "auto" else ["--address", address]
+        without_token = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+        check = subprocess.run(command, env=without_token, capture_output=True, check=False)
+        os.environ["RAY_AUTH_MODE"] = "token" if check.returncode else "disabled"
+
+
+def on_host(host: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own on the node of that name; None if there is no such node, or no answer."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerHostname"] == host]
+    if not nodes:
+        return None
+    there = NodeAffinitySchedulingStrategy(nodes[0], soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0)(function).options(scheduling_strategy=there)
+    try:
+        return ray.get(task.remote(*arguments), timeout=ANSWER_S)
+    except ray.exceptions.RayError:
+        return None
+
+
+def survive_memory_monitor() -> None:
+    """Let Tune take a worker that Ray's memory monitor has killed for a lost one; by itself it ends the whole run.
+
+    Its manager of actors knows the death of an actor as RayActorError alone, but such a death is an OutOfMemoryError.
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    original = RayActorManager._actor_task_failed
+    if hasattr(original, "original"):
+        return
+
+    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        lost = RayActorError(error_msg=str(exception)) if isinstance(exception, OutOfMemoryError) else exception
+        original(self, tracked_actor_task=tracked_actor_task, exception=lost)
+
+    failed.original = original  # type: ignore[attr-defined]
+    RayActorManager._actor_task_failed = failed
+
+
+class Health:
+    """Whether the processes of Ray that this one depends on live."""
+
+    def __init__(self) -> None:
+        self.kills = kill_count()
+        self._looked = time.monotonic()
+
+    def check(self) -> None:
+        """Raise RayFailed, with the cause as far as it is known, if one of them has ended. Looks every few seconds."""
+        if time.monotonic() - self._looked < LOOK_S:
+            return
+        self._looked = time.monotonic()
+        if fault := self.fault():
+            raise RayFailed(fault)
+
+    def fault(self) -> str:
+        """What has ended and why, as far as it is known; empty if all live."""
+        import ray
+
+        node = ray._private.worker._global_node
+        if node is None:
+            return ""
+        ended = [(PARTS[kind], process) for kind, process in node.dead_processes() if kind in PARTS]
+        if ended:
+            name, process = ended[0]
+            code = process.returncode
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            short = was_killed({"pid": process.pid, "kills": self.kills})
+            why = f", for lack of memory: {short}; give the sweep fewer --workers" if short else ""
+            return f"Ray's {name} {how}{why}"
+        if not node.all_processes and not _answers(node.gcs_address):  # a cluster of others
+            return f"the Ray cluster at {node.gcs_address} does not answer any more: its head, or its GCS, has ended"
+        return ""
+
+
+PARTS = {"raylet": "raylet, which starts the workers,", "gcs_server": "GCS, which directs the cluster,"}
+"""Ray's processes without which no work is done, and what each is for."""
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
