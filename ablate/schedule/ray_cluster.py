@@ -6,15 +6,31 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ablate.errors import ClusterError
 from ablate.schedule.resources import Resources
+from ablate.schedule.world import difference, import_paths, variables, versions
 from ablate.store.host_memory import kill_count, was_killed
+
+PREFIX = "ablate-"
+
+
+LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+"""Bytes of the path of a socket at most (`sun_path` in unix(7), without its last 0)."""
+
+
+LONGEST_ROOT = LONGEST_SOCKET - len(
+    f"/{PREFIX}12345678/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.12"
+)
+"""Bytes of the folder in which Ray's own is made, so that its longest socket still has a path that is short enough."""
+
 
 LOOK_S = 2.0
 """Seconds between two looks at whether Ray's own processes live. Ray ends this process some 10 s after its raylet has
@@ -29,29 +45,77 @@ class RayFailed(OSError):
     """Ray's own processes ended or cannot be reached any more: a fault of the system, after which a sweep can go on."""
 
 
+def session_root() -> Path:
+    """The folder in which a local Ray may make its own: that for temporary files, unless its path is too long.
+
+    Raises ClusterError where every folder for temporary files is too long for Ray's sockets, or cannot be written.
+    """
+    usual = Path(tempfile.gettempdir())
+    others = [os.environ.get("XDG_RUNTIME_DIR"), "/tmp", "/var/tmp", "/dev/shm"]
+    for folder in (usual, *(Path(one) for one in others if one)):
+        if len(os.fsencode(folder)) <= LONGEST_ROOT and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise ClusterError(
+        f"the folder for temporary files has a path of {len(os.fsencode(usual))} bytes, and Ray's sockets need one of "
+        f"at most {LONGEST_ROOT}: {usual}; set TMPDIR to a shorter one, or run with --inline, which needs no Ray"
+    )
+
+
 @contextmanager
-def connected(address: str | None, scratch: str) -> Iterator[None]:
-    """Connect to the Ray cluster at `address`, or start a local one that ends with the sweep. Ray's log is off."""
+def connected(address: str | None) -> Iterator[None]:
+    """Connect to the Ray cluster at `address`, or start a local one that ends with the sweep. Ray's log is off.
+
+    Raises ClusterError where that fails.
+    """
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=None if address else session_root()) as session:
+        yield from _connected(address, session)
+
+
+def _connected(address: str | None, session: str) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
         raise ClusterError("Ray runs in this process already; end it with ray.shutdown(), or sweep with inline=True")
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # a lost worker is reported once, by us
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": scratch}
+    own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": session}
+    job = ray.job_config.JobConfig(runtime_env={"env_vars": variables()} if address and variables() else None)
+    job._py_driver_sys_path = import_paths()
     try:
-        ray.init(**{"address": address, **own}, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-        raise ClusterError(f"cannot join the Ray cluster at {address}: {error}") from error
+        ray.init(**{"address": address, **own}, job_config=job, log_to_driver=False, logging_level=logging.CRITICAL)
+    except Exception as error:  # Ray has no error of its own for this
+        if address:
+            raise ClusterError(f"cannot join the Ray cluster at {address}: {error}") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ClusterError(f"Ray does not start on this machine ({reason}); --inline runs without it") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray installs a handler that prints a stack trace
     try:
+        if address:
+            _compare_nodes()
         yield
     except RayFailed:
         _end_rest()
         raise
     finally:
         ray.shutdown()
+
+
+def _compare_nodes() -> None:
+    """Raise ClusterError if a node of the cluster has other versions than this machine, or cannot run this program."""
+    import ray
+
+    found = []
+    for host in sorted({str(node["NodeManagerHostname"]) for node in ray.nodes() if node["Alive"]}):
+        try:
+            found.append(_call(host, difference, versions(source=True), socket.gethostname()))
+        except ray.exceptions.GetTimeoutError:  # busy: its workers compare again when they begin
+            pass
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            found.append(f"the node {host} cannot run this program ({reason}); install the same on every node")
+    if any(found):
+        raise ClusterError("\n".join(filter(None, found)))
 
 
 def _end_rest() -> None:
@@ -95,6 +159,16 @@ def find_cluster(address: str) -> None:
 def on_host(host: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function in a process of its own on the node of that name; None if there is no such node, or no answer."""
     import ray
+
+    try:
+        return _call(host, function, *arguments)
+    except ray.exceptions.RayError:
+        return None
+
+
+def _call(host: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function on the node of that name; None if there is no such node. Raises what Ray raises."""
+    import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerHostname"] == host]
@@ -102,10 +176,7 @@ def on_host(host: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return None
     there = NodeAffinitySchedulingStrategy(nodes[0], soft=False)
     task = ray.remote(num_cpus=0, max_retries=0)(function).options(scheduling_strategy=there)
-    try:
-        return ray.get(task.remote(*arguments), timeout=ANSWER_S)
-    except ray.exceptions.RayError:
-        return None
+    return ray.get(task.remote(*arguments), timeout=ANSWER_S)
 
 
 def survive_memory_monitor() -> None:

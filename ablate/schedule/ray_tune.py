@@ -6,6 +6,7 @@ is finished, so a killed sweep starts a new Tune run over what is left.
 
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -28,6 +29,7 @@ from ablate.schedule.ray_cluster import (
 )
 from ablate.schedule.resources import Resources
 from ablate.schedule.stalls import Stall, StallWatch, take_stacks_and_kill
+from ablate.schedule.world import Versions, difference, versions
 from ablate.store.files import atomic_write, parse_store
 from ablate.store.folders import Store
 
@@ -70,7 +72,14 @@ def run_ray(
     agenda = Agenda(trials, store, notify, source, pruner=pruner)
     searcher = _searcher(agenda)
     worker = tune.with_resources(
-        tune.with_parameters(_work, root=str(store.root.resolve()), threads=resources.cpus, gpu=resources.gpus > 0),
+        tune.with_parameters(
+            _work,
+            root=str(store.root.resolve()),
+            threads=resources.cpus,
+            gpu=resources.gpus > 0,
+            driver=versions(),
+            host=socket.gethostname(),
+        ),
         {"cpu": resources.cpus, "gpu": resources.gpus},
     )
 
@@ -78,7 +87,7 @@ def run_ray(
     with (
         closing(agenda),
         tempfile.TemporaryDirectory(prefix="ablate-") as scratch,
-        connected(resources.address, scratch),
+        connected(resources.address),
     ):
         agenda.workers = resources.workers or capacity(resources)
         tuner = tune.Tuner(
@@ -105,18 +114,27 @@ def run_ray(
             raise RayFailed(Health().fault() or f"Ray failed ({reason})") from error
 
 
-def _work(config: dict[str, Any], root: str, threads: int, gpu: bool) -> None:
-    """A Tune trial: one stage, from the first step that the store lacks."""
+def _work(config: dict[str, Any], root: str, threads: int, gpu: bool, driver: Versions, host: str) -> None:
+    """A Tune trial: one stage, from the first step that the store lacks. It fails where versions are other ones.
+
+    `driver`: the versions of the driver, which runs on `host`.
+    """
     import torch
     from ray import tune
 
     from ablate.engine.pulse import offer_stacks
     from ablate.engine.run import run_trial
 
+    order = json.loads(config["order"])
+    store = Store(parse_store(root))
+    if apart := difference(driver, host):
+        store.stage(order["last"]).fail(apart, "")
+        tune.report({"status": "failed", "reason": apart})
+        return
     device = torch.device("cuda" if gpu else "cpu")
     result = run_trial(
-        json.loads(config["order"]),
-        Store(parse_store(root)),
+        order,
+        store,
         device,
         threads,
         lambda done: tune.report({"step": done.step, "steps": done.steps, "losses": done.losses}),
