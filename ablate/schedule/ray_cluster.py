@@ -62,16 +62,16 @@ def session_root() -> Path:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None) -> Iterator[str]:
     """Connect to the Ray cluster at `address`, or start a local one that ends with the sweep. Ray's log is off.
 
-    Raises ClusterError where that fails.
+    Gives a folder that ends with it, too. Raises ClusterError where that fails.
     """
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=None if address else session_root()) as session:
         yield from _connected(address, session)
 
 
-def _connected(address: str | None, session: str) -> Iterator[None]:
+def _connected(address: str | None, session: str) -> Iterator[str]:
     import ray
 
     if ray.is_initialized():
@@ -93,7 +93,7 @@ def _connected(address: str | None, session: str) -> Iterator[None]:
     try:
         if address:
             _compare_nodes()
-        yield
+        yield session
     except RayFailed:
         _end_rest()
         raise

@@ -7,7 +7,6 @@ is finished, so a killed sweep starts a new Tune run over what is left.
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -86,8 +85,7 @@ def run_ray(
     # Run
     with (
         closing(agenda),
-        tempfile.TemporaryDirectory(prefix="ablate-") as scratch,
-        connected(resources.address),
+        connected(resources.address) as scratch,
     ):
         agenda.workers = resources.workers or capacity(resources)
         tuner = tune.Tuner(
