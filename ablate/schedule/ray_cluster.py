@@ -212,6 +212,7 @@ class Health:
             return
         self._looked = time.monotonic()
         if fault := self.fault():
+            _leave_actors()
             raise RayFailed(fault)
 
     def fault(self) -> str:
@@ -232,6 +233,18 @@ class Health:
         if not node.all_processes and not _answers(node.gcs_address):  # a cluster of others
             return f"the Ray cluster at {node.gcs_address} does not answer any more: its head, or its GCS, has ended"
         return ""
+
+
+def _leave_actors() -> None:
+    """Keep Tune from ending its workers one by one, which would wait for the part of Ray that has died."""
+    from ray.tune.execution.tune_controller import TuneController
+
+    original = TuneController._cleanup_trials
+
+    def leave(controller: Any) -> None:
+        TuneController._cleanup_trials = original
+
+    TuneController._cleanup_trials = leave
 
 
 PARTS = {"raylet": "raylet, which starts the workers,", "gcs_server": "GCS, which directs the cluster,"}

@@ -70,8 +70,8 @@ def users_of(file: Path) -> list[str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if int(process.name) != os.getpid() and any(os.readlink(fd) in wanted for fd in (process / "fd").iterdir()):  # noqa: PTH115
-                words = (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-                found.append(f"{' '.join(filter(None, words)):.80} (pid {process.name})")
+                words = (process / "cmdline").read_bytes().decode("utf-8", "replace").replace("\0", " ").split()
+                found.append(f"{' '.join(words):.80} (pid {process.name})")
         except OSError:  # ended meanwhile, or of another user
             continue
     return sorted(found)

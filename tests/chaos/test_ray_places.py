@@ -68,12 +68,19 @@ def test_a_folder_in_the_working_directory_is_not_in_the_way(write_study: Write,
     assert len(metrics(study, tmp_path / "runs")) == 2
 
 
+OTHER_TORCH = """
+import importlib.metadata
+
+original = importlib.metadata.version
+importlib.metadata.version = lambda name: "1.2.3" if name == "torch" else original(name)
+"""
+
+
 def test_nodes_with_another_version_are_named(write_study: Write, tmp_path: Path) -> None:
-    """A cluster whose node imports another torch, as far as its version says."""
+    """A cluster whose node has another torch, as far as it says."""
     site = tmp_path / "site"
-    other = site / "torch-1.2.3.dist-info"
-    other.mkdir(parents=True)
-    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.2.3\n")
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(OTHER_TORCH)
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     root = str(Path(__file__).parents[2])
     there = environment({"PYTHONPATH": f"{site}{os.pathsep}{root}", "RAY_AUTH_MODE": "disabled"})
