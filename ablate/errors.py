@@ -48,7 +48,7 @@ class ClusterError(AblateError, RuntimeError):
 
 
 class ServerError(AblateError, RuntimeError):
-    """MLflow's server did not start, or ended by itself; the message has the end of its log, if it is known."""
+    """MLflow cannot be used: its server did not start or ended (with the end of its log), or its database is locked."""
 
 
 class StudyError(AblateError, ValueError):

@@ -26,6 +26,7 @@ def sweep(
     gpus_per_trial: float | None = None,
     inline: bool = False,
     address: str | None = None,
+    stall_minutes: float | None = None,
     tracking: str | None = None,
     rerun: Literal["stale"] | None = None,
 ) -> Results:
@@ -36,14 +37,15 @@ def sweep(
 
     `store`: by default that of the study. `workers`: trials at once, by default as many as fit. `gpus_per_trial`: by
     default a whole GPU where there is one. `inline`: one trial at a time in this process, without Ray. `address`: of a
-    Ray cluster. `tracking`: URI of MLflow, or "none"; by default MLFLOW_TRACKING_URI, or else a file in the store.
-    `rerun="stale"`: also run trials again whose code or data have changed since. Raises StudyError, StoreError and
-    UsageError before anything starts, ClusterError where Ray cannot be used.
+    Ray cluster. `stall_minutes`: a worker without a new step for so long hangs, and is replaced; by default 100 times
+    its median step, at least 10 minutes. `tracking`: URI of MLflow, or "none"; by default MLFLOW_TRACKING_URI, or else
+    a file in the store. `rerun="stale"`: also run trials again whose code or data have changed since. Raises
+    StudyError, StoreError and UsageError before anything starts, ClusterError where Ray cannot be used.
     """
     # Check everything first
     loaded = study if isinstance(study, LoadedStudy) else load(study, store=store)
     runs = loaded.store if store is None else find_store(store)
-    resources = default_resources(cpus_per_trial, gpus_per_trial, workers, address)
+    resources = default_resources(cpus_per_trial, gpus_per_trial, workers, address, stall_minutes)
     uri = tracking or os.environ.get("MLFLOW_TRACKING_URI") or runs.mlflow_uri
     checked = validate_study(loaded.source, runs)
     say_notes(checked.notes)

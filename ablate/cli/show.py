@@ -27,6 +27,8 @@ def status(
     print("  ".join(f"{n} {kind}" for kind, n in counts["trials"].items()))  # noqa: T201
     for change in counts["changed"]:
         print(f"changed: {change}")  # noqa: T201
+    for cause, n in counts["causes"].items():
+        print(f"{cause}: {n}")  # noqa: T201
     for path in counts["damaged"]:
         print(f"damaged: {path}")  # noqa: T201
 
@@ -50,7 +52,8 @@ def show(
 def print_trials(rows: list[dict[str, Any]], out: Console) -> None:
     """Print trials as text, one block each."""
     for row in rows:
-        out.print(f"{row['name']}  {row['status']}  {row['reason']}", style="bold", soft_wrap=True)
+        cause = f"  ({row['cause']})" if row["cause"] else ""
+        out.print(f"{row['name']}  {row['status']}  {row['reason']}{cause}", style="bold", soft_wrap=True)
         out.print(
             f"  {row['signature']} · {row['steps']} steps · {row['wall_s']:.1f} s · {row['folder']}", soft_wrap=True
         )

@@ -1,5 +1,6 @@
 """`ablate sweep`."""
 
+import errno
 import shlex
 import signal
 import sys
@@ -24,6 +25,7 @@ from ablate.cli.options import (
 )
 from ablate.cli.output import print_table
 from ablate.cli.plan import plan_within
+from ablate.schedule.ray_cluster import RayFailed
 from ablate.schedule.resources import default_resources
 from ablate.store.folders import Store
 
@@ -44,6 +46,13 @@ def sweep(
         float | None, typer.Option("--gpus-per-trial", help="GPUs per trial; fractions allowed, e.g. 0.25.", min=0)
     ] = None,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster, HOST:PORT or auto.")] = None,
+    stall_minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="A worker without a new step for so long hangs: it is replaced, and the trial tried once more "
+            "(default: 100 times its median step, at least 10)."
+        ),
+    ] = None,
     max_hours: MaxHours = None,
     max_trials: MaxTrials = None,
     rerun: Annotated[
@@ -58,7 +67,7 @@ def sweep(
     from ablate.driver.sweep import sweep as run
 
     checked = validated(study, scale, set_, store)
-    resources = default_resources(cpus, gpus, workers, address)
+    resources = default_resources(cpus, gpus, workers, address, stall_minutes)
     runs = Store(store)
     if max_hours is not None or max_trials is not None:
         plan_within(
@@ -70,10 +79,10 @@ def sweep(
         result = run(checked, runs, resources, uri, screen, inline=inline, redo=rerun == "stale")
     except (KeyboardInterrupt, OSError) as stop:
         reason = f": {stop}" if isinstance(stop, OSError) else ""
-        screen.print(
-            f"\nStopped{reason}; finished trials are kept. To continue, run the same command again:", soft_wrap=True
-        )
-        screen.print(f"  {shlex.join(['ablate', *sys.argv[1:]])}", soft_wrap=True)
+        next_step = way_out(stop)
+        screen.print(f"\nStopped{reason}; finished trials are kept. {next_step}", soft_wrap=True)
+        if next_step.endswith(":"):
+            screen.print(f"  {shlex.join(['ablate', *sys.argv[1:]])}", soft_wrap=True)
         raise typer.Exit(1 if reason else 130) from None
     print_table(result.table)
     print_ending(result.files, result.links, result.ran, store)
@@ -81,6 +90,39 @@ def sweep(
         for name, reason in result.failed.items():
             screen.print(f"failed: {name}: {reason or 'not run'}", style="red", soft_wrap=True)
         raise typer.Exit(1)
+
+
+AGAIN = "run the same command again:"
+
+
+MENDED = {
+    (errno.ENOSPC, errno.EDQUOT): "free some space",
+    (errno.EROFS, errno.EACCES, errno.EPERM): "make it writable",
+    (errno.EMFILE, errno.ENFILE): "raise the number of files that may be open (ulimit -n)",
+    (errno.ENOMEM,): "free some memory, or give the sweep fewer --workers",
+}
+"""Kinds of faults -> what must be done first, so that the same command can go on."""
+
+
+PASSING = {
+    errno.EIO, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE, errno.ESTALE,
+    errno.EAGAIN, errno.EINTR, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EBUSY,
+}  # fmt: skip
+"""Faults that may be over the next time."""
+
+
+def way_out(stop: BaseException) -> str:
+    """What to do after a sweep that was stopped, or that a fault of the system has ended.
+
+    It ends with a colon where running the same command again can help.
+    """
+    passing = RayFailed, ConnectionError, TimeoutError
+    if not isinstance(stop, OSError) or stop.errno in PASSING or isinstance(stop, passing):
+        return f"To continue, {AGAIN}"
+    for kinds, first in MENDED.items():
+        if stop.errno in kinds:
+            return f"To continue, {first}, then {AGAIN}"
+    return "The same command would meet this again; mend it first."
 
 
 def print_ending(files: dict[str, Path], links: dict[str, str], ran: int, store: Path) -> None:

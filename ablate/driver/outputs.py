@@ -96,7 +96,7 @@ def _content(plan: Plan, uri: str) -> str:
 
 
 def resync(plan: Plan, uri: str) -> dict[str, str]:
-    """Send to MLflow what it does not have yet of a study. Returns name of a view -> URL. Raises what MLflow raises."""
+    """Send to MLflow what it does not have yet of a study. Returns name of a view -> URL. Raises as `sync` does."""
     from ablate.track.mirror import sync
 
     study = plan.study

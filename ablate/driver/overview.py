@@ -129,17 +129,22 @@ def count_statuses(plan: Plan) -> dict[str, Any]:
     """Number of trials by status.
 
     `stale` counts finished trials whose code or data have changed; they are also counted under their own status.
-    `changed`: what has, in words. `damaged`: files that were found damaged, in their place or moved aside.
+    `changed`: what has, in words. `damaged`: files that were found damaged, in their place or moved aside. `causes`:
+    why trials diverged or ended without learning, with their number.
     """
+    causes: Counter[str] = Counter()
     counts = dict.fromkeys(STATUSES, 0) | {"pending": future_trials(plan)}
     for trial in plan.ready:
         counts[status_of(trial, plan.store)] += 1
+        record = plan.store.stage(trial.signature).record()
+        causes.update([record.cause] if record and record.cause and not trial.pruned else [])
     counts["stale"] = len(plan.stale.finished)
     folders = [plan.store.study(plan.study.name, plan.study.variant).root, plan.store.data]
     folders += [plan.store.stage(signature).root for trial in plan.ready for signature in trial.all_signatures]
     moved = [str(path) for folder in dict.fromkeys(folders) for path in damage.aside(folder)]
     return {
         "study": plan.study.name, "scale": plan.study.scale, "trials": counts, "changed": plan.stale.changes,
+        "causes": dict(causes),
         "damaged": [*(f"{path}: {reason}" for path, reason in damage.found().items()), *moved],
     }  # fmt: skip
 
@@ -185,6 +190,7 @@ def describe_trial(trial: Trial, store: Store, contents: Contents | None = None)
         "treatment": trial.treatment.levels, "seed": trial.seed, "name": trial.name, "status": status_of(trial, store),
         "role": trial.role, "nuisance": dict(trial.treatment.nuisance or {}),
         "reason": trial.pruned or (record.reason if record else folder.failure()),
+        "cause": record.cause if record else "",
         "metrics": record.metrics if record else {}, "raw": record.raw if record else {},
         "liveness": record.liveness if record else {}, "parameters": record.parameters if record else None,
         "active_parameters": record.active_parameters if record else None,

@@ -29,7 +29,8 @@ from ablate.plan.stale import set_aside
 from ablate.plan.trials import Trial, pending
 from ablate.schedule.agenda import Event, Source
 from ablate.schedule.inline import run_inline
-from ablate.schedule.ray_tune import find_cluster, run_ray
+from ablate.schedule.ray_cluster import find_cluster, session_root
+from ablate.schedule.ray_tune import run_ray
 from ablate.schedule.resources import Resources
 from ablate.store.folders import Store
 from ablate.study.study import Study
@@ -78,6 +79,8 @@ def sweep(
     store.check()
     if resources.address and not inline:
         find_cluster(resources.address)
+    elif not inline:
+        session_root()
     with only_driver(study, store, screen):
         return _sweep(study, store, resources, uri, screen, inline=inline, redo=redo, notebook=notebook)
 

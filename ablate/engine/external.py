@@ -8,11 +8,13 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,6 +33,7 @@ from ablate.recipe.stages import External, Stage, search_path
 from ablate.slots import registry
 from ablate.slots.adapted_vae import AdaptedVAE
 from ablate.slots.own_code import script_digest
+from ablate.store import host_memory
 from ablate.store.files import atomic_write, is_remote
 from ablate.store.folders import StageFolder
 
@@ -42,8 +45,18 @@ REPORT_S = 1.0
 LAST_LINES = 8
 """Lines of standard error that the error of a command quotes."""
 
+KILLED = 128 + signal.SIGKILL
+"""The exit code that `guard` gives for a command that was killed."""
+
+LOOKED_AT = 2000
+"""How many files of its output folder are looked at for whether a command makes progress."""
+
 NAMED = 4
 """How many weights an error names."""
+
+
+Report = Callable[[int, dict[str, float], str], None]
+"""Gets the step of a command, what it has logged, and `written` of its output folder."""
 
 
 class CommandError(RuntimeError):
@@ -59,9 +72,12 @@ def run_external(
     previous: Inherited | None,
     device: torch.device,
     threads: int,
-    report: Callable[[int, dict[str, float]], None],
+    report: Report,
+    ended: Callable[[], None] = lambda: None,
 ) -> EndedStage:
     """Run the command of a stage to its end and write its weights as the stage's checkpoint.
+
+    `ended` is called when no more progress is to be expected: the command has ended, or the last step was reported.
 
     Raises CommandError, with the command and the last lines of its errors, where it fails or writes no weights of the
     study's model.
@@ -82,6 +98,7 @@ def run_external(
         environment = {**os.environ, "ABLATE_SETTINGS": str(file), "PATH": search_path()}
         environment = {"OMP_NUM_THREADS": str(threads), **environment, **settings.env}
         _run(command, study / settings.cwd, environment, output, log, report)
+        ended()
         weights = _read_weights(output / settings.checkpoint, command, output)
         note = log.finish(time.time() - begun)
 
@@ -93,9 +110,11 @@ def run_external(
         header["note"] = note
     if bad := [name for name, tensor in weights.items() if not tensor.float().isfinite().all()]:
         header["diverged"] = f"weights that are not finite ({bad[0]}) were written by the command"
+        header["cause"] = "NaN" if any(weights[name].isnan().any() for name in bad) else "exploding gradient"
     tensors = checkpoint.pack("model.", vae.state_dict()) | checkpoint.pack("ema.", dict(vae.named_parameters()))
     saved = checkpoint.save(folder.checkpoint, {**tensors, "balance.logvar": torch.zeros(())}, header)
-    report(settings.steps, {})
+    report(settings.steps, {}, "")
+    ended()
     return EndedStage(saved, folder.read_steps())
 
 
@@ -158,13 +177,14 @@ def _run(
     environment: dict[str, str],
     output: Path,
     log: MetricsFile,
-    report: Callable[[int, dict[str, float]], None],
+    report: Report,
 ) -> None:
     """Run a command to its end and report the steps that it logs meanwhile. It ends with this process.
 
     Raises CommandError where it fails.
     """
     reported = 0.0
+    kills = host_memory.kill_count()
     with (output / "stdout.txt").open("wb") as out, (output / "stderr.txt").open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, guard.__file__, *command],
@@ -176,21 +196,36 @@ def _run(
                 lines = log.read()
                 if time.monotonic() - reported > REPORT_S:
                     reported = time.monotonic()
-                    report(log.step, lines[-1] if lines else {})
+                    report(log.step, lines[-1] if lines else {}, written(output))
         finally:
             assert process.stdin is not None
             with suppress(OSError):
                 process.stdin.close()
             process.wait()
     if process.returncode:
-        raise CommandError(_failure(command, process.returncode, output))
+        raise CommandError(_failure(command, process.returncode, output, kills))
 
 
-def _failure(command: list[str], code: int, output: Path) -> str:
-    """What to say of a command that failed: the exit code and the last lines of its errors."""
+def written(output: Path) -> str:
+    """A text that changes whenever a command writes to a file of its output folder, or adds one or a folder."""
+    found = []
+    for path in islice(output.rglob("*"), LOOKED_AT):
+        with suppress(FileNotFoundError):  # renamed or deleted meanwhile
+            found.append(path.stat())
+    newest = max((stat.st_mtime_ns for stat in found), default=0)
+    return f"{len(found)} files, {sum(stat.st_size for stat in found)} bytes, newest {newest}"
+
+
+def _failure(command: list[str], code: int, output: Path, kills: host_memory.Kills | None) -> str:
+    """What to say of a command that failed: the exit code and the last lines of its errors.
+
+    `kills`: the count of processes that the kernel had killed for lack of memory when the command began.
+    """
     said = (output / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = " | ".join(line.strip() for line in said[-LAST_LINES:] if line.strip()) or "it wrote no errors"
     by = f"was ended by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
+    if code == KILLED and (evidence := host_memory.was_killed({"pid": 0, "kills": kills})):
+        by = f"was killed by the kernel for lack of memory ({evidence})"
     return f"`{shlex.join(command)}` {by}: {last} (all in {output / 'stderr.txt'})"
 
 

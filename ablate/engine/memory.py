@@ -9,7 +9,6 @@ weights and random draws do not change. It takes about a third longer.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -18,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ablate.plan.footprint import OUT_OF_MEMORY, Footprint, read, write
+from ablate.plan.footprint import Footprint, ran_out_reason, read, split_further, write
 from ablate.recipe.stages import Stage
 from ablate.slots.training import Autoencoder, Posterior
+from ablate.store import host_memory
 from ablate.store.folders import Store
 
 
@@ -38,23 +38,37 @@ class OutOfMemory(RuntimeError):
     """Training ran out of memory. The store now says to split batches: run it again, preferably in a new process."""
 
 
+def room(device: torch.device) -> int:
+    """Bytes that this process has or can get on a device, given what others hold."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return host_memory.available() + host_memory.resident()
+
+
 @contextmanager
-def within_memory(store: Store, key: str, stage: Stage, device: torch.device) -> Iterator[Footprint]:
+def within_memory(
+    store: Store, key: str, stage: Stage, device: torch.device, *, is_begun: bool = False
+) -> Iterator[Footprint]:
     """Yield the footprint of a stage; if the body runs out of memory, double the number of micro-batches and store it.
 
-    Raises OutOfMemory after that. Where a micro-batch is a single picture already, the original error is raised.
+    Raises OutOfMemory after that. Where a micro-batch is a single picture already, the original error is raised. A
+    stage that was not begun yet tries whole batches again where there is clearly more memory than ran out: it may have
+    been short because of another process, which later trials must not depend on.
     """
     name = device_name(device)
-    footprint = read(store, key, name)
+    stored = read(store, key, name)
+    footprint = stored if is_begun else stored.where(room(device))
+    if footprint != stored:
+        write(store, key, name, footprint)
     try:
         yield footprint
     except Exception as error:
-        if not ran_out(error) or footprint.parts >= stage.settings.batch:
+        if not ran_out(error):
             raise
-        doubled = replace(footprint, parts=2 * footprint.parts)
-        write(store, key, name, doubled)
-        reason = f"{OUT_OF_MEMORY} in stage '{stage.name}'; continues with each batch in {doubled.parts} micro-batches"
-        raise OutOfMemory(reason) from error
+        doubled = split_further(store, key, name, footprint, stage, room(device))
+        if doubled is None:
+            raise
+        raise OutOfMemory(ran_out_reason(stage, doubled)) from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from ablate import __version__
 from ablate.data.content import merge_contents
 from ablate.data.corpus import Corpus
 from ablate.engine.build import split_level
+from ablate.engine.causes import find_cause
 from ablate.engine.checkpoint import Checkpoint
 from ablate.engine.train import EndedStage
 from ablate.plan.trials import Order
@@ -50,6 +51,8 @@ def describe(order: Order, result: TrainingResult, vae: Autoencoder, corpus: Cor
     status: Literal["done", "diverged"] = "diverged" if result.diverged else "done"
     record = Record(order["last"], order["seed"], status, result.reason, result.steps)
     record.role = order["role"]
+    last = result.stages[-1]
+    record.cause = last.saved.header.get("cause", "") if result.diverged else find_cause(last.lines, None)
 
     # Training
     record.train_s = sum(training_seconds(stage.lines) for stage in result.stages)

@@ -14,6 +14,7 @@ from ablate.engine.content import probe_content
 from ablate.engine.examine import examine
 from ablate.engine.memory import OutOfMemory, ran_out
 from ablate.engine.provenance import content_of, describe, merge_sources, trained_by
+from ablate.engine.pulse import Pulse
 from ablate.engine.stages import LeaseLost, StepReport, cached_corpus, check_lease, train_stages
 from ablate.identity import canonical
 from ablate.plan.trials import Order
@@ -40,18 +41,24 @@ class WorkerSpoiled(RuntimeError):
 
 
 def run_trial(
-    order: Order, store: Store, device: torch.device, threads: int, report: Callable[[StepReport], None]
+    order: Order,
+    store: Store,
+    device: torch.device,
+    threads: int,
+    report: Callable[[StepReport], None],
+    stacks: int | None = None,
 ) -> StageResult:
     """Train what the store lacks of a trial, up to the stage `order["last"]`; if that ends the trial, probe and record.
 
     A failure is written to the store and returned, never raised. Raises WorkerSpoiled after a CUDA error, and
     OutOfMemory where training may succeed with smaller micro-batches; the store holds the reason until the next try.
+    `stacks`: the descriptor of `ablate.engine.pulse.offer_stacks`, if this process offers its stacks.
     """
     folder = store.stage(order["last"])
     folder.error.unlink(missing_ok=True)
     is_ours = True
     try:
-        return _run(order, store, device, threads, report)
+        return _run(order, store, device, threads, report, stacks)
     except LeaseLost as error:
         is_ours = False
         return StageResult("lost", str(error))
@@ -70,14 +77,20 @@ def run_trial(
 
 
 def _run(
-    order: Order, store: Store, device: torch.device, threads: int, report: Callable[[StepReport], None]
+    order: Order,
+    store: Store,
+    device: torch.device,
+    threads: int,
+    report: Callable[[StepReport], None],
+    stacks: int | None,
 ) -> StageResult:
     use_own_code(order, store)
 
     # Train
     reset_process(threads)
+    pulse = Pulse(store.stage(order["trial"]), order["steps"], stacks)
     corpus = cached_corpus(canonical(order["recipe"]["data"]), store.data)
-    result = train_stages(order, corpus, store, device, report, threads)
+    result = train_stages(order, corpus, store, device, report, threads, pulse)
     if order["last"] != order["trial"]:
         return StageResult("diverged" if result.diverged else "done", result.reason)
 
@@ -90,6 +103,7 @@ def _run(
     record.content = {**record.content, **content_of(result)}
     if record.status == "done":
         known = dict(record.probes)
+        pulse.beat("probing", result.steps)
         examine(record, order, vae, result.stages[-1].saved, corpus, folder, device)
         new = [probe for probe in order["probes"] if known.get(probe["level"]) != order["probe_keys"][probe["level"]]]
         record.content |= probe_content(new, store)

@@ -19,6 +19,7 @@ from ablate.engine.examine import run_quick_probes
 from ablate.engine.external import run_external
 from ablate.engine.memory import micro_batches, within_memory
 from ablate.engine.provenance import TrainingResult, stage_sources
+from ablate.engine.pulse import Pulse
 from ablate.engine.train import EndedStage, train
 from ablate.identity import canonical
 from ablate.plan.trials import Order
@@ -60,6 +61,7 @@ def train_stages(
     device: torch.device,
     report: Callable[[StepReport], None],
     threads: int,
+    pulse: Pulse,
 ) -> TrainingResult:
     """Train every stage that is not complete yet, each from the one before, up to `order["last"]`.
 
@@ -75,7 +77,7 @@ def train_stages(
     result = TrainingResult((), 0)
     previous: Inherited | None = None
     check_lease(order, store)
-    store.stage(order["trial"]).beat(0, order["steps"])
+    pulse.beat("starting", 0)
     following = [*order["signatures"][1:], None]
     for stage, recipe, signature, configuration, next_signature in zip(
         stages, recipes, order["signatures"], order["needs"], following, strict=True
@@ -116,9 +118,9 @@ def train_stages(
             write_json(folder.settings, {**settings, "stage": stage.name})
             run = StageRun(stage, recipe, signature, configuration, until, previous, own, content, whole)
             if stage.is_external:
-                ended = run_command(order, run, store, device, report, threads)
+                ended = run_command(order, run, store, device, report, threads, pulse)
             else:
-                ended = train_stage(order, run, stage_corpus, store, device, report)
+                ended = train_stage(order, run, stage_corpus, store, device, report, pulse)
 
         if folder.previous.exists() and is_sound(folder.checkpoint):
             folder.previous.unlink()
@@ -166,6 +168,7 @@ def train_stage(
     store: Store,
     device: torch.device,
     report: Callable[[StepReport], None],
+    pulse: Pulse,
 ) -> EndedStage:
     """Build the parts of one stage and train it, in micro-batches where the store says that it needs them.
 
@@ -174,7 +177,7 @@ def train_stage(
     stage = run.stage
     recipe = run.recipe
     folder = store.stage(run.signature)
-    report_step = functools.partial(report_progress, order, stage, store, report)
+    report_step = functools.partial(report_progress, order, stage, store, report, pulse)
 
     # From the stage before: its checkpoint as it is or, where that is of another network, the weights to take over
     parent: Checkpoint | None = None
@@ -184,7 +187,7 @@ def train_stage(
     elif run.previous:
         parent = run.previous[1]
 
-    with within_memory(store, run.configuration, stage, device) as footprint:
+    with within_memory(store, run.configuration, stage, device, is_begun=run.own is not None) as footprint:
         # Build
         header = stage_header(order, run)
         header["parts"] = max(footprint.parts, run.own.header.get("parts", 1) if run.own else 1)
@@ -196,7 +199,7 @@ def train_stage(
         with micro_batches(parts.vae, footprint.micro_batch(stage)):
             return train(
                 parts, stage, order["seed"], folder, parent, report_step, header, quick_probes, run.until, run.own,
-                whole=run.whole,
+                whole=run.whole, tick=lambda phase, step: pulse.tick(phase, stage.before + step),
             )  # fmt: skip
 
 
@@ -213,13 +216,15 @@ def report_progress(
     stage: Stage,
     store: Store,
     report: Callable[[StepReport], None],
+    pulse: Pulse,
     step: int,
     losses: dict[str, float],
+    activity: str = "",
 ) -> None:
     """Report a step of a stage as one of its trial, and write a heartbeat. Raises LeaseLost as `check_lease` does."""
     check_lease(order, store)
     made = stage.before + step
-    store.stage(order["trial"]).beat(made, order["steps"])
+    pulse.beat("training", made, activity)
     report(StepReport(made, order["steps"], losses))
 
 
@@ -236,13 +241,17 @@ def run_command(
     device: torch.device,
     report: Callable[[StepReport], None],
     threads: int,
+    pulse: Pulse,
 ) -> EndedStage:
     """Run one stage that is a command of the user's. Raises CommandError as `run_external` does."""
     stage = run.stage
     folder = store.stage(run.signature)
-    report_step = functools.partial(report_progress, order, stage, store, report)
+    report_step = functools.partial(report_progress, order, stage, store, report, pulse)
     header = stage_header(order, run)
-    return run_external(order, stage, run.recipe, folder, header, run.previous, device, threads, report_step)
+    return run_external(
+        order, stage, run.recipe, folder, header, run.previous, device, threads, report_step,
+        ended=lambda: pulse.beat("saving", stage.before + stage.settings.steps),
+    )  # fmt: skip
 
 
 def stage_recipe(recipe: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,10 @@ from ablate.store.files import atomic_write, sync
 from ablate.store.folders import StageFolder
 from ablate.store.steps import read_lines
 
+FAULT = ("loss", "grad_norm", "peak")
+"""What is kept of the first step that is not finite: its loss, its gradient norm, and the largest finite norm since the
+last line."""
+
 
 class StepLog:
     """Sums losses on the device and reads their means back once per line.
@@ -44,6 +48,9 @@ class StepLog:
         tensors = saved.part("log.", device) if saved and "log" in header else {}
         self.bad_step = 0
         self.first_bad = tensors.pop("first_bad", torch.zeros((), dtype=torch.long, device=device))
+        self.fault_values = tensors.pop("fault", torch.zeros(len(FAULT), device=device))
+        self.fault: dict[str, float] = {}
+        """What is known of the first step that was not finite: see `ablate.engine.causes`."""
         self.sums = {name.removeprefix("sum/"): value for name, value in tensors.items() if name.startswith("sum/")}
         self.latest = {name.removeprefix("now/"): value for name, value in tensors.items() if name.startswith("now/")}
         self.counts: dict[str, int] = pending["counts"]
@@ -53,7 +60,7 @@ class StepLog:
     def tensors(self) -> dict[str, Tensor]:
         """Tensors of the steps since the last line. A checkpoint keeps them, and `pending` in its header."""
         sums = checkpoint.pack("sum/", self.sums) | checkpoint.pack("now/", self.latest)
-        return checkpoint.pack("log.", {"first_bad": self.first_bad, **sums})
+        return checkpoint.pack("log.", {"first_bad": self.first_bad, "fault": self.fault_values, **sums})
 
     @property
     def pending(self) -> dict[str, Any]:
@@ -73,8 +80,13 @@ class StepLog:
             value = value.detach()
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
             self.counts[name] = self.counts.get(name, 0) + 1  # counted per name: a term may enter between two lines
-        bad = (self.first_bad == 0) & ~(torch.isfinite(values["loss"]) & torch.isfinite(values["grad_norm"]))
+        pair = torch.stack([values["loss"].detach().float(), values["grad_norm"].detach().float()])
+        finite = torch.isfinite(pair)
+        is_sound = self.first_bad == 0
+        bad = is_sound & ~finite.all()
         self.first_bad = torch.where(bad, step, self.first_bad)
+        peak = torch.maximum(self.fault_values[2], torch.where(finite[1], pair[1], 0.0))
+        self.fault_values = torch.where(is_sound, torch.cat([pair, peak[None]]), self.fault_values)
         self.latest |= latest
 
     def write(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
@@ -86,8 +98,10 @@ class StepLog:
         names = [*self.sums, *self.latest]
         means = [value / self.counts[name] for name, value in self.sums.items()]
         tensors = [value.float() for value in [*means, *self.latest.values()]]
-        values = torch.stack([*tensors, self.first_bad.float()]).tolist()
+        values = torch.stack([*tensors, *self.fault_values, self.first_bad.float()]).tolist()
         self.bad_step = int(values.pop())
+        self.fault = dict(zip(FAULT, values[-len(FAULT) :], strict=True))
+        del values[-len(FAULT) :]
         line = {
             name if name in self.latest else f"train/{name}": value for name, value in zip(names, values, strict=True)
         }
@@ -101,5 +115,6 @@ class StepLog:
         self.sums = {}
         self.counts = {}
         self.latest = {}
+        self.fault_values = torch.zeros_like(self.fault_values)
         self.since = now
         return line

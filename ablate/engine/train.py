@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.data.corpus import Corpus
+from ablate.engine.causes import SIGNAL, find_cause, latent_signal
 from ablate.engine.checkpoint import Checkpoint
 from ablate.engine.loss_weights import WeightSchedule, adaptive_factor
 from ablate.engine.state import TrainingState
@@ -18,7 +19,7 @@ from ablate.engine.steplog import StepLog
 from ablate.identity import derive
 from ablate.recipe.stages import Stage, Train
 from ablate.slots.training import Alteration, Autoencoder, Discriminator, Regularizer, Step, Term
-from ablate.store.folders import StageFolder
+from ablate.store.folders import Phase, StageFolder
 
 LIVENESS_CHECKS = 4
 """How often in a stage, besides its first step, the gradient of each loss term is measured on its own."""
@@ -29,6 +30,10 @@ LOGVAR = "logvar"
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 """The memory layout in which convolutions are fast on a GPU, by the number of axes."""
+
+
+Tick = Callable[[Phase, int], None]
+"""Is told after every step what training does, and the last finished step of the stage."""
 
 
 QuickProbes = Callable[[dict[str, Tensor]], dict[str, float]]
@@ -70,6 +75,7 @@ def train(
     quick_probes: QuickProbes,
     until: int | None = None,
     own: Checkpoint | None = None,
+    tick: Tick = lambda phase, step: None,
     *,
     whole: bool = True,
 ) -> EndedStage:
@@ -77,6 +83,7 @@ def train(
 
     Logs the mean of every loss since the last line to `folder.steps` and calls `report(step, losses)`. The step never
     waits for the device: numbers are read back only where a line is logged, and a non-finite loss is noticed there.
+    `tick` gets each finished step, and what comes between two steps.
 
     A stage that freezes the encoder starts from the averaged weights, because those are the weights that are probed:
     the decoder is tuned to the encoder that counts. Raises RuntimeError if the frozen encoder's latents have changed by
@@ -126,25 +133,34 @@ def train(
             losses["discriminator"] = discriminator_step(parts.discriminator, state.optimizer_d, settings, out)
 
         # Log and report; stop if the loss was not finite
-        log.add(step, {"loss": total, "grad_norm": grad_norm, **losses, **notes}, liveness)
         probe_now = settings.probe_every > 0 and step % settings.probe_every == 0
-        if step % settings.log_every == 0 or is_last or probe_now:
+        is_logged = step % settings.log_every == 0 or is_last or probe_now
+        latest = {**liveness, SIGNAL: latent_signal(out.posterior)} if is_logged else liveness
+        log.add(step, {"loss": total, "grad_norm": grad_norm, **losses, **notes}, latest)
+        if is_logged:
+            if probe_now:
+                tick("probing", step - 1)
             line = log.write(step, quick_probes(state.ema) if probe_now else {})
             report(step, line)
             if log.bad_step:
                 reason = f"the loss was not finite at step {log.bad_step}"
+                tick("saving", step)
                 log.sync()
-                header = {**header, "log": log.pending, "diverged": reason}
+                cause = find_cause(log.lines, log.fault)
+                header = {**header, "log": log.pending, "diverged": reason, "cause": cause}
                 return EndedStage(state.save(folder, header, log.tensors, whole=whole), log.lines)
 
         # Check the frozen encoder, save
         if is_last and frozen_latents is not None and not torch.equal(frozen_latents, heldout_latents(parts)):
             raise RuntimeError(f"stage '{stage.name}' freezes the encoder, but the encoder's latents have changed")
         if step % settings.checkpoint_every == 0 or step == until:
+            tick("saving", step)
             log.sync()
             is_end = step == until
             written = state.save(folder, {**header, "log": log.pending}, log.tensors, whole=whole or not is_end)
             saved = written if is_end else None  # earlier ones would only take memory
+        if step < until:
+            tick("training", step)
     assert saved is not None
     return EndedStage(saved, log.lines)
 

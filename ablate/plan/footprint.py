@@ -4,7 +4,7 @@ The store keeps one footprint for each configuration and device. Trials that dif
 learning rates and seeds have the same configuration.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ablate.identity import signature
 from ablate.recipe.recipe import Recipe, regularizes, weight
@@ -24,12 +24,17 @@ COST_SETTINGS = ("batch", "precision", "freeze", "latents", "learn_logvar")
 """Stage settings that change what a step costs."""
 
 
+ROOMIER = 1.25
+"""Whole batches are tried again where there is this many times the memory that was too little."""
+
+
 @dataclass(frozen=True)
 class Footprint:
     """What training and probing a configuration needs on one device. 0 means not measured.
 
     `parts`: the number of micro-batches that a batch must be split into. `step_s`: seconds per step. `probe_s`: seconds
     for the probes of one trial. `memory`: a worker's peak, in bytes. `checkpoint`: the size of the file, in bytes.
+    `room`: bytes that there were for a worker when memory ran out last.
     """
 
     parts: int = 1
@@ -37,10 +42,15 @@ class Footprint:
     probe_s: float = 0.0
     memory: int = 0
     checkpoint: int = 0
+    room: int = 0
 
     def micro_batch(self, stage: Stage) -> int:
         """Pictures or clips in one micro-batch of a stage."""
         return -(-stage.settings.batch // self.parts)
+
+    def where(self, room: int) -> "Footprint":
+        """The footprint where there are `room` bytes: whole batches again, if that is clearly more than ran out."""
+        return replace(self, parts=1) if self.parts > 1 and room > ROOMIER * self.room else self
 
 
 def configuration(recipe: Recipe, stage: Stage) -> str:
@@ -70,3 +80,22 @@ def read(store: Store, key: str, device: str) -> Footprint:
 def write(store: Store, key: str, device: str, footprint: Footprint) -> None:
     """Store the footprint of a configuration on a device; footprints on other devices are kept."""
     write_json(store.footprint(key), {**(read_json(store.footprint(key)) or {}), device: asdict(footprint)})
+
+
+def split_further(
+    store: Store, key: str, device: str, footprint: Footprint, stage: Stage, room: int
+) -> Footprint | None:
+    """Store that a configuration needs twice as many micro-batches, after memory ran out where there were `room` bytes.
+
+    None where a micro-batch is a single picture already, or the stage runs a command.
+    """
+    if footprint.parts >= stage.settings.batch:
+        return None
+    doubled = replace(footprint, parts=2 * footprint.parts, room=room)
+    write(store, key, device, doubled)
+    return doubled
+
+
+def ran_out_reason(stage: Stage, footprint: Footprint) -> str:
+    """What is said of a stage that ran out of memory; `footprint`: that with which it continues."""
+    return f"{OUT_OF_MEMORY} in stage '{stage.name}'; continues with each batch in {footprint.parts} micro-batches"

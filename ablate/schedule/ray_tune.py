@@ -5,26 +5,31 @@ is finished, so a killed sweep starts a new Tune run over what is left.
 """
 
 import json
-import logging
 import os
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any, Literal
 
 from ablate.adaptive.pruning import Pruner
-from ablate.errors import ClusterError
-from ablate.plan.footprint import OUT_OF_MEMORY
+from ablate.plan.footprint import OUT_OF_MEMORY, ran_out_reason
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial
 from ablate.schedule.agenda import Agenda, Event, Source
+from ablate.schedule.lost import read_heartbeat, short_of_memory, split_after_kill
+from ablate.schedule.ray_cluster import (
+    Health,
+    RayFailed,
+    capacity,
+    connected,
+    on_host,
+    survive_memory_monitor,
+)
 from ablate.schedule.resources import Resources
-from ablate.store.files import parse_store
+from ablate.schedule.stalls import Stall, StallWatch, take_stacks_and_kill
+from ablate.schedule.world import Versions, difference, versions
+from ablate.store.files import atomic_write, parse_store
 from ablate.store.folders import Store
 
 LOST_WORKER_RETRIES = 2
@@ -41,12 +46,9 @@ RAY_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's own snapshots, which nobody restores, take longer with every trial
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_STATE_REFRESH_PERIOD": "1e9",  # asking the GCS for resources, which nobody reads, waits 60 s for a dead one
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-
-
-class RayFailed(OSError):
-    """Ray's own processes ended or cannot be reached any more: a fault of the system, after which a sweep can go on."""
 
 
 def run_ray(
@@ -59,27 +61,34 @@ def run_ray(
 ) -> None:
     """Run trials, and those that `source` suggests, under Ray Tune. `notify` gets every event, in this process.
 
-    An address of a cluster must have passed `find_cluster`. Raises ClusterError and RayFailed.
+    An address of a cluster must have passed `ray_cluster.find_cluster`. Raises ClusterError and RayFailed.
     """
     # Set-up
     os.environ.update({name: value for name, value in RAY_SETTINGS.items() if name not in os.environ})
     import ray  # after the environment is set, which it reads
     from ray import tune
 
+    survive_memory_monitor()
     agenda = Agenda(trials, store, notify, source, pruner=pruner)
     searcher = _searcher(agenda)
     worker = tune.with_resources(
-        tune.with_parameters(_work, root=str(store.root.resolve()), threads=resources.cpus, gpu=resources.gpus > 0),
+        tune.with_parameters(
+            _work,
+            root=str(store.root.resolve()),
+            threads=resources.cpus,
+            gpu=resources.gpus > 0,
+            driver=versions(),
+            host=socket.gethostname(),
+        ),
         {"cpu": resources.cpus, "gpu": resources.gpus},
     )
 
     # Run
     with (
         closing(agenda),
-        tempfile.TemporaryDirectory(prefix="ablate-") as scratch,
-        _ray(resources.address, scratch),
+        connected(resources.address) as scratch,
     ):
-        agenda.workers = resources.workers or _capacity(resources)
+        agenda.workers = resources.workers or capacity(resources)
         tuner = tune.Tuner(
             worker,
             tune_config=tune.TuneConfig(
@@ -93,31 +102,42 @@ def run_ray(
             run_config=tune.RunConfig(
                 storage_path=f"{scratch}/tune",
                 verbose=0,
-                callbacks=[_listener(searcher)],
+                callbacks=[_listener(searcher, StallWatch(store, resources.stall_s), on_gpu=resources.gpus > 0)],
                 failure_config=tune.FailureConfig(max_failures=LOST_WORKER_RETRIES),
             ),
         )
         try:
             tuner.fit()
-        except (ray.exceptions.RayError, tune.TuneError) as error:
+        except (ray.exceptions.RayError, tune.TuneError, RayFailed) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise RayFailed(f"Ray failed, as when its raylet or its GCS is killed ({reason})") from error
+            raise RayFailed(Health().fault() or f"Ray failed ({reason})") from error
 
 
-def _work(config: dict[str, Any], root: str, threads: int, gpu: bool) -> None:
-    """A Tune trial: one stage, from the first step that the store lacks."""
+def _work(config: dict[str, Any], root: str, threads: int, gpu: bool, driver: Versions, host: str) -> None:
+    """A Tune trial: one stage, from the first step that the store lacks. It fails where versions are other ones.
+
+    `driver`: the versions of the driver, which runs on `host`.
+    """
     import torch
     from ray import tune
 
+    from ablate.engine.pulse import offer_stacks
     from ablate.engine.run import run_trial
 
+    order = json.loads(config["order"])
+    store = Store(parse_store(root))
+    if apart := difference(driver, host):
+        store.stage(order["last"]).fail(apart, "")
+        tune.report({"status": "failed", "reason": apart})
+        return
     device = torch.device("cuda" if gpu else "cpu")
     result = run_trial(
-        json.loads(config["order"]),
-        Store(parse_store(root)),
+        order,
+        store,
         device,
         threads,
         lambda done: tune.report({"step": done.step, "steps": done.steps, "losses": done.losses}),
+        offer_stacks(),
     )
     tune.report({"status": result.status, "reason": result.reason})
 
@@ -135,6 +155,8 @@ def _searcher(agenda: Agenda) -> Any:
             super().__init__()
             self.agenda = agenda
             self.nodes: dict[str, Node] = {}
+            self.trials: dict[str, Any] = {}
+            """Id of a Tune trial -> the trial, once it has started."""
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
@@ -152,8 +174,11 @@ def _searcher(agenda: Agenda) -> Any:
             node = self.nodes[trial_id]
             if error or result is None:
                 folder = self.agenda.store.stage(node.signature)
-                reason = folder.failure() or f"the worker process died {LOST_WORKER_RETRIES + 1} times"
-                if not folder.failure():
+                reason = folder.failure()
+                if not reason:
+                    heartbeat = read_heartbeat(node, self.agenda.store)
+                    short = short_of_memory(_ray_error(self.trials.get(trial_id)), heartbeat)
+                    reason = f"the worker process died {LOST_WORKER_RETRIES + 1} times{short and f': {short}'}"
                     folder.fail(reason, "")
                 self.agenda.end(node, "failed", reason)
             elif "status" in result:  # otherwise it was pruned, and the agenda has ended it
@@ -185,13 +210,18 @@ def _scheduler(searcher: Any) -> Any:
     return PruningScheduler(searcher)
 
 
-def _listener(searcher: Any) -> Any:
-    """What Tune tells when a stage starts and when it loses its worker."""
+def _listener(searcher: Any, watch: StallWatch, *, on_gpu: bool) -> Any:
+    """What Tune tells when a stage starts and when it loses its worker, and what looks for stages that hang."""
     from ray import tune
 
     class Listener(tune.Callback):  # type: ignore[misc]
-        def __init__(self, searcher: Any) -> None:
+        def __init__(self, searcher: Any, watch: StallWatch, *, on_gpu: bool) -> None:
             self.searcher = searcher
+            self.watch = watch
+            self.on_gpu = on_gpu
+            self.health = Health()
+            self.stalled: dict[str, str] = {}
+            """Id of a Tune trial whose stage hung -> what was said of it."""
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
@@ -200,65 +230,73 @@ def _listener(searcher: Any) -> Any:
             self.searcher.agenda.notify(Event(kind, self.searcher.nodes[trial.trial_id].trial, reason))
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.searcher.trials[trial.trial_id] = trial
+            self.watch.begin(trial.trial_id, self.searcher.nodes[trial.trial_id])
             self.notify("started", trial)
 
+        def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+            self.health.check()
+            for key, stall in self.watch.look().items():
+                trial = next(trial for trial in trials if trial.trial_id == key)
+                reason = _end_stall(stall, self.searcher.agenda.store, is_last=key in self.stalled)
+                trial.max_failures = 0 if key in self.stalled else trial.max_failures + 1
+                self.stalled[key] = reason
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.watch.end(trial.trial_id)
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.watch.end(trial.trial_id)
+
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.watch.end(trial.trial_id)
+            if stalled := self.stalled.get(trial.trial_id, ""):
+                self.stalled[trial.trial_id] = ""
+                self.notify("interrupted", trial, f"{stalled}; tried once more, from its last checkpoint")
+                return
             node = self.searcher.nodes[trial.trial_id]
-            reason = self.searcher.agenda.store.stage(node.signature).failure()
+            store = self.searcher.agenda.store
+            reason = store.stage(node.signature).failure()
             ran_out = reason.startswith(OUT_OF_MEMORY)
-            trial.max_failures += ran_out  # the worker was not lost, so this does not count
-            self.notify("interrupted", trial, reason if ran_out else "lost its worker, continues from its checkpoint")
+            if not ran_out:
+                reason = "lost its worker, continues from its checkpoint"
+                heartbeat = read_heartbeat(node, store)
+                if short := short_of_memory(_ray_error(trial), heartbeat):
+                    split = None if self.on_gpu else split_after_kill(node, store, heartbeat)
+                    ran_out = split is not None
+                    reason = f"{ran_out_reason(node.stage, split) if split else reason}: {short}"
+            trial.max_failures += ran_out  # with less memory it may succeed, so this does not count
+            self.notify("interrupted", trial, reason)
 
-    return Listener(searcher)
+    return Listener(searcher, watch, on_gpu=on_gpu)
 
 
-@contextmanager
-def _ray(address: str | None, scratch: str) -> Iterator[None]:
-    """Connect to the Ray cluster at `address`, or start a local one that ends with the sweep. Ray's log is off."""
-    import ray
-
-    if ray.is_initialized():
-        raise ClusterError("Ray runs in this process already; end it with ray.shutdown(), or sweep with inline=True")
-    logging.getLogger("ray").setLevel(logging.CRITICAL)  # a lost worker is reported once, by us
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": scratch}
+def _ray_error(trial: Any) -> str:
+    """What Ray has said of the last loss of a Tune trial's worker."""
     try:
-        ray.init(**{"address": address, **own}, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-        raise ClusterError(f"cannot join the Ray cluster at {address}: {error}") from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray installs a handler that prints a stack trace
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        said = Path(trial.error_file).read_text(encoding="utf-8", errors="replace") if trial else ""
+    except (OSError, TypeError):
+        return ""
+    return said.rpartition("Failure # ")[2]
 
 
-def _capacity(resources: Resources) -> int:
-    """How many trials the cluster can run at once; at least 1."""
-    import ray
+def _end_stall(stall: Stall, store: Store, *, is_last: bool) -> str:
+    """Kill the worker of a stage that hangs and keep its stacks in the stage's folder; gives what is said of it.
 
-    available = ray.cluster_resources()
-    needed = {"CPU": resources.cpus, "GPU": resources.gpus}
-    return max(1, min(int(available.get(kind, 0) / share) for kind, share in needed.items() if share))
-
-
-def find_cluster(address: str) -> None:
-    """Raise ClusterError at once if nothing listens at `host:port`; Ray itself would retry for minutes.
-
-    Driver and cluster must agree on whether they use tokens. Unless RAY_AUTH_MODE is set, the cluster is asked without
-    a token, and RAY_AUTH_MODE is set to "token" if it refuses.
+    `is_last`: the stage is not tried again, and this is why it has failed.
     """
-    host, _, port = address.rpartition(":")
-    if port.isdecimal() and "/" not in host:
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except OSError as error:
-            way_out = "start one (ray start --head), or leave --address out to use this machine alone"
-            raise ClusterError(f"there is no Ray cluster at {address}: {error.strerror or error}; {way_out}") from None
-    if "RAY_AUTH_MODE" not in os.environ:
-        command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
-        command += [] if address == "auto" else ["--address", address]
-        without_token = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-        check = subprocess.run(command, env=without_token, capture_output=True, check=False)
-        os.environ["RAY_AUTH_MODE"] = "token" if check.returncode else "disabled"
+    found, text, step = take_stacks_and_kill(stall.heartbeat)
+    if not found:
+        elsewhere = on_host(str(stall.heartbeat["host"]), take_stacks_and_kill, dict(stall.heartbeat))
+        found, text, step = elsewhere or (False, "", None)
+    folder = store.stage(stall.node.signature)
+    if text:
+        with atomic_write(folder.stacks) as file:
+            file.write_text(text, encoding="utf-8")
+    reason = stall.describe(folder.stacks if text else None, step)
+    reason += "" if found else f"; process {stall.heartbeat['pid']} on {stall.heartbeat['host']} could not be ended"
+    store.stage(stall.node.trial.signature).running.unlink(missing_ok=True)
+    if is_last:
+        reason = f"{reason}, as it did when it was first tried"
+        folder.fail(reason, text)
+    return reason

@@ -1,5 +1,6 @@
 """The resources of a trial, and those of the machine."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -13,17 +14,23 @@ class Resources:
     """What one trial gets, and how many may run at once.
 
     `gpus`: GPUs per trial, possibly a fraction. `workers`: trials at once; None for as many as fit. `address`: of a Ray
-    cluster; None for a local one.
+    cluster; None for a local one. `stall_s`: seconds without a step after which a stage hangs; None for a limit by its
+    own pace.
     """
 
     cpus: int = 1
     gpus: float = 0.0
     workers: int | None = None
     address: str | None = None
+    stall_s: float | None = None
 
 
 def default_resources(
-    cpus: int = 1, gpus: float | None = None, workers: int | None = None, address: str | None = None
+    cpus: int = 1,
+    gpus: float | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    stall_minutes: float | None = None,
 ) -> Resources:
     """The resources that a user asks for; without `gpus` a trial gets a whole GPU where the machine has one.
 
@@ -32,7 +39,10 @@ def default_resources(
     for name, value, least in (("cpus per trial", cpus, 1), ("workers", workers, 1), ("gpus per trial", gpus, 0)):
         if value is not None and value < least:
             raise UsageError(f"{name}: expected at least {least}, found {value}")
-    return Resources(cpus, float(gpu_count() > 0) if gpus is None else gpus, workers, address)
+    if stall_minutes is not None and not 0 < stall_minutes < math.inf:
+        raise UsageError(f"stall minutes: expected a number above 0, found {stall_minutes}")
+    stall_s = None if stall_minutes is None else 60 * stall_minutes
+    return Resources(cpus, float(gpu_count() > 0) if gpus is None else gpus, workers, address, stall_s)
 
 
 def gpu_count() -> int:

@@ -29,12 +29,17 @@ from ablate.errors import StoreError
 from ablate.store import damage
 from ablate.store.checksum import Damaged
 from ablate.store.files import atomic_write, check_access, is_remote, local, parse_store, read_json, write_json
+from ablate.store.host_memory import Kills
 from ablate.store.leases import HEARTBEAT_S
 from ablate.store.process import lives, this_process
 from ablate.store.record import KEPT, Record, read_header
 from ablate.store.steps import read_lines
 
 Status = Literal["done", "diverged", "failed", "running", "pending"]
+
+
+Phase = Literal["starting", "training", "saving", "probing"]
+"""What a worker does: only while it is "training" are there steps, whose absence is a hang."""
 
 
 Stamp = tuple[int, int]
@@ -99,6 +104,11 @@ class StageFolder:
         """Why the stage failed, with the stack trace."""
         return self.root / "error.json"
 
+    @property
+    def stacks(self) -> Path:
+        """The stacks of a worker that hung while it trained the stage."""
+        return self.root / "stacks.txt"
+
     def record(self) -> Record | None:
         """The record; None if the trial is not finished. Its file is read once, and again only after it has changed.
 
@@ -139,9 +149,22 @@ class StageFolder:
         self.error.unlink(missing_ok=True)
         self.running.unlink(missing_ok=True)
 
-    def beat(self, step: int, steps: int) -> None:
-        """Write a heartbeat: this process is working on the stage and has made `step` of `steps`."""
-        state = {**this_process(), "time": time.time(), "step": step, "steps": steps}
+    def beat(
+        self,
+        step: int,
+        steps: int,
+        phase: Phase = "training",
+        activity: str = "",
+        stacks: int | None = None,
+        kills: Kills | None = None,
+    ) -> None:
+        """Write a heartbeat: this process is working on the stage and has made `step` of `steps`.
+
+        `activity`: of a command that trains, a text that changes whenever it writes something. `stacks`: where the
+        process offers its stacks, see `ablate.engine.pulse`. `kills`: `host_memory.kill_count` at its start.
+        """
+        state = {**this_process(), "time": time.time(), "step": step, "steps": steps, "phase": phase}
+        state |= {"activity": activity, "stacks": stacks, "kills": kills}
         write_json(self.running, state, durable=False)  # worth nothing after a power cut
 
     def fail(self, reason: str, trace: str) -> None:

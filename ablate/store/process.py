@@ -45,12 +45,24 @@ def lives(process: Identity) -> bool | None:
     return started != "dead" and process.get("started", started) in {started, ""}
 
 
+def is_stopped(process: Identity) -> bool:
+    """Whether a process lives on this machine but was stopped, as by SIGSTOP, and waits to be continued."""
+    with suppress(OSError):
+        return bool(lives(process)) and _state(process["pid"])[0] == "T"
+    return False
+
+
 def _started(pid: int) -> str:
     """When a process started, in ticks since the machine did (proc(5)); "dead" if it has ended, empty without /proc."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = _state(pid)
     except FileNotFoundError:
         return "dead" if Path("/proc/self/stat").exists() else ""
     except OSError:
         return ""
     return "dead" if fields[0] in {"Z", "X"} else fields[19]
+
+
+def _state(pid: int) -> list[str]:
+    """The fields of a process in proc(5) that follow its name, the first of which is its state."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -30,7 +30,8 @@ class Record:
     settings. `liveness`: mean gradient share of each loss term in the last stage. `flops`: of encoding and decoding one
     held-out picture or clip; a multiply-add counts as two. `parts`: the number of micro-batches that a batch was split
     into for lack of memory, in the stage that needed most. `data`: the corpus's fingerprint. `role`: what the trial was
-    first run for.
+    first run for. `cause`: why it diverged, or ended without learning, in one of the phrases of `ablate.engine.causes`;
+    empty if none of them applies.
     """
 
     signature: str
@@ -54,6 +55,7 @@ class Record:
     code: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     role: Literal["trial", "tuning"] = "trial"
+    cause: str = ""
 
     @classmethod
     def read(cls, value: Any, signature: str) -> "Record":

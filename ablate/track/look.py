@@ -1,6 +1,7 @@
 """Looks into MLflow without MLflow: whether a study's runs are there, whether the database is whole."""
 
 import json
+import os
 import sqlite3
 import urllib.error
 import urllib.parse
@@ -55,6 +56,40 @@ def _sent(file: Path, experiment: str) -> set[str]:
             return {str(value) for (value,) in database.execute(query, (experiment,))}
     except sqlite3.Error:
         return set()
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether an error of MLflow's, of SQLAlchemy's or of SQLite's says that another process locks the database."""
+    return "database is locked" in str(error) or "database table is locked" in str(error)
+
+
+def users_of(file: Path) -> list[str]:
+    """The processes of this machine, but this one, that have a database open, as far as the system tells of them."""
+    wanted = {str(part.resolve()) for part in file.parent.glob(f"{file.name}*")}
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(process.name) != os.getpid() and any(os.readlink(fd) in wanted for fd in (process / "fd").iterdir()):  # noqa: PTH115
+                words = (process / "cmdline").read_bytes().decode("utf-8", "replace").replace("\0", " ").split()
+                found.append(f"{' '.join(words):.80} (pid {process.name})")
+        except OSError:  # ended meanwhile, or of another user
+            continue
+    return sorted(found)
+
+
+def describe_failure(error: Exception, uri: str) -> str:
+    """An error of MLflow's in one line; of a locked database, with who has it open and the way out."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if not is_locked(error):
+        return f"{reason:.{LONGEST}}"
+    file = database_file(uri)
+    users = users_of(file) if file else []
+    who = f"by one of these: {'; '.join(users)}" if users else "by a process that cannot be seen from here"
+    return f"MLflow's database {file or uri} is locked {who}; end it, or use --tracking with a server"
+
+
+LONGEST = 300
+"""Characters of a reason."""
 
 
 def database_fault(file: Path) -> str:

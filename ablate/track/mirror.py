@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ablate.errors import ServerError
 from ablate.identity import signature
 from ablate.plan.colors import colors
 from ablate.plan.commands import command
@@ -27,6 +28,7 @@ from ablate.store.leases import Leases
 from ablate.store.record import Record
 from ablate.study.study import Study
 from ablate.track import texts, views
+from ablate.track.look import describe_failure, is_locked
 from ablate.track.runs import Experiment, Run, grid_files
 from ablate.track.writer import Service, Writer, queued, safe
 
@@ -96,9 +98,7 @@ class Mirror(Service):
 
     def on_failure(self, error: Exception) -> None:
         """Report the first error; the sweep continues without the mirror."""
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-        if "database is locked" in str(error):
-            reason += "; another process keeps MLflow's database locked: end it, or use --tracking with a server"
+        reason = describe_failure(error, self.uri)
         self.report(
             f"MLflow failed and is not used any more ({reason}). The study continues; all results are in the store. "
             f"To send them to MLflow later: {command('sync', self.study, self.store)}"
@@ -375,9 +375,14 @@ def sync(
     note: str = "",
     treatments: Iterable[Treatment] = (),
 ) -> Mirror:
-    """Mirror everything that the store holds of a study and MLflow lacks. Raises MLflow's errors."""
+    """Mirror everything that the store holds of a study and MLflow lacks.
+
+    Raises ServerError for a database that another process locks, and other errors of MLflow's as they are.
+    """
     with Mirror(uri, artifacts, study, trials, store, treatments, report=lambda text: None) as mirror:
         mirror.finish_study(files, note or study.question)
+    if mirror.failure and is_locked(mirror.failure):
+        raise ServerError(f"{describe_failure(mirror.failure, uri)}. Then run the same command again")
     if mirror.failure:
         raise mirror.failure
     return mirror

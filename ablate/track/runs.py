@@ -63,6 +63,7 @@ def connect(uri: str) -> Any:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs each error as a traceback, then raises
     _use_sqlite_write_ahead()
     return MlflowClient(uri)
 

@@ -40,9 +40,9 @@ RAW = "raw/"
 def read_records(signatures: Sequence[str], store: Store, copy: Path | None = None) -> "pd.DataFrame":
     """One row for each of these signatures that has a record; the index is the signature.
 
-    Columns: `status`, `reason`, `steps`, `wall_s`, `parts`, `probes`, `code` and `content` as JSON, `metrics/<name>`,
-    `raw/<name>` and the entries of `liveness`; NaN where a record lacks a number. `copy` is the file that holds the
-    copy; None for no copy.
+    Columns: `status`, `reason`, `cause`, `steps`, `wall_s`, `parts`, `probes`, `code` and `content` as JSON,
+    `metrics/<name>`, `raw/<name>` and the entries of `liveness`; NaN where a record lacks a number. `copy` is the file
+    that holds the copy; None for no copy.
     """
     import pandas as pd
 
@@ -70,8 +70,8 @@ def read_records(signatures: Sequence[str], store: Store, copy: Path | None = No
 
 def _row(record: Record, stamp: Stamp) -> dict[str, Any]:
     return {
-        "time": stamp[0], "size": stamp[1], "status": record.status, "reason": record.reason, "steps": record.steps,
-        "wall_s": record.wall_s, "parts": record.parts, "probes": json.dumps(record.probes),
+        "time": stamp[0], "size": stamp[1], "status": record.status, "reason": record.reason, "cause": record.cause,
+        "steps": record.steps, "wall_s": record.wall_s, "parts": record.parts, "probes": json.dumps(record.probes),
         "code": json.dumps(record.code.get("components", {})), "content": json.dumps(record.content),
         **{f"{METRIC}{name}": float(value) for name, value in record.metrics.items()},
         **{f"{RAW}{name}": float(value) for name, value in record.raw.items()},

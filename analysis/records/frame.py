@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 SHARE = "share/"
 """Prefix of the columns that hold the gradient share of a loss term."""
 
-RECORD_COLUMNS = ["status", "reason", "steps", "wall_s", "probes", "code", "content", "parts"]
+RECORD_COLUMNS = ["status", "reason", "cause", "steps", "wall_s", "probes", "code", "content", "parts"]
 """Columns of `compact.read_records` that every record has."""
 
 
 def tidy(trials: Sequence[Trial], store: Store, *, raw: bool = False, copy: Path | None = None) -> "pd.DataFrame":
     """One row per trial, in the order given.
 
-    Columns: `treatment` (its label), one per factor, `seed`, `status`, `reason`, `signature`, `steps`, `wall_s`,
-    `code` (level -> fingerprint of the source that made the record), `content` (what it has read -> hash), `parts`
-    (micro-batches), one per metric of the study's probes (NaN where missing, inf kept), `share/<term>` per loss term.
-    If a record was made with other settings of a probe than the trial asks for, the metrics of that probe are missing
-    and the trial is pending. A pruned trial has no results. `raw`: metrics of the weights as the optimiser left them,
-    not of their average. `copy`: the file in which `compact` keeps all records, if any.
+    Columns: `treatment` (its label), one per factor, `seed`, `status`, `reason`, `cause` (`Record.cause`), `signature`,
+    `steps`, `wall_s`, `code` (level -> fingerprint of the source that made the record), `content` (what it has read ->
+    hash), `parts` (micro-batches), one per metric of the study's probes (NaN where missing, inf kept), `share/<term>`
+    per loss term. If a record was made with other settings of a probe than the trial asks for, the metrics of that
+    probe are missing and the trial is pending. A pruned trial has no results. `raw`: metrics of the weights as the
+    optimiser left them, not of their average. `copy`: the file in which `compact` keeps all records, if any.
     """
     import pandas as pd
 
@@ -61,6 +61,7 @@ def tidy(trials: Sequence[Trial], store: Store, *, raw: bool = False, copy: Path
             "seed": [trial.seed for trial in trials],
             "status": [end.status for end in ends],
             "reason": [end.reason for end in ends],
+            "cause": [cause if end.has_record else "" for end, cause in zip(ends, rows["cause"], strict=True)],
             "signature": signatures,
             "steps": np.where(ended, rows["steps"].to_numpy(float), 0).astype(int),
             "wall_s": np.where(ended, rows["wall_s"].to_numpy(float), 0.0),

@@ -26,6 +26,7 @@ def find_warnings(
         *_no_spread(changes),
         *_dead_terms(frame),
         *_split_batches(frame),
+        *_causes(frame),
     )
 
 
@@ -103,3 +104,19 @@ def _split_batches(frame: "pd.DataFrame") -> list[str]:
     if not split:
         return []
     return [f"out of memory, so batches were split into micro-batches, which changes nothing but rounding: {split}"]
+
+
+def _causes(frame: "pd.DataFrame") -> list[str]:
+    """Why trials diverged, as far as it is known, and which ended without learning."""
+    if "cause" not in frame:
+        return []
+    warnings = []
+    for status, what in (("diverged", "diverged"), ("done", "finished, but with")):
+        found: dict[str, dict[str, list[int]]] = {}
+        rows = frame[(frame["status"] == status) & frame["cause"].astype(bool)]
+        for cause, treatment, seed in zip(rows["cause"], rows["treatment"], rows["seed"], strict=True):
+            found.setdefault(cause, {}).setdefault(str(treatment), []).append(seed)
+        for cause, treatments in found.items():
+            trials = ", ".join(f"{name} s{','.join(map(str, seeds))}" for name, seeds in treatments.items())
+            warnings.append(f"{what}{': ' if status == 'diverged' else ' '}{cause} in {trials}")
+    return warnings

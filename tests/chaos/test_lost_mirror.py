@@ -1,6 +1,9 @@
 """MLflow's database is deleted or damaged: the same command writes it again, or says that it is gone."""
 
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,3 +77,30 @@ def test_a_database_deleted_in_the_middle_is_named_and_then_written(write_study:
     again = ablate(*command)
     assert again.returncode == 0 and "nothing to run" in again.stdout, again.stderr
     assert trials(store) == ["baseline s0", "kl=1 s0"]
+
+
+HOLD = """
+import sqlite3, sys, time
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("begin exclusive")
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_locked_database_says_who_holds_it(swept: tuple[Path, Path], tmp_path: Path) -> None:
+    """With the command and process id of the one that has it open; after its end all is sent."""
+    study, store = swept
+    own = tmp_path / "runs"
+    shutil.copytree(store, own)
+    forget(own)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(own / "mlflow.db")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout and holder.stdout.readline() == "held\n"
+        done = ablate("sync", study, "--store", own)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert f"{own / 'mlflow.db'} is locked by one of these: " in done.stderr and f"(pid {holder.pid})" in done.stderr
+    assert ablate("sync", study, "--store", own).returncode == 0 and len(trials(own)) == 2

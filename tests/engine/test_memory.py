@@ -1,20 +1,22 @@
 """Out of memory: batches are split into micro-batches, the step stays what it was, and nothing is tried in vain."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from ablate.engine import train
-from ablate.engine.memory import micro_batches, ran_out
-from ablate.plan.footprint import configuration
-from ablate.plan.trials import expand
+from ablate.engine.memory import OutOfMemory, micro_batches, ran_out, within_memory
+from ablate.plan.footprint import Footprint, configuration, read, write
+from ablate.plan.trials import Trial, expand
 from ablate.slots.training import Autoencoder
+from ablate.store import host_memory
 from ablate.store.folders import Store
 from ablate.study.study import load_study
 from tests.support.command import Done, ablate
 from tests.support.studies import Write, copy_package, trial_of
-from tests.support.training import parts_of, run_to_end
+from tests.support.training import parts_of, run_to_end, run_until
 
 GAN = (
     "kl: 1e-4}",
@@ -192,6 +194,52 @@ def test_no_size_is_tried_twice(write_study: Write, tmp_path: Path) -> None:
         whole = own.stage(trial.signature).record()
         assert whole and (record.parts, whole.parts) == (4, 1)
         assert record.metrics["psnr"] == pytest.approx(whole.metrics["psnr"], abs=1e-3)
+
+
+def recorded(trial: Trial, store: Store) -> tuple[int, float]:
+    """Train a trial; gives its micro-batches and PSNR."""
+    run_to_end(trial, store)
+    record = store.stage(trial.signature).record()
+    assert record
+    return record.parts, record.metrics["psnr"]
+
+
+@pytest.mark.parametrize(("share", "parts"), [(0.5, 1), (1.0, 2), (0.0, 1)], ids=["less", "as much", "not known"])
+def test_memory_that_was_short_once(write_study: Write, tmp_path: Path, share: float, parts: int) -> None:
+    """Trials that cost the same as one that ran out: whole batches again where there is clearly more memory now."""
+    trial = trial_of(write_study(("batch: 2", "batch: 4")))
+    store = Store(tmp_path / "runs")
+    key = configuration(trial.treatment.recipe, trial.treatment.recipe.stages[0])
+    there = host_memory.available() + host_memory.resident()
+    write(store, key, "cpu", Footprint(parts=2, room=int(share * there)))
+    found = recorded(trial, store)
+    plain = recorded(trial, Store(tmp_path / "plain"))
+    assert found[0] == parts == read(store, key, "cpu").parts
+    assert found == plain if parts == 1 else found[1] == pytest.approx(plain[1], abs=1e-3)
+
+
+def test_a_stage_that_was_begun_in_micro_batches_goes_on_in_them(write_study: Write, tmp_path: Path) -> None:
+    trial = trial_of(write_study(("batch: 2", "batch: 4"), ("steps: 6", "steps: 8")))
+    key = configuration(trial.treatment.recipe, trial.treatment.recipe.stages[0])
+    split = Footprint(parts=2, room=host_memory.available() + host_memory.resident())
+    stores = Store(tmp_path / "runs"), Store(tmp_path / "undisturbed")
+    for store in stores:
+        write(store, key, "cpu", split)
+    run_until(6, trial, stores[0])
+    write(stores[0], key, "cpu", replace(split, room=1))
+    assert recorded(trial, stores[0]) == recorded(trial, stores[1]) and recorded(trial, stores[0])[0] == 2
+
+
+def test_what_ran_out_is_kept_with_the_room_that_there_was(write_study: Write, tmp_path: Path) -> None:
+    stage = trial_of(write_study(("batch: 2", "batch: 4"))).treatment.recipe.stages[0]
+    store = Store(tmp_path / "runs")
+    for parts in (2, 4):
+        with pytest.raises(OutOfMemory), within_memory(store, "key", stage, torch.device("cpu")):
+            raise torch.OutOfMemoryError("no room")
+        found = read(store, "key", "cpu")
+        assert found.parts == parts and found.room > 1 << 28
+    with pytest.raises(torch.OutOfMemoryError), within_memory(store, "key", stage, torch.device("cpu")):
+        raise torch.OutOfMemoryError("no room")
 
 
 def test_workers_that_run_out_of_memory_are_replaced_as_often_as_it_takes(write_study: Write, tmp_path: Path) -> None:
