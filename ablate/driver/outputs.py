@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ablate.identity import signature
 from ablate.plan.plan import Plan
+from ablate.redaction import redact, redact_addresses
 from ablate.store import damage
 from ablate.store.files import atomic_write, is_remote, read_json, write_json
 from ablate.store.folders import Store
@@ -68,7 +69,7 @@ def close_mirror(
     links = mirror.links(UI_URL)
     if links and holds(uri, experiment_name(plan.study), _finished(plan)) is False:
         sys.stderr.write(
-            f"MLflow lacks runs of this study that were sent to {uri}: it was deleted or replaced meanwhile. "
+            f"MLflow lacks runs of this study that were sent to {redact(uri)}: it was deleted or replaced meanwhile. "
             "The same command, or `ablate sync`, sends them again.\n"
         )
     elif links:
@@ -92,11 +93,12 @@ def _move_damaged_database(file: Path | None) -> None:
 def _content(plan: Plan, uri: str) -> str:
     """Content hash of what MLflow shows of a plan."""
     trials = plan.ready
-    return signature([uri, [trial.signature for trial in trials], [trial.probe_keys for trial in trials[:1]]])
+    where = redact_addresses(uri)
+    return signature([where, [trial.signature for trial in trials], [trial.probe_keys for trial in trials[:1]]])
 
 
 def resync(plan: Plan, uri: str) -> dict[str, str]:
-    """Send to MLflow what it does not have yet of a study. Returns name of a view -> URL. Raises what MLflow raises."""
+    """Send to MLflow what it does not have yet of a study. Returns name of a view -> URL. Raises ServerError."""
     from ablate.track.mirror import sync
 
     study = plan.study

@@ -16,6 +16,7 @@ from ablate.plan.labels import format_level, short_names
 from ablate.plan.treatments import list_rows
 from ablate.plan.trials import Trial
 from ablate.recipe.recipe import Part, Recipe, weight
+from ablate.redaction import secret_place
 from ablate.store.folders import Store
 from ablate.study.document import Document
 from ablate.study.origin import Origin, touches
@@ -67,6 +68,8 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
     `overrides` hold at the scale to run alone; the other scales are checked as the file has them.
     """
     draft = read_draft(document, scale, overrides, gpu=gpu)
+    if secrets := _secrets(document, overrides):
+        raise StudyError([*draft.problems, *secrets])
     check = ScaleCheck(draft.origin, draft.probes, draft.base)
     study = draft.study
     if study is None:
@@ -97,6 +100,19 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
     if problems:
         raise StudyError(problems)
     return Validated(study, notes, missing)
+
+
+def _secrets(document: Document, overrides: tuple[str, ...]) -> list[Problem]:
+    """Passwords in the text of a study, its comments too, and in what `--set` changes: both are copied."""
+    message = (
+        "a password or token; a study is copied into the store, its report and MLflow: leave this to an environment "
+        "variable, which workers and commands get"
+    )
+    lines = enumerate(document.text.splitlines(), start=1)
+    found = [(number, place, line) for number, line in lines if (place := secret_place(line)) is not None]
+    problems = [Problem(document.file, number, place + 1, message, line) for number, place, line in found]
+    changes = [text for text in overrides if secret_place(text) is not None]
+    return problems + [Problem(f"--set {text}", 0, 0, message) for text in changes]
 
 
 def _paper_problems(study: Study) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 import shlex
 
+from ablate.redaction import redact
 from ablate.store.files import read_json
 from ablate.store.folders import Store
 from ablate.study.study import Study
@@ -13,7 +14,7 @@ DEFAULT_STORE = "runs"
 def command(verb: str, study: Study, store: Store) -> str:
     """`ablate VERB` for a study in a store, quoted for a shell: `ablate sync tiny --set seeds=5 --store 'my runs'`."""
     words = ["ablate", verb, study.name, *_variant(study)]
-    words += [] if str(store.root) == DEFAULT_STORE else ["--store", str(store.root)]
+    words += [] if str(store.root) == DEFAULT_STORE else ["--store", redact(str(store.root))]
     return shlex.join(words)
 
 

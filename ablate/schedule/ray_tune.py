@@ -4,6 +4,7 @@ A Tune trial is one stage, taken from the `Agenda` and run by `run_trial` in a l
 is finished, so a killed sweep starts a new Tune run over what is left.
 """
 
+import functools
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from ablate.errors import ClusterError
 from ablate.plan.footprint import OUT_OF_MEMORY
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial
+from ablate.redaction import VARIABLE, redact
 from ablate.schedule.agenda import Agenda, Event, Source
 from ablate.schedule.resources import Resources
 from ablate.store.files import parse_store
@@ -222,6 +224,7 @@ def _ray(address: str | None, scratch: str) -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # a lost worker is reported once, by us
     on_sigterm = signal.getsignal(signal.SIGTERM)
     own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": scratch}
+    _keep_secrets_from_ray()
     try:
         ray.init(**{"address": address, **own}, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
@@ -232,6 +235,25 @@ def _ray(address: str | None, scratch: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _keep_secrets_from_ray() -> None:
+    """Let Ray's logs and its table of jobs hold no password of the command line, and no key of the environment.
+
+    Tune would send the driver's `AWS_…` to workers, by way of a log; each machine has its own (docs/cluster.md).
+    """
+    from ray._private import utils
+    from ray.tune.execution import class_cache
+
+    sent = class_cache.ENV_VARS_TO_PROPAGATE
+    sent.difference_update({name for name in sent if VARIABLE.match(name)})
+    whole = getattr(utils.get_entrypoint_name, "__wrapped__", utils.get_entrypoint_name)
+
+    @functools.wraps(whole)
+    def entrypoint() -> str:
+        return redact(whole())
+
+    utils.get_entrypoint_name = entrypoint
 
 
 def _capacity(resources: Resources) -> int:

@@ -20,13 +20,15 @@ from ablate.plan.colors import colors
 from ablate.plan.commands import command
 from ablate.plan.labels import format_level
 from ablate.plan.trials import Trial, is_complete, read_step_log
+from ablate.redaction import redact
 from ablate.store.files import read_json
 from ablate.store.folders import StageFolder, Store
 from ablate.store.leases import Leases
 from ablate.store.record import Record
 from ablate.study.study import Study
 from ablate.track import texts, views
-from ablate.track.runs import Experiment, Run, grid_files
+from ablate.track.look import database_file
+from ablate.track.runs import Experiment, Run, grid_files, unusable
 from ablate.track.writer import Service, Writer, queued, safe
 
 BATCH = 900
@@ -92,7 +94,7 @@ class Mirror(Service):
 
     def on_failure(self, error: Exception) -> None:
         """Report the first error; the sweep continues without the mirror."""
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        reason = redact(f"{type(error).__name__}: {error}").splitlines()[0][:300]
         if "database is locked" in str(error):
             reason += "; another process keeps MLflow's database locked: end it, or use --tracking with a server"
         self.report(
@@ -164,6 +166,8 @@ class Mirror(Service):
         folder = self.artifacts / study.name / study.variant if self.artifacts else None
         tags = {"ablate.study": study.name, "ablate.scale": study.scale, "mlflow.note.content": study.question}
         with self._alone():
+            if self.artifacts and (file := database_file(self.uri)):
+                file.touch()  # SQLite itself would let the group read only, whatever the umask
             self.experiment = Experiment(self.uri, name, folder, tags)
 
         # Runs that exist already
@@ -370,11 +374,11 @@ def sync(
     files: dict[str, str],
     note: str = "",
 ) -> Mirror:
-    """Mirror everything that the store holds of a study and MLflow lacks. Raises MLflow's errors."""
+    """Mirror everything that the store holds of a study and MLflow lacks. Raises ServerError if MLflow fails."""
     with Mirror(uri, artifacts, study, trials, store, report=lambda text: None) as mirror:
         mirror.finish_study(files, note or study.question)
     if mirror.failure:
-        raise mirror.failure
+        raise unusable(uri, mirror.failure) from mirror.failure
     return mirror
 
 
