@@ -14,7 +14,7 @@ from ablate.recipe.synonyms import nearest_of
 from ablate.recipe.validation import explain, is_finite
 from ablate.slots.settings import Settings
 from ablate.study.document import Document
-from ablate.study.names import name_fault
+from ablate.study.names import RESERVED, name_fault
 from ablate.study.schema import CHOICES, PARTS, Replicates, StudyFile
 
 REPLACEMENTS: dict[str, Any] = {
@@ -49,7 +49,7 @@ def read_file(document: Document) -> FileCheck:
     problems: list[Problem] = []
     wrong: set[str] = set()
     data = copy.copy(document.data)
-    for path, message, at_key in [*_misnamed_scales(data), *_misnamed_ranges(data)]:
+    for path, message, at_key in [*_misnamed(data), *_misnamed_ranges(data)]:
         problems.append(document.problem(path, message, at_key=at_key))
         _leave_out(data, path, wrong)
     try:
@@ -72,7 +72,11 @@ def read_file(document: Document) -> FileCheck:
     return FileCheck(file, _one_per_position(problems), frozenset(wrong))
 
 
-def _misnamed_scales(data: Raw) -> Iterator[tuple[KeyPath, str, bool]]:
+def _misnamed(data: Raw) -> Iterator[tuple[KeyPath, str, bool]]:
+    """The names of the study and its scales that cannot be those of folders."""
+    study = data.get("study")
+    if isinstance(study, str) and RESERVED.fullmatch(study) and (message := name_fault("study", study)):
+        yield ("study",), message, False
     scales = data.get("scales")
     for name in scales if isinstance(scales, dict) else ():
         if message := name_fault("scale", name):
