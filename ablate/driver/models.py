@@ -63,10 +63,12 @@ def build_failure(recipe: Recipe) -> BuildFailure | None:
     known = _cache() / signature([plain, _code(), registry.own().plain()] if registry.own() else [plain, _code()])
     if known.exists():
         return None
+    from ablate.engine.bounds import bounded
     from ablate.engine.build import try_build
 
     try:
-        try_build(recipe.plain())
+        with bounded():
+            try_build(recipe.plain())
     except (Exception, SystemExit) as error:  # a level may raise whatever torch does
         return _failure(error)
     _remember(known)

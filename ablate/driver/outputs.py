@@ -8,7 +8,8 @@ from ablate.identity import signature
 from ablate.plan.plan import Plan
 from ablate.redaction import redact, redact_addresses
 from ablate.store import damage
-from ablate.store.files import atomic_write, is_remote, read_json, write_json
+from ablate.store.card import read_card
+from ablate.store.files import atomic_write, is_remote, write_json
 from ablate.store.folders import Store
 from ablate.study.study import Study
 from ablate.track.look import database_fault, database_file, holds
@@ -48,7 +49,7 @@ def open_mirror(plan: Plan, uri: str, *, runs: bool) -> "Mirror | NoMirror":
 
     study = plan.study
     store = plan.store
-    card = read_json(store.study(study.name, study.variant).card) or {}
+    card = read_card(store.study(study.name, study.variant).card)
     if uri == "none":
         return NoMirror()
     if _artifacts(store, uri):
@@ -64,7 +65,7 @@ def close_mirror(
 ) -> dict[str, str]:
     """Mirror the tables and the report, and note in the store what MLflow shows. Returns name of a view -> URL."""
     folder = plan.store.study(plan.study.name, plan.study.variant)
-    card = read_json(folder.card) or {}
+    card = read_card(folder.card)
     mirror.finish_study(_texts(files), _note(plan.study, table))
     links = mirror.links(UI_URL)
     if links and holds(uri, experiment_name(plan.study), _finished(plan)) is False:

@@ -3,7 +3,7 @@
 import shlex
 
 from ablate.redaction import redact
-from ablate.store.files import read_json
+from ablate.store.card import read_card
 from ablate.store.folders import Store
 from ablate.study.study import Study
 
@@ -20,7 +20,7 @@ def command(verb: str, study: Study, store: Store) -> str:
 
 def sweep_command(study: Study, store: Store, *more: str) -> str:
     """`ablate sweep FILE` for a study, with `more` words; by its name a study would have its own code as last run."""
-    card = read_json(store.study(study.name, study.variant).card) or {}
+    card = read_card(store.study(study.name, study.variant).card)
     return shlex.join(["ablate", "sweep", card.get("file", study.document.file), *_variant(study), *more])
 
 

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
 from ablate.engine import checkpoint
+from ablate.engine.bounds import bounded
 from ablate.engine.build import build_model
 from ablate.engine.weights import check_readable
-from ablate.errors import nearest
+from ablate.errors import AblateError, nearest
+from ablate.recipe.validation import explain
 from ablate.released import ltx
 from ablate.released.folder import Say, load_folder, read_config
 from ablate.released.ldm import PICKLES, holds_vae, load
@@ -103,8 +106,7 @@ def _from_file(file: Path, frames: int, say: Say) -> Autoencoder:
             return Released(file, "AutoencoderKL", load(file, say), frames)
         raise ValueError(f"{error}; a diffusers autoencoder is given by its folder") from None
     assert header is not None  # the file exists
-    _check_code(header["settings"], file)
-    vae = build_model(header["settings"])
+    vae = _build(header.get("settings"), file)
     if vae.temporal:
         group_of(frames, vae.groups)
     elif frames > 1:
@@ -119,13 +121,28 @@ def _from_file(file: Path, frames: int, say: Say) -> Autoencoder:
     return vae
 
 
-def _check_code(settings: Any, file: Path) -> None:
+def _build(settings: Any, file: Path) -> Autoencoder:
+    """The model of a checkpoint, from the settings in its header, which may hold anything. Raises ValueError."""
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file}: its header holds no settings of a model")
+    _check_code(settings, file)
+    try:
+        with bounded(parameters=file.stat().st_size):  # each has a byte at least
+            return build_model(settings)
+    except (ImportError, AblateError, KeyError):
+        raise
+    except ValidationError as error:
+        reason = "; ".join(f"{'.'.join(map(str, item['loc']))}: {explain(item)}" for item in error.errors())
+    except Exception as error:  # levels raise all kinds of errors for settings that nobody has checked
+        reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    raise ValueError(f"{file}: its settings make no model: {' '.join(reason.split())}")
+
+
+def _check_code(settings: dict[str, Any], file: Path) -> None:
     """Raise ValueError where a checkpoint names code to run that is neither the user's own nor a module of `LIBRARIES`.
 
     A checkpoint may be from anybody: `model: {level: python, target: subprocess:getoutput}` would run what it likes.
     """
-    if not isinstance(settings, dict):
-        raise ValueError(f"{file}: its header holds no settings of a model")
     code = registry.own()
     for name in _targets([settings.get(slot) for slot in registry.SLOTS]):
         module, _, word = name.partition(":")

@@ -17,6 +17,10 @@ HEADER = "ablate"
 """The key in a checkpoint's metadata under which its settings and step are stored, as JSON."""
 
 
+LONGEST = 100_000_000
+"""Bytes of the header of a safetensors file at most (https://github.com/huggingface/safetensors)."""
+
+
 @dataclass
 class Record:
     """The results of one finished trial.
@@ -83,10 +87,17 @@ def read_header(checkpoint: Path) -> dict[str, Any] | None:
     try:
         with checkpoint.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            text = json.loads(file.read(length))["__metadata__"][HEADER]
+            text = json.loads(file.read(min(length, LONGEST)))["__metadata__"][HEADER]
+        return parse_header(text)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, MemoryError, OverflowError):
+    except (ValueError, KeyError, TypeError, MemoryError, OverflowError, RecursionError):
         raise ValueError(f"{checkpoint} is not a checkpoint of ablate: its header lacks '{HEADER}'") from None
-    header: dict[str, Any] = json.loads(text)
+
+
+def parse_header(text: Any) -> dict[str, Any]:
+    """The header of a checkpoint from its text. Raises ValueError unless it is a JSON object."""
+    header = json.loads(text) if isinstance(text, str) else None
+    if not isinstance(header, dict):
+        raise ValueError("the header is no JSON object")
     return header
