@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= runs
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo check lint test bench ui clean
+.PHONY: help setup demo check lint test fuzz audit bench ui clean
 
 help:              ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 14
@@ -34,6 +34,12 @@ lint: setup        ## format, style, types, and which package may import which
 
 test: setup        ## all tests; pdflatex, Chromium and PostgreSQL are used where they are installed
 	$(PYTEST) --durations=25
+
+fuzz: setup        ## 20 000 changed studies, expressions, records, headers: no traceback, less than 1 GB; half an hour
+	ABLATE_FUZZ_CASES=20000 $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
+
+audit: setup       ## known vulnerabilities of the installed packages: a warning, which fails nothing
+	@.ci/audit
 
 bench: setup       ## speed as ratios against named peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.nn.modules import module
 
-MOST_LAYERS = 20_000
+MOST_LAYERS = 5_000
 """Modules of a model at most, each within another counted; large released autoencoders have about a thousand."""
 
 MOST_PARAMETERS = 10**11

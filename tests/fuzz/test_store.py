@@ -25,11 +25,13 @@ from tests.support.finished import finish_all
 from tests.support.fuzzing import PEAK_BYTES, changed, fuzzed, peak_bytes
 from tests.support.studies import write_study
 
+TEMPORARY = tempfile.TemporaryDirectory(prefix="fuzz-")
+
 
 @functools.cache
 def finished() -> tuple[Store, Path, list[Trial]]:
     """A store with the finished tiny study."""
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    folder = Path(TEMPORARY.name)
     study = write_study(folder)
     store = Store(folder / "runs")
     loaded = load_study(study)

@@ -21,7 +21,7 @@ PEAK_BYTES = 1 << 30
 """The memory that a process may hold at its peak, Python and all libraries included."""
 
 SLOWEST_S = 60.0
-"""Seconds that one input may take, on a machine that others use too."""
+"""Seconds after which an input is taken to hang, on a machine that others use too."""
 
 Path = tuple[str | int, ...]
 
