@@ -144,13 +144,15 @@ def fail(reason: str) -> None:
 
 
 def storage_fault(error: Exception) -> str:
-    """An error of a file or of object storage in one line; empty for any other error."""
+    """An error of a path, a file or of object storage in one line; empty for any other error."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, FileNotFoundError):  # of os.getcwd
         return "the folder in which the command runs is not there any more; change to another one"
     if type(error).__module__.startswith(("botocore.", "aiobotocore.", "fsspec.", "s3fs.")):
         return f"object storage cannot be used: {type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of Path.expanduser
+        return "a path begins with '~' and the name of a user that this machine does not have"
     return ""
 
 

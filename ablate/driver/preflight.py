@@ -6,6 +6,7 @@ pictures and weights, is an error at the scale that is to run, and a note at the
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -160,14 +161,14 @@ class ScaleCheck:
         for case, path, part in parts.values():
             try:
                 part.settings.preflight()
-            except (ValueError, OSError, ImportError) as error:
+            except (ValueError, OSError, ImportError, RuntimeError) as error:  # the last of '~' with an unknown user
                 message = f"{error}{_way_out(str(error))}"
                 self._add(self.missing, case, (*path, *_named(part, str(error))), message)
         for case in cases:
             for stage in case.recipe.stages:
                 try:
                     stage.settings.preflight()
-                except ValueError as error:
+                except (ValueError, OSError) as error:
                     self._add(self.missing, case, ("stages", stage.name, "command"), f"stage '{stage.name}': {error}")
 
     def _check_own(self, cases: list[Case]) -> None:
@@ -303,9 +304,11 @@ def _named(part: Part, message: str) -> list[str]:
 
 def _way_out(message: str) -> str:
     """What to do about folders and pictures that cannot be used; empty where the message says it."""
-    if (folder := re.search(r"there is no folder (.+)$", message)) and Path(folder[1]).is_file():
-        return "; it is a file, name the folder that it lies in"
-    if folder and not Path(folder[1]).expanduser().is_absolute():
+    folder = re.search(r"there is no folder (.+)$", message)
+    with suppress(OSError):  # of a name that is too long for a file
+        if folder and Path(folder[1]).is_file():
+            return "; it is a file, name the folder that it lies in"
+    if folder and not folder[1].startswith(("/", "~")):
         return f" in {Path.cwd()}; paths are relative to the folder in which the command runs"
     found = [way_out for words, way_out in WAYS_OUT if words in message]
     return f"; {'; '.join(found)}" if found else ""

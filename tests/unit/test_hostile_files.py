@@ -49,6 +49,19 @@ MODEL = "model: {level: image_kl, channels: [8, 8], latent_channels: 4, blocks: 
         ((MODEL, MODEL.replace("blocks: 1", "blocks: 1000000")), "more than 5000 layers"),
         ((MODEL, MODEL.replace("[8, 8]", "[8, 20000000]")), "model"),
         (("study: tiny", "study: ../tiny"), "study"),
+        (("norm: {level: group, groups: 4}", f"norm: {'x' * 5000}"), "unknown level"),
+        (("norm: {level: group, groups: 4}", f"norm: {'x' * 5000}:y"), "there is no module"),
+        (("level: leaves, ", f"level: folder, path: {'x' * 5000}, "), "x"),
+        (("level: leaves, ", "level: folder, path: ~nobody-here/x, "), "home"),
+        (("level: leaves, ", 'level: folder, path: "a\\0b", '), "a"),
+        (
+            (
+                "  - train: {steps: 6",
+                "  - x: {command: [sh, a.sh], checkpoint: c, sources: [/etc/*]}\n  - train: {steps: 6",
+            ),
+            "sources",
+        ),
+        (("  - train: {steps: 6", f"  - x: {{command: [{'y' * 5000}], checkpoint: c}}\n  - train: {{steps: 6"), "x"),
     ],
 )
 def test_a_study_that_is_meant_to_harm_is_refused_at_its_place(
