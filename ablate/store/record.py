@@ -1,6 +1,7 @@
 """The record of a finished trial, and the header of a checkpoint."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,18 @@ KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "str": (str,), "Literal": (str,), "dict": (dict,),
 }  # fmt: skip
 """Type of a record's field -> the types of its JSON value."""
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number that a float can hold."""
+    return isinstance(value, float) or (type(value) is int and value.bit_length() < 1024)
+
+
+INNER: dict[str, Callable[[Any], bool]] = {
+    "metrics": _is_number, "raw": _is_number, "liveness": _is_number,
+    "probes": lambda value: isinstance(value, str), "info": lambda value: isinstance(value, dict),
+}  # fmt: skip
+"""Entry of a record that is a mapping -> what each of its values must be."""
 
 
 HEADER = "ablate"
@@ -62,6 +75,13 @@ class Record:
         kinds = {each.name: KINDS[str(getattr(each.type, "__name__", each.type))] for each in fields(cls)}
         if wrong := [name for name, entry in value.items() if not isinstance(entry, kinds.get(name, ()))]:
             raise Damaged(f"its entry '{wrong[0]}' is not one of a record")
+        if wrong := [name for name, inner in INNER.items() if not all(map(inner, value.get(name, {}).values()))]:
+            raise Damaged(f"its entry '{wrong[0]}' holds something that is not one of a record")
+        components = value.get("code", {}).get("components", {})
+        if not isinstance(components, dict) or not all(isinstance(one, str) for one in components.values()):
+            raise Damaged("its entry 'code' holds something that is not one of a record")
+        if value.get("status") not in {"done", "diverged"} or value.get("role", "trial") not in {"trial", "tuning"}:
+            raise Damaged("its status or its role is not one of a record")
         try:
             record = cls(**value)
         except TypeError as error:

@@ -378,7 +378,7 @@ def sync(
     with Mirror(uri, artifacts, study, trials, store, report=lambda text: None) as mirror:
         mirror.finish_study(files, note or study.question)
     if mirror.failure:
-        raise unusable(uri, mirror.failure) from mirror.failure
+        raise unusable(uri, mirror.failure) from None  # its text may hold a password
     return mirror
 
 

@@ -73,7 +73,7 @@ def list_links(uri: str, url: str, write: Callable[[str], object]) -> None:
     try:
         experiments = connect(uri).search_experiments(order_by=["creation_time DESC"])
     except Exception as error:  # of MLflow, or of a package that it uses
-        raise unusable(uri, error) from error
+        raise unusable(uri, error) from None  # its text may hold a password
     studies = {
         item.name: links(url, item.experiment_id, item.tags) for item in experiments if "ablate.run" in item.tags
     }

@@ -13,8 +13,9 @@ from ablate.engine.bounds import TooLarge, bounded
 from ablate.plan.trials import expand
 from ablate.released.load import load_vae
 from ablate.store.card import read_card
+from ablate.store.checksum import Damaged
 from ablate.store.files import write_json
-from ablate.store.record import read_header
+from ablate.store.record import Record, read_header
 from ablate.study.study import load_study
 from tests.support.command import inside
 from tests.support.studies import Write
@@ -159,6 +160,21 @@ def test_a_card_with_an_entry_of_another_type_counts_as_damaged(
     assert read_card(path) == {}
     done = inside("studies", "--store", tmp_path)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metrics": {"psnr": "../x"}}, {"metrics": {"psnr": None}}, {"metrics": {"psnr": True}}, {"raw": {"psnr": []}},
+        {"metrics": {"psnr": 10**400}}, {"probes": {"x": 3}}, {"info": {"psnr": 3}}, {"status": "x"}, {"role": "x"},
+        {"code": {"components": 3}}, {"code": {"components": {"norm/group": 3}}}, {"liveness": {"share/kl": {}}},
+    ],
+)  # fmt: skip
+def test_a_record_with_an_inner_value_of_another_type_counts_as_damaged(change: dict) -> None:  # type: ignore[type-arg]
+    good = {"signature": "abc", "seed": 0, "status": "done", "reason": "", "steps": 6, "metrics": {"psnr": 20}}
+    assert Record.read(good, "abc").metrics == {"psnr": 20}
+    with pytest.raises(Damaged, match="not one of a record"):
+        Record.read({**good, **change}, "abc")
 
 
 def test_a_decompression_bomb_among_pictures_is_named(write_study: Write, tmp_path: Path) -> None:
