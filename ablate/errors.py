@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ablate.redaction import redact
+
 KeyPath = tuple[str | int, ...]
 """Keys and list positions that lead from the top of a study to one of its values, such as ("probes", 0)."""
 
@@ -33,6 +35,9 @@ class Problem:
 
 class AblateError(Exception):
     """Base of the errors whose text says what is wrong and how to mend it; the command prints the text alone."""
+
+    def __str__(self) -> str:
+        return redact(super().__str__())
 
 
 class UsageError(AblateError, ValueError):
@@ -87,5 +92,5 @@ def show_value(value: Any) -> str:
     """A value as it is written in a study, cut after 60 characters: true, null, 'text', 3, [1, 2]."""
     if value is None or isinstance(value, bool):
         return {None: "nothing (null)", True: "true", False: "false"}[value]
-    text = repr(value)
+    text = redact(repr(value))  # before it is cut: half an address is not known as one
     return text if len(text) <= 60 else f"{text[:59]}…"

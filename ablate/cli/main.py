@@ -32,6 +32,7 @@ from ablate.cli.sweep import sweep
 from ablate.cli.table import table
 from ablate.cli.verify import verify
 from ablate.errors import AblateError, StudyError
+from ablate.redaction import redact_streams
 
 COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     "To begin": {
@@ -121,6 +122,7 @@ def main() -> None:
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):  # signs that the encoding lacks: `?` keeps tables in shape
             stream.reconfigure(errors=errors)
+    redact_streams()
     try:
         app()
     except StudyError as error:
@@ -144,13 +146,15 @@ def fail(reason: str) -> None:
 
 
 def storage_fault(error: Exception) -> str:
-    """An error of a file or of object storage in one line; empty for any other error."""
+    """An error of a path, a file or of object storage in one line; empty for any other error."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, FileNotFoundError):  # of os.getcwd
         return "the folder in which the command runs is not there any more; change to another one"
-    if type(error).__module__.startswith(("botocore.", "aiobotocore.")):
+    if type(error).__module__.startswith(("botocore.", "aiobotocore.", "fsspec.", "s3fs.")):
         return f"object storage cannot be used: {type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of Path.expanduser
+        return "a path begins with '~' and the name of a user that this machine does not have"
     return ""
 
 

@@ -73,10 +73,12 @@ def build_failure(recipe: Recipe) -> BuildFailure | None:
     known = _built(recipe)
     if known.exists():
         return None
+    from ablate.engine.bounds import bounded
     from ablate.engine.build import try_build
 
     try:
-        size = try_build(recipe.plain())
+        with bounded():
+            size = try_build(recipe.plain())
     except (Exception, SystemExit) as error:  # a level may raise whatever torch does
         return _failure(error)
     _remember(known, json.dumps(size))

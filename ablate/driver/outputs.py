@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from ablate.identity import signature
 from ablate.plan.plan import Plan
+from ablate.redaction import redact, redact_addresses
 from ablate.store import damage
-from ablate.store.files import atomic_write, is_remote, read_json, write_json
+from ablate.store.card import read_card
+from ablate.store.files import atomic_write, is_remote, write_json
 from ablate.store.folders import Store
 from ablate.study.study import Study
 from ablate.track.look import database_fault, database_file, holds
@@ -47,7 +49,7 @@ def open_mirror(plan: Plan, uri: str, *, runs: bool) -> "Mirror | NoMirror":
 
     study = plan.study
     store = plan.store
-    card = read_json(store.study(study.name, study.variant).card) or {}
+    card = read_card(store.study(study.name, study.variant).card)
     if uri == "none":
         return NoMirror()
     if _artifacts(store, uri):
@@ -63,12 +65,12 @@ def close_mirror(
 ) -> dict[str, str]:
     """Mirror the tables and the report, and note in the store what MLflow shows. Returns name of a view -> URL."""
     folder = plan.store.study(plan.study.name, plan.study.variant)
-    card = read_json(folder.card) or {}
+    card = read_card(folder.card)
     mirror.finish_study(_texts(files), _note(plan.study, table))
     links = mirror.links(UI_URL)
     if links and holds(uri, experiment_name(plan.study), _finished(plan)) is False:
         sys.stderr.write(
-            f"MLflow lacks runs of this study that were sent to {uri}: it was deleted or replaced meanwhile. "
+            f"MLflow lacks runs of this study that were sent to {redact(uri)}: it was deleted or replaced meanwhile. "
             "The same command, or `ablate sync`, sends them again.\n"
         )
     elif links:
@@ -92,11 +94,12 @@ def _move_damaged_database(file: Path | None) -> None:
 def _content(plan: Plan, uri: str) -> str:
     """Content hash of what MLflow shows of a plan."""
     trials = plan.ready
-    return signature([uri, [trial.signature for trial in trials], [trial.probe_keys for trial in trials[:1]]])
+    where = redact_addresses(uri)
+    return signature([where, [trial.signature for trial in trials], [trial.probe_keys for trial in trials[:1]]])
 
 
 def resync(plan: Plan, uri: str) -> dict[str, str]:
-    """Send to MLflow what it does not have yet of a study. Returns name of a view -> URL. Raises as `sync` does."""
+    """Send to MLflow what it does not have yet of a study. Returns name of a view -> URL. Raises ServerError."""
     from ablate.track.mirror import sync
 
     study = plan.study

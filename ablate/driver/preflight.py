@@ -6,6 +6,7 @@ pictures and weights, is an error at the scale that is to run, and a note at the
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ablate.plan.labels import format_level, short_names
 from ablate.plan.treatments import list_rows
 from ablate.plan.trials import Trial
 from ablate.recipe.recipe import Part, Recipe, weight
+from ablate.redaction import secret_place
 from ablate.store.folders import Store
 from ablate.study.document import Document
 from ablate.study.origin import Origin, touches
@@ -67,6 +69,8 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
     `overrides` hold at the scale to run alone; the other scales are checked as the file has them.
     """
     draft = read_draft(document, scale, overrides, gpu=gpu)
+    if secrets := _secrets(document, overrides):
+        raise StudyError([*draft.problems, *secrets])
     check = ScaleCheck(draft.origin, draft.probes, draft.base)
     study = draft.study
     if study is None:
@@ -97,6 +101,19 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
     if problems:
         raise StudyError(problems)
     return Validated(study, notes, missing)
+
+
+def _secrets(document: Document, overrides: tuple[str, ...]) -> list[Problem]:
+    """Passwords in the text of a study, its comments too, and in what `--set` changes: both are copied."""
+    message = (
+        "a password or token; a study is copied into the store, its report and MLflow: leave this to an environment "
+        "variable, which workers and commands get"
+    )
+    lines = enumerate(document.text.splitlines(), start=1)
+    found = [(number, place, line) for number, line in lines if (place := secret_place(line)) is not None]
+    problems = [Problem(document.file, number, place + 1, message, line) for number, place, line in found]
+    changes = [text for text in overrides if secret_place(text) is not None]
+    return problems + [Problem(f"--set {text}", 0, 0, message) for text in changes]
 
 
 def _paper_problems(study: Study) -> list[Problem]:
@@ -144,14 +161,14 @@ class ScaleCheck:
         for case, path, part in parts.values():
             try:
                 part.settings.preflight()
-            except (ValueError, OSError, ImportError) as error:
+            except (ValueError, OSError, ImportError, RuntimeError) as error:  # the last of '~' with an unknown user
                 message = f"{error}{_way_out(str(error))}"
                 self._add(self.missing, case, (*path, *_named(part, str(error))), message)
         for case in cases:
             for stage in case.recipe.stages:
                 try:
                     stage.settings.preflight()
-                except ValueError as error:
+                except (ValueError, OSError) as error:
                     self._add(self.missing, case, ("stages", stage.name, "command"), f"stage '{stage.name}': {error}")
 
     def _check_own(self, cases: list[Case]) -> None:
@@ -287,9 +304,11 @@ def _named(part: Part, message: str) -> list[str]:
 
 def _way_out(message: str) -> str:
     """What to do about folders and pictures that cannot be used; empty where the message says it."""
-    if (folder := re.search(r"there is no folder (.+)$", message)) and Path(folder[1]).is_file():
-        return "; it is a file, name the folder that it lies in"
-    if folder and not Path(folder[1]).expanduser().is_absolute():
+    folder = re.search(r"there is no folder (.+)$", message)
+    with suppress(OSError):  # of a name that is too long for a file
+        if folder and Path(folder[1]).is_file():
+            return "; it is a file, name the folder that it lies in"
+    if folder and not folder[1].startswith(("/", "~")):
         return f" in {Path.cwd()}; paths are relative to the folder in which the command runs"
     found = [way_out for words, way_out in WAYS_OUT if words in message]
     return f"; {'; '.join(found)}" if found else ""

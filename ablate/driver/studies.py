@@ -12,8 +12,9 @@ from ablate.errors import Problem, StudyError, nearest
 from ablate.plan.plan import Plan
 from ablate.schedule.resources import gpu_count
 from ablate.slots import registry
+from ablate.store.card import read_card
 from ablate.store.code import ship
-from ablate.store.files import atomic_write, read_json, write_json
+from ablate.store.files import atomic_write, write_json
 from ablate.store.folders import Store, StudyFolder
 from ablate.study.document import Document, compose, read_document
 from ablate.study.scales import name_variant
@@ -63,17 +64,9 @@ def stored_studies(store: Store) -> list[StoredStudy]:
     for name, variants in store.studies().items():
         for variant in variants:
             folder = store.study(name, variant)
-            if card := _read_card(folder):
+            if card := read_card(folder.card):
                 found.append(StoredStudy(name, folder, card))
     return sorted(found, key=lambda study: -study.folder.card.stat().st_mtime)
-
-
-def _read_card(folder: StudyFolder) -> dict[str, Any] | None:
-    """What `write_card` has written; None if it is damaged, and then the next sweep of the study writes it again."""
-    card = read_json(folder.card)
-    if isinstance(card, dict) and isinstance(card.get("scale"), str) and isinstance(card.get("question"), str):
-        return {"overrides": [], **card}
-    return None
 
 
 def find_document(wanted: StudyRequest, store: Store) -> StudySource:
@@ -181,7 +174,7 @@ def write_card(plan: Plan) -> None:
     """
     study = plan.study
     folder = plan.store.study(study.name, study.variant)
-    before = read_json(folder.card) or {}
+    before = read_card(folder.card)
     code = registry.own()
     own = {"code": ship(code, plan.store), "components": [str(one.path) for one in code.folders]} if code else {}
     own |= {"folder": str(code.study)} if code.study else {}

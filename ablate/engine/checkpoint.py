@@ -18,7 +18,7 @@ from ablate.store import damage
 from ablate.store.checksum import DIGITS, EMPTY_MARK, FORMAT, Damaged, TooNew, seal_file, verify_file
 from ablate.store.files import atomic_write, is_sound, local
 from ablate.store.folders import StageFolder
-from ablate.store.record import HEADER, KEPT
+from ablate.store.record import HEADER, KEPT, parse_header
 from ablate.store.record import read_header as header
 from ablate.store.steps import read_lines
 
@@ -94,11 +94,14 @@ def read(path: Path) -> Checkpoint | None:
                     raise Damaged("its format version or its checksum is missing")
                 if int(metadata.get(VERSION, FORMAT)) > FORMAT:
                     raise TooNew(f"{path}: it has format {metadata[VERSION]}: update ablate")
+                found_header = parse_header(metadata[HEADER])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return Checkpoint(json.loads(metadata[HEADER]), tensors)
+                return Checkpoint(found_header, tensors)
         except FileNotFoundError:  # another process replaces it
             continue
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        except (Damaged, TooNew):
+            raise
+        except (SafetensorError, KeyError, ValueError, RecursionError) as error:
             raise Damaged(f"it cannot be read ({error})") from None
     return None
 

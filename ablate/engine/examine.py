@@ -18,6 +18,7 @@ from ablate.slots import registry
 from ablate.slots.training import Autoencoder
 from ablate.store.files import atomic_write, read_json, write_json
 from ablate.store.folders import StageFolder
+from ablate.store.names import file_name
 from ablate.store.record import Record
 
 QUICK_PROBE_PICTURES = 16
@@ -89,6 +90,6 @@ def examine(
 def save_pictures(results: ProbeResults, folder: StageFolder) -> None:
     """Write pictures and per-image values beside the record; values of other metrics stay."""
     for name, pixels in results.pictures.items():
-        with atomic_write(folder.pictures / f"{name.replace('/', '_')}.png") as temporary:
+        with atomic_write(folder.pictures / f"{file_name(name)}.png") as temporary:
             Image.fromarray(pixels).save(temporary, "PNG")
     write_json(folder.per_image, (read_json(folder.per_image) or {}) | results.per_image)

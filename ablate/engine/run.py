@@ -18,6 +18,7 @@ from ablate.engine.pulse import Pulse
 from ablate.engine.stages import LeaseLost, StepReport, cached_corpus, check_lease, train_stages
 from ablate.identity import canonical
 from ablate.plan.trials import Order
+from ablate.redaction import redact
 from ablate.slots import registry
 from ablate.slots.own_code import OwnCode
 from ablate.store.code import fetch
@@ -66,7 +67,7 @@ def run_trial(
         folder.fail(str(error), traceback.format_exc())
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = redact(f"{type(error).__name__}: {error}".splitlines()[0])  # Ray gets it, too
         folder.fail(reason, traceback.format_exc())
         if device.type == "cuda" and "CUDA" in str(error) and not ran_out(error):
             raise WorkerSpoiled(reason) from None

@@ -48,7 +48,7 @@ def draw(subject: Subject, metrics: Mapping[str, float], title: str, path: Path)
     flat = subject.constants[GREEN].cpu()
     source = subject.colours[GREEN].cpu().expand_as(flat)
     figure = Figure(figsize=(16, 10), layout="constrained")
-    figure.suptitle(title, fontsize=13, x=0.01, ha="left")
+    figure.suptitle(title, fontsize=13, x=0.01, ha="left", parse_math=False)
     rows = figure.subfigures(3, 1, squeeze=False, height_ratios=(1, 1, 0.95))[:, 0]
     _row(rows[0], subject.images[0].cpu(), photo, "photograph")
     _row(rows[1], source, flat, "flat field (0, 128, 0)")

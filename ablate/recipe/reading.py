@@ -1,6 +1,8 @@
 """From a raw recipe, as YAML gives it, to checked parts and all that is wrong with them."""
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,7 +76,7 @@ def _read_stage(name: str, given: Raw, problems: list[RecipeProblem]) -> StageSe
         return settings
     try:
         content = registry.own().script(settings.command, settings.cwd, settings.sources)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NotImplementedError) as error:  # the last of a pattern that is no relative path
         problems.append(RecipeProblem((*path, "command"), f"stage '{name}': {error}"))
         return None
     return settings.model_copy(update={"content": content})
@@ -177,7 +179,10 @@ def _level_hint(slot: str, name: str, valid: list[str]) -> str:
 def _elsewhere(slot: str, name: str) -> str:
     """The way out of an own level that lies in the current folder and not beside the study; empty for any other."""
     file = Path("components", slot, f"{name}.py")
-    return f"; there is {file} in the current folder: add --components components" if file.is_file() else ""
+    with suppress(OSError):  # of a name that is too long for a file
+        if re.fullmatch(r"\w+", name) and file.is_file():
+            return f"; there is {file} in the current folder: add --components components"
+    return ""
 
 
 def _settings(config: type[Settings], given: Any, path: KeyPath, problems: list[RecipeProblem], owner: str) -> Any:

@@ -6,20 +6,29 @@ Cosmos (Cosmos-0.1-Tokenizer-CI8x8 and others), which exist only as TorchScript,
 is the video tokenizer. Nothing is downloaded.
 """
 
+import importlib
+import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
 from ablate.engine import checkpoint
+from ablate.engine.bounds import bounded
 from ablate.engine.build import build_model
 from ablate.engine.weights import check_readable
-from ablate.errors import nearest
+from ablate.errors import AblateError, nearest
+from ablate.recipe.validation import explain
 from ablate.released import ltx
 from ablate.released.folder import Say, load_folder, read_config
 from ablate.released.ldm import PICKLES, holds_vae, load
+from ablate.slots import registry
+from ablate.slots.own_code import is_installed
+from ablate.slots.targets import TARGET
 from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
 from ablate.slots.video import group_of
 from ablate.store.checksum import Damaged
@@ -36,6 +45,10 @@ VIDEO_CLASSES = (
     "AutoencoderKLLTXVideo", "AutoencoderKLMagvit", "AutoencoderKLQwenImage", "AutoencoderKLWan",
 )  # fmt: skip
 """Classes for video that turn a clip of one frame into a clip of one frame."""
+
+
+LIBRARIES = ("diffusers", "torch", "torchvision")
+"""Installed packages whose modules (`nn.Module`) a checkpoint may name."""
 
 
 TEST_SIDE = 128
@@ -93,7 +106,7 @@ def _from_file(file: Path, frames: int, say: Say) -> Autoencoder:
             return Released(file, "AutoencoderKL", load(file, say), frames)
         raise ValueError(f"{error}; a diffusers autoencoder is given by its folder") from None
     assert header is not None  # the file exists
-    vae = build_model(header["settings"])
+    vae = _build(header.get("settings"), file)
     if vae.temporal:
         group_of(frames, vae.groups)
     elif frames > 1:
@@ -106,6 +119,58 @@ def _from_file(file: Path, frames: int, say: Say) -> Autoencoder:
         name = averaged.unexpected_keys[0]
         raise ValueError(f"{file}: it holds an average of {name}, which the model does not have")
     return vae
+
+
+def _build(settings: Any, file: Path) -> Autoencoder:
+    """The model of a checkpoint, from the settings in its header, which may hold anything. Raises ValueError."""
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file}: its header holds no settings of a model")
+    _check_code(settings, file)
+    try:
+        with bounded(parameters=file.stat().st_size):  # each has a byte at least
+            return build_model(settings)
+    except (ImportError, AblateError, KeyError):
+        raise
+    except ValidationError as error:
+        reason = "; ".join(f"{'.'.join(map(str, item['loc']))}: {explain(item)}" for item in error.errors())
+    except Exception as error:  # levels raise all kinds of errors for settings that nobody has checked
+        reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    raise ValueError(f"{file}: its settings make no model: {' '.join(reason.split())}")
+
+
+def _check_code(settings: dict[str, Any], file: Path) -> None:
+    """Raise ValueError where a checkpoint names code to run that is neither the user's own nor a module of `LIBRARIES`.
+
+    A checkpoint may be from anybody: `model: {level: python, target: subprocess:getoutput}` would run what it likes.
+    """
+    code = registry.own()
+    for name in _targets([settings.get(slot) for slot in registry.SLOTS]):
+        module, _, word = name.partition(":")
+        if module.partition(".")[0] in code.named:  # a study of the user's, or of this store, names it too
+            continue
+        if module.partition(".")[0] in LIBRARIES:
+            found = getattr(importlib.import_module(module), word, None) if importlib.util.find_spec(module) else None
+            if isinstance(found, type) and issubclass(found, torch.nn.Module):
+                continue
+        known = code.require(module, on_path=False)
+        if known is None or is_installed(known):
+            raise ValueError(
+                f"{file}: its settings name the code '{name}', which is not run, as a checkpoint may be from anybody; "
+                "if it is yours, name the folder of its module with --components, or probe it within its store"
+            )
+
+
+def _targets(settings: Any) -> Iterator[str]:
+    """All texts in plain settings, keys too, that may name an object of a module."""
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            yield from _targets(key)
+            yield from _targets(value)
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from _targets(value)
+    elif isinstance(settings, str) and TARGET.fullmatch(settings):
+        yield settings
 
 
 def _diffusers_folder(path: Path) -> Path:

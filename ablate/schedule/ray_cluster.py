@@ -1,5 +1,6 @@
 """The Ray cluster that a sweep runs on: found, joined or started, and asked for its size."""
 
+import functools
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import ClusterError
+from ablate.redaction import VARIABLE, redact
 from ablate.schedule.resources import Resources
 from ablate.schedule.world import difference, import_paths, variables, versions
 from ablate.store.host_memory import kill_count, was_killed
@@ -79,6 +81,7 @@ def _connected(address: str | None, session: str) -> Iterator[str]:
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # a lost worker is reported once, by us
     on_sigterm = signal.getsignal(signal.SIGTERM)
     own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": session}
+    _keep_secrets_from_ray()
     job = ray.job_config.JobConfig(runtime_env={"env_vars": variables()} if address and variables() else None)
     job._py_driver_sys_path = import_paths()
     try:
@@ -99,6 +102,25 @@ def _connected(address: str | None, session: str) -> Iterator[str]:
         raise
     finally:
         ray.shutdown()
+
+
+def _keep_secrets_from_ray() -> None:
+    """Let Ray's logs and its table of jobs hold no password of the command line, and no key of the environment.
+
+    Tune would send the driver's `AWS_…` to workers, by way of a log; each machine has its own (docs/cluster.md).
+    """
+    from ray._private import utils
+    from ray.tune.execution import class_cache
+
+    sent = class_cache.ENV_VARS_TO_PROPAGATE
+    sent.difference_update({name for name in sent if VARIABLE.match(name)})
+    whole = getattr(utils.get_entrypoint_name, "__wrapped__", utils.get_entrypoint_name)
+
+    @functools.wraps(whole)
+    def entrypoint() -> str:
+        return redact(whole())
+
+    utils.get_entrypoint_name = entrypoint
 
 
 def _compare_nodes() -> None:

@@ -195,6 +195,9 @@ def from_plain(values: Plain, shipped: str) -> OwnCode:
     return OwnCode(folders, roots, study, modules, dict(values["scripts"]), shipped, set(values["named"]))
 
 
+LONGEST = 200
+"""Characters of the name of a module at most: file systems end at 255."""
+
 SCRIPTS = {".py", ".sh", ".bash"}
 """Endings of words of a command that can only be files."""
 
@@ -260,6 +263,8 @@ def _module_chain(root: Path, name: str) -> dict[str, Module]:
     """A module in a folder with the packages that hold it, by name; empty where there is no such file."""
     parts = name.split(".")
     stem = root.joinpath(*parts)
+    if len(stem.name) > LONGEST:
+        return {}
     file = next((one for one in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")) if one.is_file()), None)
     if file is None:
         return {}

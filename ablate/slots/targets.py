@@ -25,7 +25,7 @@ from pydantic import ConfigDict, model_validator
 from ablate.errors import Problem, nearest
 from ablate.slots.fingerprint import PACKAGE, fingerprint
 from ablate.slots.level_file import COMPONENTS, Level, LevelError, level_error, read_declarations
-from ablate.slots.own_code import OwnCode
+from ablate.slots.own_code import OwnCode, is_installed
 from ablate.slots.own_import import Module
 from ablate.slots.settings import Settings
 
@@ -36,6 +36,11 @@ PLAIN = {"model": 0, "norm": 1, "upsample": 1, "downsample": 1, "loss": 0}
 
 OFFERED = {"model": ("stride", "latent_channels"), "norm": ("latent_channels",)}
 """Names of further arguments that a plain class of a slot is given if it takes them."""
+
+INSTALLED = (
+    "of an installed package only classes of nn.Module can be named, so that a study of somebody else's calls no other "
+    "function; write one beside the study that calls it, and name that"
+)
 
 MOST_HOPS = 5
 """How often a name is followed that a module only imports from another."""
@@ -75,7 +80,10 @@ class Target(Level):
         name = self.name.partition(":")[2]
         if not hasattr(module, name):
             raise _unusable(self.name, f"{self.path} defines no '{name}'{nearest(name, _public(vars(module)))}")
-        return getattr(module, name)
+        found = getattr(module, name)
+        if self.plain and is_installed(Module(str(self.path), b"")) and not _is_module(found):
+            raise _unusable(self.name, INSTALLED)
+        return found
 
 
 class PlainSettings(Settings):
@@ -207,6 +215,12 @@ def accepts(function: Any, name: str) -> bool:
     kinds = inspect.Parameter
     return any(one.kind is kinds.VAR_KEYWORD or (one.name == name and one.kind is not kinds.POSITIONAL_ONLY)
                for one in parameters)  # fmt: skip
+
+
+def _is_module(found: Any) -> bool:
+    from torch import nn
+
+    return isinstance(found, type) and issubclass(found, nn.Module)
 
 
 def _unusable(name: str, message: str) -> LevelError:

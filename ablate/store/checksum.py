@@ -132,7 +132,7 @@ def verify_file(path: Path) -> str:
 
 def _header_end(content: mmap.mmap) -> int:
     """Where the header of a safetensors file ends: it begins with the header's length in 8 bytes."""
-    return 8 + int.from_bytes(content[:8], "little") if len(content) >= 8 else len(content)
+    return min(len(content), 8 + int.from_bytes(content[:8], "little"))
 
 
 def _digest_of(content: mmap.mmap, place: int) -> str:

@@ -79,7 +79,11 @@ def atomic_write(path: Path, *, durable: bool = True, previous: Path | None = No
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{mark()}.{time.monotonic_ns()}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # of the umask; what writes the file may choose another, as safetensors does
         yield temporary
+        if temporary.stat().st_mode != mode:
+            temporary.chmod(mode)
         if durable:
             sync(temporary)
         damage.set_aside(path)

@@ -17,6 +17,7 @@ The root is a folder, local or shared, or a location in object storage such as `
 """
 
 import os
+import re
 import shutil
 import threading
 import time
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablate.errors import StoreError
+from ablate.redaction import redact
 from ablate.store import damage
 from ablate.store.checksum import Damaged
 from ablate.store.files import atomic_write, check_access, is_remote, local, parse_store, read_json, write_json
@@ -170,7 +172,7 @@ class StageFolder:
     def fail(self, reason: str, trace: str) -> None:
         """Write why the stage failed, unless the disk is full."""
         with suppress(OSError):
-            write_json(self.error, {"reason": reason, "trace": trace})
+            write_json(self.error, {"reason": redact(reason), "trace": redact(trace)})
         self.running.unlink(missing_ok=True)
 
     def has_ended(self, steps: int, *, whole: bool = False) -> bool:
@@ -320,7 +322,9 @@ class Store:
         return self.root / "needs" / f"{configuration}.json"
 
     def code(self, key: str) -> Path:
-        """Own levels and modules, as they were when a study was run: see `ablate.store.code`."""
+        """Own levels and modules, as they were when a study was run: see `ablate.store.code`. Raises StoreError."""
+        if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", key):
+            raise StoreError(f"a file of the store {self.root} is damaged: it names the own code '{key}', no hash")
         return self.root / "code" / f"{key}.json"
 
     def content(self, digest: str) -> Path:

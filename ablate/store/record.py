@@ -1,6 +1,7 @@
 """The record of a finished trial, and the header of a checkpoint."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +14,27 @@ KINDS: dict[str, tuple[type, ...]] = {
 """Type of a record's field -> the types of its JSON value."""
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number that a float can hold."""
+    return isinstance(value, float) or (type(value) is int and value.bit_length() < 1024)
+
+
+INNER: dict[str, Callable[[Any], bool]] = {
+    "metrics": _is_number, "raw": _is_number, "liveness": _is_number,
+    "probes": lambda value: isinstance(value, str), "info": lambda value: isinstance(value, dict),
+}  # fmt: skip
+"""Entry of a record that is a mapping -> what each of its values must be."""
+
+
 HEADER = "ablate"
 """The key in a checkpoint's metadata under which its settings and step are stored, as JSON."""
 
 
 KEPT = "kept"
 """The entry in a checkpoint's header that says what it keeps (`ablate.store.shrink`); absent where that is all."""
+
+LONGEST = 100_000_000
+"""Bytes of the header of a safetensors file at most (https://github.com/huggingface/safetensors)."""
 
 
 @dataclass
@@ -65,6 +81,13 @@ class Record:
         kinds = {each.name: KINDS[str(getattr(each.type, "__name__", each.type))] for each in fields(cls)}
         if wrong := [name for name, entry in value.items() if not isinstance(entry, kinds.get(name, ()))]:
             raise Damaged(f"its entry '{wrong[0]}' is not one of a record")
+        if wrong := [name for name, inner in INNER.items() if not all(map(inner, value.get(name, {}).values()))]:
+            raise Damaged(f"its entry '{wrong[0]}' holds something that is not one of a record")
+        components = value.get("code", {}).get("components", {})
+        if not isinstance(components, dict) or not all(isinstance(one, str) for one in components.values()):
+            raise Damaged("its entry 'code' holds something that is not one of a record")
+        if value.get("status") not in {"done", "diverged"} or value.get("role", "trial") not in {"trial", "tuning"}:
+            raise Damaged("its status or its role is not one of a record")
         try:
             record = cls(**value)
         except TypeError as error:
@@ -90,10 +113,17 @@ def read_header(checkpoint: Path) -> dict[str, Any] | None:
     try:
         with checkpoint.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            text = json.loads(file.read(length))["__metadata__"][HEADER]
+            text = json.loads(file.read(min(length, LONGEST)))["__metadata__"][HEADER]
+        return parse_header(text)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, MemoryError, OverflowError):
+    except (ValueError, KeyError, TypeError, MemoryError, OverflowError, RecursionError):
         raise ValueError(f"{checkpoint} is not a checkpoint of ablate: its header lacks '{HEADER}'") from None
-    header: dict[str, Any] = json.loads(text)
+
+
+def parse_header(text: Any) -> dict[str, Any]:
+    """The header of a checkpoint from its text. Raises ValueError unless it is a JSON object."""
+    header = json.loads(text) if isinstance(text, str) else None
+    if not isinstance(header, dict):
+        raise ValueError("the header is no JSON object")
     return header

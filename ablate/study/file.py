@@ -1,5 +1,6 @@
 """From a parsed document to the keys of a study file: types, and rules between keys."""
 
+import copy
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from ablate.recipe.validation import explain, is_finite
 from ablate.slots.settings import Settings
 from ablate.study.document import Document
 from ablate.study.labels import without_labels
-from ablate.study.names import name_fault
+from ablate.study.names import RESERVED, name_fault
 from ablate.study.schema import CHOICES, PARTS, Replicates, StudyFile
 
 REPLACEMENTS: dict[str, Any] = {
@@ -49,8 +50,9 @@ def read_file(document: Document) -> FileCheck:
     problems: list[Problem] = []
     wrong: set[str] = set()
     data, mislabelled = without_labels(document, document.data)
+    data = copy.copy(data)
     problems += mislabelled
-    for path, message, at_key in [*_misnamed_scales(data), *_misnamed_ranges(data)]:
+    for path, message, at_key in [*_misnamed(data), *_misnamed_ranges(data)]:
         problems.append(document.problem(path, message, at_key=at_key))
         _leave_out(data, path, wrong)
     try:
@@ -73,7 +75,11 @@ def read_file(document: Document) -> FileCheck:
     return FileCheck(file, _one_per_position(problems), frozenset(wrong))
 
 
-def _misnamed_scales(data: Raw) -> Iterator[tuple[KeyPath, str, bool]]:
+def _misnamed(data: Raw) -> Iterator[tuple[KeyPath, str, bool]]:
+    """The names of the study and its scales that cannot be those of folders."""
+    study = data.get("study")
+    if isinstance(study, str) and RESERVED.fullmatch(study) and (message := name_fault("study", study)):
+        yield ("study",), message, False
     scales = data.get("scales")
     for name in scales if isinstance(scales, dict) else ():
         if message := name_fault("scale", name):

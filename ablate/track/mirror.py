@@ -22,14 +22,15 @@ from ablate.plan.commands import command
 from ablate.plan.labels import format_level
 from ablate.plan.treatments import Treatment
 from ablate.plan.trials import Trial, is_complete, read_step_log
+from ablate.redaction import redact
 from ablate.store.files import read_json
 from ablate.store.folders import StageFolder, Store
 from ablate.store.leases import Leases
 from ablate.store.record import Record
 from ablate.study.study import Study
 from ablate.track import texts, views
-from ablate.track.look import describe_failure, is_locked
-from ablate.track.runs import Experiment, Run, grid_files
+from ablate.track.look import database_file, describe_failure, is_locked
+from ablate.track.runs import Experiment, Run, grid_files, unusable
 from ablate.track.writer import Service, Writer, queued, safe
 
 BATCH = 900
@@ -98,7 +99,7 @@ class Mirror(Service):
 
     def on_failure(self, error: Exception) -> None:
         """Report the first error; the sweep continues without the mirror."""
-        reason = describe_failure(error, self.uri)
+        reason = redact(describe_failure(error, self.uri))
         self.report(
             f"MLflow failed and is not used any more ({reason}). The study continues; all results are in the store. "
             f"To send them to MLflow later: {command('sync', self.study, self.store)}"
@@ -168,6 +169,8 @@ class Mirror(Service):
         folder = self.artifacts / study.name / study.variant if self.artifacts else None
         tags = {"ablate.study": study.name, "ablate.scale": study.scale, "mlflow.note.content": study.question}
         with self._alone():
+            if self.artifacts and (file := database_file(self.uri)):
+                file.touch()  # SQLite itself would let the group read only, whatever the umask
             self.experiment = Experiment(self.uri, name, folder, tags)
 
         # Runs that exist already
@@ -375,16 +378,13 @@ def sync(
     note: str = "",
     treatments: Iterable[Treatment] = (),
 ) -> Mirror:
-    """Mirror everything that the store holds of a study and MLflow lacks.
-
-    Raises ServerError for a database that another process locks, and other errors of MLflow's as they are.
-    """
+    """Mirror everything that the store holds of a study and MLflow lacks. Raises ServerError if MLflow fails."""
     with Mirror(uri, artifacts, study, trials, store, treatments, report=lambda text: None) as mirror:
         mirror.finish_study(files, note or study.question)
     if mirror.failure and is_locked(mirror.failure):
         raise ServerError(f"{describe_failure(mirror.failure, uri)}. Then run the same command again")
     if mirror.failure:
-        raise mirror.failure
+        raise unusable(uri, mirror.failure) from None  # its text may hold a password
     return mirror
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.errors import ServerError
+from ablate.redaction import redact
+
 CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # with MLflow's default of 7 a sweep would wait minutes for a dead server
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -28,6 +31,10 @@ DIGEST_LENGTH = 36
 
 TAG_LENGTH = 8000
 """Longer tag values of a run are cut to this length, MLflow's limit."""
+
+
+REASON_LENGTH = 600
+"""Characters of an error of MLflow that are shown."""
 
 
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "ceph", "gpfs", "beegfs", "afs", "9p", "fuse")
@@ -66,6 +73,12 @@ def connect(uri: str) -> Any:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs each error as a traceback, then raises
     _use_sqlite_write_ahead()
     return MlflowClient(uri)
+
+
+def unusable(uri: str, error: Exception) -> ServerError:
+    """What to raise where MLflow, or a package that it uses, has raised an error."""
+    reason = redact(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return ServerError(f"MLflow at {uri} cannot be used: {reason[:REASON_LENGTH]}")
 
 
 @functools.cache

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import ServerError
+from ablate.redaction import redact, without_user
 from ablate.store.folders import Store
-from ablate.track.runs import CLIENT_SETTINGS, connect
+from ablate.track.runs import CLIENT_SETTINGS, connect, unusable
 from ablate.track.views import links
 
 START_S = 120.0
@@ -28,6 +29,10 @@ STOP_S = 5.0
 
 SERVER_SETTINGS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """Without this MLflow starts eight more processes, for evaluating language models."""
+
+
+BACKEND = "MLFLOW_BACKEND_STORE_URI"
+"""The variable that gives the server its database: other users can read the command lines of processes."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def serve(
     """
     write = write or _print
     if uri.startswith(("http://", "https://")):
-        list_links(uri, uri, write)
+        list_links(uri, without_user(uri), write)
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), serving(uri, store.mlflow_artifacts, port, host) as server:
@@ -64,8 +69,11 @@ def _print(line: str) -> None:
 
 
 def list_links(uri: str, url: str, write: Callable[[str], object]) -> None:
-    """Write the links to every study that MLflow knows, the newest first."""
-    experiments = connect(uri).search_experiments(order_by=["creation_time DESC"])
+    """Write the links to every study that MLflow knows, the newest first. Raises ServerError if MLflow fails."""
+    try:
+        experiments = connect(uri).search_experiments(order_by=["creation_time DESC"])
+    except Exception as error:  # of MLflow, or of a package that it uses
+        raise unusable(uri, error) from None  # its text may hold a password
     studies = {
         item.name: links(url, item.experiment_id, item.tags) for item in experiments if "ablate.run" in item.tags
     }
@@ -86,13 +94,13 @@ def serving(uri: str, artifacts: Path, port: int, host: str = "127.0.0.1") -> It
     artifacts.mkdir(parents=True, exist_ok=True)
     port = _free_port(host, port)
     command = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host, "--port", str(port),
+        sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port),
         "--workers", "1", "--artifacts-destination", artifacts.resolve().as_uri(),
     ]  # fmt: skip
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             command,
-            env=CLIENT_SETTINGS | os.environ | SERVER_SETTINGS,
+            env=CLIENT_SETTINGS | os.environ | SERVER_SETTINGS | {BACKEND: uri},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -101,9 +109,8 @@ def serving(uri: str, artifacts: Path, port: int, host: str = "127.0.0.1") -> It
         try:
             if not _answers(server):
                 log.seek(0)
-                raise ServerError(
-                    f"MLflow's server does not answer at {server.url}. Its log ends:\n{log.read()[-2000:]}"
-                )
+                end = redact(log.read())[-2000:]
+                raise ServerError(f"MLflow's server does not answer at {server.url}. Its log ends:\n{end}")
             yield server
         finally:
             _stop(process)

@@ -27,6 +27,7 @@ RC_PARAMS: dict[str, Any] = {
     "pdf.fonttype": 42,         # conferences refuse Type 3
     "svg.fonttype": "none",     # text stays text
     "svg.hashsalt": "ablate",   # the same figure is the same file
+    "text.parse_math": False,   # a dollar sign in a name is one
 }  # fmt: skip
 
 

@@ -1,7 +1,5 @@
 """A paper's table in all output formats: as published, or with our own measurements beside it."""
 
-import csv
-import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from ablate.analysis.papers import Paper, Published
 from ablate.analysis.typeset import html, latex, markdown
 from ablate.analysis.typeset.cells import MISSING, Cell, Column, Group, Layout, Level, Sentence, Word
+from ablate.analysis.typeset.spreadsheet import write_csv
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,8 @@ class PaperTable:
 
     def csv(self) -> str:
         """A line per record; missing values are empty."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.records)
-        return text.getvalue()
+        names = list(self.records[0])
+        return write_csv([names, *([record.get(name, "") for name in names] for record in self.records)])
 
     def json(self) -> dict[str, Any]:
         """What `ablate table --paper --table --json` prints. Missing values are None."""

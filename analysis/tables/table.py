@@ -1,7 +1,5 @@
 """An ablation table and its output formats."""
 
-import csv
-import io
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from ablate.analysis.tables.rows import UNFINISHED, Arm
 from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.typeset import html, latex, markdown
 from ablate.analysis.typeset.cells import Layout
+from ablate.analysis.typeset.spreadsheet import write_csv
 from ablate.plan.labels import format_level
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
@@ -98,10 +97,8 @@ class Table:
         statuses = ["done", *UNFINISHED]
         fields = ["mean", "sd", "delta", "low", "high", "p", "p_holm", "verdict", "negligible"]
         pareto = ["pareto"] if self.search_result else []
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         headings = [f"{name} {key}" for name in self.metrics for key in fields]
-        writer.writerow(["treatment", "reference", "judged_by", *paths, *statuses, *pareto, *headings])
+        rows: list[list[Any]] = [["treatment", "reference", "judged_by", *paths, *statuses, *pareto, *headings]]
 
         # The treatments; NaN is empty.
         for arm in self.arms:
@@ -111,8 +108,8 @@ class Table:
             numbers = ["" if cell[key] != cell[key] else cell[key] for cell in cells for key in fields]
             on_front = [arm.treatment.label in self.search_result.front] if self.search_result else []
             compared = [arm.treatment.reference, arm.judged_by] if arm.treatment.reference else ["", ""]
-            writer.writerow([arm.treatment.label, *compared, *levels, *counts, *on_front, *numbers])
-        return text.getvalue()
+            rows.append([arm.treatment.label, *compared, *levels, *counts, *on_front, *numbers])
+        return write_csv(rows)
 
     def json(self) -> dict[str, Any]:
         """What `ablate table --json` prints. Numbers that are missing or not finite are None."""

@@ -72,7 +72,7 @@ def _head(column: Column) -> str:
     if column.level:
         return _escape(f"{column.name} {column.level.text}")
     if column.metric is None or column.kind == "difference":
-        return column.name
+        return _escape(column.name)
     label = f"{column.name} ({unit(column.metric)})" if unit(column.metric) else column.name
     return _escape(f"{label} {arrow(column.metric)}".rstrip())
 
@@ -117,8 +117,10 @@ def _sentence(sentence: Sentence) -> str:
 def _piece(piece: str | Level | Symbol) -> str:
     if isinstance(piece, Symbol):
         return piece.name
-    return piece.text if isinstance(piece, Level) else _escape(piece)
+    return _escape(piece.text if isinstance(piece, Level) else piece)
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"([|*\\])", r"\\\1", text)
+    """Text that makes no markup: no table cell, emphasis, HTML tag or link, in one line."""
+    text = re.sub(r"([|*\\`]|<(?=[A-Za-z/!?])|\](?=[(\[]))", r"\\\1", text)
+    return re.sub(r"[\r\n\x00\x1b]+", " ", text)

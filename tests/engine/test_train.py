@@ -242,7 +242,7 @@ def test_the_step_reads_nothing_back_between_lines(
     stage = trial.treatment.recipe.stages[0]
     stage = replace(stage, settings=stage.settings.model_copy(update={"steps": 7}))
     seen: list[int] = []
-    monkeypatch.setattr(TrainingState, "save", lambda *_: Checkpoint({}, {}))
+    monkeypatch.setattr(TrainingState, "save", lambda *_, **__: Checkpoint({}, {}))
     train(parts, stage, 0, Store(tmp_path).stage("x"), None, lambda step, _: seen.append(len(reads)), {}, lambda _: {})
     assert seen == [1, 2, 3], reads
 
