@@ -146,5 +146,6 @@ def test_a_condition_is_read_or_refused(metric: str, comparison: str, bound: str
 def bounded_memory() -> Any:
     """The whole of these cases in less than a gigabyte beyond what torch alone takes."""
     save_file({"x": torch.zeros(1)}, ROOM / "warm.safetensors")
+    before = peak_bytes()  # a process that runs other tests as well may have held more
     yield
-    assert peak_bytes() < PEAK_BYTES, f"{peak_bytes() / 2**20:.0f} MB"
+    assert peak_bytes() < max(PEAK_BYTES, before + 1), f"{peak_bytes() / 2**20:.0f} MB"

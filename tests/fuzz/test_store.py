@@ -141,5 +141,6 @@ def test_another_file_of_a_stage_may_hold_anything(name: str, content: bytes) ->
 @pytest.fixture(autouse=True, scope="module")
 def bounded_memory() -> Any:
     """The whole of these cases in less than a gigabyte."""
+    before = peak_bytes()  # a process that runs other tests as well may have held more
     yield
-    assert peak_bytes() < PEAK_BYTES, f"{peak_bytes() / 2**20:.0f} MB"
+    assert peak_bytes() < max(PEAK_BYTES, before + 1), f"{peak_bytes() / 2**20:.0f} MB"

@@ -149,5 +149,6 @@ def test_the_shipped_studies_themselves_are_planned() -> None:
 @pytest.fixture(autouse=True, scope="module")
 def bounded_memory() -> Any:
     """The whole of these cases in less than a gigabyte."""
+    before = peak_bytes()  # a process that runs other tests as well may have held more
     yield
-    assert peak_bytes() < PEAK_BYTES, f"{peak_bytes() / 2**20:.0f} MB"
+    assert peak_bytes() < max(PEAK_BYTES, before + 1), f"{peak_bytes() / 2**20:.0f} MB"

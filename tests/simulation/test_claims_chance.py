@@ -45,6 +45,7 @@ def results(plan: Plan, monkeypatch: pytest.MonkeyPatch, *claims: Claim) -> Call
         "treatment": np.repeat(labels, len(seeds)),
         "seed": np.tile(seeds, len(labels)),
         "code": [{}] * (len(labels) * len(seeds)),
+        "content": [{}] * (len(labels) * len(seeds)),
     }
 
     def of(values: Mapping[str, Any]) -> Any:

@@ -76,6 +76,7 @@ class Simulated:
             "treatment": [label for label in self.labels for _ in range(seeds)],
             "seed": [seed for _ in self.labels for seed in study.seeds],
             "code": [{}] * (len(self.labels) * seeds),
+            "content": [{}] * (len(self.labels) * seeds),
         }
 
     def frame(

@@ -296,8 +296,8 @@ STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_ever
         ([], ["--set", "seeds.x=1"], [
             "--set seeds.x=1: unknown setting 'seeds.x'; seeds have no settings: write 'seeds'"]),
         ([("base:\n", "x: &x {padding: zeros}\nbase:\n  <<: *x\n")], [], [
-            "3:1: unknown key 'x' (valid: base, design, factors, fraction, interest, keep, nuisance, paper, primary, "
-            "probes, pruning, question, scales, search, seeds, stages, study, treatments, tuning, "
+            "3:1: unknown key 'x' (valid: base, design, factors, fraction, interest, keep, labels, nuisance, paper, "
+            "primary, probes, pruning, question, scales, search, seeds, stages, study, treatments, tuning, "
             "where)",
             "5:3: merge keys are not supported; repeat the keys"]),
         ([("level: leaves", "level: folder, path: ''")], [], [
