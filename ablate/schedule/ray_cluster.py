@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,12 @@ from ablate.redaction import VARIABLE, redact
 from ablate.schedule.resources import Resources
 from ablate.schedule.world import difference, import_paths, variables, versions
 from ablate.store.host_memory import kill_count, was_killed
+from ablate.store.scratch import is_abandoned, mark, remove
 
 PREFIX = "ablate-"
+
+OWNER = "owner"
+"""File in a session's folder with the mark of its process; the folder's own name must be short."""
 
 
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
@@ -69,8 +73,18 @@ def connected(address: str | None) -> Iterator[str]:
 
     Gives a folder that ends with it, too. Raises ClusterError where that fails.
     """
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=None if address else session_root()) as session:
+    root = Path(tempfile.gettempdir()) if address else session_root()
+    remove(path for path in root.glob(f"{PREFIX}*") if is_abandoned(path, _owner(path)))
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=root) as session:
+        Path(session, OWNER).write_text(mark(), encoding="ascii")
         yield from _connected(address, session)
+
+
+def _owner(folder: Path) -> str:
+    """The mark of the process that made a folder; empty if it is none of ours."""
+    with suppress(OSError, UnicodeDecodeError):
+        return (folder / OWNER).read_text(encoding="ascii")[:100]
+    return ""
 
 
 def _connected(address: str | None, session: str) -> Iterator[str]:

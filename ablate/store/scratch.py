@@ -44,7 +44,7 @@ def abandoned(root: Path, stages: Iterable[Path]) -> list[Path]:
     """Temporary files and folders of dead processes in a store and in these of its stages' folders."""
     folders = [root, *(path for pattern in FOLDERS for path in root.glob(pattern)), *stages]
     candidates = [*root.glob("data/unfinished-*"), *(path for folder in folders for path in folder.glob(".*"))]
-    return sorted(path for path in candidates if (found := MARK.search(path.name)) and _is_abandoned(path, found))
+    return sorted(path for path in candidates if is_abandoned(path, path.name))
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -57,7 +57,11 @@ def remove(paths: Iterable[Path]) -> None:
                 path.unlink()
 
 
-def _is_abandoned(path: Path, found: re.Match[str]) -> bool:
+def is_abandoned(path: Path, text: str) -> bool:
+    """Whether the process whose mark is in a text is dead; if that cannot be told from here, whether `path` is old."""
+    found = MARK.search(f".{text}.")
+    if not found:
+        return False
     if found["machine"] == _machine():
         return lives({"pid": int(found["pid"]), "started": found["started"]}) is False
     with suppress(OSError):

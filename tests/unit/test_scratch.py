@@ -64,3 +64,21 @@ def test_a_number_that_another_process_has_meanwhile_is_no_sign_of_life(root: Pa
     path = root / "stages" / "x" / f".record.json.{mark().partition('-')[0]}-{os.getpid()}-1.5"
     path.write_text("half")
     assert found(root) == [path]
+
+
+def test_the_session_of_a_killed_sweep_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not say whose it is stays: another program may use the prefix too."""
+    from ablate.schedule import ray_cluster
+
+    monkeypatch.setattr(ray_cluster, "session_root", lambda: tmp_path)
+    monkeypatch.setattr(ray_cluster, "_connected", lambda address, session: iter([session]))
+    for name, owner in (("ablate-dead", mark().replace(f"-{os.getpid()}-", "-4194305-")), ("ablate-alive", mark())):
+        (tmp_path / name / "session").mkdir(parents=True)
+        (tmp_path / name / "owner").write_text(owner)
+    (tmp_path / "ablate-other").mkdir()
+    with ray_cluster.connected(None) as session:
+        assert (Path(session) / "owner").read_text() == mark()
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+            ["ablate-alive", "ablate-other", Path(session).name]
+        )
+    assert not Path(session).exists()
