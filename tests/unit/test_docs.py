@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ablate.adaptive.recall import plan_study
 from ablate.driver.preflight import validate
+from ablate.plan.labels import Names
+from ablate.store.folders import Store
 from ablate.study.document import parse
+from ablate.study.study import load_study
 from tests.support.command import inside
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +95,22 @@ def test_studies_in_the_documents_are_good() -> None:
     assert studies()
     for text in studies():
         validate(parse(text, "document.yaml"), None, (), gpu=False)
+
+
+def test_the_study_of_the_readme_is_shipped_and_its_table_has_its_treatments() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (study,) = (block for block in re.findall(r"```yaml\n(.*?)```", text, re.S) if block.startswith("study:"))
+    file = ROOT / "search_spaces" / "grid_and_border.yaml"
+    assert file.read_text(encoding="utf-8").endswith(study)
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in re.findall(r"^\|.*\|$", text, re.M)]
+    found = load_study(file)
+    names = Names(found)
+    shown = [row[1] for row in cells if row[-1] == str(len(found.seeds))][1:]
+    treatments = [treatment for treatment in plan_study(found, Store(ROOT / "runs")).treatments if treatment.changed]
+    assert len(shown) == len(treatments) == 5
+    for name, treatment in zip(shown, treatments, strict=True):
+        ((path, level),) = treatment.changed.items()
+        assert name == names.level(path, level)
 
 
 def test_the_typing_error_in_the_readme_is_said_as_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
