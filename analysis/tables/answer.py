@@ -113,28 +113,33 @@ def _headline(rows: Sequence[Comparison]) -> str:
 
 
 def _found(rows: Sequence[Comparison]) -> list[str]:
-    """A sentence per factor with a clear effect: on each metric the largest change in either direction."""
+    """A sentence per factor with a clear effect: on each metric the largest in either direction, and who shares it."""
     groups = {factor: [one for one in group if one.clear] for factor, group in by_factor(rows).items()}
     order = sorted((group for group in groups.values() if group), key=lambda group: rows.index(largest(group)))
     order = sorted(order, key=lambda group: -_finite(largest(group).size))
     sentences = []
     for group in order:
-        shown = []
-        for on_metric in by_metric(by_size(group)).values():
-            for word in CLEAR:
-                same = [one for one in on_metric if one.verdict == word]
-                if same:
-                    shown.append(largest(same))
-        sentences.append(f"{group[0].factor}: {'; '.join(map(_described, by_size(shown)))}.")
+        alike = [
+            [one for one in on_metric if one.verdict == word]
+            for on_metric in by_metric(by_size(group)).values()
+            for word in CLEAR
+        ]
+        tops = by_size([largest(same) for same in alike if same])
+        texts = [_described(top, next(same for same in alike if top in same)) for top in tops]
+        sentences.append(f"{group[0].factor}: {'; '.join(texts)}.")
     return sentences
 
 
-def _described(one: Comparison) -> str:
-    """A clear effect: `kl=1, psnr worse: −3.00 dB [−3.20, −2.80] (6.0 ×, exploratory)`."""
+def _described(one: Comparison, alike: Sequence[Comparison] = ()) -> str:
+    """A clear effect: `kl=1, psnr worse: −3.00 dB [−3.20, −2.80] (6.0 ×, exploratory), likewise kl=0.1`.
+
+    `alike`: the treatments with the same verdict, it among them.
+    """
     remarks = [f"{one.size:.1f} ×" if math.isfinite(one.size) else "", "" if one.planned else "exploratory"]
     remark = ", ".join(filter(None, remarks))
     text = f"{one.name}, {compared(one.metric)} {one.verdict}: {_interval(one)}"
-    return f"{text} ({remark})" if remark else text
+    others = [other.name for other in alike if other is not one]
+    return (f"{text} ({remark})" if remark else text) + (f", likewise {_listed(others)}" if others else "")
 
 
 def _interval(one: Comparison) -> str:

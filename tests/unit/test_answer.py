@@ -96,6 +96,13 @@ def test_effects_are_sorted_by_size_over_their_smallest_effect_of_interest(study
     assert "PSNR" not in upsample and "exploratory" not in kl.split("; ")[0] and "exploratory" in kl.split("; ")[2]
 
 
+def test_treatments_that_share_a_clear_effect_are_named(study: Study, store: Store) -> None:
+    effects = {"kl=1": {"psnr": -3.0}, "kl=0.01": {"psnr": -2.9}}
+    finish_all(study, store, planted(effects, {}))
+    (kl,) = results(study, store).table.answer.found
+    assert re.fullmatch(r"kl: kl=1, PSNR worse: .*\), likewise kl=0\.01\.", kl)
+
+
 def test_what_is_smaller_than_of_interest_is_ruled_out_by_name(study: Study, store: Store) -> None:
     finish_all(study, store, planted({"kl=1": {"psnr": -3.0}}, {"psnr": 0.02, "grid/nat_fold": 0.002}))
     found = results(study, store)
