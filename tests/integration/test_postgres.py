@@ -105,7 +105,10 @@ def test_a_study_on_postgres_is_whole_after_an_outage_and_the_same_as_on_sqlite(
             mirrored.write_record(store, trial)
             mirror.finish(trial)
 
-    with serving(database, artifacts, 0) as found, Mirror(found.url, None, study, trials, store, said.append) as mirror:
+    with (
+        serving(database, artifacts, 0) as found,
+        Mirror(found.url, None, study, trials, store, report=said.append) as mirror,
+    ):
         end(mirror, slice(0, 2))
         told = threading.Event()
         mirror.writer.add(told.set)  # type: ignore[union-attr]

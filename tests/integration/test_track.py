@@ -427,7 +427,7 @@ def test_an_unreachable_database_turns_the_mirror_off_and_says_so_once(study, st
     mirror.finish_study({}, "")
     assert len(said) == 1 and "ablate sync tiny_losses" in said[0]
     assert mirror.links("http://x") == {}
-    with pytest.raises(ServerError, match="MLflow at sqlite:////dev/null/no.db cannot be used"):
+    with pytest.raises(ServerError, match=r"MLflow at sqlite:////dev/null/no\.db cannot be used"):
         sync("sqlite:////dev/null/no.db", None, study, [trial], store, {})
 
 
