@@ -5,7 +5,6 @@ content (mtime) and of the inode (ctime, which cannot be set back). The hash of 
 read is not kept: the clocks of file systems are coarse, so a further change could go unnoticed.
 """
 
-import json
 import os
 import socket
 import time
@@ -15,12 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any
 
 import xxhash
 
 from ablate.identity import signature
+from ablate.store.files import read_json, write_json
 
 SETTLED_NS = 2_000_000_000
 """A hash is kept only if the file was at least this old."""
@@ -54,7 +52,7 @@ def hash_files(files: Mapping[str, Path], cache: Path) -> dict[str, str]:
     paths = {name: str(path.absolute()) for name, path in files.items()}
     folder = os.path.commonpath([path.parent.absolute() for path in files.values()])
     memory = cache.parent / "hashes" / f"{signature([socket.gethostname(), folder])}.json"
-    known = _recall(memory)
+    known = read_json(memory) or {}
     begun = time.time_ns()
     stamps = {path: _stamp(path) for path in dict.fromkeys(paths.values())}
     found = {
@@ -73,7 +71,8 @@ def hash_files(files: Mapping[str, Path], cache: Path) -> dict[str, str]:
             and found[path] != UNREADABLE
         }
         if new:
-            _remember(memory, {**known, **new})
+            with suppress(OSError):  # a read-only store: the files are hashed again next time
+                write_json(memory, {**known, **new}, durable=False)
     return {name: found[path] for name, path in paths.items()}
 
 
@@ -143,26 +142,3 @@ def _hash(path: str) -> str:
     except OSError:
         return UNREADABLE
     return digest.hexdigest()
-
-
-def _recall(memory: Path) -> dict[str, Any]:
-    """Path -> stamp and hash; empty if the file is missing or damaged."""
-    try:
-        head, _, text = memory.read_text(encoding="utf-8").partition("\n")
-        files = json.loads(text) if head == xxhash.xxh3_128_hexdigest(text.encode()) else {}
-    except (OSError, ValueError):
-        return {}
-    return files if isinstance(files, dict) else {}
-
-
-def _remember(memory: Path, files: Mapping[str, Any]) -> None:
-    text = json.dumps(files)
-    with suppress(OSError):  # a read-only store: the files are hashed again next time
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=memory.parent, prefix=".", suffix=".tmp", delete=False) as file:
-            try:
-                file.write(f"{xxhash.xxh3_128_hexdigest(text.encode())}\n{text}")
-                file.close()
-                Path(file.name).replace(memory)
-            finally:
-                Path(file.name).unlink(missing_ok=True)
