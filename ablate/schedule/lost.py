@@ -9,7 +9,6 @@ from ablate.plan.footprint import Footprint
 from ablate.plan.tree import Node
 from ablate.schedule.ray_cluster import on_host
 from ablate.store import host_memory
-from ablate.store.files import read_json
 from ablate.store.folders import Store
 from ablate.store.process import lives
 
@@ -19,12 +18,6 @@ other lost worker names the kernel's killing as one cause of many, and is no evi
 
 
 LONGEST = 300
-
-
-def read_heartbeat(node: Node, store: Store) -> Mapping[str, Any]:
-    """The last heartbeat of the worker of a stage; empty if there is none."""
-    found = read_json(store.stage(node.trial.signature).running)
-    return found if isinstance(found, dict) and "pid" in found else {}
 
 
 def short_of_memory(error: str, heartbeat: Mapping[str, Any]) -> str:

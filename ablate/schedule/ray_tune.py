@@ -17,7 +17,7 @@ from ablate.plan.footprint import OUT_OF_MEMORY, ran_out_reason
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial
 from ablate.schedule.agenda import Agenda, Event, Source
-from ablate.schedule.lost import read_heartbeat, short_of_memory, split_after_kill
+from ablate.schedule.lost import short_of_memory, split_after_kill
 from ablate.schedule.ray_cluster import (
     Health,
     RayFailed,
@@ -27,7 +27,7 @@ from ablate.schedule.ray_cluster import (
     survive_memory_monitor,
 )
 from ablate.schedule.resources import Resources
-from ablate.schedule.stalls import Stall, StallWatch, take_stacks_and_kill
+from ablate.schedule.stalls import Stall, StallWatch, read_heartbeat, take_stacks_and_kill
 from ablate.schedule.world import Versions, difference, versions
 from ablate.store.files import atomic_write, parse_store
 from ablate.store.folders import Store

@@ -102,7 +102,7 @@ class StallWatch:
 
     def begin(self, key: str, node: Node) -> None:
         """Watch a stage from now on; `key` is the caller's. Heartbeats of earlier workers do not count."""
-        self.watched[key] = Watched(node, _mark(self._heartbeat(node)), self.clock())
+        self.watched[key] = Watched(node, _mark(read_heartbeat(node, self.store)), self.clock())
 
     def end(self, key: str) -> None:
         """Watch a stage no longer."""
@@ -117,7 +117,7 @@ class StallWatch:
         self._looked = now
         found: dict[str, Stall] = {}
         for key, seen in list(self.watched.items()):
-            heartbeat = self._heartbeat(seen.node)
+            heartbeat = read_heartbeat(seen.node, self.store)
             mark = _mark(heartbeat)
             if slept or mark != seen.mark:
                 self._advance(seen, heartbeat, mark, now)
@@ -129,11 +129,6 @@ class StallWatch:
                     found[key] = Stall(seen.node, heartbeat, now - seen.since, limit, stopped)
                     self.end(key)
         return found
-
-    def _heartbeat(self, node: Node) -> Heartbeat:
-        """The heartbeat of a stage's trial; empty without one."""
-        found = read_json(self.store.stage(node.trial.signature).running)
-        return found if isinstance(found, dict) and {"step", "pid"} <= found.keys() else {}
 
     def _advance(self, seen: Watched, heartbeat: Heartbeat, mark: tuple[Any, ...], now: float) -> None:
         """Note a changed heartbeat, and the pace if it is of the same worker."""
@@ -153,6 +148,12 @@ class StallWatch:
         if self.limit_s is not None:
             return self.limit_s
         return max(FLOOR_S, STEPS * median(seen.paces)) if len(seen.paces) >= LEAST_PACES else None
+
+
+def read_heartbeat(node: Node, store: Store) -> Heartbeat:
+    """The last heartbeat of the worker of a stage; empty if there is none."""
+    found = read_json(store.stage(node.trial.signature).running)
+    return found if isinstance(found, dict) and {"step", "pid"} <= found.keys() else {}
 
 
 def _mark(heartbeat: Heartbeat) -> tuple[Any, ...]:
