@@ -86,19 +86,8 @@ def train_stages(
         is_last = signature == order["last"]
         until = order["until"] if is_last else stage.settings.steps
 
-        # Resume, or start from a fork's steps, if other trials share them
-        origin = (order["origin"] if is_last else None) or signature
-        is_described = is_last and store.stage(order["trial"]).read_record() is None
-        own = find_own(folder, {signature, origin}, until, is_described=is_described)
-        if own is None and origin != signature:
-            folder.start_from_fork(store.stage(origin))
-            own = checkpoint.latest(folder, {signature, origin})
-
-        # One that another stage goes on from needs all that it once held
-        continued = order.get("continued", False) if is_last else not store.stage(str(next_signature)).header()
+        own = resumed(order, store, signature, next_signature, until)
         whole = not is_last or order.get("keep", "all") == "all"
-        if own and continued and KEPT in own.header:
-            own = None
 
         # What it reads must be what it was begun with
         is_ended = own is not None and has_ended(own.header, until)
@@ -131,6 +120,23 @@ def train_stages(
         if result.diverged or is_last:
             break
     return result
+
+
+def resumed(order: Order, store: Store, signature: str, following: str | None, until: int) -> Checkpoint | None:
+    """What a stage goes on from: its own last checkpoint, or the steps up to a fork that other trials share.
+
+    `following`: the signature of the stage after it. One that goes on from it needs all that the checkpoint once held.
+    """
+    folder = store.stage(signature)
+    is_last = signature == order["last"]
+    origin = (order["origin"] if is_last else None) or signature
+    is_described = is_last and store.stage(order["trial"]).read_record() is None
+    own = find_own(folder, {signature, origin}, until, is_described=is_described)
+    if own is None and origin != signature:
+        folder.start_from_fork(store.stage(origin))
+        own = checkpoint.latest(folder, {signature, origin})
+    continued = order.get("continued", False) if is_last else not store.stage(str(following)).header()
+    return None if own and continued and KEPT in own.header else own
 
 
 def find_own(folder: StageFolder, signatures: Collection[str], until: int, *, is_described: bool) -> Checkpoint | None:

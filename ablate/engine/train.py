@@ -90,26 +90,11 @@ def train(
     a bit at the end. A stage that diverges is saved as it is then, with the reason in the checkpoint's header. `whole`:
     whether the last checkpoint holds all that another stage needs to go on from it.
     """
-    # Set-up
     settings = stage.settings
     assert isinstance(settings, Train)
     until = settings.steps if until is None else until
     frozen = settings.freeze == "encoder"
-    parts.vae.zero_grad()  # gradients left by the stage before would count in the norm that is clipped
-    if frozen:
-        for part in parts.vae.encoding_parts:
-            part.requires_grad_(False)
-    state = TrainingState(parts.vae, parts.discriminator, settings)
-
-    # Start from the parent's checkpoint, or resume from this stage's own
-    frozen_latents = None
-    if parent and (frozen or not own):
-        state.restore(parent, step=0)
-    if frozen:
-        state.adopt_average()
-        frozen_latents = heldout_latents(parts)
-    if own:
-        state.restore(own, step=own.header["step"])
+    state, frozen_latents = begin(parts, settings, parent, own)
     log = StepLog(folder, own, parts.device)
     parts.vae.train()
     saved: Checkpoint | None = None
@@ -163,6 +148,29 @@ def train(
             tick("training", step)
     assert saved is not None
     return EndedStage(saved, log.lines)
+
+
+def begin(
+    parts: TrainingParts, settings: Train, parent: Checkpoint | None, own: Checkpoint | None
+) -> tuple[TrainingState, Tensor | None]:
+    """The state that a stage starts from or resumes, and what a frozen encoder makes of the held-out pictures."""
+    frozen = settings.freeze == "encoder"
+    parts.vae.zero_grad()  # gradients left by the stage before would count in the norm that is clipped
+    if frozen:
+        for part in parts.vae.encoding_parts:
+            part.requires_grad_(False)
+    state = TrainingState(parts.vae, parts.discriminator, settings)
+
+    # From the parent's checkpoint, whose averaged encoder is the one that is frozen; then from this stage's own.
+    latents = None
+    if parent and (frozen or not own):
+        state.restore(parent, step=0)
+    if frozen:
+        state.adopt_average()
+        latents = heldout_latents(parts)
+    if own:
+        state.restore(own, step=own.header["step"])
+    return state, latents
 
 
 def set_learning_rate(state: TrainingState, settings: Train, step: int) -> None:
