@@ -38,7 +38,7 @@ test: setup        ## all tests; pdflatex, Chromium and PostgreSQL are used wher
 chaos: setup       ## CASES (200) seeded faults in sweeps of a small study, and a table of what they left; about 25 s each
 	$(BIN)/python -m tests.chaos $(or $(CASES),200)
 
-fuzz: setup        ## 20 000 changed studies, expressions, records, headers: no traceback, less than 1 GB; half an hour
+fuzz: setup        ## 20 000 changed studies, expressions, records, headers: no traceback, at most 1 GiB more; half an hour
 	ABLATE_FUZZ_CASES=20000 $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
 
 audit: setup       ## known vulnerabilities of the installed packages: a warning, which fails nothing

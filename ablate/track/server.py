@@ -1,6 +1,7 @@
 """Serves MLflow's pages over the store; by default to this machine only."""
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -12,12 +13,17 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ablate.errors import ServerError
 from ablate.redaction import redact, without_user
 from ablate.store.folders import Store
 from ablate.track.runs import CLIENT_SETTINGS, connect, unusable
 from ablate.track.views import links
+
+STARTS = 3
+"""How often the server is started when another process takes its port first."""
+
 
 START_S = 120.0
 """Seconds that MLflow's server may take to answer; a busy machine needs 20."""
@@ -92,35 +98,51 @@ def serving(uri: str, artifacts: Path, port: int, host: str = "127.0.0.1") -> It
     If `port` is in use, another free port is taken. Raises ServerError.
     """
     artifacts.mkdir(parents=True, exist_ok=True)
-    port = _free_port(host, port)
+    for attempt in range(1, STARTS + 1):
+        port = _free_port(host, port)
+        with tempfile.TemporaryFile("w+") as log, _process(uri, artifacts, host, port, log) as process:
+            server = Server(f"http://{host}:{port}", process)
+            if _answers(server):
+                yield server
+                return
+            if attempt == STARTS or _free_port(host, port) == port:  # nobody else took it meanwhile
+                log.seek(0)
+                end = redact(log.read())[-2000:]
+                raise ServerError(f"MLflow's server does not answer at {server.url}. Its log ends:\n{end}")
+
+
+@contextlib.contextmanager
+def _process(uri: str, artifacts: Path, host: str, port: int, log: IO[str]) -> "Iterator[subprocess.Popen[bytes]]":
+    """The server in its own process group, stopped at the end."""
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port),
         "--workers", "1", "--artifacts-destination", artifacts.resolve().as_uri(),
     ]  # fmt: skip
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            command,
-            env=CLIENT_SETTINGS | os.environ | SERVER_SETTINGS | {BACKEND: uri},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        server = Server(f"http://{host}:{port}", process)
-        try:
-            if not _answers(server):
-                log.seek(0)
-                end = redact(log.read())[-2000:]
-                raise ServerError(f"MLflow's server does not answer at {server.url}. Its log ends:\n{end}")
-            yield server
-        finally:
-            _stop(process)
+    process = subprocess.Popen(
+        command,
+        env=CLIENT_SETTINGS | os.environ | SERVER_SETTINGS | {BACKEND: uri},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        _stop(process)
 
 
 def _answers(server: Server) -> bool:
-    """Wait until the server answers; false if it ends before or takes too long."""
+    """Wait until the server answers; false if it ends before or takes too long.
+
+    Another process may have taken the port since it was found free. What answers then is not HTTP, or not our server:
+    that has ended, or ends soon.
+    """
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and server.process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{server.url}/health", timeout=2):
+        with (
+            contextlib.suppress(OSError, http.client.HTTPException),
+            urllib.request.urlopen(f"{server.url}/health", timeout=2),
+        ):
             return True
         time.sleep(0.2)
     return False

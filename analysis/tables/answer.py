@@ -72,8 +72,9 @@ def answer(table: "Table") -> Answer:
     total = sum(sum(arm.status.values()) for arm in table.arms)
     finished = sum(arm.status.get("done", 0) for arm in table.arms)
     diverged = _diverged(table)
-    if all(math.isnan(arm.effects[table.study.primary].mean) for arm in table.arms[1:]) and not table.comparisons:
-        return Answer(f"No answer yet: {finished} of {total} trials have finished.", remarks=tuple(diverged))
+    nothing_measured = all(math.isnan(arm.effects[table.study.primary].mean) for arm in table.arms)
+    if nothing_measured if table.study.search else not table.comparisons:
+        return Answer(_no_answer(table, finished, total), remarks=tuple(diverged))
     lost = sum(arm.status.get(name, 0) for arm in table.arms for name in ("diverged", "failed", "pruned"))
     left = total - finished - lost
     early = [f"This is preliminary: {left} of {total} trials have no result yet."] if left else []
@@ -87,6 +88,14 @@ def answer(table: "Table") -> Answer:
     return Answer(
         _headline(rows), tuple(found), tuple(_ruled_out(rows)), tuple(_open(rows, table.open_noises)), tuple(remarks)
     )
+
+
+def _no_answer(table: "Table", finished: int, total: int) -> str:
+    """Why there is no answer."""
+    if len(table.arms) == 1 and not table.study.search:
+        return "No comparison: the study has one treatment."
+    lacking = ", and none of them can be compared with its reference" if finished else ""
+    return f"No answer yet: {finished} of {total} trials have finished{lacking}."
 
 
 def _headline(rows: Sequence[Comparison]) -> str:

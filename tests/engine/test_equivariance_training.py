@@ -75,7 +75,7 @@ def test_bf16_trains_too_and_nothing_is_read_back(write_study, pictures, tmp_pat
             return original(self, *args, **kwargs)
 
         monkeypatch.setattr(torch.Tensor, name, spy)
-    monkeypatch.setattr(train.TrainingState, "save", lambda *_: Checkpoint({}, {}))
+    monkeypatch.setattr(train.TrainingState, "save", lambda *_, **__: Checkpoint({}, {}))
     stage, lines = trial.treatment.recipe.stages[0], []
     train.train(parts, stage, 0, Store(tmp_path).stage("x"), None, lambda _, line: lines.append(line), {}, lambda _: {})
     assert len(reads) == 1, reads

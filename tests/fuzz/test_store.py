@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import strategies as st
 
 from ablate.adaptive.recall import plan_study
@@ -22,7 +21,7 @@ from ablate.plan.trials import Trial
 from ablate.store.folders import Store
 from ablate.study.study import load_study
 from tests.support.finished import finish_all
-from tests.support.fuzzing import PEAK_BYTES, changed, fuzzed, peak_bytes
+from tests.support.fuzzing import changed, fuzzed
 from tests.support.studies import write_study
 
 TEMPORARY = tempfile.TemporaryDirectory(prefix="fuzz-")
@@ -136,11 +135,3 @@ def test_another_file_of_a_stage_may_hold_anything(name: str, content: bytes) ->
     path.touch()
     with replaced(path, content):
         assert read_all() == 0
-
-
-@pytest.fixture(autouse=True, scope="module")
-def bounded_memory() -> Any:
-    """The whole of these cases in less than a gigabyte."""
-    before = peak_bytes()  # a process that runs other tests as well may have held more
-    yield
-    assert peak_bytes() < max(PEAK_BYTES, before + 1), f"{peak_bytes() / 2**20:.0f} MB"

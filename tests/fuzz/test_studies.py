@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from hypothesis import strategies as st
 
@@ -17,7 +16,7 @@ from ablate.study.constraints import ConstraintError, read_constraint
 from ablate.study.document import compose
 from ablate.study.shipped import shipped
 from ablate.study.study import read_study
-from tests.support.fuzzing import PEAK_BYTES, changed, fuzzed, peak_bytes
+from tests.support.fuzzing import changed, fuzzed
 from tests.support.studies import TINY
 
 FILES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
@@ -144,11 +143,3 @@ def test_the_shipped_studies_themselves_are_planned() -> None:
     assert len(TEXTS) > 20 and shipped()
     for text in TEXTS:
         assert expand(read_study(compose(text, "study.yaml"), "cpu" if "\n  cpu:" in text else None, (), gpu=False))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def bounded_memory() -> Any:
-    """The whole of these cases in less than a gigabyte."""
-    before = peak_bytes()  # a process that runs other tests as well may have held more
-    yield
-    assert peak_bytes() < max(PEAK_BYTES, before + 1), f"{peak_bytes() / 2**20:.0f} MB"

@@ -6,6 +6,7 @@ import math
 import shutil
 import signal
 import socket
+import socketserver
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from ablate.errors import ServerError
 from ablate.plan.labels import format_level
 from ablate.plan.trials import expand
 from ablate.store.folders import StageFolder, Store
+from ablate.track import server as server_module
 from ablate.track import views
 from ablate.track.mirror import Mirror, NoMirror, sync
 from ablate.track.runs import connect, grid_files
@@ -488,6 +490,27 @@ def test_ui_says_links_and_ends_with_its_server(study, store):
 def test_a_server_that_cannot_start_says_why(tmp_path):
     with pytest.raises(ServerError, match="does not answer"), serving("nonsense://x", tmp_path, 0):
         pass
+
+
+def test_a_port_that_another_process_takes_first_is_given_up(tmp_path, monkeypatch):
+    """What took the port answers, but no HTTP."""
+    with socketserver.TCPServer(("127.0.0.1", 0), Babbler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        taken = other.server_address[1]
+        found = iter([taken])
+        real = server_module._free_port
+        monkeypatch.setattr(server_module, "_free_port", lambda host, wanted: next(found, None) or real(host, wanted))
+        with serving(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts", 0) as server:
+            assert not server.url.endswith(f":{taken}")
+            assert urllib.request.urlopen(f"{server.url}/health", timeout=PATIENCE).status == 200
+        other.shutdown()
+
+
+class Babbler(socketserver.BaseRequestHandler):
+    """A server of another protocol."""
+
+    def handle(self) -> None:
+        self.request.sendall(b"\xff\x00@\x80\r\n")
 
 
 def test_planning_does_not_load_mlflow():

@@ -6,8 +6,6 @@ The number of cases of all fuzz tests together is `ABLATE_FUZZ_CASES` (500 by de
 import copy
 import functools
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,13 +15,10 @@ from hypothesis import strategies as st
 
 CASES = int(os.environ.get("ABLATE_FUZZ_CASES", "500"))
 
-PEAK_BYTES = 1 << 30
-"""The memory that a process may hold at its peak, Python and all libraries included."""
-
 SLOWEST_S = 60.0
 """Seconds after which an input is taken to hang, on a machine that others use too."""
 
-Path = tuple[str | int, ...]
+Steps = tuple[str | int, ...]
 
 PLAIN_VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 1.0, 0.5, 7, 1000, 2**31, 2**63, 10**30, -(10**30), 1e308, 1e-320, -0.0,
@@ -48,7 +43,7 @@ VALUES = [*PLAIN_VALUES, deep(40), deep(200)]
 
 
 def fuzzed(share: float, *strategies: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Run a test on its share of the cases, always the same ones; it fails for a slow case and for too much memory."""
+    """Run a test on its share of the cases, always the same ones; it fails for a slow case."""
     from hypothesis import given
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
@@ -68,12 +63,7 @@ def fuzzed(share: float, *strategies: Any) -> Callable[[Callable[..., None]], Ca
     return decorate
 
 
-def peak_bytes() -> int:
-    """The largest memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def places(value: Any, path: Path = ()) -> Iterator[Path]:
+def places(value: Any, path: Steps = ()) -> Iterator[Steps]:
     """The paths of all values in plain data, the root's first."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -81,7 +71,7 @@ def places(value: Any, path: Path = ()) -> Iterator[Path]:
         yield from places(inner, (*path, key))
 
 
-def at(value: Any, path: Path) -> Any:
+def at(value: Any, path: Steps) -> Any:
     """The value at a path."""
     for key in path:
         value = value[key]

@@ -170,6 +170,16 @@ def test_no_result_no_answer(study: Study, store: Store) -> None:
     assert results(study, store).table.answer.sentences == ["No answer yet: 0 of 12 trials have finished."]
 
 
+@pytest.mark.parametrize("baseline_alone", [False, True])
+def test_no_reference_no_answer(study: Study, store: Store, baseline_alone: bool) -> None:
+    values = planted({}, {})
+    kept = [trial for trial in expand(study) if (trial.treatment.label == "baseline") == baseline_alone]
+    finish_all(study, store, lambda trial: values(trial) if trial in kept else {})
+    assert results(study, store).table.answer.sentences == [
+        f"No answer yet: {len(kept)} of 12 trials have finished, and none of them can be compared with its reference."
+    ]
+
+
 def test_a_factor_is_answered_on_its_own_metric(write_study: Write, store: Store) -> None:
     primary = ("primary: psnr", "primary: {upsample: grid/const_fold, default: psnr}")
     study = load_study(write_study(FACTORS, PROBES, SEEDS, primary))
