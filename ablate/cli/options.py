@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from ablate.errors import StoreError
+from ablate.errors import StoreError, UsageError
 from ablate.plan.commands import DEFAULT_STORE
 from ablate.plan.plan import Plan
 from ablate.slots import discover, registry
@@ -128,6 +128,33 @@ MaxTrials = Annotated[int | None, typer.Option(help="Refuse if more trials than 
 
 
 STORE = Path(DEFAULT_STORE)
+
+
+Records = Annotated[
+    Path | None,
+    typer.Option(
+        "--records", metavar="FILE", help="Results from a file (`table --format records`); STUDY may be left out."
+    ),
+]
+
+
+def find_results(
+    study: str | None, scale: str | None, overrides: list[str] | None, store: Path, records: Path | None
+) -> Plan:
+    """The plan of a study whose results are in a records file or else in the store. Prints notes to stderr."""
+    if records is None:
+        if study is None:
+            raise UsageError("name a STUDY, or a file of results with --records FILE")
+        return find(study, scale, overrides, store)
+    from ablate.driver.records_file import plan_recorded
+    from ablate.driver.studies import StudyRequest
+
+    if study is None and (scale or overrides):
+        raise UsageError("--scale and --set go with a STUDY; --records alone gives the study as it was run")
+    wanted = StudyRequest(study, scale, tuple(overrides or ())) if study else None
+    plan, notes = plan_recorded(wanted, records)
+    print_notes(notes)
+    return plan
 
 
 def find(reference: str, scale: str | None, overrides: list[str] | None, store: Path) -> Plan:

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.options import STORE, Components, PlainT, Scale, Set, StoreOption, StudyName, find, screen
+from ablate.cli.options import (
+    STORE,
+    Components,
+    PlainT,
+    Records,
+    Scale,
+    Set,
+    StoreOption,
+    StudyArgument,
+    find_results,
+    screen,
+)
 from ablate.cli.output import print_answer
 from ablate.errors import AblateError, UsageError
 
@@ -18,21 +29,25 @@ KINDS = (
 
 
 def report(
-    study: StudyName,
-    out: Annotated[Path | None, typer.Option(help="HTML file to write (default: in the store).")] = None,
+    study: Annotated[str | None, StudyArgument] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write (default: in the store; STUDY.html with --records).")
+    ] = None,
     plain_t: PlainT = None,
     scale: Scale = None,
     set_: Set = None,
     components: Components = None,
     store: StoreOption = STORE,
+    records: Records = None,
 ) -> None:
     """Write one HTML page that needs no network: answer, table, effects, claims, curves, pictures, cost, failures."""
     from ablate.analysis.report import write_report
     from ablate.analysis.results import gather
 
     check_folder(out)
-    plan = find(study, scale, set_, store)
-    target = out or plan.store.study(plan.study.name, plan.study.variant).report
+    plan = find_results(study, scale, set_, store, records)
+    stored = plan.store.study(plan.study.name, plan.study.variant).report
+    target = out or (Path(f"{plan.study.name}.html") if records else stored)
     try:
         found = gather(plan, moderated=None if plain_t is None else not plain_t)
     except AblateError:
@@ -46,8 +61,8 @@ def report(
 
 
 def figure(
-    study: StudyName,
     kind: Annotated[str, typer.Option(help=KINDS)],
+    study: Annotated[str | None, StudyArgument] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric to draw (default: the primary one). Give two for pareto.")
     ] = None,
@@ -56,13 +71,14 @@ def figure(
     set_: Set = None,
     components: Components = None,
     store: StoreOption = STORE,
+    records: Records = None,
 ) -> None:
     """Draw a figure one column of a paper wide, readable when printed in grey."""
     from ablate.analysis.figures import save_figure
     from ablate.analysis.results import gather
 
     check_folder(out)
-    plan = find(study, scale, set_, store)
+    plan = find_results(study, scale, set_, store, records)
     target = out or Path(f"{plan.study.name}-{kind}.pdf")
     try:
         with written(target):

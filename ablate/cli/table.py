@@ -1,14 +1,27 @@
 """`ablate table`: the table of a study, or a paper's own table with VAEs measured for it."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
 
-from ablate.cli.options import STORE, Components, Json, PlainT, Scale, Set, StoreOption, StudyArgument, find, screen
+from ablate.cli.options import (
+    STORE,
+    Components,
+    Json,
+    PlainT,
+    Records,
+    Scale,
+    Set,
+    StoreOption,
+    StudyArgument,
+    find_results,
+    screen,
+)
 from ablate.cli.output import emit, print_table
 from ablate.errors import AblateError, UsageError, nearest
 
-FORMS = ("markdown", "latex", "html", "csv")
+FORMS = ("markdown", "latex", "html", "csv", "records")
 
 
 def table(
@@ -16,7 +29,9 @@ def table(
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", help="markdown, latex, html or csv (default: as wide as the terminal; markdown in a pipe)."
+            "--format",
+            help="markdown, latex, html, csv, or records: all results in a file for --records "
+            "(default: as wide as the terminal; markdown in a pipe).",
         ),
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Comma-separated metrics, or 'all'.")] = None,
@@ -43,29 +58,36 @@ def table(
     set_: Set = None,
     components: Components = None,
     store: StoreOption = STORE,
+    records: Records = None,
     as_json: Json = False,
 ) -> None:
     """Print a study's table and verdicts on a paper's claims, or a paper's own table with VAEs measured."""
     if form is not None and form not in FORMS:
         raise UsageError(f"--format '{form}'{nearest(form, FORMS)}")
-    if study is not None and (number or checkpoint or images):
-        raise UsageError("--table, --checkpoint and --images go without STUDY")
-    if trials and (study is None or as_json or form not in {None, "csv"}):
+    is_paper = study is None and records is None
+    if not is_paper and (number or checkpoint or images):
+        raise UsageError("--table, --checkpoint and --images go without STUDY and --records")
+    if trials and (is_paper or as_json or form not in {None, "csv"}):
         raise UsageError("--trials is CSV of the trials of one STUDY; leave out the other format")
+    if form == "records" and (is_paper or as_json):
+        raise UsageError("--format records is of one STUDY, and no other format goes with it")
     try:
-        if study is not None and trials:
+        if form == "records" or trials:
+            from ablate.driver.records_file import pack
             from ablate.driver.tables import trials_table
 
-            print(trials_table(find(study, scale, set_, store), metrics, raw=raw), end="")  # noqa: T201
+            plan = find_results(study, scale, set_, store, records)
+            lines = pack(plan) if form == "records" else [trials_table(plan, metrics, raw=raw)]
+            sys.stdout.writelines(lines)
             return
-        if study is None:
+        if is_paper:
             from ablate.probing.paper_tables import paper_table
 
             built: Any = paper_table(paper, number, checkpoint or [], images or [], device, screen.print)
         else:
             from ablate.driver.tables import Look, study_table
 
-            plan = find(study, scale, set_, store)
+            plan = find_results(study, scale, set_, store, records)
             look = Look(layout, bold, decimals, caption, label)
             built = study_table(plan, metrics, paper, look, raw=raw, unpaired=unpaired, plain_t=plain_t, mixed=mixed)
         used = _packages(packages)
