@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 
+from tests.support import forked
+
 Done = subprocess.CompletedProcess[str]
 
 PATIENCE = 400
@@ -20,16 +22,16 @@ PATIENCE = 400
 
 
 def ablate(*arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
-    """Run the command to its end; gives exit code, stdout and stderr."""
+    """Run the command in a process of its own to its end; gives exit code, stdout and stderr.
+
+    The process begins with the libraries imported, unless variables of Python's own are given.
+    """
+    if not any(name.startswith("PYTHON") for name in env or {}):
+        return forked.run([*map(str, arguments)], environment(env), cwd, PATIENCE)
     return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=environment(env),
-        timeout=PATIENCE,
+        command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(env), timeout=PATIENCE,
         check=False,
-    )
+    )  # fmt: skip
 
 
 def inside(*arguments: str | Path) -> Done:
