@@ -18,6 +18,7 @@ from ablate import __version__
 from ablate.cli.catalogue import components, schema
 from ablate.cli.check import check
 from ablate.cli.check_level import check_level
+from ablate.cli.compare import compare
 from ablate.cli.doctor import doctor
 from ablate.cli.gc import gc
 from ablate.cli.init import init
@@ -62,6 +63,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     },
     "To examine other VAEs": {
         probe: "run the probes on any checkpoint",
+        compare: "compare VAEs on the same pictures: quality and cost",
     },
     "To find or write levels": {
         components: "list slots, levels and their settings",

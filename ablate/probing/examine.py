@@ -126,16 +126,22 @@ def examine(request: Request, report: Callable[[str], None]) -> ProbeReport:
     return ProbeReport(results.metrics, _intervals(results, len(crops)), failed, about, sheet)
 
 
-def _intervals(results: ProbeResults, pictures: int) -> dict[str, tuple[float, float]]:
-    """95 % bootstrap intervals of the metrics that are means over the pictures; infinite ones are left out."""
+def means_over_pictures(results: ProbeResults, pictures: int) -> dict[str, list[float]]:
+    """Metric -> its values per picture, of those that are means over the pictures."""
     no_sample = declared(["flatfield"])  # one value per fixed colour, whose number may equal that of the pictures
-    intervals = {
-        name: bootstrap_interval(values)
+    return {
+        name: values
         for name, values in results.per_image.items()
         if name not in no_sample
         and len(values) == pictures
         and math.isclose(fmean(values), results.metrics.get(name, math.nan), rel_tol=1e-4)
     }
+
+
+def _intervals(results: ProbeResults, pictures: int) -> dict[str, tuple[float, float]]:
+    """95 % bootstrap intervals of the metrics that are means over the pictures; infinite ones are left out."""
+    means = means_over_pictures(results, pictures)
+    intervals = {name: bootstrap_interval(values) for name, values in means.items()}
     return {name: (low, high) for name, (low, high) in intervals.items() if math.isfinite(low)}
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from ablate.analysis import papers
 from ablate.analysis.statistics.chance import bootstrap_interval
 from ablate.analysis.tables import vivat_table1
-from ablate.analysis.tables.published import PaperTable, as_published
+from ablate.analysis.tables.published import ListedTable, as_published
 from ablate.analysis.tables.vivat_table1 import ImageSet, Measured, Results, image_set
+from ablate.probing.arguments import find_device, read_named
 
 BATCH_PIXELS = 1 << 20
 """Pixels in one batch: one picture of 1024 x 1024 px, or 16 of 256 x 256."""
@@ -21,7 +22,7 @@ def paper_table(
     images: Sequence[str],
     device: str | None,
     report: Callable[[str], None],
-) -> PaperTable:
+) -> ListedTable:
     """A table of a paper. In table 1 of VIVAT also `checkpoints` (NAME=PATH) on `images` (NAME=DIR[@SIZE]).
 
     `report` gets a line per measurement. Raises ValueError for invalid options and for models and pictures that cannot
@@ -36,8 +37,8 @@ def paper_table(
         raise ValueError("checkpoints and images go together: --checkpoint NAME=PATH --images NAME=DIR[@SIZE]")
     if not takes_checkpoints:
         return as_published(papers.load(paper), number)
-    models = _named(checkpoints, "checkpoint NAME=PATH")
-    folders = dict(_image_folder(name, text) for name, text in _named(images, "images NAME=DIR[@SIZE]").items())
+    models = read_named(checkpoints, "checkpoint NAME=PATH")
+    folders = dict(_image_folder(name, text) for name, text in read_named(images, "images NAME=DIR[@SIZE]").items())
     return vivat_table1.build(_measure(models, folders, device, report) if models else {})
 
 
@@ -45,16 +46,10 @@ def _measure(
     models: dict[str, str], folders: dict[ImageSet, Path], device: str | None, report: Callable[[str], None]
 ) -> Results:
     """PSNR and SSIM of each model on each set of images."""
-    import torch
-
     from ablate.probing.reconstruct import evaluate
     from ablate.released.load import load_vae
 
-    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.empty(0, device=wanted).device
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA
-        raise ValueError(f"device '{wanted}' cannot be used: {str(error).splitlines()[0]}") from None
+    target = find_device(device)
     results: dict[str, dict[ImageSet, Measured]] = {}
     for name, path in models.items():
         vae = load_vae(Path(path), target, say=report)
@@ -67,19 +62,6 @@ def _measure(
         del vae
         gc.collect()  # frees the model, perhaps several GB, before the next one is loaded
     return results
-
-
-def _named(texts: Sequence[str], form: str) -> dict[str, str]:
-    """Parse NAME=VALUE texts. `form`: what an error says was expected."""
-    values: dict[str, str] = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        if not name or not value:
-            raise ValueError(f"'{text}': expected {form}")
-        if name in values:
-            raise ValueError(f"'{text}': the name '{name}' is given twice")
-        values[name] = value
-    return values
 
 
 def _image_folder(name: str, text: str) -> tuple[ImageSet, Path]:

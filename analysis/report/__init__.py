@@ -1,17 +1,16 @@
 """The report of a study: one self-contained HTML page that answers the study's question."""
 
 import io
-import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ablate.analysis.figures import KINDS, panels
 from ablate.analysis.figures.style import COLUMN, Panel, compose, figure_style
 from ablate.analysis.report import facts, pictures
+from ablate.analysis.report.template import render
 from ablate.analysis.results import StudyResults
 from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset import html
@@ -49,22 +48,14 @@ def write_report(results: StudyResults, path: Path) -> None:
 
 def page(results: StudyResults) -> str:
     """The page as text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ablate.analysis.report", "."),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     parts = {**_findings(results), **_drawings(results), **_circumstances(results)}
-    template = environment.get_template("page.html.j2")
-    return template.render(study=results.study, css=_part("page.css"), js=_part("page.js"), **parts)
+    return render("page.html.j2", pictures.compare(results), study=results.study, **parts)
 
 
 def _findings(results: StudyResults) -> dict[str, Any]:
     """The template's variables for the answer, the table, main effects, claims and pictures."""
     table = results.table
     claims = table.claims_layout
-    sheets = pictures.compare(results)
     return {
         "answer": table.answer,
         "table": html.table(table.layout),
@@ -74,8 +65,6 @@ def _findings(results: StudyResults) -> dict[str, Any]:
         "claims": claims,
         "claims_table": html.table(claims) if claims else "",
         "claims_notes": html.notes(claims) if claims else "",
-        "shown": sheets,
-        "sources": json.dumps([vars(one) for one in sheets]).replace("<", "\\u003c"),
     }
 
 
@@ -151,7 +140,3 @@ def _svg_of(drawn_panels: Sequence[Panel], width: float, label: str) -> str:
     plain = re.sub(r'<g id="[^"]*"', "<g", drawn[start:end] + rest)  # nothing refers to groups
     sized = re.sub(r'^<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", plain)
     return sized.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-
-
-def _part(name: str) -> str:
-    return files("ablate.analysis.report").joinpath(name).read_text(encoding="utf-8")

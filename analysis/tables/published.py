@@ -1,4 +1,4 @@
-"""A paper's table in all output formats: as published, or with our own measurements beside it."""
+"""Tables that are no study's, in all output formats; a paper's table as published."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,14 +11,13 @@ from ablate.analysis.typeset.spreadsheet import write_csv
 
 
 @dataclass(frozen=True)
-class PaperTable:
-    """A table of a paper. `latex`, `markdown` and `html` show the layouts; `csv` and `json` hold the records.
+class ListedTable:
+    """A table of records. `latex`, `markdown` and `html` show the layouts; `csv` and `json` hold the records.
 
-    All records have the same keys.
+    All records have the same keys. `about`: what the JSON says before the records.
     """
 
-    paper: Paper
-    number: str
+    about: Mapping[str, Any]
     layouts: tuple[Layout, ...]
     records: tuple[Mapping[str, Any], ...]
 
@@ -40,9 +39,15 @@ class PaperTable:
         return write_csv([names, *([record.get(name, "") for name in names] for record in self.records)])
 
     def json(self) -> dict[str, Any]:
-        """What `ablate table --paper --table --json` prints. Missing values are None."""
-        records = [dict(record) for record in self.records]
-        return {"paper": self.paper.name, "reference": self.paper.reference, "table": self.number, "rows": records}
+        """What `--json` prints. Missing values are None."""
+        return {**self.about, "rows": [dict(record) for record in self.records]}
+
+
+def of_paper(
+    paper: Paper, number: str, layouts: tuple[Layout, ...], records: tuple[Mapping[str, Any], ...]
+) -> ListedTable:
+    """A table of a paper."""
+    return ListedTable({"paper": paper.name, "reference": paper.reference, "table": number}, layouts, records)
 
 
 def parts_of(paper: Paper, number: str) -> dict[str, Published]:
@@ -54,7 +59,7 @@ def parts_of(paper: Paper, number: str) -> dict[str, Published]:
     return parts
 
 
-def as_published(paper: Paper, number: str) -> PaperTable:
+def as_published(paper: Paper, number: str) -> ListedTable:
     """A paper's table without any measurement of ours. Raises ValueError if there is none with this number."""
     parts = parts_of(paper, number)
     layouts = tuple(_layout(paper, key, table) for key, table in parts.items())
@@ -64,7 +69,7 @@ def as_published(paper: Paper, number: str) -> PaperTable:
         for row, values in table.rows.items()
         for column, value in zip(table.columns, values, strict=True)
     )
-    return PaperTable(paper, number, layouts, records)
+    return of_paper(paper, number, layouts, records)
 
 
 def provenance(paper: Paper, table: Published) -> Sentence:

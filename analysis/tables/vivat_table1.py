@@ -11,7 +11,7 @@ from typing import Any
 
 from ablate.analysis.papers import Published, vivat
 from ablate.analysis.statistics.ranks import rank
-from ablate.analysis.tables.published import PaperTable, label, parts_of, provenance
+from ablate.analysis.tables.published import ListedTable, label, of_paper, parts_of, provenance
 from ablate.analysis.typeset.cells import Cell, Column, Group, Layout, Sentence, Value, Word, numeral, unit
 from ablate.errors import nearest
 from ablate.slots.settings import Metric
@@ -76,13 +76,13 @@ def image_set(name: str, size: int | None) -> ImageSet:
     return ImageSet(f"{name} {size}x{size}", size)
 
 
-def build(results: Results) -> PaperTable:
+def build(results: Results) -> ListedTable:
     """The table with the published rows and ours below them."""
     parts = parts_of(vivat.PAPER, "1")
     measured = [images for by_set in results.values() for images in by_set]
     sets = tuple(dict.fromkeys([*PUBLISHED, *measured]))
     layouts = tuple(_layout(key, sets, results) for key in parts)
-    return PaperTable(vivat.PAPER, "1", layouts, (*_published_records(), *_records(results)))
+    return of_paper(vivat.PAPER, "1", layouts, (*_published_records(), *_records(results)))
 
 
 def _layout(key: str, sets: tuple[ImageSet, ...], results: Results) -> Layout:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.analysis.tables.published import PaperTable
+from ablate.analysis.tables.published import ListedTable
 from ablate.analysis.tables.vivat_table1 import PUBLISHED, ImageSet, Measured, build, image_set
 from ablate.probing.paper_tables import paper_table
 from tests.support.command import python
@@ -26,13 +26,13 @@ OURS = {
 }
 
 
-def cells(table: PaperTable) -> list[list[str]]:
+def cells(table: ListedTable) -> list[list[str]]:
     """The rows of both halves as Markdown shows them."""
     lines = [line for line in table.markdown().splitlines() if line.startswith("|") and "---" not in line]
     return [[" ".join(cell.split()) for cell in line.strip("|").split("|")] for line in lines]
 
 
-def published(number: str) -> PaperTable:
+def published(number: str) -> ListedTable:
     return paper_table("vivat", number, [], [], None, print)
 
 
@@ -75,7 +75,7 @@ def test_csv_and_json_hold_full_precision_and_the_number_of_pictures() -> None:
 
 
 @pytest.mark.parametrize("table", [build({}), build(OURS), published("2"), published("3"), published("4")])
-def test_latex_compiles_with_booktabs_alone_and_fits_the_page(table: PaperTable, tmp_path: Path) -> None:
+def test_latex_compiles_with_booktabs_alone_and_fits_the_page(table: ListedTable, tmp_path: Path) -> None:
     text = table.latex()
     for part in re.split(r"(?<=\\end\{table\})\n", text):
         if part.strip():
