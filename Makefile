@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= runs
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo check lint test chaos fuzz audit bench ui clean
+.PHONY: help setup demo check lint test chaos fuzz audit bench results ui clean
 
 help:              ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 14
@@ -46,6 +46,9 @@ audit: setup       ## known vulnerabilities of the installed packages: a warning
 
 bench: setup       ## speed as ratios against named peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+results: setup     ## what the committed results of studies lack; STUDIES="NAME …" runs these, minutes to an hour each
+	$(BIN)/python analysis/results/make.py $(STORE) $(STUDIES)
 
 ui: setup          ## MLflow's pages over the store
 	$(BIN)/ablate ui --store $(STORE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ablate.adaptive.recall import plan_study
 from ablate.analysis.figures import panels
 from ablate.analysis.records.frame import frame_of
-from ablate.analysis.results import StudyResults, gather
+from ablate.analysis.study_results import StudyResults, gather
 from ablate.analysis.tables.table import effect_numbers
 from ablate.api.loading import Changes, LoadedStudy, Location, load
 from ablate.api.shown import Drawing, ResultTable

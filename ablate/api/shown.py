@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.analysis.figures import panels, save_figure
 from ablate.analysis.figures.style import compose, figure_style
-from ablate.analysis.results import StudyResults
+from ablate.analysis.study_results import StudyResults
 from ablate.analysis.tables.table import Table
 from ablate.analysis.typeset import html
 from ablate.api.printed import printed

@@ -42,7 +42,7 @@ def report(
 ) -> None:
     """Write one HTML page that needs no network: answer, table, effects, claims, curves, pictures, cost, failures."""
     from ablate.analysis.report import write_report
-    from ablate.analysis.results import gather
+    from ablate.analysis.study_results import gather
 
     check_folder(out)
     plan = find_results(study, scale, set_, store, records)
@@ -75,7 +75,7 @@ def figure(
 ) -> None:
     """Draw a figure one column of a paper wide, readable when printed in grey."""
     from ablate.analysis.figures import save_figure
-    from ablate.analysis.results import gather
+    from ablate.analysis.study_results import gather
 
     check_folder(out)
     plan = find_results(study, scale, set_, store, records)

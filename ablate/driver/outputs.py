@@ -28,7 +28,7 @@ UI_URL = "http://127.0.0.1:5000"
 def write_results(plan: Plan) -> tuple["Table", dict[str, Path]]:
     """Write the study's table in every format, and its report. Returns the table, and format -> file."""
     from ablate.analysis.report import write_report
-    from ablate.analysis.results import gather
+    from ablate.analysis.study_results import gather
 
     folder = plan.store.study(plan.study.name, plan.study.variant)
     results = gather(plan)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ablate.analysis.figures import answer, comparisons, lines, pictures
 from ablate.analysis.figures.style import COLUMN, Panel, compose, figure_style
-from ablate.analysis.results import StudyResults
+from ablate.analysis.study_results import StudyResults
 from ablate.errors import nearest
 from ablate.store.files import atomic_write
 

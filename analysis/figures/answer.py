@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablate.analysis.figures.style import FAINT, INK, Panel, fold
-from ablate.analysis.results import StudyResults
+from ablate.analysis.study_results import StudyResults
 from ablate.analysis.tables.leads import Comparison, by_factor, by_metric, by_size, largest
 from ablate.study.titles import title_of
 

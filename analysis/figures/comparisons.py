@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.figures.style import FAINT, INK, LEGEND_WRAP, LINES, MARKERS, Panel, fold, legend, legend_columns
-from ablate.analysis.results import StudyResults
 from ablate.analysis.statistics.effects import Effect
 from ablate.analysis.statistics.factorial import crossed
 from ablate.analysis.statistics.ranks import front
 from ablate.analysis.statistics.verdicts import is_trouble
+from ablate.analysis.study_results import StudyResults
 from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset.cells import compared, unit
 from ablate.plan.labels import format_level

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.results import StudyResults
+from ablate.analysis.study_results import StudyResults
 from ablate.errors import nearest
 from ablate.plan.trials import Trial, read_step_log
 from ablate.store.files import read_json

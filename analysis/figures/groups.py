@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ablate.analysis.figures.style import LINES_PER_PANEL
-from ablate.analysis.results import StudyResults
+from ablate.analysis.study_results import StudyResults
 from ablate.plan.treatments import Treatment
 
 PanelKey = tuple[str, str | None]

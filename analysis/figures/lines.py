@@ -18,7 +18,7 @@ from ablate.analysis.figures.style import (
     legend_columns,
     log_scale,
 )
-from ablate.analysis.results import StudyResults
+from ablate.analysis.study_results import StudyResults
 from ablate.analysis.typeset.cells import arrow, unit
 from ablate.study.titles import title_of
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ablate.analysis.figures.style import COLUMN, Panel, fold
-from ablate.analysis.results import StudyResults
+from ablate.analysis.study_results import StudyResults
 from ablate.analysis.typeset.cells import numeral, unit
 from ablate.plan.planned import judged_by
 from ablate.slots.settings import Metric

@@ -11,7 +11,7 @@ from ablate.analysis.figures import KINDS, panels
 from ablate.analysis.figures.style import COLUMN, Panel, compose, figure_style
 from ablate.analysis.report import facts, pictures
 from ablate.analysis.report.template import render
-from ablate.analysis.results import StudyResults
+from ablate.analysis.study_results import StudyResults
 from ablate.analysis.tables.build import default_metrics
 from ablate.analysis.typeset import html
 from ablate.store.files import atomic_write

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablate.analysis.results import StudyResults
 from ablate.analysis.statistics.verdicts import TROUBLES
+from ablate.analysis.study_results import StudyResults
 from ablate.plan.commands import sweep_command
 from ablate.plan.labels import format_level
 from ablate.plan.tree import stage_tree

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ablate.analysis.figures.pictures import SHEET_FILE
-from ablate.analysis.results import StudyResults
+from ablate.analysis.study_results import StudyResults
 from ablate.analysis.typeset.cells import numeral, unit
 from ablate.study.titles import title_of
 

@@ -15,8 +15,8 @@ from scipy import stats
 from ablate.adaptive.recall import plan_study
 from ablate.analysis.figures import panels
 from ablate.analysis.figures.style import compose, figure_style
-from ablate.analysis.results import StudyResults, gather
 from ablate.analysis.statistics.power import seeds_needed
+from ablate.analysis.study_results import StudyResults, gather
 from ablate.analysis.tables.leads import by_metric, lead_metrics
 from ablate.plan.trials import Trial, expand
 from ablate.store.files import write_json

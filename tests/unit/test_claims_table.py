@@ -17,9 +17,9 @@ from ablate.analysis import papers, report
 from ablate.analysis.papers import Paper, check_claims
 from ablate.analysis.papers.vivat import PAPER
 from ablate.analysis.records.frame import frame_of
-from ablate.analysis.results import StudyResults
 from ablate.analysis.statistics.claims import Claim, Requirement
 from ablate.analysis.statistics.findings import Finding
+from ablate.analysis.study_results import StudyResults
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.claims import PAGE, ROW, arrange_claims, contrast, pages
 from ablate.analysis.tables.table import Table

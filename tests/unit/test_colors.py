@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from ablate.adaptive.recall import plan_study
 from ablate.analysis.figures import panels
 from ablate.analysis.figures.style import compose, figure_style
-from ablate.analysis.results import gather
+from ablate.analysis.study_results import gather
 from ablate.plan.colors import BASELINE_COLOR, COLORS, colors
 from ablate.plan.plan import make_plan
 from ablate.plan.treatments import Treatment

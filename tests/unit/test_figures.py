@@ -15,7 +15,7 @@ from ablate.analysis.figures import KINDS, panels, save_figure
 from ablate.analysis.figures.comparisons import front
 from ablate.analysis.figures.curves import MissingCurve
 from ablate.analysis.figures.style import compose, figure_style
-from ablate.analysis.results import StudyResults, gather
+from ablate.analysis.study_results import StudyResults, gather
 from ablate.cli import report
 from ablate.cli.main import app
 from ablate.errors import UsageError

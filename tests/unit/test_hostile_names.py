@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from ablate.adaptive.recall import plan_study
 from ablate.analysis.figures import save_figure
 from ablate.analysis.report import write_report
-from ablate.analysis.results import gather
+from ablate.analysis.study_results import gather
 from ablate.analysis.typeset.spreadsheet import harmless, write_csv
 from ablate.errors import StudyError
 from ablate.plan.trials import expand

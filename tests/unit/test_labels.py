@@ -10,7 +10,7 @@ from ablate.adaptive.recall import plan_study
 from ablate.analysis.figures import panels
 from ablate.analysis.figures.style import compose, figure_style
 from ablate.analysis.report import page
-from ablate.analysis.results import StudyResults, gather
+from ablate.analysis.study_results import StudyResults, gather
 from ablate.errors import StudyError
 from ablate.plan.labels import Names
 from ablate.plan.treatments import treatments

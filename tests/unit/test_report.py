@@ -15,7 +15,7 @@ from PIL import Image
 
 from ablate.adaptive.recall import plan_study
 from ablate.analysis.report import page, pictures, write_report
-from ablate.analysis.results import StudyResults, gather
+from ablate.analysis.study_results import StudyResults, gather
 from ablate.plan.trials import Trial, expand
 from ablate.store.files import write_json
 from ablate.store.folders import Store
