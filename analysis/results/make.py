@@ -65,7 +65,8 @@ def state(name: str) -> Iterator[str]:
         yield "no results"
         return
     try:
-        plan, notes = plan_recorded(StudyRequest(str(STUDIES / f"{name}.yaml"), *scale_of(name)[1:]), records)
+        scale = SCALE if scale_of(name) else None
+        plan, notes = plan_recorded(StudyRequest(str(STUDIES / f"{name}.yaml"), scale), records)
     except AblateError as error:
         yield f"stale: {error}"
         return
