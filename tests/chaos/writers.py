@@ -1,6 +1,6 @@
 """`python -m tests.chaos.writers [SECONDS]`: 16 processes that mirror trials to one MLflow server on SQLite at once.
 
-Prints how many values each wrote, and how many the database lacks; exits with 1 if it lacks any or if an error was said.
+Prints how many values they wrote and how many the database lacks; exits with 1 if it lacks any or an error was said.
 """
 
 import multiprocessing
