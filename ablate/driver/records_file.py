@@ -1,8 +1,8 @@
 """A study's records in one file, from which its tables and figures are made without the store that they come from.
 
 The file is JSON lines. The first holds the study's text, scale and overrides, and what its results have added (search,
-tuning, pruning, seeds); then follows a line per record. Each line has a checksum that also covers the one before. There
-are no checkpoints, pictures or logs, and no own levels.
+tuning, pruning, seeds); then follows a line per record, without the units of metrics, which the probes declare. Each
+line has a checksum that also covers the one before. There are no checkpoints, pictures or logs, and no own levels.
 """
 
 import atexit
@@ -61,7 +61,7 @@ def pack(plan: Plan) -> Iterator[str]:
     line, checksum = seal_line(head, "")
     yield line
     for record in finished:
-        line, checksum = seal_line(asdict(record), checksum)
+        line, checksum = seal_line({**asdict(record), "info": {}}, checksum)
         yield line
 
 

@@ -20,3 +20,14 @@ def test_the_table_of_the_records_is_the_committed_one(folder: Path, form: str, 
 
 def test_there_are_results() -> None:
     assert FOLDERS
+
+
+def test_the_table_of_the_readme_is_the_committed_one() -> None:
+    committed = (RESULTS / "grid_and_border" / "table.md").read_text()
+    readme = (RESULTS.parents[1] / "README.md").read_text()
+    rows = [line for line in committed.splitlines() if line.startswith("|")]
+    assert len(rows) == 8 and "\n".join(rows) in readme
+    answer = committed[committed.index("Answer:") :]
+    told = " ".join(readme[readme.index("> Answer:") :].replace("\n> ", " ").split())
+    for number in ("+4.838 gl [+2.519, +7.158]", "48.4 ×", "+0.36 dB [−1.67, +2.38]", "15 seeds would detect 0.5 dB"):
+        assert number in answer and number in told
