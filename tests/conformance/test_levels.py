@@ -31,6 +31,7 @@ TINY_BUDGET = _flow.Budget(
 
 
 SETTINGS: dict[str, Any] = {
+    "data/clips": [CLIPS, {**CLIPS, "step": 2}],
     "data/leaves": {"crop": 16, "resize": "none", "heldout_size": 32, "heldout_count": 4, "count": 8},
     "data/moving_leaves": {**CLIPS, "size": 24, "length": 8},
     "model/image_kl": [{}, {"patch": 2, "activation": "filtered_silu", "mid_attention": False}],

@@ -456,7 +456,11 @@ def test_photos_say_what_is_missing(monkeypatch):
     with pytest.raises(ValueError, match=r"this version of skimage does not contain data/mona_lisa.png"):
         registry.level("data", "photos").Config.read({}).preflight()
     monkeypatch.setitem(photos.PHOTOS, "heldout", [("skimage_of_old", "mona_lisa.png")])
-    with pytest.raises(ValueError, match=r"needs mona_lisa.png of the package skimage_of_old, which is not installed"):
+    monkeypatch.setitem(photos.PACKAGES, "skimage_of_old", ("scikit-image-of-old", "data"))
+    message = (
+        "needs mona_lisa.png of the package skimage_of_old, which is not installed: pip install scikit-image-of-old"
+    )
+    with pytest.raises(ValueError, match=message):
         registry.build("data", "photos", {}, "heldout")
 
 
