@@ -190,6 +190,8 @@ METRICS = {
     "flicker/static_first": "Flicker first frame",
     "flicker/warp": "Flicker along motion",
     "flicker/warp_plain": "Warping error",
+    "flicker/matched": "Flicker along matched motion",
+    "flicker/matched_share": "Share of matched motion",
     "motion/psnr_fast": "PSNR fast clips",
     "motion/psnr_slow": "PSNR slow clips",
     "motion/slope": "PSNR over speed",
