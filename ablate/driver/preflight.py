@@ -351,17 +351,22 @@ def _note(problem: Problem, scale: str) -> str:
 
 
 def prepare_data(study: Study, trials: list[Trial], store: Store) -> list[str]:
-    """Decode the pictures before any worker needs them; gives the names of damaged files that a data level left out.
+    """Decode the pictures before any worker needs them; says how many files were left out or converted.
 
     Raises StudyError for pictures that cannot be used.
     """
+    from ablate.data.picture import count_changes
     from ablate.data.prepare import prepare
 
-    skipped: list[str] = []
+    notes: dict[str, None] = {}
     setups = [setup for trial in trials for setup in trial.treatment.recipe.setups]
     for part in {id(setup.parts["data"]): setup.parts["data"] for setup in setups}.values():
         try:
-            skipped += prepare(part.level, part.settings.plain(), store.data).skipped
+            corpus = prepare(part.level, part.settings.plain(), store.data)
         except ValueError as error:
             raise StudyError([study.origin.problem(("base", "data"), f"data: {error}")]) from None
-    return list(dict.fromkeys(skipped))
+        if corpus.skipped:
+            notes[f"{len(corpus.skipped)} damaged files left out: {', '.join(corpus.skipped[:5])}"] = None
+        if converted := count_changes(corpus.converted):
+            notes[converted] = None
+    return list(notes)

@@ -8,10 +8,9 @@ gradients (coffee, PNG), fine architecture under a plain sky (china, JPEG) and s
 JPEG). Training uses the other eight; the two of the motorcycle are a stereo pair.
 """
 
-from functools import partial
-
 from ablate.components.data._packages import packaged_file
-from ablate.data.prepare import check_pictures, read_rgb
+from ablate.data.picture import PictureFile
+from ablate.data.prepare import check_pictures
 from ablate.slots import DataSettings, Picture, Split
 
 PACKAGES = {
@@ -56,4 +55,4 @@ def build(config: Config, split: Split) -> list[Picture]:
     for package, file in PHOTOS[split]:
         distribution, folder = PACKAGES[package]
         files.append(packaged_file("photos", package, distribution, f"{folder}/{file}"))
-    return [Picture(path.stem, partial(read_rgb, path), path) for path in files]
+    return [Picture(path.stem, PictureFile(path), path) for path in files]
