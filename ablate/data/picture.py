@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,31 @@ ORIENTATION = 0x0112
 """The EXIF tag (CIPA DC-008, table 4) that says how a picture is to be turned; 1 is upright."""
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A file within another one that holds it unchanged: `size` bytes of `path` from byte `start` on."""
+
+    path: Path
+    start: int
+    size: int
+
+    def read(self) -> BytesIO:
+        """The file, read into memory."""
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            return BytesIO(file.read(self.size))
+
+
 @dataclass
 class PictureFile:
     """Reads a picture file when it is called. `changes`: what reading changed, once it has been read."""
 
-    path: Path
+    place: Path | Stored
     changes: tuple[str, ...] = field(default=(), init=False)
 
     def __call__(self) -> Pixels:
         """As `read_rgb`."""
-        with open_picture(self.path) as image:
+        with open_picture(self.place) as image:
             self.changes = changes(image)
             return _rgb(image)
 
@@ -39,17 +55,17 @@ def read_rgb(path: Path) -> Pixels:
     return PictureFile(path)()
 
 
-def read_header(path: Path) -> tuple[int, int, tuple[str, ...]]:
+def read_header(place: Path | Stored) -> tuple[int, int, tuple[str, ...]]:
     """Height and width of a picture file as it is stored, and what reading will change. Raises as `read_rgb` does."""
-    with open_picture(path) as image:
+    with open_picture(place) as image:
         return image.height, image.width, changes(image)
 
 
-def open_picture(path: Path) -> "Image.Image":
+def open_picture(place: Path | Stored) -> "Image.Image":
     """Open a picture file. Raises Misfit for one of 32 bits per channel."""
     from PIL import Image
 
-    image = Image.open(path)
+    image = Image.open(place.read() if isinstance(place, Stored) else place)
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # older Pillow: 16-bit PNGs are "I"
         raise Misfit("of 32 bits per channel, whose range is not known; save them with 8 or 16")
     return image

@@ -86,7 +86,8 @@ def check_pictures(
                     if size:
                         height, width = size(picture.path, split)
                     else:
-                        height, width, changes = read_header(picture.path)
+                        file = picture.load.place if isinstance(picture.load, PictureFile) else picture.path
+                        height, width, changes = read_header(file)
                         converted.update(changes)
                     _check_size(split, height, width, crops, config)
         if rejects and not rejects.tolerable:

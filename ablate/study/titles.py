@@ -230,7 +230,7 @@ LEVELS = {
         "spectrum_matching": "spectrum matching",
     },
     "model": {"image_kl": "image VAE", "patch_vit": "patch ViT", "video_kl": "video VAE"},
-    "data": {"moving_leaves": "moving leaves", "video_folder": "video folder"},
+    "data": {"moving_leaves": "moving leaves", "video_folder": "video folder", "webdataset": "WebDataset"},
     "branch": {"ktc": "KTC"},
     "context": {"tmpe": "TMPE"},
 }

@@ -1,5 +1,6 @@
 """Every level on disk passes the exam of its slot. A new file is examined without being named here."""
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,14 @@ def exam_of(slot: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
             write_picture(folder / f"{number:03d}.png", picture.load())
             if number == 15:
                 break
+        settings = {**SMALL, "path": str(folder), "heldout_fraction": 0.3}
+    elif (slot, name) == ("data", "webdataset"):
+        with tarfile.open(folder / "shard.tar", "w") as tar:
+            for number, picture in enumerate(
+                registry.build("data", "leaves", {"size": 32, **SMALL, "count": 8}, "train")
+            ):
+                write_picture(folder / f"{number:03d}.png", picture.load())
+                tar.add(folder / f"{number:03d}.png", f"{number:03d}.png")
         settings = {**SMALL, "path": str(folder), "heldout_fraction": 0.3}
     elif (slot, name) == ("data", "video_folder"):
         for number in range(6):
