@@ -82,7 +82,7 @@ def print_level(name: str, level: dict[str, Any], out: Console) -> None:
         out.print("\nno settings" if "error" not in level else "")
     if metrics := level.get("metrics"):
         measured = [
-            (field, item["unit"], item["better"], _number(item["interest"]), _meaning(item["meaning"], item["needs"]))
+            (field, item["unit"], item["better"], _number(item["interest"]), _meaning(item))
             for field, item in metrics.items()
         ]
         _print_rows(("metric", "unit", "better", "of interest", "meaning"), measured, out)
@@ -101,8 +101,10 @@ def _default(setting: dict[str, Any]) -> str:
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else json.dumps(value).strip('"')
 
 
-def _meaning(meaning: str, needs: str) -> str:
-    return f"{meaning}; needs {needs}" if needs else meaning
+def _meaning(metric: dict[str, Any]) -> str:
+    """What a metric means, and what it needs."""
+    needs = metric["needs"] or ("clips whose motion is known" if metric["known_motion"] else "")
+    return f"{metric['meaning']}; needs {needs}" if needs else str(metric["meaning"])
 
 
 def _print_rows(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], out: Console) -> None:

@@ -161,7 +161,8 @@ def disk(store: Path) -> Finding:
 
 
 def pyav() -> Finding:
-    return optional("video", "av", "for data/video_folder (PyAV brings FFmpeg)", "pip install 'ablate-vae[video]'")
+    use = "for data/clips and data/video_folder (PyAV brings FFmpeg)"
+    return optional("video", "av", use, "pip install 'ablate-vae[video]'")
 
 
 def diffusers() -> Finding:

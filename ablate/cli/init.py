@@ -116,12 +116,12 @@ def fill_study(folder: Path, pictures: Path | None, paths: list[Path]) -> str:
 
 def shortest_side(paths: list[Path]) -> int:
     """The shortest side of the first `MOST_OPENED` pictures, px; damaged ones are for `ablate check` to name."""
-    from ablate.data.prepare import picture_size
+    from ablate.data.picture import read_header
 
     sides = []
     for path in paths[:MOST_OPENED]:
         with suppress(Exception):  # decoders raise all kinds of errors for a damaged file
-            sides.append(min(picture_size(path, "train")))
+            sides.append(min(read_header(path)[:2]))
     return min(sides, default=LARGEST_SIDE)
 
 

@@ -1,6 +1,7 @@
 """Prepared pictures and clips: random training crops from a memory-mapped file, and fixed held-out crops."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ class Corpus:
 
     `heldout`: crops `n 3 s s`, or clips `n 3 t s s`. `motion`: that of the held-out clips, where it is known.
     `fingerprint`: content hash of names, sizes and pixels of both splits. `skipped`: names of damaged files that were
-    left out. `content`: that of the files that the pixels are from; None for pictures without files.
+    left out. `converted`: how many files were not upright 8-bit RGB, by what they were. `content`: that of the files
+    that the pixels are from; None for pictures without files.
     """
 
     fingerprint: str
     heldout: Pixels
     motion: Motion | None
     skipped: list[str]
+    converted: Counter[str]
 
     def __init__(self, folder: Path, crop: int, flip: bool, frames: int = 1, content: Content | None = None) -> None:
         """Open what `prepare` wrote to `folder`.
@@ -41,6 +44,7 @@ class Corpus:
                 raise ValueError(tally(len(shapes), {reason: small}))
         self.fingerprint = index["fingerprint"]
         self.skipped = index["skipped"]
+        self.converted = Counter(index.get("converted", {}))  # older folders do not count them
         self.content = content
         self.heldout = np.load(folder / "heldout.npy")
         self.motion = None

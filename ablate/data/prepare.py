@@ -8,16 +8,19 @@ same for every trial. Pictures are only ever downscaled: an enlarged one has no 
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ablate.data.content import Content, hash_files
 from ablate.data.corpus import Corpus
+from ablate.data.picture import PictureFile, count_changes, read_header
+from ablate.data.picture import read_rgb as read_rgb
 from ablate.data.rejects import Rejects
 from ablate.data.resize import reduced_shape, resize, spread
 from ablate.data.sealed import is_sound, seal
@@ -27,9 +30,6 @@ from ablate.slots.data import SPLITS, ClipSettings, DataSettings, Picture, Split
 from ablate.slots.data import Misfit as Misfit
 from ablate.slots.data import Pixels as Pixels
 from ablate.store.scratch import scratch_folder
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 def prepare(level: str, settings: dict[str, Any], cache: Path) -> Corpus:
@@ -68,42 +68,32 @@ def content_of(level: str, config: DataSettings, cache: Path) -> Content | None:
     return _content(level, config, [picture for split in SPLITS for picture in _pictures(level, config, split)], cache)
 
 
-def picture_size(path: Path, split: Split) -> tuple[int, int]:
-    """Height and width from the header of a picture file. Raises as `read_rgb` does."""
-    with _open(path) as image:
-        return image.height, image.width
-
-
 def check_pictures(
-    level: str, config: DataSettings, size: Callable[[Path, Split], tuple[int, int]] = picture_size
+    level: str, config: DataSettings, size: Callable[[Path, Split], tuple[int, int]] | None = None
 ) -> None:
-    """Check the sizes in the headers of a level's picture files.
+    """Check the sizes in the headers of a level's picture files, or of others whose height and width `size` gives.
 
-    Raises ValueError, naming and counting them, for pictures that cannot be used.
+    Raises ValueError, naming and counting them, for pictures that cannot be used; it counts those that are converted.
     """
     reports = []
     for split in SPLITS:
         pictures = _pictures(level, config, split)
         rejects = Rejects(len(pictures), config.tolerated)
+        converted: Counter[str] = Counter()
         for picture, crops in zip(pictures, _crop_counts(config.heldout_count, len(pictures)), strict=True):
             if picture.path:
                 with rejects.catch(picture.name):
-                    _check_size(split, *size(picture.path, split), crops, config)
+                    if size:
+                        height, width = size(picture.path, split)
+                    else:
+                        file = picture.load.place if isinstance(picture.load, PictureFile) else picture.path
+                        height, width, changes = read_header(file)
+                        converted.update(changes)
+                    _check_size(split, height, width, crops, config)
         if rejects and not rejects.tolerable:
-            reports.append(f"data/{level}, {split}: {rejects}")
+            reports.append("; ".join(filter(None, [f"data/{level}, {split}: {rejects}", count_changes(converted)])))
     if reports:
         raise ValueError("; ".join(reports))
-
-
-def read_rgb(path: Path) -> Pixels:
-    """Read a picture file as `h w 3` uint8, upright according to its EXIF orientation.
-
-    Raises Pillow's errors for a damaged file, Misfit for one of more than 8 bits per channel.
-    """
-    from PIL import ImageOps
-
-    with _open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def heldout_side(height: int, width: int, crops: int, config: DataSettings) -> int:
@@ -189,7 +179,11 @@ def _decode(level: str, config: DataSettings, train: list[Picture], heldout: lis
         np.savez(folder / "motion.npz", flow=flow, visible=visible)
 
     # Index
-    index = {"fingerprint": digest.hexdigest(), "names": names, "shapes": shapes, "skipped": skipped}
+    files = [picture.load for picture in [*train, *(picture for picture, _ in used)]]
+    converted = Counter(change for file in files if isinstance(file, PictureFile) for change in file.changes)
+    index = {
+        "fingerprint": digest.hexdigest(), "names": names, "shapes": shapes, "skipped": skipped, "converted": converted
+    }  # fmt: skip
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
@@ -239,16 +233,6 @@ def _read_all(
     if rejects and not rejects.tolerable:
         raise ValueError(f"{source}: {rejects}") from rejects.first
     skipped += sorted(rejects.damaged)
-
-
-def _open(path: Path) -> "Image.Image":
-    """Open a picture file. Raises Misfit for one of more than 8 bits per channel."""
-    from PIL import Image
-
-    image = Image.open(path)
-    if image.mode[0] in "IF":
-        raise Misfit("of more than 8 bits per channel, which Pillow would clip to white")
-    return image
 
 
 def _check_size(split: Split, height: int, width: int, crops: int, config: DataSettings) -> None:

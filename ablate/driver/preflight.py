@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.driver.models import ModelCheck, build_failure, own_failure, stride_of
+from ablate.driver.unreported import unreported
 from ablate.errors import KeyPath, Problem, StudyError
 from ablate.plan.labels import format_level, short_names
 from ablate.plan.treatments import list_rows
@@ -46,7 +47,7 @@ WAYS_OUT = (
 class Validated:
     """A study in which nothing wrong was found.
 
-    `notes`: what was not checked. `missing`: why other scales cannot run on this machine.
+    `notes`: what was not checked, and what is not reported. `missing`: why other scales cannot run on this machine.
     """
 
     study: Study
@@ -83,6 +84,9 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
     check.run(cases)
     problems += [*check.problems, *check.missing]
     notes += _skipped(check)
+    found, unreported_notes = unreported(study, (case.recipe for case in cases))
+    problems += found
+    notes += unreported_notes
 
     missing: list[str] = []
     for other in _other_scales(study):
@@ -97,6 +101,8 @@ def validate(document: Document, scale: str | None, overrides: tuple[str, ...], 
         check.run(cases)
         problems += check.problems
         notes += _skipped(check)
+        found, _ = unreported(draft.study, (case.recipe for case in cases))
+        problems += [problem for problem in found if problem not in problems]
         missing += [_note(problem, draft.study.scale) for problem in check.missing]
     if problems:
         raise StudyError(problems)
@@ -345,17 +351,22 @@ def _note(problem: Problem, scale: str) -> str:
 
 
 def prepare_data(study: Study, trials: list[Trial], store: Store) -> list[str]:
-    """Decode the pictures before any worker needs them; gives the names of damaged files that a data level left out.
+    """Decode the pictures before any worker needs them; says how many files were left out or converted.
 
     Raises StudyError for pictures that cannot be used.
     """
+    from ablate.data.picture import count_changes
     from ablate.data.prepare import prepare
 
-    skipped: list[str] = []
+    notes: dict[str, None] = {}
     setups = [setup for trial in trials for setup in trial.treatment.recipe.setups]
     for part in {id(setup.parts["data"]): setup.parts["data"] for setup in setups}.values():
         try:
-            skipped += prepare(part.level, part.settings.plain(), store.data).skipped
+            corpus = prepare(part.level, part.settings.plain(), store.data)
         except ValueError as error:
             raise StudyError([study.origin.problem(("base", "data"), f"data: {error}")]) from None
-    return list(dict.fromkeys(skipped))
+        if corpus.skipped:
+            notes[f"{len(corpus.skipped)} damaged files left out: {', '.join(corpus.skipped[:5])}"] = None
+        if converted := count_changes(corpus.converted):
+            notes[converted] = None
+    return list(notes)

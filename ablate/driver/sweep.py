@@ -112,8 +112,8 @@ def _sweep(
     more = future_trials(plan)
     check_name(study, store)
     samples = plan.pending + (one_trial_per_level(study) if more else [])
-    if samples and (skipped := prepare_data(study, samples, store)):
-        screen.print(f"data: {len(skipped)} damaged files left out: {', '.join(skipped[:5])}", soft_wrap=True)
+    for note in prepare_data(study, samples, store):
+        screen.print(f"data: {note}", soft_wrap=True)
     write_card(plan)
     announce(plan, more, screen)
     if short := why_short(plan, resources, inline=inline):

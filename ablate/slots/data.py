@@ -91,6 +91,11 @@ class DataSettings(Settings):
         """Frames of a held-out clip; 1 for pictures."""
         return 1
 
+    @property
+    def known_motion(self) -> bool:
+        """Whether held-out clips come with their motion (`Picture.motion`)."""
+        return False
+
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
         if self.resize != "none" and self.resize_to < self.crop:

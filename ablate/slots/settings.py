@@ -104,10 +104,11 @@ class Metric:
     `name`: unique among all probes, by custom `probe/what`. `unit`: "1" for a plain number; "gl" are grey levels, 1/255
     of the range. `direction`: which values are better: "up", "down", near `target` ("target"), or none ("none").
     `meaning`: a few words for tables. `decimals`: how many are printed. `needs`: what the metric needs beyond pictures,
-    such as a file of weights; without it the probe does not report it. `interest`: the smallest difference worth
-    knowing, in the metric's unit (a study may set another one under `interest:`); None where no difference is large or
-    small by itself, and then nothing is ever said to have no effect. `exact`: the same settings always give the same
-    value, so that equal differences at two seeds are no coincidence.
+    such as a file of weights; without it the probe does not report it. `known_motion`: reported only for clips whose
+    motion is known, see `DataSettings.known_motion`. `interest`: the smallest difference worth knowing, in the metric's
+    unit (a study may set another one under `interest:`); None where no difference is large or small by itself, and then
+    nothing is ever said to have no effect. `exact`: the same settings always give the same value, so that equal
+    differences at two seeds are no coincidence.
     """
 
     name: str
@@ -119,3 +120,4 @@ class Metric:
     needs: str = ""
     interest: float | None = None
     exact: bool = False
+    known_motion: bool = False

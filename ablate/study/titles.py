@@ -190,6 +190,8 @@ METRICS = {
     "flicker/static_first": "Flicker first frame",
     "flicker/warp": "Flicker along motion",
     "flicker/warp_plain": "Warping error",
+    "flicker/matched": "Flicker along matched motion",
+    "flicker/matched_share": "Share of matched motion",
     "motion/psnr_fast": "PSNR fast clips",
     "motion/psnr_slow": "PSNR slow clips",
     "motion/slope": "PSNR over speed",
@@ -228,7 +230,7 @@ LEVELS = {
         "spectrum_matching": "spectrum matching",
     },
     "model": {"image_kl": "image VAE", "patch_vit": "patch ViT", "video_kl": "video VAE"},
-    "data": {"moving_leaves": "moving leaves", "video_folder": "video folder"},
+    "data": {"moving_leaves": "moving leaves", "video_folder": "video folder", "webdataset": "WebDataset"},
     "branch": {"ktc": "KTC"},
     "context": {"tmpe": "TMPE"},
 }

@@ -23,9 +23,17 @@ class Source:
         The files of `heldout_path` are held out, or without it the share `fraction` of all files whose names have the
         lowest hashes. Raises ValueError if a folder is missing or holds too few files.
         """
+        files = self.of(path, heldout_path, split)
+        if heldout_path is not None:
+            return files
+        kept = {*self.share([name for name, _ in files], fraction, split, path)}
+        return [(name, file) for name, file in files if name in kept]
+
+    def of(self, path: str, heldout_path: str | None, split: Split) -> list[tuple[str, Path]]:
+        """The files that a split is taken from: without `heldout_path` all, for either split. As `files` otherwise."""
         root = Path(path).expanduser()
         if heldout_path is None:
-            names = self._share(self._names(root), fraction, split, root)
+            names = self._names(root)
         else:
             heldout = Path(heldout_path).expanduser()
             if split == "heldout":
@@ -47,7 +55,8 @@ class Source:
             )
         return names
 
-    def _share(self, names: list[str], fraction: float, split: Split, root: Path) -> list[str]:
+    def share(self, names: list[str], fraction: float, split: Split, root: str) -> list[str]:
+        """The names of a split: held out is the share `fraction` with the lowest hashes. Raises ValueError for one."""
         if len(names) < 2:
             raise ValueError(f"data/{self.level}: {root} holds one {self.thing}; training and held-out need one each")
         count = min(max(1, round(fraction * len(names))), len(names) - 1)

@@ -4,13 +4,13 @@ The held-out pictures come from a separate folder, or are the given share of all
 hashes, so that few pictures change splits when others are added or removed.
 """
 
-from functools import partial
 from typing import Annotated
 
 from pydantic import Field
 
 from ablate.components.data._files import Source
-from ablate.data.prepare import check_pictures, read_rgb
+from ablate.data.picture import PictureFile
+from ablate.data.prepare import check_pictures
 from ablate.slots import DataSettings, Picture, Split
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -39,4 +39,4 @@ def build(config: Config, split: Split) -> list[Picture]:
     files = Source("folder", "picture", SUFFIXES).files(
         config.path, config.heldout_path, config.heldout_fraction, split
     )
-    return [Picture(name, partial(read_rgb, path), path) for name, path in files]
+    return [Picture(name, PictureFile(path), path) for name, path in files]

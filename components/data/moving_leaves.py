@@ -56,6 +56,10 @@ class Config(ClipSettings):
     still: Annotated[float, Field(ge=0, le=1)] = 0.25
     seed: Annotated[int, Field(ge=0)] = 0
 
+    @property
+    def known_motion(self) -> bool:
+        return True
+
     @model_validator(mode="after")
     def _fits(self) -> "Config":
         if self.size < self.crop or self.size != self.heldout_size:

@@ -8,14 +8,17 @@ gradients (coffee, PNG), fine architecture under a plain sky (china, JPEG) and s
 JPEG). Training uses the other eight; the two of the motorcycle are a stereo pair.
 """
 
-from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
-
-from ablate.data.prepare import check_pictures, read_rgb
+from ablate.components.data._packages import packaged_file
+from ablate.data.picture import PictureFile
+from ablate.data.prepare import check_pictures
 from ablate.slots import DataSettings, Picture, Split
 
-FOLDERS = {"skimage": "data", "sklearn": "datasets/images", "matplotlib": "mpl-data/sample_data"}
+PACKAGES = {
+    "skimage": ("scikit-image", "data"),
+    "sklearn": ("scikit-learn", "datasets/images"),
+    "matplotlib": ("matplotlib", "mpl-data/sample_data"),
+}
+"""Package -> what pip calls it, and the folder of its pictures."""
 
 
 PHOTOS: dict[Split, list[tuple[str, str]]] = {
@@ -48,15 +51,8 @@ class Config(DataSettings):
 
 def build(config: Config, split: Split) -> list[Picture]:
     """The photographs of a split. Raises ValueError naming the package that lacks a file."""
-    files = [_find(package, file) for package, file in PHOTOS[split]]
-    return [Picture(path.stem, partial(read_rgb, path), path) for path in files]
-
-
-def _find(package: str, file: str) -> Path:
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"data/photos needs {file} of the package {package}, which is not installed")
-    path = Path(spec.submodule_search_locations[0]) / FOLDERS[package] / file
-    if not path.is_file():
-        raise ValueError(f"data/photos: this version of {package} does not contain {FOLDERS[package]}/{file}")
-    return path
+    files = []
+    for package, file in PHOTOS[split]:
+        distribution, folder = PACKAGES[package]
+        files.append(packaged_file("photos", package, distribution, f"{folder}/{file}"))
+    return [Picture(path.stem, PictureFile(path), path) for path in files]

@@ -6,17 +6,15 @@ share of all, as in `folder`.
 """
 
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Self
 
-import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from ablate.components.data._files import Source
+from ablate.components.data._video import read_clip
 from ablate.data.prepare import Misfit, check_pictures
-from ablate.data.resize import resize
-from ablate.slots import ClipSettings, Picture, Pixels, Resize, Split
+from ablate.slots import ClipSettings, Picture, Split
 
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
 
@@ -48,24 +46,20 @@ class Config(ClipSettings):
 
     def preflight(self) -> None:
         """Raise ValueError if PyAV or a folder is missing, or naming the videos that are unreadable or do not fit."""
-        try:
-            import av  # noqa: F401
-        except ModuleNotFoundError:
-            raise ValueError("data/video_folder needs PyAV: pip install 'ablate-vae[video]'") from None
+        from ablate.components.data._video import check_pyav
+
+        check_pyav("video_folder")
         check_pictures("video_folder", self, self.frame_size)
 
     def frame_size(self, path: Path, split: Split) -> tuple[int, int]:
         """Height and width of a video's frames by its header. Raises Misfit if the header says it is too short."""
-        import av
+        from ablate.components.data._video import video_shape
 
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise Misfit("without a stream of pictures")
-            stream = container.streams.video[0]
-            least = self.frames if split == "train" else self.heldout_frames
-            if 0 < stream.frames < least:  # 0 where the header does not say
-                raise Misfit(f"shorter than the clip of {least} frames")
-            return stream.height, stream.width
+        frames, height, width = video_shape(path)
+        least = self.frames if split == "train" else self.heldout_frames
+        if 0 < frames < least:  # 0 where the header does not say
+            raise Misfit(f"shorter than the clip of {least} frames")
+        return height, width
 
 
 def build(config: Config, split: Split) -> list[Picture]:
@@ -77,26 +71,7 @@ def build(config: Config, split: Split) -> list[Picture]:
         config.path, config.heldout_path, config.heldout_fraction, split
     )
     if split == "train":
-        read = partial(read_clip, frames=config.length, short_side=config.resize_to, method=config.resize)
+        read = partial(read_clip, frames=range(config.length), short_side=config.resize_to, method=config.resize)
     else:
-        read = partial(read_clip, frames=config.heldout_frames, short_side=0, method="none")
+        read = partial(read_clip, frames=range(config.heldout_frames), short_side=0, method="none")
     return [Picture(name, partial(read, path), path) for name, path in files]
-
-
-def read_clip(path: Path, frames: int, short_side: int, method: Resize) -> Pixels:
-    """The first frames of a video, `t h w 3` with t <= `frames`; each is resized as it is read, to bound the memory.
-
-    Raises what PyAV raises for a damaged file, and Misfit for one without pictures or whose frames differ in size.
-    """
-    import av
-
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise Misfit("without a stream of pictures")
-        stored = islice(container.decode(container.streams.video[0]), frames)
-        clip = [resize(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), short_side, method) for frame in stored]
-    if len({frame.shape for frame in clip}) > 1:
-        raise Misfit("of frames that differ in size")
-    if not clip:
-        raise Misfit("without a frame")
-    return np.stack(clip)

@@ -11,6 +11,8 @@ those of rounding to 8 bits are not distinguished. The gap compares the worst wi
 below 0, so look at `balance/p` too: a permutation test over positions within clips, all frames of a clip alike, since
 their errors are not independent. A blurry model has smaller gaps: compare at similar PSNR. If other layers decode the
 first frame of a group, as in IV-VAE's keyframe branch, a gap is not due to the convolution.
+
+No metric needs the motion of the clips, so all are reported for drawn and for real ones.
 """
 
 import torch

@@ -1,5 +1,6 @@
 """Every level on disk passes the exam of its slot. A new file is examined without being named here."""
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ TINY_BUDGET = _flow.Budget(
 
 
 SETTINGS: dict[str, Any] = {
+    "data/clips": [CLIPS, {**CLIPS, "step": 2}],
     "data/leaves": {"crop": 16, "resize": "none", "heldout_size": 32, "heldout_count": 4, "count": 8},
     "data/moving_leaves": {**CLIPS, "size": 24, "length": 8},
     "model/image_kl": [{}, {"patch": 2, "activation": "filtered_silu", "mid_attention": False}],
@@ -70,6 +72,14 @@ def exam_of(slot: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
             write_picture(folder / f"{number:03d}.png", picture.load())
             if number == 15:
                 break
+        settings = {**SMALL, "path": str(folder), "heldout_fraction": 0.3}
+    elif (slot, name) == ("data", "webdataset"):
+        with tarfile.open(folder / "shard.tar", "w") as tar:
+            for number, picture in enumerate(
+                registry.build("data", "leaves", {"size": 32, **SMALL, "count": 8}, "train")
+            ):
+                write_picture(folder / f"{number:03d}.png", picture.load())
+                tar.add(folder / f"{number:03d}.png", f"{number:03d}.png")
         settings = {**SMALL, "path": str(folder), "heldout_fraction": 0.3}
     elif (slot, name) == ("data", "video_folder"):
         for number in range(6):

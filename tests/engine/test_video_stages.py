@@ -1,11 +1,14 @@
 """Stages with parts of their own: an image VAE, a video model that starts from it, and what does not fit together."""
 
+import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from ablate.adaptive.recall import plan_study
+from ablate.components.data import _shots
 from ablate.data.prepare import prepare
 from ablate.driver import overview
 from ablate.engine import checkpoint, measure, run
@@ -13,6 +16,7 @@ from ablate.engine.build import build_model, build_parts, split_level
 from ablate.errors import StudyError
 from ablate.plan.trials import Trial, expand
 from ablate.store.folders import Store
+from ablate.study.shipped import locate
 from ablate.study.study import load_study
 from tests.support.studies import Write
 
@@ -124,6 +128,45 @@ def test_a_stage_of_adversarial_training_goes_on_from_the_clips(write: Write, tm
     assert [int(step) for step in steps] == [4, 3, 5, 6], "inflated weights begin anew, those of one network go on"
     lines = store.stage(trial.signatures[2]).read_steps()
     assert {"train/adversarial", "train/perceptual", "train/discriminator"} <= {name for line in lines for name in line}
+
+
+def test_a_video_model_trains_and_is_probed_on_real_clips(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two shots, to be quick. Every metric is reported, except along motion that is not known."""
+    monkeypatch.setitem(_shots.SHOTS, "train", [("bikes.mp4", 0, 30)])
+    monkeypatch.setitem(_shots.SHOTS, "heldout", [("bikes.mp4", 76, 137)])
+    drawn = STUDY[STUDY.index("{level: moving_leaves") : STUDY.index("\n  model")]
+    real = "{level: clips, crop: 8, resize_to: 32, heldout_size: 16, frames: 5, heldout_frames: 16, heldout_count: 10}"
+    path = write(
+        (drawn, real),
+        ("probes: [reconstruction]", "probes: [clip, balance, flicker, motion]"),
+        ("psnr", "clip/psnr_rest"),
+    )
+    trial, store = trials(path)["baseline"], Store(tmp_path / "runs")
+    result = run.run_trial(trial.order(), store, torch.device("cpu"), 1, lambda progress: None)
+    assert result.status == "done", store.stage(trial.signature).error.read_text()
+    record = store.stage(trial.signature).record()
+    assert record and "data/clips" in record.content
+    assert {*load_study(path).metrics} - {*record.metrics} == {"flicker/warp", "flicker/warp_plain"}
+    assert all(math.isfinite(value) for value in record.metrics.values())
+    assert 0.1 < record.metrics["motion/speed"] < 7 and record.metrics["flicker/matched"] > 0
+
+
+@pytest.mark.parametrize("name", ["iv_vae_ablation", "iv_vae_cache", "iv_vae_init", "iv_vae_matched"])
+def test_every_study_of_iv_vae_names_the_command_for_real_clips(name: str) -> None:
+    for scale in ("cpu", "gpu"):
+        study = load_study(Path(name), scale, real_clips(name))
+        data = {trial.treatment.recipe.parts["data"].level for trial in expand(study)}
+        assert data == {"clips"}
+        study.recipe({}).parts["data"].settings.preflight()
+        drawn = {trial.signature for trial in expand(load_study(Path(name), scale))}
+        assert not drawn & {trial.signature for trial in expand(study)}
+
+
+def real_clips(name: str) -> list[str]:
+    """What `--set` is given in the commands at the top of a shipped study."""
+    return re.findall(r"^#   ablate sweep .* --set '(.*)'", locate(Path(name)).read_text(), re.MULTILINE)
 
 
 def problems(path: Path) -> list[str]:

@@ -399,15 +399,17 @@ def test_folder_preflight_names_and_counts_small_and_unreadable_pictures(picture
     for i in range(7):
         save(noise(10, 50), pictures / f"small{i}.png")
     (pictures / "text.jpg").write_text("not a picture")
-    save(np.zeros((40, 40), np.uint16), pictures / "deep16.png")
+    save(np.zeros((40, 40), np.float32), pictures / "deep32.tif")
+    save(noise(40, 40)[..., 0], pictures / "grey.png")
     shutil.copytree(pictures / "deep", tmp_path / "out")
     with pytest.raises(ValueError, match="data/folder, train") as caught:
         check_folder(pictures, heldout_path=str(tmp_path / "out"))
     message = str(caught.value)
-    assert "7 of 21 pictures are smaller than the crop of 16 px: small0.png, small1.png" in message
+    assert "7 of 22 pictures are smaller than the crop of 16 px: small0.png, small1.png" in message
     assert "small4.png and 2 more" in message
-    assert "1 of 21 pictures are not readable (UnidentifiedImageError): text.jpg" in message
-    assert "1 of 21 pictures are of more than 8 bits per channel" in message
+    assert "1 of 22 pictures are not readable (UnidentifiedImageError): text.jpg" in message
+    assert "1 of 22 pictures are of 32 bits per channel, whose range is not known" in message
+    assert message.endswith("text.jpg; read as 8-bit RGB: 1 greyscale")
 
 
 def test_prepare_names_pictures_smaller_than_the_crop(pictures, tmp_path):
@@ -425,6 +427,65 @@ def test_pictures_are_turned_upright_and_made_rgb(tmp_path):
     assert np.array_equal(read_rgb(tmp_path / "turned.png"), np.rot90(pixels, -1))
     PIL.Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.bmp")
     assert np.array_equal(read_rgb(tmp_path / "grey.bmp"), np.repeat(pixels[..., :1], 3, 2))
+
+
+def test_transparent_pictures_lie_on_white(tmp_path):
+    layer = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    layer[:5, :, 3], layer[5:9, :, 3] = 0, 255
+    PIL.Image.fromarray(layer).save(tmp_path / "rgba.png")
+    alpha = layer[..., 3:] / 255
+    found = read_rgb(tmp_path / "rgba.png")
+    assert np.abs(found - (alpha * layer[..., :3] + (1 - alpha) * 255)).max() <= 1
+    assert (found[:5] == 255).all() and np.array_equal(found[5:9], layer[5:9, :, :3])
+    grey = PIL.Image.fromarray(layer[..., :2], "LA")
+    grey.save(tmp_path / "la.png")
+    white = layer[..., 1:2] / 255 * layer[..., :1] + 255 - layer[..., 1:2]
+    assert np.abs(read_rgb(tmp_path / "la.png") - white).max() <= 1
+    palette = PIL.Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4), "P")
+    palette.putpalette([value for i in range(16) for value in (10 * i, 0, 200)])
+    palette.save(tmp_path / "palette.png", transparency=3)
+    found = read_rgb(tmp_path / "palette.png").reshape(16, 3)
+    assert found[3].tolist() == [255, 255, 255] and found[4].tolist() == [40, 0, 200]
+
+
+def test_sixteen_bits_are_scaled_to_eight(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (20, 30), dtype=np.uint16)
+    values[0, :3] = 0, 257 * 100, 65535
+    for name in ("deep.png", "deep.tif"):
+        save(values, tmp_path / name)
+        found = read_rgb(tmp_path / name)
+        assert np.abs(found - values[..., None] * (255 / 65535)).max() <= 0.5 + 1e-9
+        assert found[0, :3, 0].tolist() == [0, 100, 255]
+    image = PIL.Image.fromarray(values)
+    exif = image.getexif()
+    exif[0x0112] = 8
+    image.save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(read_rgb(tmp_path / "turned.png"), np.rot90(found, 1))
+
+
+def test_cmyk_is_its_complement_times_the_lightness(tmp_path):
+    ink = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    PIL.Image.fromarray(ink, "CMYK").save(tmp_path / "ink.tif")
+    expected = (255 - ink[..., :3].astype(float)) * (255 - ink[..., 3:].astype(float)) / 255
+    assert np.abs(read_rgb(tmp_path / "ink.tif") - expected).max() <= 1
+
+
+def test_converted_pictures_are_counted_and_the_count_is_kept(pictures, tmp_path):
+    save(noise(40, 40)[..., 0], pictures / "grey.png")
+    save(noise(40, 40)[..., 0].astype(np.uint16) * 257, pictures / "deep.png")
+    PIL.Image.fromarray(np.dstack([noise(40, 40)] * 2)[..., :4]).save(pictures / "glass.png")
+    PIL.Image.fromarray(np.dstack([noise(40, 40)] * 2)[..., :4], "CMYK").save(pictures / "ink.jpg")
+    image = PIL.Image.fromarray(noise(40, 50))
+    exif = image.getexif()
+    exif[0x0112] = 3
+    image.save(pictures / "turned.jpg", exif=exif)
+    expected = {
+        "greyscale": 2, "of 16 bits, scaled to 8": 1, "with transparency, on white": 1, "CMYK": 1,
+        "turned upright by EXIF": 1,
+    }  # fmt: skip
+    settings = {"path": str(pictures), **SMALL}
+    for _ in range(2):  # decoded, then opened
+        assert prepare("folder", settings, tmp_path / "cache").converted == expected
 
 
 def test_all_twelve_photographs_load():
@@ -456,7 +517,11 @@ def test_photos_say_what_is_missing(monkeypatch):
     with pytest.raises(ValueError, match=r"this version of skimage does not contain data/mona_lisa.png"):
         registry.level("data", "photos").Config.read({}).preflight()
     monkeypatch.setitem(photos.PHOTOS, "heldout", [("skimage_of_old", "mona_lisa.png")])
-    with pytest.raises(ValueError, match=r"needs mona_lisa.png of the package skimage_of_old, which is not installed"):
+    monkeypatch.setitem(photos.PACKAGES, "skimage_of_old", ("scikit-image-of-old", "data"))
+    message = (
+        "needs mona_lisa.png of the package skimage_of_old, which is not installed: pip install scikit-image-of-old"
+    )
+    with pytest.raises(ValueError, match=message):
         registry.build("data", "photos", {}, "heldout")
 
 

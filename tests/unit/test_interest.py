@@ -7,8 +7,8 @@ from ablate.study.study import load_study
 
 NO_SCALE = {
     "balance/p", "color/coherence", "diff/fd", "diff/fd_floor", "diff/fd_gap", "diff/fd_recon", "diff/kid", "diff/sw2",
-    "diff/tokens", "droplet/act_absmax", "flatfield/offdc_energy", "frechet/random3d", "grid/scan_period",
-    "health/kl_nats", "inputs/heldout_hf_hi", "inputs/hf_hi", "inputs/hf_lo", "motion/speed",
+    "diff/tokens", "droplet/act_absmax", "flatfield/offdc_energy", "flicker/matched_share", "frechet/random3d",
+    "grid/scan_period", "health/kl_nats", "inputs/heldout_hf_hi", "inputs/hf_hi", "inputs/hf_lo", "motion/speed",
 }  # fmt: skip
 """Metrics whose differences are neither large nor small by themselves: distances in random features, nats, inputs."""
 

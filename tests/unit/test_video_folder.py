@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from ablate.components.data.video_folder import read_clip
+from ablate.components.data._video import read_clip
 from ablate.data.prepare import prepare
 from ablate.slots import registry
 
@@ -53,12 +53,13 @@ def check(path: Path, **changes: Any) -> None:
 
 def test_a_clip_is_the_start_of_a_video_frame_by_frame(tmp_path: Path) -> None:
     write(tmp_path / "a.mp4", 12)
-    clip = read_clip(tmp_path / "a.mp4", 7, 0, "none")
+    clip = read_clip(tmp_path / "a.mp4", range(7), 0, "none")
     assert clip.shape == (7, 32, 48, 3) and clip.dtype == np.uint8
     for number, frame in enumerate(clip.astype(float)):
         assert frame[4:-4, 28:-4].mean() == pytest.approx(grey(number), abs=4)
         assert frame[4:-4, 4:20].mean() == pytest.approx(grey(number) - 10, abs=4)
-    assert read_clip(tmp_path / "a.mp4", 99, 16, "area").shape == (12, 16, 24, 3)
+    assert read_clip(tmp_path / "a.mp4", range(99), 16, "area").shape == (12, 16, 24, 3)
+    assert np.array_equal(read_clip(tmp_path / "a.mp4", range(1, 7, 2), 0, "none"), clip[1::2])
 
 
 def test_a_folder_becomes_a_corpus_of_clips(videos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""The level `webdataset`: pictures in tar files, against the same pictures in a folder."""
+
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from ablate.data.prepare import prepare
+from ablate.slots import registry
+from ablate.slots.data import SPLITS
+
+SMALL = {"crop": 16, "resize_to": 32, "heldout_size": 32, "heldout_count": 4, "heldout_fraction": 0.3}
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Ten pictures in two shards, with captions, and the same in folders with the names of the shards."""
+    plain, shards = tmp_path / "plain", tmp_path / "shards"
+    shards.mkdir()
+    for shard in ("a.tar", "b.tar"):
+        (plain / shard).mkdir(parents=True)
+        for i in range(5):
+            pixels = np.random.default_rng([ord(shard[0]), i]).integers(0, 256, (40 + i, 50, 3), dtype=np.uint8)
+            PIL.Image.fromarray(pixels).save(plain / shard / f"{i:03d}.png")
+            (plain / shard / f"{i:03d}.txt").write_text("a caption")
+        with tarfile.open(shards / shard, "w") as tar:
+            for file in sorted((plain / shard).iterdir()):
+                tar.add(file, file.name)
+    return plain, shards
+
+
+def names(level: str, path: Path, split: str, **changes: Any) -> list[str]:
+    settings = {"path": str(path), **SMALL, **changes}
+    return [picture.name for picture in registry.build("data", level, settings, split)]
+
+
+def test_shards_give_what_a_folder_of_their_pictures_gives(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    plain, shards = folders
+    for split in SPLITS:
+        assert names("webdataset", shards, split) == names("folder", plain, split)
+    one, other = (
+        prepare(level, {"path": str(path), **SMALL}, tmp_path / "cache")
+        for level, path in (("folder", plain), ("webdataset", shards))
+    )
+    assert one.fingerprint == other.fingerprint
+    assert np.array_equal(one.heldout, other.heldout)
+
+
+def test_a_folder_of_held_out_shards(folders: tuple[Path, Path]) -> None:
+    _, shards = folders
+    (shards / "val").mkdir()
+    (shards / "b.tar").rename(shards / "val" / "b.tar")
+    found = {split: names("webdataset", shards, split, heldout_path=str(shards / "val")) for split in SPLITS}
+    assert found["train"] == [f"a.tar/{i:03d}.png" for i in range(5)]
+    assert found["heldout"] == [f"b.tar/{i:03d}.png" for i in range(5)]
+
+
+def test_the_content_of_shards_counts(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    _, shards = folders
+    before = prepare("webdataset", {"path": str(shards), **SMALL}, tmp_path / "cache").content
+    assert before is not None and set(before.files) == {"a.tar", "b.tar"}
+    with tarfile.open(shards / "b.tar", "a") as tar:
+        tar.add(shards / "a.tar", "more.bin")
+    after = prepare("webdataset", {"path": str(shards), **SMALL}, tmp_path / "cache").content
+    assert after is not None and after.digest != before.digest
+
+
+def check(path: Path) -> None:
+    registry.level("data", "webdataset").Config.read({"path": str(path), **SMALL}).preflight()
+
+
+def test_what_cannot_be_used_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    plain, shards = folders
+    check(shards)
+    (plain / "small.png").write_bytes(b"no picture")
+    with tarfile.open(shards / "c.tar", "w") as tar:
+        tar.add(plain / "small.png", "deep/wrong.png")
+    with pytest.raises(ValueError, match=r"1 of \d+ pictures are not readable .*: c.tar/deep/wrong.png"):
+        check(shards)
+    (shards / "c.tar").write_bytes((shards / "a.tar").read_bytes()[:3000])
+    with pytest.raises(ValueError, match=r"data/webdataset: .*c\.tar (is not readable|ends before its last member)"):
+        check(shards)
+    with tarfile.open(shards / "c.tar", "w:gz") as tar:
+        tar.add(plain / "a.tar" / "000.png", "000.png")
+    with pytest.raises(ValueError, match=r"c\.tar is not readable as an uncompressed tar file .* unpack compressed"):
+        check(shards)
+    with tarfile.open(shards / "c.tar", "w") as tar:
+        tar.add(plain / "a.tar" / "000.png", "000.png")
+        tar.add(plain / "a.tar" / "001.png", "./000.png")
+    with pytest.raises(ValueError, match=r"c\.tar has two members named 000\.png"):
+        check(shards)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"data/webdataset: .*empty holds no shards \(\.tar\)"):
+        check(tmp_path / "empty")
