@@ -31,8 +31,8 @@ PLACE = "loss.perceptual"
 class Config(LossSettings):
     """`weight`: the term's factor in the training loss. `backbone`: the features; only `lpips` is LPIPS.
 
-    `trunk` applies to `lpips` and `stlpips`: the network, VGG-16 or AlexNet. `weights` applies to `lpips` alone: file
-    with torchvision's state dict of the trunk; by default the one that torchvision stores in
+    `trunk` applies to `lpips` and `stlpips`, `weights` to `lpips` alone. `trunk`: the network, VGG-16 or AlexNet.
+    `weights`: file with torchvision's state dict of the trunk; by default the one that torchvision stores in
     $TORCH_HOME/hub/checkpoints.
     """
 
