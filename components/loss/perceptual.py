@@ -8,6 +8,10 @@
 | `random_features` | the same of a small random network; not LPIPS | none |
 
 Values of different backbones are not comparable, nor are weights of the term that suit them. Nothing is downloaded.
+
+On one CPU core, a training step of the study vivat_losses at scale `cpu` took 1.06 times (0.89 to 1.09, five pairs of
+20 steps) as long with `efficientnet` as with `random_features`, and 1.27 times (1.15 to 1.52) with `stlpips` and
+AlexNet.
 """
 
 from itertools import pairwise

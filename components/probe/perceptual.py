@@ -8,7 +8,8 @@ Fréchet and the kernel distance of EfficientNet-Lite0's 1280 pooled features, o
 The network is not Inception, so these are no rFID and no KID as published. The Fréchet distance depends on the number
 of pictures: compare it at equal numbers only. `perceptual/rfd_real` says how far two halves of the sources are apart.
 
-Reconstructions are clamped to [0, 1]. Of clips the middle frames are compared.
+Reconstructions are clamped to [0, 1]. Of clips the middle frames are compared. On one CPU core, 32 pictures of 96 px
+took 6 s; a trial's raw and averaged weights are both examined.
 """
 
 from pathlib import Path
