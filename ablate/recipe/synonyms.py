@@ -70,7 +70,8 @@ SYNONYMS: dict[str, dict[str, str]] = {
     },
     "probe": {
         "fvd": "frechet", "psnr": "reconstruction", "ssim": "reconstruction",
-        "mse": "reconstruction", "lpips": "reconstruction", "colour": "color", "droplets": "droplet",
+        "mse": "reconstruction", "lpips": "perceptual", "stlpips": "perceptual", "rfid": "perceptual",
+        "colour": "color", "droplets": "droplet",
         "borders": "border", "checkerboard": "grid", "sharpness": "blur", "fourier": "spectrum",
         "noise": "latent_noise",
     },

@@ -44,7 +44,11 @@ SETTINGS: dict[str, Any] = {
     "upsample/transposed_conv": [{}, {"kernel": 3}],
     "downsample/blur_pool": [{"taps": taps} for taps in (3, 4, 5)],
     "loss/kl": [{}, {"reduction": "sum_as_pixels", "start": 5}],
-    "loss/perceptual": {"backbone": "random_features"},
+    "loss/perceptual": [
+        {"backbone": "random_features"},
+        {"backbone": "efficientnet"},
+        {"backbone": "stlpips", "trunk": "alex"},
+    ],
     "discriminator/patchgan": [
         {"width": 8, "layers": 2},
         {"width": 8, "layers": 2, "loss": "non_saturating", "lecam": 0.1},

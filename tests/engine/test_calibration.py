@@ -81,6 +81,15 @@ def test_every_defect_of_the_picture_costs_fidelity_and_leaves_latents_and_input
             assert found[name] == without()[name]
 
 
+@pytest.mark.parametrize("metric", calibration.UNSEEN)
+@each_row
+def test_every_defect_costs_quality_in_learned_features_but_for_those_that_they_do_not_see(
+    row: Row, metric: str
+) -> None:
+    ratio = calibration.learned(row.defect, row.strengths[-1])[metric] / calibration.learned(planted.none, 0.0)[metric]
+    assert ratio < 1.1 if row.name in calibration.UNSEEN[metric].split() else ratio > 1.15, ratio
+
+
 @each_row
 def test_the_figure_in_docs_shows_what_the_code_measures(row: Row) -> None:
     """To renew it: `python -m tests.support.calibration_figure`."""

@@ -445,6 +445,15 @@ def test_weights_of_a_loss_are_those_of_its_file(tmp_path: Path) -> None:
     assert perceptual.Config(weight=1.0, backbone="random_features", weights=str(file)).content_paths() == {}
     default = perceptual.Config(weight=1.0, backbone="lpips")
     assert list(default.content_paths()) == ["vgg16-397923af.pth"]
+    for settings, name in (
+        ({"backbone": "stlpips"}, "vgg_shift_tolerant.pth"),
+        ({"backbone": "stlpips", "trunk": "alex"}, "alex_shift_tolerant.pth"),
+        ({"backbone": "efficientnet"}, "efficientnet-lite0-57934424.pth"),
+    ):
+        assert [
+            (key, path.name) for key, path in perceptual.Config(weight=1.0, **settings).content_paths().items()
+        ] == [(name, name)]
+        assert perceptual.Config(weight=0.0, **settings).content_paths() == {}
 
 
 def test_hashes_know_a_file_by_all_its_stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ablate.slots import registry
-from ablate.slots.probe import Subject
+from ablate.slots.probe import Probe, Subject
 from tests.support import planted
 from tests.support.planted import Defect, good, none, photographs
 
@@ -25,6 +25,17 @@ REPORTED = tuple(f"flatfield/{name}" for name in ("legacy_offdc", "legacy_max", 
 
 
 GRADED = [name for name, metric in METRICS.items() if metric.direction != "none" and name not in (*FIDELITY, *REPORTED)]
+
+
+UNSEEN = {
+    "stlpips": "dots lines checker corners",
+    "perceptual/rfd": "offset dots lines corners",
+    "perceptual/kid": "offset clipping dots lines corners",
+}
+"""Metrics of quality in learned features, and the defects that they do not see at full strength; all others raise them.
+
+Like `FIDELITY` they are of no artifact in particular, and therefore not in the figure.
+"""
 
 
 SILENT = {
@@ -240,6 +251,19 @@ def numbers(defect: Callable[[float], Defect], strength: float) -> dict[str, flo
     """All metrics of a good model with a defect."""
     subject = Subject(good(defect(strength)), photographs(), training=photographs(64))
     return {name: v for p in PROBES for name, v in registry.build("probe", p, {})(subject).metrics.items()}
+
+
+@functools.cache
+def learned(defect: Callable[[float], Defect], strength: float) -> dict[str, float]:
+    """Metrics in learned features of a good model with a defect, on eight photographs of 64 px."""
+    found: dict[str, float] = perceptual()(Subject(good(defect(strength)), photographs(64)[::2])).metrics
+    return found
+
+
+@functools.cache
+def perceptual() -> Probe:
+    built: Probe = registry.build("probe", "perceptual", {})
+    return built
 
 
 def without() -> dict[str, float]:

@@ -133,7 +133,7 @@ def test_init_takes_pictures_from_elsewhere(here: Path) -> None:
 
 FINDINGS = {
     "Python": "ok", "torch": "ok", "Ray": "ok", "MLflow": "ok", "shared memory": None, "disk": None, "video": None,
-    "pdflatex": None, "diffusers": None, "LPIPS vgg": None, "LPIPS alex": None, "port": "ok",
+    "pdflatex": None, "diffusers": None, "features": None, "LPIPS vgg": None, "LPIPS alex": None, "port": "ok",
 }  # fmt: skip
 """Each line of the report, and its state where a machine that runs these tests can have one alone."""
 

@@ -9,8 +9,10 @@ NO_SCALE = {
     "balance/p", "color/coherence", "diff/fd", "diff/fd_floor", "diff/fd_gap", "diff/fd_recon", "diff/kid", "diff/sw2",
     "diff/tokens", "droplet/act_absmax", "flatfield/offdc_energy", "flicker/matched_share", "frechet/random3d",
     "grid/scan_period", "health/kl_nats", "inputs/heldout_hf_hi", "inputs/hf_hi", "inputs/hf_lo", "motion/speed",
+    "perceptual/kid", "perceptual/kid_ci", "perceptual/pictures", "perceptual/rfd", "perceptual/rfd_ci",
+    "perceptual/rfd_real",
 }  # fmt: skip
-"""Metrics whose differences are neither large nor small by themselves: distances in random features, nats, inputs."""
+"""Metrics whose differences are neither large nor small by themselves: distances in features, nats, inputs."""
 
 
 def test_every_shipped_metric_has_a_smallest_effect_of_interest_unless_its_scale_means_nothing() -> None:

@@ -10,6 +10,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
 from ablate.components.loss.kl import canonical_factor
+from ablate.components.shared.stlpips import ShiftTolerantLPIPS
 from ablate.slots import registry
 from ablate.slots.training import LOGVAR_RANGE, Posterior, Step
 from tests.support.command import python
@@ -314,12 +315,49 @@ def test_default_place_is_torch_s_own(variables, monkeypatch):
 def test_preflight_does_not_import_torch(tmp_path):
     code = (
         "import sys; from ablate.slots import registry\n"
+        "for name in ('efficientnet', 'stlpips'):\n"
+        "    config = registry.level('loss', 'perceptual').Config(weight=1.0, backbone=name)\n"
+        "    config.preflight(), config.content_paths()\n"
         "try: registry.level('loss', 'perceptual').Config(weight=1.0).preflight()\n"
         "except ValueError: print('missing')\n"
         "assert 'torch' not in sys.modules and 'lpips' not in sys.modules"
     )
     done = python(code, env={"TORCH_HOME": str(tmp_path)})
     assert done.stdout == "missing\n"
+
+
+LEARNED = {
+    "efficientnet": {"backbone": "efficientnet"},
+    "stlpips": {"backbone": "stlpips", "trunk": "alex"},
+}
+
+
+@pytest.fixture(scope="module", params=LEARNED)
+def learned(request):
+    return term("perceptual", **LEARNED[request.param])
+
+
+def test_learned_features_are_a_distance(learned):
+    x, y = images(0), images(1)
+    assert learned(look(x, x)).item() == 0.0
+    assert learned(look(x, y)).item() > 0.05
+    assert learned(look(x, y)).item() == pytest.approx(learned(look(y, x)).item(), rel=1e-5)
+    assert learned(look(x, x + 0.1 * (y - x))).item() < learned(look(x, y)).item() / 2
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+def test_learned_features_have_a_finite_gradient_on_flat_pictures_and_none_of_their_own(learned, value):
+    y = torch.full((1, 3, 32, 32), value, requires_grad=True)
+    learned(look(images(0, n=1, size=32), y)).backward()
+    assert y.grad.isfinite().all() and y.grad.abs().sum() > 0
+    learned(look(y.detach(), y.detach().requires_grad_())).backward()
+    assert not any(parameter.requires_grad for parameter in learned.parameters())
+
+
+def test_learned_features_weigh_pixels_as_unevenly_as_documented(learned):
+    network = learned.network
+    documented = 1.1 if isinstance(network, ShiftTolerantLPIPS) else 1.3
+    assert unevenness(lambda x, y: network(x.clamp(-1, 1), y)) == pytest.approx(documented, abs=0.05)
 
 
 @pytest.mark.parametrize("name", ["l1", "l2", "kl", "adversarial", "perceptual"])
