@@ -47,8 +47,8 @@ def _measure(
     """PSNR and SSIM of each model on each set of images."""
     import torch
 
+    from ablate.probing.load import load_vae
     from ablate.probing.reconstruct import evaluate
-    from ablate.released.load import load_vae
 
     wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.released.load import IMAGE_CLASSES, VIDEO_CLASSES, Released, load_vae
+from ablate.probing.load import load_vae
+from ablate.released.files import IMAGE_CLASSES, VIDEO_CLASSES
 from ablate.released.padding import CLASSES, override_padding
+from ablate.released.vae import Released
 from ablate.slots.training import Autoencoder
 from tests.support.planted import image_kl
 from tests.support.released import saved
