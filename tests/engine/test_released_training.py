@@ -8,6 +8,7 @@ import torch
 
 from ablate.engine import checkpoint
 from ablate.plan.trials import Trial
+from ablate.probing.export import export
 from ablate.released.files import IMAGE_CLASSES, VIDEO_CLASSES
 from ablate.released.load import load_released
 from ablate.released.shape import DETERMINISTIC, shape_of
@@ -81,6 +82,12 @@ def test_each_learns_and_a_killed_run_ends_with_the_same_bits(name: str, tmp_pat
     moved = [weight for weight, tensor in weights.items() if not torch.equal(tensor, released[weight])]
     assert all((weights[weight] - released[weight]).abs().max() < 4 * 4e-3 for weight in moved), "4 steps of AdamW"
     assert len(moved) > len(released) / 3
+
+    # diffusers loads what is exported, with the averaged weights
+    assert export(trial.signature, whole, tmp_path / "out") <= 1e-6
+    exported = load_released(tmp_path / "out").state_dict()
+    averaged = {**weights, **{weight[len("ema.model.") :]: t for weight, t in trained.items() if weight[:4] == "ema."}}
+    assert all(torch.equal(tensor, averaged[weight]) for weight, tensor in exported.items())
     statistics = [weight for weight in released if "latents_" in weight]
     assert not {*statistics} & {*moved}, "statistics of the latents stay"
 
