@@ -5,18 +5,14 @@ from typing import Any
 from ablate.driver.studies import stored_studies
 from ablate.errors import UsageError, nearest
 from ablate.store.files import read_json
-from ablate.store.folders import Store
+from ablate.store.folders import StageFolder, Store
 
 
 def find_trial(wanted: str, store: Store) -> str:
     """The signature of the one trial with this name, or whose signature begins with this. Raises UsageError."""
     signatures = dict.fromkeys(trial for study in stored_studies(store) for trial in study.card.get("trials", []))
-    orders: dict[str, dict[str, Any]] = {
-        signature: read_json(store.stage(signature).settings) or {} for signature in signatures
-    }
-    names = {signature: str(order.get("name", "")) for signature, order in orders.items()}
-    found = [one for one in names if one == wanted or names[one] == wanted]
-    found = found or [one for one in names if one.startswith(wanted)]
+    names = {signature: _name(store.stage(signature)) for signature in signatures}
+    found = [one for one in names if wanted in {one, names[one]}] or [one for one in names if one.startswith(wanted)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -24,3 +20,9 @@ def find_trial(wanted: str, store: Store) -> str:
         raise UsageError(f"several trials of {store.root} are '{wanted}'; name one by its signature: {listed}")
     known = [name for name in names.values() if name]
     raise UsageError(f"{store.root} has no trial '{wanted}'{nearest(wanted, known)}")
+
+
+def _name(stage: StageFolder) -> str:
+    """The name of the trial that a stage was the last one of; empty if it was not begun."""
+    order: dict[str, Any] = read_json(stage.settings) or {}
+    return str(order.get("name", ""))

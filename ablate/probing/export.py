@@ -59,6 +59,8 @@ def export(signature: str, store: Store, to: Path) -> float:
             raise UsageError(f"trial {signature} cannot be exported: loaded by diffusers, {found}")
         card = Card(header, folder.record(), store, type(model).__name__)
         (begun / "README.md").write_text(card.text(difference), encoding="utf-8")
+        for file in begun.iterdir():  # as the umask has it: safetensors writes files that only their owner can read
+            file.chmod((begun / "README.md").stat().st_mode)
         begun.chmod(0o755)
         if to.exists():
             to.rmdir()

@@ -86,7 +86,7 @@ def test_each_learns_and_a_killed_run_ends_with_the_same_bits(name: str, tmp_pat
     # diffusers loads what is exported, with the averaged weights
     assert export(trial.signature, whole, tmp_path / "out") <= 1e-6
     exported = load_released(tmp_path / "out").state_dict()
-    averaged = {**weights, **{weight[len("ema.model.") :]: t for weight, t in trained.items() if weight[:4] == "ema."}}
+    averaged = weights | {weight[4:]: tensor for weight, tensor in trained.items() if weight[:4] == "ema."}
     assert all(torch.equal(tensor, averaged[weight]) for weight, tensor in exported.items())
     statistics = [weight for weight in released if "latents_" in weight]
     assert not {*statistics} & {*moved}, "statistics of the latents stay"
