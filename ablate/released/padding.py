@@ -44,7 +44,10 @@ def pad_by(part: nn.Module, padding: Padding) -> None:
     from diffusers.models.downsampling import Downsample2D
 
     for module in list(part.modules()):
-        if isinstance(module, nn.Conv2d | nn.Conv3d) and any(module.padding):
+        before = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, _Pad)]
+        if before:  # of a trial that has a padding of its own
+            before[0].padding = padding
+        elif isinstance(module, nn.Conv2d | nn.Conv3d) and any(module.padding):
             assert not isinstance(module.padding, str)
             *time, height, width = module.padding
             module.padding_mode = "zeros"

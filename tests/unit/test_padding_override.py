@@ -74,3 +74,12 @@ def test_other_classes_are_refused(name: str, tmp_path: Path) -> None:
 def test_our_own_checkpoints_are_refused() -> None:
     with pytest.raises(ValueError, match="in their recipe"):
         override_padding(image_kl(), "reflect")
+
+
+def test_a_padding_that_was_set_before_is_replaced(tmp_path: Path) -> None:
+    saved("AutoencoderKL", tmp_path)
+    vae = load_vae(tmp_path, CPU)
+    override_padding(vae, "reflect")
+    assert roll_error(vae) > 1e-2
+    override_padding(vae, "circular")
+    assert roll_error(vae) < 1e-3
