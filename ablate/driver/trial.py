@@ -10,7 +10,7 @@ from ablate.store.folders import StageFolder, Store
 
 def find_trial(wanted: str, store: Store) -> str:
     """The signature of the one trial with this name, or whose signature begins with this. Raises UsageError."""
-    signatures = dict.fromkeys(trial for study in stored_studies(store) for trial in study.card.get("trials", []))
+    signatures = (str(trial) for study in stored_studies(store) for trial in study.card.get("trials", []))
     names = {signature: _name(store.stage(signature)) for signature in signatures}
     found = [one for one in names if wanted in {one, names[one]}] or [one for one in names if one.startswith(wanted)]
     if len(found) == 1:
