@@ -58,7 +58,7 @@ class TrialResult:
         """
         import torch
 
-        from ablate.released.load import load_vae
+        from ablate.probing.load import load_vae
 
         checkpoint = self.stage.checkpoint
         if not checkpoint.exists():

@@ -20,6 +20,7 @@ from ablate.cli.check import check
 from ablate.cli.check_level import check_level
 from ablate.cli.compare import compare
 from ablate.cli.doctor import doctor
+from ablate.cli.export import export
 from ablate.cli.gc import gc
 from ablate.cli.init import init
 from ablate.cli.mlflow import sync, ui
@@ -52,6 +53,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         table: "print the table, or a paper's own table for other VAEs",
         report: "write one HTML page with answer, table, figures, pictures",
         figure: "draw a figure for a paper",
+        export: "write a trial's VAE as a folder that diffusers loads",
     },
     "To see it in MLflow": {
         ui: "serve MLflow's pages and print links to every study",

@@ -42,14 +42,15 @@ class ModelCheck:
     """Tries to build models, those of the same parts once and `most` different ones; the others are `skipped`."""
 
     most: int
-    skipped: set[tuple[int, ...]] = field(default_factory=set)
-    results: dict[tuple[int, ...], BuildFailure | None] = field(default_factory=dict)
+    skipped: set[tuple[Any, ...]] = field(default_factory=set)
+    results: dict[tuple[Any, ...], BuildFailure | None] = field(default_factory=dict)
     tried: list[Recipe] = field(default_factory=list)
     """Keeps the parts alive whose ids are the keys of `results`."""
 
     def failure(self, recipe: Recipe) -> BuildFailure | None:
         """Why the model of a recipe, that of one stage, cannot be built; None if it can or was skipped."""
-        key = tuple([id(part) for slot, part in recipe.parts.items() if slot not in IRRELEVANT])
+        parts = [id(part) for slot, part in recipe.parts.items() if slot not in IRRELEVANT]
+        key = (*parts, *_frozen(recipe))
         if key not in self.results and len(self.results) >= self.most:
             self.skipped.add(key)
             return None
@@ -105,7 +106,19 @@ def _read_size(file: Path) -> Any:
 def _built(recipe: Recipe) -> Path:
     """The file that says that a recipe's model can be built, and how large it is."""
     plain = {slot: _relevant(slot, part) for slot, part in recipe.present.items() if slot not in IRRELEVANT}
-    return _cache() / signature([plain, _code(), registry.own().plain()] if registry.own() else [plain, _code()])
+    return _cache() / signature([plain, _frozen(recipe), _files_read(recipe), _code(), registry.own().plain()])
+
+
+def _frozen(recipe: Recipe) -> list[tuple[str, ...]]:
+    """The names of parts that stages freeze, which the model must have."""
+    names = [getattr(stage.settings, "freeze_parts", ()) for stage in recipe.stages]
+    return [(stage.settings.freeze, *parts) for stage, parts in zip(recipe.stages, names, strict=True) if parts]
+
+
+def _files_read(recipe: Recipe) -> list[tuple[str, int, int]]:
+    """Path, size and time of the last change of the files that a recipe's model is read from, as a released one is."""
+    paths = recipe.parts["model"].settings.content_paths().values()
+    return [(str(path), (found := path.stat()).st_size, found.st_mtime_ns) for path in paths if path.is_file()]
 
 
 def _critic(recipe: Recipe) -> Path:
@@ -175,7 +188,7 @@ def stride_of(recipe: Recipe) -> int:
     model = recipe.parts["model"]
     if stride := model.setting("stride", 0):
         return int(stride)
-    known = _cache() / signature(["stride", model.plain(), _code(), registry.own().plain()])
+    known = _cache() / signature(["stride", model.plain(), _code(), _files_read(recipe), registry.own().plain()])
     if not known.exists():
         from ablate.engine.build import find_stride
 
@@ -245,7 +258,8 @@ def _advice(file: Path) -> str:
 def _code() -> list[str]:
     """Content hash of the code that builds models, and the version of torch."""
     files = [*registry.ROOT.glob("*/*.py"), *Path(registry.__file__).parent.glob("*.py")]
-    files.append(Path(__file__).parents[1] / "engine" / "build.py")
+    package = Path(__file__).parents[1]
+    files += [*(package / "released").glob("*.py"), package / "engine" / "build.py", package / "engine" / "freeze.py"]
     readable = [file for file in sorted(files) if file.is_file() and os.access(file, os.R_OK)]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in readable))
     return [digest.hexdigest(), version("torch")]

@@ -150,6 +150,8 @@ class ScaleCheck:
     seen: set[tuple[str, int, int, str]] = field(default_factory=set)
     broken: set[tuple[str, str]] = field(default_factory=set)
     """Own levels that cannot be imported, as slot and name."""
+    absent: dict[int, Part] = field(default_factory=dict)
+    """Parts, by id, whose files cannot be used, so that a model of them cannot be built either."""
 
     def run(self, cases: list[Case], *, complete: bool = True) -> None:
         """Check treatments, of which the first is the baseline. `complete`: whether it has all parts."""
@@ -169,6 +171,7 @@ class ScaleCheck:
                 part.settings.preflight()
             except (ValueError, OSError, ImportError, RuntimeError) as error:  # the last of '~' with an unknown user
                 message = f"{error}{_way_out(str(error))}"
+                self.absent[id(part)] = part
                 self._add(self.missing, case, (*path, *_named(part, str(error))), message)
         for case in cases:
             for stage in case.recipe.stages:
@@ -222,6 +225,8 @@ class ScaleCheck:
         for case in [cases[0], *sorted(cases[1:], key=lambda case: len(case.levels))]:
             for stage, setup in zip(case.recipe.stages, case.recipe.setups, strict=True):
                 if any((slot, part.level) in self.broken for slot, part in setup.present.items()):
+                    continue
+                if id(setup.parts["model"]) in self.absent:
                     continue
                 failure = self.models.failure(setup)
                 if failure is None:

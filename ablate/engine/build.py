@@ -1,6 +1,7 @@
 """Builds the model, losses, discriminator and regularizer of a trial from its recipe."""
 
 import functools
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from ablate.data.corpus import Corpus
 from ablate.engine.checkpoint import Checkpoint
+from ablate.engine.freeze import freeze
 from ablate.engine.loss_weights import WeightSchedule
 from ablate.engine.train import CHANNELS_LAST, TrainingParts
 from ablate.identity import derive
@@ -21,12 +23,14 @@ def try_build(recipe: dict[str, Any]) -> dict[str, int]:
     """Build the model without memory (on the meta device) and run it on every size of picture that training uses.
 
     These are a crop, a held-out picture, and latents as small as the regularizer makes them. A model of the user's own,
-    which may not work without memory, is built and run for real. Gives the number of `parameters` and the bytes of
+    which may not work without memory, is built and run for real; one that brings its weights is built for real, so that
+    they are checked. Gives the number of `parameters` and the bytes of
     `buffers`. Raises what training would; ValueError if a picture comes back in another size.
     """
     frames = recipe["data"].get("frames", 1)
-    with torch.device("cpu" if is_own_model(recipe) else "meta"), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        vae = build_model(recipe).eval()
+    device = "cpu" if is_own_model(recipe) else "meta"
+    with torch.device(device), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        vae = build_to_try(recipe).to(device).eval()
         for side in (recipe["data"]["heldout_size"], recipe["data"]["crop"]):
             x = torch.zeros(1, 3, frames, side, side) if frames > 1 else torch.zeros(1, 3, side, side)
             z = vae.encode(x).mean
@@ -38,6 +42,18 @@ def try_build(recipe: dict[str, Any]) -> dict[str, int]:
         persistent = {*vae.state_dict()} - {name for name, _ in vae.named_parameters(remove_duplicate=False)}
         buffers = sum(tensor.nbytes for name, tensor in vae.named_buffers() if name in persistent)
         return {"parameters": count_parameters(vae), "buffers": buffers}
+
+
+def build_to_try(recipe: dict[str, Any]) -> training.Autoencoder:
+    """The recipe's model, with the parts frozen that each stage freezes, which must be there."""
+    released = getattr(registry.level("model", recipe["model"]["level"]).Config, "own_layers", False)
+    with torch.device("cpu") if released else nullcontext():
+        vae = build_model(recipe)
+    for stage in recipe["stages"]:
+        if stage.get("freeze_parts"):
+            freeze(vae, stage["freeze"], stage["freeze_parts"])
+            vae.requires_grad_(True)
+    return vae
 
 
 def try_critic(recipe: dict[str, Any]) -> int:

@@ -27,9 +27,9 @@ from ablate.engine import checkpoint, guard
 from ablate.engine.build import Inherited, build_model, load_averaged
 from ablate.engine.metrics_file import MetricsFile
 from ablate.engine.train import EndedStage
-from ablate.engine.weights import WRAPPERS, read_tensors, without_prefix
 from ablate.plan.trials import Order
 from ablate.recipe.stages import External, Stage, search_path
+from ablate.released.weights import WRAPPERS, read_tensors, without_prefix
 from ablate.slots import registry
 from ablate.slots.adapted_vae import AdaptedVAE
 from ablate.slots.own_code import script_digest

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ablate.data.corpus import Corpus
 from ablate.engine.causes import SIGNAL, find_cause, latent_signal
 from ablate.engine.checkpoint import Checkpoint
+from ablate.engine.freeze import freeze
 from ablate.engine.loss_weights import WeightSchedule, adaptive_factor
 from ablate.engine.state import TrainingState
 from ablate.engine.steplog import StepLog
@@ -156,9 +157,7 @@ def begin(
     """The state that a stage starts from or resumes, and what a frozen encoder makes of the held-out pictures."""
     frozen = settings.freeze == "encoder"
     parts.vae.zero_grad()  # gradients left by the stage before would count in the norm that is clipped
-    if frozen:
-        for part in parts.vae.encoding_parts:
-            part.requires_grad_(False)
+    freeze(parts.vae, settings.freeze, settings.freeze_parts)
     state = TrainingState(parts.vae, parts.discriminator, settings)
 
     # From the parent's checkpoint, whose averaged encoder is the one that is frozen; then from this stage's own.

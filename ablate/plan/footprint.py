@@ -65,7 +65,9 @@ def configuration(recipe: Recipe, stage: Stage) -> str:
     settings = stage.settings.plain()
     if stage.is_external:
         return signature([parts, losses, settings])
-    return signature([parts, losses, {name: settings[name] for name in COST_SETTINGS}])
+    costs = {name: settings[name] for name in COST_SETTINGS}
+    frozen = {"freeze_parts": parts_frozen} if (parts_frozen := settings["freeze_parts"]) else {}
+    return signature([parts, losses, costs | frozen])
 
 
 def _without_free(settings: dict[str, object]) -> dict[str, object]:

@@ -67,7 +67,7 @@ class Names:
 
 
 def format_level(level: Any, titles: Mapping[str, str] = MappingProxyType({})) -> str:
-    """A level as text: `0.01`, `1e-06`, `scn`, `16-32-32`, `scn(interp=bilinear)`; `–` for None.
+    """A level as text: `0.01`, `1e-06`, `scn`, `16-32-32`, `scn(interp=bilinear)`; `–` for None, `none` for [].
 
     A number that needs more than six digits is written in full, so different levels never look the same. `titles`: a
     level's own name -> the one to show.
@@ -77,7 +77,7 @@ def format_level(level: Any, titles: Mapping[str, str] = MappingProxyType({})) -
     if isinstance(level, float):
         return text if float(text := f"{level:g}") == level else repr(level)
     if isinstance(level, list | tuple):
-        return "-".join(map(format_level, level))
+        return "-".join(map(format_level, level)) or "none"
     if isinstance(level, dict):
         name = format_level(level.get("level", level.get("weight")), titles)
         settings = ",".join(

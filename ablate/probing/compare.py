@@ -19,8 +19,9 @@ from ablate.analysis.tables.compared import Cost, Measured
 from ablate.engine.probes import run_probes
 from ablate.engine.provenance import flops
 from ablate.probing.examine import means_over_pictures
+from ablate.probing.load import load_vae
 from ablate.probing.pictures import CROPS, SIDE, pictures
-from ablate.released.load import Released, load_vae
+from ablate.released.vae import Released
 from ablate.slots.data import Pixels
 from ablate.slots.probe import Subject
 from ablate.slots.training import Autoencoder

@@ -13,9 +13,10 @@ from torch import Tensor
 from ablate.analysis.statistics.chance import bootstrap_interval
 from ablate.engine.probes import ProbeResults, run_probes
 from ablate.probing import conditions
+from ablate.probing.load import load_vae
 from ablate.probing.pictures import pictures, side_for
-from ablate.released.load import Released, load_vae
 from ablate.released.padding import Mode, override_padding
+from ablate.released.vae import Released
 from ablate.slots import registry
 from ablate.slots.probe import Subject
 from ablate.slots.settings import Metric

@@ -46,8 +46,8 @@ def _measure(
     models: dict[str, str], folders: dict[ImageSet, Path], device: str | None, report: Callable[[str], None]
 ) -> Results:
     """PSNR and SSIM of each model on each set of images."""
+    from ablate.probing.load import load_vae
     from ablate.probing.reconstruct import evaluate
-    from ablate.released.load import load_vae
 
     target = find_device(device)
     results: dict[str, dict[ImageSet, Measured]] = {}

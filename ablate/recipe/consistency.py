@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterator
 from itertools import pairwise
 
 from ablate.errors import KeyPath
-from ablate.recipe.paths import Raw
+from ablate.recipe.paths import DEFAULTS, Raw
 from ablate.recipe.reading import RecipeProblem, read_parts
 from ablate.recipe.recipe import Recipe, regularizes, weight
+from ablate.slots import registry
 
 NETWORK = ("model", "norm", "upsample", "downsample", "temporal_conv", "branch", "context")
 """Slots that decide which weights there are. A stage of another network cannot just go on from a checkpoint."""
@@ -41,6 +42,8 @@ def _in_one(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     parts = recipe.parts
     if "adversarial" in recipe.losses:
         yield from _adversary(recipe)
+    if parts["model"].own_layers:
+        yield from _own_layers(recipe)
     if parts["model"].temporal or parts["data"].setting("frames", 1) > 1:
         yield from _clips(recipe)
     weighted = [term for term in recipe.losses.values() if weight(term)]
@@ -103,6 +106,24 @@ def _adversary(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
         yield ("data", "frames"), f"the discriminator needs clips of {shortest} frames or more, found {frames}"
 
 
+def _own_layers(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+    """What cannot be combined with a model that has weights and layers of its own."""
+    model = recipe.parts["model"].level
+    for slot in NETWORK[1:]:
+        part = recipe.parts[slot]
+        default = {"level": DEFAULTS[slot], **registry.level(slot, DEFAULTS[slot]).Config.read({}).plain()}
+        if part.plain() != default:
+            found = f"found {slot} '{part.level}'" if part.level != DEFAULTS[slot] else f"found settings of {slot}"
+            yield (
+                (slot,),
+                f"model '{model}' has layers of its own, of which only padding can be set, {found}; remove it",
+            )
+    for term in LATENT_TERMS & {name for name, part in recipe.losses.items() if weight(part)}:
+        if recipe.parts["model"].setting("deterministic", False):
+            reason = "encodes to latents without a distribution, whose posterior has no width"
+            yield ("loss", term), f"model '{model}' {reason}: '{term}' has nothing to act on; remove it"
+
+
 def _clips(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     part = recipe.parts["model"]
     frames = recipe.parts["data"].setting("frames", 1)
@@ -110,12 +131,14 @@ def _clips(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
         yield ("data", "frames"), f"model '{part.level}' takes pictures, found clips of {frames} frames"
         return
     model = part.settings
-    groups = model.groups
+    groups = part.setting("clip_multiple", model.groups)
     norm = recipe.parts["norm"].level
     if (frames - 1) % groups:
         below = 1 + (frames - 1) // groups * groups
         message = f"model '{part.level}' takes 1 + {groups} k frames, found {frames}"
         yield ("data", "frames"), f"{message}; the nearest are {below} and {below + groups}"
+    if part.own_layers:
+        return
     if norm not in model.norms:
         yield ("norm",), f"model '{part.level}' works with norms {', '.join(model.norms)}, found '{norm}'"
     halves = recipe.parts["branch"].settings.halves
@@ -136,7 +159,7 @@ def _in_a_row(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
         return
     first = recipe.stages[0]
     last = recipe.stages[-1]
-    if first.settings.freeze != "none":
+    if first.settings.freeze != "none" and not recipe.at(first.name).parts["model"].own_layers:
         message = f"stage '{first.name}' freezes the encoder, but no stage before it trains one"
         yield ("stages", first.name, "freeze"), message
     yield from _frozen(recipe)

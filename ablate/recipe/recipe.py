@@ -51,6 +51,16 @@ class Part:
         return getattr(self.settings, "temporal", False)
 
     @cached_property
+    def own_layers(self) -> bool:
+        """Whether it is a model with weights and layers of its own, which no slot within models changes."""
+        return getattr(self.settings, "own_layers", False)
+
+    @property
+    def takes_video_slots(self) -> bool:
+        """Whether it is a model that is built from the levels of `registry.VIDEO_SLOTS`."""
+        return self.temporal and not self.own_layers
+
+    @cached_property
     def texts(self) -> tuple[str, str]:
         """Canonical JSON of `identity`, and of the identity of the settings alone, which a loss term has."""
         return canonical(self.identity()), canonical(self.settings.identity())
@@ -94,7 +104,7 @@ class Recipe:
     @property
     def present(self) -> dict[str, Part]:
         """The parts that are used: an image model has none in the slots of video models."""
-        if self.parts["model"].temporal:
+        if self.parts["model"].takes_video_slots:
             return self.parts
         return {slot: part for slot, part in self.parts.items() if slot not in registry.VIDEO_SLOTS}
 
@@ -115,7 +125,7 @@ class Recipe:
     def canonical(self, *, regularize: bool = True) -> Canonical:
         """The canonical JSON of `identity`, joined from the texts of the parts, which recipes share."""
         losses = {name: part.texts[1] for name, part in self.losses.items() if weight(part)}
-        absent = () if self.parts["model"].temporal else registry.VIDEO_SLOTS
+        absent = () if self.parts["model"].takes_video_slots else registry.VIDEO_SLOTS
         texts = {slot: part.texts[0] for slot, part in self.parts.items() if slot not in absent}
         if "adversarial" not in losses:
             del texts["discriminator"]

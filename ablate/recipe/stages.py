@@ -29,12 +29,13 @@ class Train(Settings):
     rate, also for the discriminator. `betas`: of AdamW. `weight_decay`: of AdamW. `warmup`: the learning rate rises
     linearly over this many first steps. `cooldown`: it falls linearly to 0 over this many last steps. `clip`: the
     largest gradient norm. `ema`: the decay of the averaged weights, which are probed. `precision`: of activations.
-    `freeze`: with `encoder` only the decoder is trained. `latents`: what a decoder alone is trained on, sampled latents
-    or posterior means. `learn_logvar`: one log-variance s of the pixels is learned, and the sum R of the reconstruction
-    terms enters the loss as R / e^s + s. `regularize`: with false the stage trains without the recipe's regularizer, so
-    trials that differ only in the regularizer share the stage. `log_every`: steps between two lines of the log.
-    `checkpoint_every`: steps between two checkpoints. `probe_every`: the quick probes of the study are run on the
-    averaged weights every so many steps; 0 for never.
+    `freeze`: with `encoder` only the decoder is trained. `freeze_parts`: further parts of the model that stay as they
+    are, by the names of its modules, such as `encoder.down_blocks` or `decoder.conv_in`. `latents`: what a decoder
+    alone is trained on, sampled latents or posterior means. `learn_logvar`: one log-variance s of the pixels is
+    learned, and the sum R of the reconstruction terms enters the loss as R / e^s + s. `regularize`: with false the
+    stage trains without the recipe's regularizer, so trials that differ only in the regularizer share the stage.
+    `log_every`: steps between two lines of the log. `checkpoint_every`: steps between two checkpoints. `probe_every`:
+    the quick probes of the study are run on the averaged weights every so many steps; 0 for never.
     """
 
     steps: int = Field(ge=0, le=MOST)
@@ -48,6 +49,7 @@ class Train(Settings):
     ema: float = Field(0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     freeze: Literal["none", "encoder"] = added("none", absent_means="none")
+    freeze_parts: tuple[str, ...] = added((), absent_means=[])
     latents: Literal["sampled", "mean"] = added("sampled", absent_means="sampled")
     learn_logvar: bool = added(False, absent_means=False)
     regularize: bool = added(True, absent_means=True)

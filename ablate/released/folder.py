@@ -5,71 +5,20 @@ diffusers itself only warns of settings and tensors that it does not know, and l
 """
 
 import inspect
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ablate.engine import checkpoint
-from ablate.engine.weights import check_readable, without_prefix
 from ablate.errors import nearest
+from ablate.released.files import read_config, weight_files
+from ablate.released.weights import without_prefix
 
 Say = Callable[[str], object]
 """Called with a line for the reader."""
-
-
-STEM = "diffusion_pytorch_model"
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The object in a folder's config.json. Raises ValueError if it holds none."""
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise ValueError(f"{file} is no JSON object")
-    return config
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: one, the shards of an index, or, where these are missing, fp16 ones.
-
-    Raises ValueError if there are none, if a shard is missing, and for files that cannot hold weights.
-    """
-    for variant in ("", ".fp16", ".bf16"):
-        single = folder / f"{STEM}{variant}.safetensors"
-        index = folder / f"{STEM}.safetensors.index{variant}.json"
-        if single.is_file():
-            files = [single]
-        elif index.is_file():
-            files = _shards(index)
-        else:
-            continue
-        for file in files:
-            check_readable(file)
-        return files
-    others = sorted(path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".ckpt", ".msgpack"})
-    beside = f"; {others[0]} may hold code and is not opened: save it as safetensors" if others else ""
-    raise ValueError(f"{folder}: no safetensors weights ({STEM}.safetensors){beside}")
-
-
-def _shards(index: Path) -> list[Path]:
-    """The files that an index of shards names, which stand beside it."""
-    try:
-        names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ValueError(f"{index} is no index of shards (a JSON object with 'weight_map')") from None
-    for name in names:
-        if Path(name).name != name:
-            raise ValueError(f"{index}: the shard '{name}' is not a file of its folder")
-        if not (index.parent / name).is_file():
-            raise ValueError(f"{index}: the shard {name} is missing; fetch it again")
-    return [index.parent / name for name in names]
 
 
 def load_folder(folder: Path, class_name: str, say: Say) -> Any:
@@ -86,7 +35,7 @@ def load_folder(folder: Path, class_name: str, say: Say) -> Any:
     config = read_config(folder)
     tensors: dict[str, Tensor] = {}
     for part in weight_files(folder):
-        tensors |= checkpoint.load(part)
+        tensors |= load_file(part)
 
     # Names and shapes first, so that a wrong configuration allocates nothing.
     with torch.device("meta"):

@@ -16,11 +16,8 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from ablate.engine.weights import read_tensors
 from ablate.released.folder import Say
-
-PICKLES = (".ckpt", ".pt")
-
+from ablate.released.weights import read_tensors
 
 PREFIXES = ("first_stage_model.", "vae.", "")
 """What may stand before the names of the VAE's tensors in a file."""

@@ -6,14 +6,14 @@ tensors; LTX-2.3 and the convolutional VAE of LTX-2.5 have one stage more. The f
 model, with the VAE's weights under `vae.`.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ablate.engine import checkpoint
+from ablate.released.files import ltx_config
 
 HALVES = ("encoder.", "decoder.")
 
@@ -51,13 +51,7 @@ Blocks = list[tuple[str, dict[str, Any]]]
 def embedded_config(file: Path) -> dict[str, Any] | None:
     """The `vae` part of the configuration in a file's header; None if there is none."""
     with safe_open(file, framework="pt") as opened:
-        text = (opened.metadata() or {}).get("config")
-    try:
-        config = json.loads(text) if text else None
-    except json.JSONDecodeError:
-        return None
-    vae = config.get("vae") if isinstance(config, dict) else None
-    return vae if isinstance(vae, dict) else None
+        return ltx_config(opened.metadata())
 
 
 def load(file: Path, config: dict[str, Any]) -> Any:
@@ -68,7 +62,7 @@ def load(file: Path, config: dict[str, Any]) -> Any:
     """
     from diffusers import AutoencoderKLLTX2Video
 
-    tensors = checkpoint.load(file)
+    tensors = load_file(file)
     whole = any(key.startswith("vae.") for key in tensors)  # a file of the whole model
     weights: dict[str, Tensor] = {}
     for key, tensor in tensors.items():

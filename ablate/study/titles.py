@@ -237,7 +237,7 @@ LEVELS = {
         "se": "SE",
         "spectrum_matching": "spectrum matching",
     },
-    "model": {"image_kl": "image VAE", "patch_vit": "patch ViT", "video_kl": "video VAE"},
+    "model": {"image_kl": "image VAE", "patch_vit": "patch ViT", "released": "released VAE", "video_kl": "video VAE"},
     "data": {"moving_leaves": "moving leaves", "video_folder": "video folder", "webdataset": "WebDataset"},
     "branch": {"ktc": "KTC"},
     "context": {"tmpe": "TMPE"},

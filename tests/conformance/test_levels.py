@@ -1,15 +1,19 @@
 """Every level on disk passes the exam of its slot. A new file is examined without being named here."""
 
+import copy
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ablate.components.probe import _flow, diffusability
 from ablate.slots import Autoencoder, registry
-from ablate.testing import EXAMS, Exam, InitExam
+from ablate.testing import EXAMS, Exam, InitExam, ModelExam
+from ablate.testing.exam import point
 from tests.support.command import python
+from tests.support.released import saved
 from tests.unit.test_init_checkpoint import save, small
 from tests.unit.test_video_folder import write
 
@@ -68,6 +72,17 @@ class CheckpointExam(InitExam):
         return small(4)
 
 
+class ReleasedExam(ModelExam):
+    """`model: released` has the weights of its folder, whatever draws weights, and the time stride of its class."""
+
+    @point
+    def test_initialised(self, vae: Any) -> None:
+        """an initialiser leaves its weights as they were released"""
+        released = copy.deepcopy(vae.state_dict())
+        registry.build("init", "scratch", {}, lambda name: len(name))(vae)
+        assert all(torch.equal(tensor, released[name]) for name, tensor in vae.state_dict().items())
+
+
 def exam_of(slot: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Exam:
     settings = SETTINGS.get(f"{slot}/{name}", {})
     base = EXAMS[slot]
@@ -92,6 +107,9 @@ def exam_of(slot: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
     elif (slot, name) == ("init", "checkpoint"):
         save(folder, latent_channels=4)
         settings, base = {"path": str(folder)}, CheckpointExam
+    elif (slot, name) == ("model", "released"):
+        saved("AutoencoderKLWan", folder)
+        settings, base = {"path": str(folder)}, ReleasedExam
     elif (slot, name) == ("probe", "diffusability"):
         monkeypatch.setitem(diffusability.BUDGETS, "cpu", TINY_BUDGET)
         settings = {"samples": 256}

@@ -20,7 +20,7 @@ from ablate.identity import canonical
 from ablate.plan.plan import Plan
 from ablate.plan.stale import is_stale
 from ablate.plan.trials import Trial, pending
-from ablate.released.load import load_vae
+from ablate.probing.load import load_vae
 from ablate.schedule.agenda import Event
 from ablate.schedule.inline import run_inline
 from ablate.schedule.resources import Resources

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ablate.driver.preflight import validate
-from ablate.engine.weights import WRAPPERS
 from ablate.plan.trials import expand
 from ablate.recipe.stages import PLACES, External
+from ablate.released.weights import WRAPPERS
 from ablate.slots.targets import PLAIN
 from ablate.store.folders import Store
 from ablate.study.document import read_document

@@ -18,7 +18,7 @@ from ablate.engine import checkpoint
 from ablate.errors import AblateError
 from ablate.plan.trials import expand
 from ablate.probing import conditions
-from ablate.released.load import load_vae
+from ablate.probing.load import load_vae
 from ablate.slots import registry
 from ablate.store.checksum import Damaged, TooNew
 from ablate.store.record import read_header

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from ablate.engine.bounds import TooLarge, bounded
 from ablate.plan.trials import expand
-from ablate.released.load import load_vae
+from ablate.probing.load import load_vae
 from ablate.store.card import read_card
 from ablate.store.checksum import Damaged
 from ablate.store.files import write_json

@@ -18,7 +18,7 @@ from ablate.analysis.study_results import gather
 from ablate.analysis.typeset.spreadsheet import harmless, write_csv
 from ablate.errors import StudyError
 from ablate.plan.trials import expand
-from ablate.released.load import load_vae
+from ablate.probing.load import load_vae
 from ablate.store.folders import Store
 from ablate.store.names import file_name
 from ablate.study.study import Study, load_study

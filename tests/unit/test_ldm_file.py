@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ablate.released.load import load_vae
+from ablate.probing.load import load_vae
 from tests.support.ldm import ATTENTION, Tensors, beside, ldm_tensors, model
 
 diffusers = pytest.importorskip("diffusers")

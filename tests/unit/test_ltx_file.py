@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ablate.released.load import load_vae
+from ablate.probing.load import load_vae
 from ablate.released.ltx import load
 from tests.support.released import LTX23_VAE, ltx_tensors, write_ltx
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.released.load import IMAGE_CLASSES, VIDEO_CLASSES, Released, load_vae
+from ablate.probing.load import load_vae
+from ablate.released.files import IMAGE_CLASSES, VIDEO_CLASSES
 from ablate.released.padding import CLASSES, override_padding
+from ablate.released.vae import Released
 from ablate.slots.training import Autoencoder
 from tests.support.planted import image_kl
 from tests.support.released import saved
@@ -72,3 +74,12 @@ def test_other_classes_are_refused(name: str, tmp_path: Path) -> None:
 def test_our_own_checkpoints_are_refused() -> None:
     with pytest.raises(ValueError, match="in their recipe"):
         override_padding(image_kl(), "reflect")
+
+
+def test_a_padding_that_was_set_before_is_replaced(tmp_path: Path) -> None:
+    saved("AutoencoderKL", tmp_path)
+    vae = load_vae(tmp_path, CPU)
+    override_padding(vae, "reflect")
+    assert roll_error(vae) > 1e-2
+    override_padding(vae, "circular")
+    assert roll_error(vae) < 1e-3

@@ -15,8 +15,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ablate.engine import checkpoint
 from ablate.plan.trials import expand
+from ablate.probing.load import load_vae
 from ablate.probing.reconstruct import evaluate
-from ablate.released.load import IMAGE_CLASSES, VIDEO_CLASSES, load_vae
+from ablate.released.files import IMAGE_CLASSES, VIDEO_CLASSES
 from ablate.slots.training import LOGVAR_RANGE, Autoencoder, Posterior
 from ablate.store.folders import Store
 from ablate.study.study import load_study

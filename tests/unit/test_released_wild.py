@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ablate.released.load import load_vae
+from ablate.probing.load import load_vae
 from tests.support.ldm import ldm_tensors, model
 from tests.support.released import LTX23_VAE, SMALL, ltx_tensors, saved, write_ltx
 

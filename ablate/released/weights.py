@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ablate.components.shared.released import unreadable
-from ablate.engine import checkpoint
+from ablate.released.files import unreadable
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "vae", "autoencoder", "module", "ema")
 """Keys under which training scripts save a model's tensors, in order of preference."""
@@ -25,12 +25,6 @@ PREFIXES = re.compile(r"(?:(?:module|_orig_mod|model|vae|autoencoder|ema|first_s
 """What wrappers (data parallel, torch.compile, a parent module) put before all names."""
 
 
-def check_readable(file: Path) -> None:
-    """Raise ValueError, with path and reason, for a file that cannot hold weights."""
-    if reason := unreadable(file):
-        raise ValueError(f"{file}: {reason}")
-
-
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, or of a pickle and the `state_dict` (or alike) in it; empty if it has none.
 
@@ -38,7 +32,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """
     if reason := unreadable(file):
         raise ValueError(reason)
-    return checkpoint.load(file) if file.suffix == ".safetensors" else _unpickled(file)
+    return load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
 
 
 def _unpickled(file: Path) -> dict[str, Tensor]:
