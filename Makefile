@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= runs
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo check lint test chaos fuzz audit bench results ui clean
+.PHONY: help setup demo check lint test chaos soak fuzz audit bench results ui clean
 
 help:              ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 14
@@ -37,6 +37,10 @@ test: setup        ## all tests; pdflatex, Chromium and PostgreSQL are used wher
 
 chaos: setup       ## CASES (200) seeded faults in sweeps of a small study, and a table of what they left; about 25 s each
 	$(BIN)/python -m tests.chaos $(or $(CASES),200)
+
+soak: setup        ## growth of memory and open files over a sweep of 300 trials; 16 writers against one MLflow server
+	$(BIN)/python -m tests.chaos.soak
+	$(BIN)/python -m tests.chaos.writers
 
 fuzz: setup        ## 20 000 changed studies, expressions, records, headers: no traceback, at most 1 GiB more; half an hour
 	ABLATE_FUZZ_CASES=20000 $(BIN)/python -m pytest -q --timeout 0 tests/fuzz
