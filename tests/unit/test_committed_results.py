@@ -1,5 +1,9 @@
-"""The committed tables are those of the committed records, byte for byte."""
+"""The committed tables are those of the committed records, byte for byte.
 
+The code of levels may have changed since: the table then says so, and `make results` names the study.
+"""
+
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +11,9 @@ import pytest
 from tests.support.command import inside
 
 RESULTS = Path(__file__).parents[2] / "analysis" / "results"
+STALE = re.compile(r"^(?:- Warning|% warning): the code of .* has changed since .*\n(?:(?=\n)\n)?", re.M)
+"""The warning that the code of levels has changed, with the blank line after it in Markdown."""
+
 FOLDERS = sorted(path.parent for path in RESULTS.glob("*/records.jsonl"))
 
 
@@ -15,7 +22,7 @@ FOLDERS = sorted(path.parent for path in RESULTS.glob("*/records.jsonl"))
 def test_the_table_of_the_records_is_the_committed_one(folder: Path, form: str, suffix: str) -> None:
     done = inside("table", "--records", folder / "records.jsonl", "--format", form)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == (folder / f"table.{suffix}").read_text()
+    assert STALE.sub("", done.stdout) == (folder / f"table.{suffix}").read_text()
 
 
 def test_there_are_results() -> None:
