@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.errors import UsageError
 from ablate.store.files import local
-from ablate.store.folders import StageFolder
+from ablate.store.stage import StageFolder
 
 if TYPE_CHECKING:
     from ablate.slots.training import Autoencoder

@@ -6,8 +6,8 @@ from ablate.plan.plan import Plan
 from ablate.plan.trials import pending
 from ablate.store import damage
 from ablate.store.files import is_remote, is_sound, read_json
-from ablate.store.folders import StageFolder
 from ablate.store.scratch import abandoned, remove
+from ablate.store.stage import StageFolder
 
 
 def mend(plan: Plan) -> bool:

@@ -5,7 +5,8 @@ from typing import Any
 from ablate.driver.studies import stored_studies
 from ablate.errors import UsageError, nearest
 from ablate.store.files import read_json
-from ablate.store.folders import StageFolder, Store
+from ablate.store.folders import Store
+from ablate.store.stage import StageFolder
 
 
 def find_trial(wanted: str, store: Store) -> str:

@@ -9,9 +9,10 @@ from ablate.errors import StoreError
 from ablate.store import checksum, damage
 from ablate.store.checksum import Damaged, TooNew
 from ablate.store.files import is_remote, local, read_json
-from ablate.store.folders import StageFolder, Store
+from ablate.store.folders import Store
 from ablate.store.leases import Leases
 from ablate.store.record import Record, read_header
+from ablate.store.stage import StageFolder
 from ablate.store.steps import read_lines
 from ablate.track.look import database_fault
 

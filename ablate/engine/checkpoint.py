@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from ablate.store import damage
 from ablate.store.checksum import DIGITS, EMPTY_MARK, FORMAT, Damaged, TooNew, seal_file, verify_file
 from ablate.store.files import atomic_write, is_sound, local
-from ablate.store.folders import StageFolder
 from ablate.store.record import HEADER, KEPT, parse_header
 from ablate.store.record import read_header as header
+from ablate.store.stage import StageFolder
 from ablate.store.steps import read_lines
 
 VERSION = "ablate.format"

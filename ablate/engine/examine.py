@@ -17,9 +17,9 @@ from ablate.plan.trials import Order
 from ablate.slots import registry
 from ablate.slots.training import Autoencoder
 from ablate.store.files import atomic_write, read_json, write_json
-from ablate.store.folders import StageFolder
 from ablate.store.names import file_name
 from ablate.store.record import Record
+from ablate.store.stage import StageFolder
 
 QUICK_PROBE_PICTURES = 16
 """How many held-out pictures the quick probes use during training."""

@@ -35,7 +35,7 @@ from ablate.slots.adapted_vae import AdaptedVAE
 from ablate.slots.own_code import script_digest
 from ablate.store import host_memory
 from ablate.store.files import atomic_write, is_remote
-from ablate.store.folders import StageFolder
+from ablate.store.stage import StageFolder
 
 POLL_S = 0.2
 

@@ -17,8 +17,9 @@ from ablate.engine.run import reset_process
 from ablate.engine.train import train
 from ablate.plan.cost import StepKind, StepKinds
 from ablate.plan.footprint import Footprint, write
-from ablate.store.folders import StageFolder, Store
+from ablate.store.folders import Store
 from ablate.store.record import Record
+from ablate.store.stage import StageFolder
 
 STEPS = 3
 """Steps that are timed. One step before them is not: it also measures the gradient of each loss term."""

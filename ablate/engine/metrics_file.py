@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.store.checksum import seal_line
 from ablate.store.files import atomic_write
-from ablate.store.folders import StageFolder
+from ablate.store.stage import StageFolder
 
 
 class MetricsFile:

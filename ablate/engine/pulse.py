@@ -10,8 +10,8 @@ import signal
 import time
 
 from ablate.store.files import is_remote
-from ablate.store.folders import Phase, StageFolder
 from ablate.store.host_memory import kill_count
+from ablate.store.stage import Phase, StageFolder
 
 BEAT_S = 2.0
 """Seconds between two heartbeats of a step loop at least; those of a new phase or a logged line come at once."""

@@ -27,9 +27,10 @@ from ablate.recipe.consistency import NETWORK
 from ablate.recipe.stages import Stage, make_stages, stage_kind
 from ablate.slots import registry
 from ablate.store.files import is_sound, write_json
-from ablate.store.folders import StageFolder, Store, has_ended
+from ablate.store.folders import Store
 from ablate.store.leases import is_held
 from ablate.store.record import KEPT
+from ablate.store.stage import StageFolder, has_ended
 
 
 @dataclass(frozen=True)

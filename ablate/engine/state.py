@@ -10,9 +10,9 @@ from ablate.engine.checkpoint import Checkpoint
 from ablate.recipe.stages import Train
 from ablate.slots.training import Autoencoder, Discriminator
 from ablate.store.files import is_remote
-from ablate.store.folders import StageFolder
 from ablate.store.record import KEPT
 from ablate.store.shrink import needed_by
+from ablate.store.stage import StageFolder
 
 
 class TrainingState:

@@ -10,7 +10,7 @@ from ablate.engine import checkpoint
 from ablate.engine.checkpoint import Checkpoint
 from ablate.store.checksum import seal_line
 from ablate.store.files import atomic_write, sync
-from ablate.store.folders import StageFolder
+from ablate.store.stage import StageFolder
 from ablate.store.steps import read_lines
 
 FAULT = ("loss", "grad_norm", "peak")

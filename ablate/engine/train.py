@@ -20,7 +20,7 @@ from ablate.engine.steplog import StepLog
 from ablate.identity import derive
 from ablate.recipe.stages import Stage, Train
 from ablate.slots.training import Alteration, Autoencoder, Discriminator, Regularizer, Step, Term
-from ablate.store.folders import Phase, StageFolder
+from ablate.store.stage import Phase, StageFolder
 
 LIVENESS_CHECKS = 4
 """How often in a stage, besides its first step, the gradient of each loss term is measured on its own."""

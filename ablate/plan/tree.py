@@ -8,8 +8,9 @@ from ablate.plan.footprint import configuration
 from ablate.plan.signatures import Fork
 from ablate.plan.trials import Order, Trial
 from ablate.recipe.stages import Stage
-from ablate.store.folders import Store, has_ended
+from ablate.store.folders import Store
 from ablate.store.record import KEPT
+from ablate.store.stage import has_ended
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from ablate.slots.targets import TARGET
 from ablate.slots.training import Autoencoder
 from ablate.slots.video import group_of
 from ablate.store.checksum import Damaged
-from ablate.store.folders import StageFolder
+from ablate.store.stage import StageFolder
 
 LIBRARIES = ("diffusers", "torch", "torchvision")
 """Installed packages whose modules (`nn.Module`) a checkpoint may name."""

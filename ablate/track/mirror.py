@@ -24,9 +24,10 @@ from ablate.plan.treatments import Treatment
 from ablate.plan.trials import Trial, is_complete, read_step_log
 from ablate.redaction import redact
 from ablate.store.files import read_json
-from ablate.store.folders import StageFolder, Store
+from ablate.store.folders import Store
 from ablate.store.leases import Leases
 from ablate.store.record import Record
+from ablate.store.stage import StageFolder
 from ablate.study.study import Study
 from ablate.track import texts, views
 from ablate.track.look import database_file, describe_failure, is_locked

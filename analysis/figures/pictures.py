@@ -14,7 +14,7 @@ from ablate.analysis.study_results import StudyResults
 from ablate.analysis.typeset.cells import numeral, unit
 from ablate.plan.planned import judged_by
 from ablate.slots.settings import Metric
-from ablate.store.folders import StageFolder
+from ablate.store.stage import StageFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ablate.store import damage
 from ablate.store.checksum import EMPTY_MARK, Damaged, seal_file, verify_file
 from ablate.store.files import atomic_write, local
-from ablate.store.folders import Stamp, Store
+from ablate.store.folders import Store
 from ablate.store.record import Record
+from ablate.store.stage import Stamp
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,7 +22,8 @@ from ablate.engine.stages import StepReport
 from ablate.errors import StudyError
 from ablate.plan.stale import find_stale
 from ablate.plan.trials import Trial, expand
-from ablate.store.folders import StageFolder, Store
+from ablate.store.folders import Store
+from ablate.store.stage import StageFolder
 from ablate.study.document import read_document
 from ablate.study.study import load_study
 from tests.support.own import fresh

@@ -15,8 +15,9 @@ from ablate.plan.trials import Trial, expand, pending
 from ablate.schedule.inline import run_inline
 from ablate.schedule.resources import Resources
 from ablate.slots import fingerprint, registry
-from ablate.store.folders import StageFolder, Store
+from ablate.store.folders import Store
 from ablate.store.record import Record
+from ablate.store.stage import StageFolder
 from ablate.study.study import load_study
 from tests.support.studies import Write
 from tests.support.training import run_to_end, run_until

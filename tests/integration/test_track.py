@@ -22,7 +22,8 @@ from PIL import Image
 from ablate.errors import ServerError
 from ablate.plan.labels import format_level
 from ablate.plan.trials import expand
-from ablate.store.folders import StageFolder, Store
+from ablate.store.folders import Store
+from ablate.store.stage import StageFolder
 from ablate.track import server as server_module
 from ablate.track import views
 from ablate.track.mirror import Mirror, NoMirror, sync

@@ -11,8 +11,9 @@ from ablate.analysis.records import compact
 from ablate.analysis.records.frame import tidy
 from ablate.plan.trials import Trial, expand
 from ablate.store.files import read_json, write_json
-from ablate.store.folders import StageFolder, Store
+from ablate.store.folders import Store
 from ablate.store.record import Record
+from ablate.store.stage import StageFolder
 from ablate.study.study import Study, load_study
 from tests.support.finished import finish_all
 from tests.support.studies import Write

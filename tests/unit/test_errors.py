@@ -415,7 +415,7 @@ def test_a_model_that_could_be_built_is_not_built_again(
 def test_of_many_models_some_are_built_and_the_rest_is_said(
     write_study: Write, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ablate.driver.preflight.MOST_MODELS", 3)
+    monkeypatch.setattr("ablate.driver.scale_check.MOST_MODELS", 3)
     path = write_study((FACTOR, "norm: [group, scn]\n  padding: [reflect, zeros]\n  norm.groups: [4, 2]"),
                        ("seeds: 2", "seeds: 1\ndesign: grid"))  # fmt: skip
     code, lines = run("check", path)

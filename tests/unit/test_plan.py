@@ -16,8 +16,9 @@ from ablate.driver.sweep import sweep
 from ablate.plan.treatments import list_rows, resolve, treatments
 from ablate.plan.trials import expand, trials_of
 from ablate.schedule.resources import Resources
-from ablate.store.folders import StageFolder, Store
+from ablate.store.folders import Store
 from ablate.store.record import Record
+from ablate.store.stage import StageFolder
 from ablate.study.study import load_study
 
 SMOKE = Path(__file__).parents[2] / "search_spaces" / "smoke.yaml"

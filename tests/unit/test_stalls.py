@@ -15,8 +15,9 @@ from ablate.plan.trials import expand
 from ablate.schedule.resources import default_resources
 from ablate.schedule.stalls import FLOOR_S, STEPS, StallWatch, read_stacks, take_stacks_and_kill
 from ablate.store.files import read_json
-from ablate.store.folders import Phase, Store
+from ablate.store.folders import Store
 from ablate.store.process import this_process
+from ablate.store.stage import Phase
 from ablate.study.study import Study
 
 
@@ -125,7 +126,7 @@ def test_heartbeats_between_lines_are_few_and_steps_exact(tmp_path: Path) -> Non
 CHILD = """
 import json, sys, time
 from ablate.engine.pulse import Pulse, offer_stacks
-from ablate.store.folders import StageFolder
+from ablate.store.stage import StageFolder
 from pathlib import Path
 Pulse(StageFolder(Path(sys.argv[1])), 9, offer_stacks()).beat("training", 7)
 def sleepy():

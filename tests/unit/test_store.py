@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from ablate.cli.main import app, main
 from ablate.errors import StoreError, UsageError
 from ablate.store.files import atomic_write, check_access, parse_store, read_json, write_json
-from ablate.store.folders import HEARTBEAT_S, Store
+from ablate.store.folders import Store
+from ablate.store.leases import HEARTBEAT_S
 from ablate.store.record import Record
 from tests.support.studies import Write
 
