@@ -76,7 +76,7 @@ def test_published_tables_need_no_model() -> None:
     [
         ([], "give a STUDY, or --paper and --table"),
         (["smoke", "--table", "1"], "go without STUDY"),
-        (["--paper", "vivat", "--table", "1", "--format", "pdf"], "'pdf' (valid: csv, html, latex, markdown)"),
+        (["--paper", "vivat", "--table", "1", "--format", "pdf"], "'pdf' (valid: csv, html, latex, markdown, records)"),
         (["--paper", "vivat", "--table", "1", "--checkpoint", "a=nowhere", "--images", "b=x@32"], "is downloaded"),
         (["--paper", "vivat", "--table", "1", "--checkpoint", "a=x", "--images", "b=x@32", "--device", "gpu"], "'gpu'"),
     ],
