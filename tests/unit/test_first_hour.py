@@ -121,7 +121,8 @@ MISTAKES = [
             f"(UnidentifiedImageError): bad.png; repair them or move them elsewhere {BASE}", pictures("broken")),
     # Results
     Mistake("table tiny --metrics psnrr", "unknown metric 'psnrr'; did you mean 'psnr'? (valid: psnr, ssim)"),
-    Mistake("table tiny --format latx", "--format 'latx'; did you mean 'latex'? (valid: csv, html, latex, markdown)"),
+    Mistake("table tiny --format latx", "--format 'latx'; did you mean 'latex'? (valid: csv, html, latex, markdown, "
+            "records)"),
     Mistake("figure tiny", "Missing option '--kind'."),
     Mistake("figure tiny --kind effect", "unknown kind 'effect'; did you mean 'effects'? (valid: answer, balance, "
             "convergence, curves, diffusion, effects, erasure, interaction, pareto, "
