@@ -134,9 +134,9 @@ def test_decoder_with_scn_is_that_of_movq(mid_attention):
     decoder = {k.replace("spatial_norm", "group_norm"): v for k, v in theirs.decoder.state_dict().items()}
     ours.decoder.load_state_dict(decoder, strict=True)
     ours.post_quant_conv.load_state_dict(theirs.post_quant_conv.state_dict())
-    z = normal(2, 4, 6, 8) * 2
-    truth = theirs.decode(z, force_not_quantize=True).sample
-    torch.testing.assert_close(ours.decode(z), truth, rtol=1e-5, atol=1e-5)
+    z = normal(2, 4, 6, 8).double() * 2
+    truth = theirs.double().decode(z, force_not_quantize=True).sample
+    torch.testing.assert_close(ours.double().decode(z), truth, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("sample", [(64, 64), (64, 32)])
