@@ -24,7 +24,7 @@ from ablate.released.files import PICKLES, check_readable, check_suffix, existin
 from ablate.released.folder import Say
 from ablate.released.load import explained, holds_released, load_released
 from ablate.slots import registry
-from ablate.slots.own_code import is_installed
+from ablate.slots.installed import is_installed
 from ablate.slots.targets import TARGET
 from ablate.slots.training import Autoencoder
 from ablate.slots.video import group_of

@@ -7,6 +7,7 @@ A record holds the fingerprint of each level that its trial used. When one of th
   the module that defines it.
 - A module counts by its syntax tree without docstrings: comments, formatting and wording change nothing.
 - Own levels (`ablate/slots/own_code.py`) count with their helpers and with the user's modules that they import.
+- A level that is an object of an installed package (`torch.nn:HuberLoss`) counts with all of this package.
 - The engine (`ablate/engine/`) does not count, because no level imports it. `ablate.plan.signatures.FORMAT` stands for
   it and is part of every signature. Nor does the registry, which finds levels and computes nothing.
 
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablate.slots.installed import is_installed, package_digest
 from ablate.slots.own_import import Module
 
 PACKAGE = Path(__file__).parents[1]
@@ -64,7 +66,10 @@ def fingerprint(modules: Iterable[str], components: Path, own: Callable[[str], M
         source = None
         if not _is_ours(module):
             found = own(module)
-            source = parse_source(found.source, module, is_package=found.is_package) if found else None
+            if found and is_installed(found):
+                digests[module] = package_digest(found, module)
+            elif found:
+                source = parse_source(found.source, module, is_package=found.is_package)
         elif path := _file(module, components):
             source = read_source(path, module)
         if source:

@@ -11,8 +11,6 @@ even if a file is edited in the middle of a sweep, and a worker that reads the s
 
 import hashlib
 import importlib.util
-import site
-import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +21,7 @@ from typing import Any
 from ablate.identity import signature
 from ablate.slots import own_import
 from ablate.slots.fingerprint import imported_modules, parse_source
+from ablate.slots.installed import is_installed
 from ablate.slots.own_import import Module
 
 Plain = dict[str, Any]
@@ -134,7 +133,8 @@ class OwnCode:
             current = waiting.pop()
             if current not in seen:
                 seen.add(current)
-                if module := self.module(current):
+                module = self.module(current)
+                if module and not is_installed(module):
                     waiting += imported_modules(module.source, current, is_package=module.is_package)
         if on_path:
             own_import.serve({part: one for part, one in self.modules.items() if not is_installed(one)})
@@ -238,13 +238,6 @@ def script_digest(study: Path, command: Sequence[str], cwd: str, sources: Sequen
         for name, module in code.modules.items()
     }
     return signature(digests)
-
-
-def is_installed(module: Module) -> bool:
-    """Whether a module is part of an installed package, which each machine has for itself."""
-    folders = {*site.getsitepackages(), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    folders |= {site.getusersitepackages(), sysconfig.get_path("stdlib")}
-    return any(Path(module.path).is_relative_to(folder) for folder in folders)
 
 
 def _root_on_path(top: str) -> Path | None:

@@ -24,8 +24,9 @@ from pydantic import ConfigDict, model_validator
 
 from ablate.errors import Problem, nearest
 from ablate.slots.fingerprint import PACKAGE, fingerprint
+from ablate.slots.installed import is_installed
 from ablate.slots.level_file import COMPONENTS, Level, LevelError, level_error, read_declarations
-from ablate.slots.own_code import OwnCode, is_installed
+from ablate.slots.own_code import OwnCode
 from ablate.slots.own_import import Module
 from ablate.slots.settings import Settings
 
