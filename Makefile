@@ -23,7 +23,7 @@ $(VENV)/.ready: pyproject.toml
 demo: setup        ## the main job: train and compare, at the scale of this machine
 	$(BIN)/ablate sweep search_spaces/vivat_losses.yaml --store $(STORE)
 
-check: lint        ## lint and the fast tests, in about 6 minutes: before each commit
+check: lint        ## lint and the fast tests, about 10 minutes on 2 cores: before each commit
 	$(PYTEST) -q -m "not slow"
 
 lint: setup        ## format, style, types, and which package may import which
