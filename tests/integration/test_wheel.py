@@ -68,10 +68,11 @@ def contents(wheel: Path) -> dict[str, bytes]:
 
 
 def package_files() -> set[str]:
-    """The files of the package in the checkout, its links followed."""
+    """The files of the package in the checkout, its links followed, without the committed results of studies."""
     found = set()
     for folder, folders, names in os.walk(ROOT / "ablate", followlinks=True):
-        folders[:] = [name for name in folders if name != "__pycache__"]
+        left_out = {"__pycache__", "results"} if Path(folder).name == "analysis" else {"__pycache__"}
+        folders[:] = [name for name in folders if name not in left_out]
         found |= {str(Path(folder, name).relative_to(ROOT)) for name in names}
     return found
 
