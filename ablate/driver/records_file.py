@@ -154,13 +154,14 @@ def plan_recorded(wanted: StudyRequest | None, file: Path) -> tuple[Plan, list[s
     if study.name != recorded.name:
         raise UsageError(f"--records {file}: these are records of study '{recorded.name}', not of '{study.name}'")
     if study.variant != name_variant(recorded.scale, recorded.overrides):
-        held = f"scale {recorded.scale}" + "".join(f" --set {text}" for text in recorded.overrides)
-        raise UsageError(f"--records {file}: its records are of {held}, not of {_asked(study.scale, overrides)}")
+        held, asked = _run(recorded.scale, recorded.overrides), _run(study.scale, overrides)
+        raise UsageError(f"--records {file}: its records are of {held}, not of {asked}")
     plan = plan_study(study, recorded.store)
     return plan, [*([note] if note else []), *_doubts(plan, recorded)]
 
 
-def _asked(scale: str, overrides: tuple[str, ...]) -> str:
+def _run(scale: str, overrides: tuple[str, ...]) -> str:
+    """How a study was run or is to be read."""
     return f"scale {scale}" + "".join(f" --set {text}" for text in overrides)
 
 

@@ -6,7 +6,6 @@ names of weights and arithmetic it has, if every level is one that this class ha
 
 import shutil
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from ablate.released.vae import Released
 from ablate.slots.training import Autoencoder
 from ablate.store.files import local
 from ablate.store.folders import Store
+from ablate.store.scratch import mark
 
 TOLERANCE = 1e-6
 """The largest difference of two reconstructions, in units of pixels in [-1, 1], that counts as none."""
@@ -49,9 +49,9 @@ def export(signature: str, store: Store, to: Path) -> float:
     model = counterpart(vae, header["settings"])
 
     # Beside its place, so that it appears whole
-    to.parent.mkdir(parents=True, exist_ok=True)
-    begun = Path(mkdtemp(prefix=f".{to.name}.", dir=to.parent))
+    begun = to.with_name(f".{to.name}.{mark()}")
     try:
+        begun.mkdir(parents=True)
         model.save_pretrained(begun)
         difference = difference_of(vae, begun, type(model))
         if not difference <= TOLERANCE:
@@ -61,7 +61,6 @@ def export(signature: str, store: Store, to: Path) -> float:
         (begun / "README.md").write_text(card.text(difference), encoding="utf-8")
         for file in begun.iterdir():  # as the umask has it: safetensors writes files that only their owner can read
             file.chmod((begun / "README.md").stat().st_mode)
-        begun.chmod(0o755)
         if to.exists():
             to.rmdir()
         begun.rename(to)

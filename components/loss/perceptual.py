@@ -128,11 +128,8 @@ class EfficientNetFeatures(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Distances `b` between two batches `b 3 h w` in [-1, 1], from 0 (equal) to 4."""
-        distances = []
-        for features in zip(self.network.pyramid(x), self.network.pyramid(y), strict=True):
-            first, second = (F.normalize(h.float(), dim=1) for h in features)
-            distances.append((first - second).square().sum(1).mean((1, 2)))
-        return torch.stack(distances).mean(0)
+        pairs = zip(self.network.pyramid(x), self.network.pyramid(y), strict=True)
+        return torch.stack([apart(*features) for features in pairs]).mean(0)
 
 
 class RandomFeatures(nn.Module):
@@ -163,6 +160,14 @@ class RandomFeatures(nn.Module):
                 y = F.avg_pool2d(y, 2)
             x = F.relu(conv(x))
             y = F.relu(conv(y))
-            first, second = (F.normalize(h.float(), dim=1, eps=self.floor) for h in (x, y))
-            distances.append((first - second).square().sum(1).mean((1, 2)))
+            distances.append(apart(x, y, self.floor))
         return torch.stack(distances).mean(0)
+
+
+def apart(x: Tensor, y: Tensor, floor: float = 1e-12) -> Tensor:
+    """Squared distance of features `b c h w`, each position's vector scaled to length 1, averaged over positions: `b`.
+
+    `floor`: the shortest length that is scaled up to 1.
+    """
+    first, second = (F.normalize(h.float(), dim=1, eps=floor) for h in (x, y))
+    return (first - second).square().sum(1).mean((1, 2))

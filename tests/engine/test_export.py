@@ -1,5 +1,6 @@
 """Trials written as folders of diffusers: what it loads has the trial's weights and reconstructs the same."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,18 @@ def test_the_card_says_where_it_comes_from_and_how_good_it_is(folder: Path) -> N
     assert "Study: tiny at scale base: Does a strong KL weight cost PSNR?" in text
     assert f"baseline s0 (signature {signature})" in text and "licence mit" in text and '"freeze":"encoder"' in text
     assert f"| psnr | {record.metrics['psnr']:.6g} | dB |" in text
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o077])
+def test_folder_and_files_have_the_mode_of_the_umask(folder: Path, umask: int) -> None:
+    store, to = Store(folder / "runs"), folder / f"umask{umask}"
+    before = os.umask(umask)
+    try:
+        export(find_trial("baseline s0", store), store, to)
+    finally:
+        os.umask(before)
+    assert to.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert {file.stat().st_mode & 0o777 for file in to.iterdir()} == {0o666 & ~umask}
 
 
 def test_a_padding_that_diffusers_lacks_a_used_folder_and_an_unknown_trial_are_refused(folder: Path) -> None:
