@@ -8,10 +8,8 @@ import typer
 
 from ablate.cli.options import Components, Json, screen, use_own_levels
 from ablate.cli.output import emit, print_table
-from ablate.cli.probe import one_of
 from ablate.cli.report import check_folder, written
 from ablate.errors import UsageError, nearest
-from ablate.slots import registry
 
 FORMS = ("markdown", "latex", "html", "csv")
 
@@ -43,39 +41,19 @@ def compare(
         raise UsageError(f"--format '{form}'{nearest(form, FORMS)}")
     check_folder(out)
     use_own_levels()
-    from ablate.analysis.tables.compared import build
     from ablate.probing.arguments import find_device, read_named
-    from ablate.probing.compare import Comparison, compare
-    from ablate.probing.examine import PROBES, declared
+    from ablate.probing.compare import Comparison, arrange, compare
+    from ablate.probing.examine import PROBES
 
-    # All options are checked before a model is loaded.
-    chosen = tuple(probes.split(",")) if probes else PROBES
-    for name in chosen:
-        one_of("--probes", name, registry.levels("probe"))
-    known = declared(chosen)
-    leads = metrics.split(",") if metrics else [registry.level("probe", name).metrics[0].name for name in chosen]
-    for name in leads:
-        one_of("--metrics", name, list(known))
     try:
         models = {name: Path(path) for name, path in read_named(vaes, "NAME=CHECKPOINT").items()}
-        if len(models) < 2:
-            raise UsageError("a comparison needs two VAEs or more; to probe one: ablate probe CHECKPOINT")
-        sides = [_size(text) for text in sizes.split(",") if text]
-        wanted = Comparison(models, images, sides, chosen, find_device(device), frames)
+        asked = probes.split(",") if probes else PROBES
+        leads = metrics.split(",") if metrics else ()
+        wanted = Comparison(models, images, _sides(sizes), asked, leads, find_device(device), frames)
         results = compare(wanted, screen.print)
-    except (ImportError, OSError) as error:
+        table = arrange(wanted, results)
+    except (ImportError, OSError, ValueError) as error:
         raise UsageError(" ".join(str(error).split())) from None
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-    # Metrics that no VAE has, such as those of clips, get no column.
-    measured = {name for by_name in results.values() for one in by_name.values() for name in one.metrics}
-    if lacking := [name for name in leads if name not in measured]:
-        if metrics or leads[0] in lacking:
-            raise UsageError(f"no VAE was measured in {', '.join(lacking)} ({known[lacking[0]].meaning})")
-        leads = [name for name in leads if name in measured]
-    pictures = images.name if images else "our held-out photographs"
-    table = build(results, {n: m for n, m in known.items() if n in measured}, leads, pictures, wanted.device.type)
     if out:
         from ablate.analysis.report.compared import write_page
 
@@ -90,7 +68,10 @@ def compare(
         print(table.latex() if form == "latex" else getattr(table, form)())  # noqa: T201
 
 
-def _size(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise UsageError(f"--sizes '{text}': expected sides in px, such as 256,512")
-    return int(text)
+def _sides(text: str) -> list[int]:
+    """The sides of pictures in px, of `256,512`."""
+    sides = [word for word in text.split(",") if word]
+    for side in sides:
+        if not side.isdecimal() or not int(side):
+            raise ValueError(f"--sizes '{side}': expected sides in px, such as 256,512")
+    return list(map(int, sides))

@@ -62,15 +62,10 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Print a study's table and verdicts on a paper's claims, or a paper's own table with VAEs measured."""
-    if form is not None and form not in FORMS:
-        raise UsageError(f"--format '{form}'{nearest(form, FORMS)}")
     is_paper = study is None and records is None
+    _check_form(form, is_paper=is_paper, trials=trials, as_json=as_json)
     if not is_paper and (number or checkpoint or images):
         raise UsageError("--table, --checkpoint and --images go without STUDY and --records")
-    if trials and (is_paper or as_json or form not in {None, "csv"}):
-        raise UsageError("--trials is CSV of the trials of one STUDY; leave out the other format")
-    if form == "records" and (is_paper or as_json):
-        raise UsageError("--format records is of one STUDY, and no other format goes with it")
     try:
         if form == "records" or trials:
             from ablate.driver.records_file import pack
@@ -101,6 +96,16 @@ def table(
         print_table(built)
     else:
         print(built.latex(columns, used) if form == "latex" else getattr(built, form)())  # noqa: T201
+
+
+def _check_form(form: str | None, *, is_paper: bool, trials: bool, as_json: bool) -> None:
+    """Raise UsageError for a form that there is not, and for two that do not go together."""
+    if form is not None and form not in FORMS:
+        raise UsageError(f"--format '{form}'{nearest(form, FORMS)}")
+    if trials and (is_paper or as_json or form not in {None, "csv"}):
+        raise UsageError("--trials is CSV of the trials of one STUDY; leave out the other format")
+    if form == "records" and (is_paper or as_json):
+        raise UsageError("--format records is of one STUDY, and no other format goes with it")
 
 
 def _packages(text: str) -> list[str]:

@@ -15,13 +15,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ablate.analysis.tables.compared import Cost, Measured
+from ablate.analysis.tables.compared import Cost, Measured, Results, build
+from ablate.analysis.tables.published import ListedTable
 from ablate.engine.probes import run_probes
 from ablate.engine.provenance import flops
-from ablate.probing.examine import means_over_pictures
+from ablate.errors import nearest
+from ablate.probing.examine import declared, means_over_pictures
 from ablate.probing.load import load_vae
 from ablate.probing.pictures import CROPS, SIDE, pictures
 from ablate.released.vae import Released
+from ablate.slots import registry
 from ablate.slots.data import Pixels
 from ablate.slots.probe import Subject
 from ablate.slots.training import Autoencoder
@@ -43,18 +46,31 @@ class Comparison:
     """The options of `ablate compare`.
 
     `models`: name -> checkpoint, the reference first. `images`: a folder; None for our held-out photographs. `sizes`:
-    sides of the pictures, px; empty for 256 or the next multiple of all strides. `frames`: as in `ablate probe`.
+    sides of the pictures, px; empty for 256 or the next multiple of all strides. `leads`: metrics with a column; empty
+    for the first metric of each probe. `frames`: as in `ablate probe`.
     """
 
     models: Mapping[str, Path]
     images: Path | None
     sizes: Sequence[int]
     probes: Sequence[str]
+    leads: Sequence[str]
     device: torch.device
     frames: int = 1
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for options that do not fit, before a model is loaded."""
+        if len(self.models) < 2:
+            raise ValueError("a comparison needs two VAEs or more; to probe one: ablate probe CHECKPOINT")
+        for name in self.probes:
+            if name not in registry.levels("probe"):
+                raise ValueError(f"--probes: unknown '{name}'{nearest(name, registry.levels('probe'))}")
+        for name in self.leads:
+            if name not in (known := declared(self.probes)):
+                raise ValueError(f"--metrics: unknown '{name}'{nearest(name, list(known))}")
 
-def compare(wanted: Comparison, say: Say) -> dict[int, dict[str, Measured]]:
+
+def compare(wanted: Comparison, say: Say) -> Results:
     """Size -> name -> what was measured; all on the same crops. `say` gets a line per measurement.
 
     Raises ValueError, before anything is measured, for a VAE that cannot be loaded, a size that a stride does not
@@ -82,6 +98,24 @@ def compare(wanted: Comparison, say: Say) -> dict[int, dict[str, Measured]]:
         del vae
         gc.collect()
     return results
+
+
+def arrange(wanted: Comparison, results: Results) -> ListedTable:
+    """The tables of what was measured. Raises ValueError where no VAE has a metric that was asked for.
+
+    Metrics that no VAE has, such as those of clips, are left out where they were not.
+    """
+    known = declared(wanted.probes)
+    measured = {name for by_name in results.values() for one in by_name.values() for name in one.metrics}
+    if lacking := [name for name in wanted.leads if name not in measured]:
+        raise ValueError(f"--metrics: no VAE was measured in {', '.join(lacking)} ({known[lacking[0]].meaning})")
+    firsts = [registry.level("probe", name).metrics[0].name for name in wanted.probes]
+    leads = wanted.leads or [name for name in firsts if name in measured]
+    if not leads:
+        raise ValueError(f"no VAE was measured in {', '.join(firsts)}; name other --metrics")
+    pictures = wanted.images.name if wanted.images else "our held-out photographs"
+    shown = {name: metric for name, metric in known.items() if name in measured}
+    return build(results, shown, leads, pictures, wanted.device.type)
 
 
 def _measure(vae: Autoencoder, crops: Pixels, wanted: Comparison) -> Measured:

@@ -23,6 +23,7 @@ from ablate.study.optimal import Optimal
 from ablate.study.titles import title_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 BETTER = {"up": "higher is better", "down": "lower is better", "none": ""}
@@ -107,54 +108,53 @@ def interaction(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
             "interactions; a 'grid' or a 'fraction' can"
         )
     _check_finished(results)
+    return [_interaction(results, name, treatments, done, pair) for pair in pairs]
 
-    def panel(pair: tuple[str, str]) -> Panel:
-        # The factor with more levels is on the x axis, the other makes the lines.
-        across, lines = sorted(pair, key=lambda path: -len(_levels(path, every)))
-        columns, rows = (_levels(path, every) for path in (across, lines))
-        cells = {
-            (a, b): _mean(
-                done[name][[_has(treatments[t], {across: a, lines: b}) for t in done["treatment"]]].to_numpy()
-            )
-            for a in columns
-            for b in rows
-        }
 
-        # Room for the legend above the axes and for the names of levels below; long names are turned.
-        shown = {
-            path: {format_level(one.levels[path]): results.names.level(path, one.levels[path]) for one in every}
-            for path in (across, lines)
-        }
-        ticks = [shown[across][column] for column in columns]
-        colors = {row: _color(results, treatments, lines, row) for row in rows}
-        entries = {row: f"{names[lines]} {shown[lines][row]}" for row in rows}
-        longest = max(map(len, ticks))
-        angle = 30 if longest * len(columns) > 40 else 0
-        in_legend = legend_columns(list(entries.values()))
-        legend_height = ROW * math.ceil(len(rows) / in_legend)
-        names_height = LETTER * longest * math.sin(math.radians(angle))
+def _interaction(
+    results: StudyResults, name: str, treatments: Mapping[str, Treatment], done: "pd.DataFrame", pair: tuple[str, str]
+) -> Panel:
+    """Means of a metric over the levels of two factors. `done`: the finished trials of `treatments`, by label."""
+    names = results.names.factors
+    every = list(treatments.values())
 
-        def draw(axes: "Axes") -> None:
-            for i, row in enumerate(rows):
-                means = [cells[column, row] for column in columns]
-                style = LINES[i % len(LINES)]
-                marker = MARKERS[i % len(MARKERS)]
-                axes.plot(
-                    range(len(columns)),
-                    means,
-                    linestyle=style,
-                    marker=marker,
-                    color=colors[row],
-                    label=entries[row],
-                )
-            axes.set_xticks(range(len(columns)), ticks, rotation=angle, ha="right" if angle else "center")
-            axes.set(xlabel=names[across], ylabel=_axis(results.study.metrics[name], short=True))
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=in_legend, columnspacing=1.2)
-            axes.set_title(axes.get_title(loc="left"), pad=72 * legend_height + 6)
+    # The factor with more levels is on the x axis, the other makes the lines.
+    across, lines = sorted(pair, key=lambda path: -len(_levels(path, every)))
+    columns, rows = (_levels(path, every) for path in (across, lines))
+    cells = {
+        (a, b): _mean(done[name][[_has(treatments[t], {across: a, lines: b}) for t in done["treatment"]]].to_numpy())
+        for a in columns
+        for b in rows
+    }
 
-        return Panel(f"{names[across]} × {names[lines]}", 1.9 + legend_height + names_height, draw)
+    # Room for the legend above the axes and for the names of levels below; long names are turned.
+    shown = {
+        path: {format_level(one.levels[path]): results.names.level(path, one.levels[path]) for one in every}
+        for path in (across, lines)
+    }
+    ticks = [shown[across][column] for column in columns]
+    colors = {row: _color(results, treatments, lines, row) for row in rows}
+    entries = {row: f"{names[lines]} {shown[lines][row]}" for row in rows}
+    longest = max(map(len, ticks))
+    angle = 30 if longest * len(columns) > 40 else 0
+    in_legend = legend_columns(list(entries.values()))
+    legend_height = ROW * math.ceil(len(rows) / in_legend)
+    names_height = LETTER * longest * math.sin(math.radians(angle))
 
-    return [panel(pair) for pair in pairs]
+    def draw(axes: "Axes") -> None:
+        for i, row in enumerate(rows):
+            means = [cells[column, row] for column in columns]
+            style = LINES[i % len(LINES)]
+            marker = MARKERS[i % len(MARKERS)]
+            axes.plot(
+                range(len(columns)), means, linestyle=style, marker=marker, color=colors[row], label=entries[row]
+            )  # fmt: skip
+        axes.set_xticks(range(len(columns)), ticks, rotation=angle, ha="right" if angle else "center")
+        axes.set(xlabel=names[across], ylabel=_axis(results.study.metrics[name], short=True))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=in_legend, columnspacing=1.2)
+        axes.set_title(axes.get_title(loc="left"), pad=72 * legend_height + 6)
+
+    return Panel(f"{names[across]} × {names[lines]}", 1.9 + legend_height + names_height, draw)
 
 
 def _color(results: StudyResults, treatments: Mapping[str, Treatment], path: str, level: str) -> str | None:

@@ -39,6 +39,7 @@ from ablate.analysis.typeset.cells import Layout, Sentence
 from ablate.plan.labels import Names
 from ablate.plan.plan import Plan
 from ablate.plan.planned import judged_by
+from ablate.plan.treatments import Treatment
 from ablate.plan.trials import Trial
 from ablate.slots import registry
 from ablate.slots.settings import Metric
@@ -107,22 +108,25 @@ def build_table(
     names = tuple(metrics or study.metrics)
     table = Table(study, arms, analysis, names, layout, search_result=search_result, mixed=mixed)
 
-    # Main effects, ranking and claims.
+    # Main effects, comparisons, ranking and claims.
     terms: list[Comparison] = []
     if is_factorial(study):
         table, terms = _with_factors(table, frame, metrics or (), options)
-    if not study.search:
-        comparisons = terms or compare_rows(study, arms)
-        values = all_by_seed(frame, [one.metric.name for one in comparisons])
-        noises = {} if unpaired else measure_open(comparisons, values, analysis, references)
-        table = replace(table, comparisons=tuple(comparisons), open_noises=noises)
-        table = _with_asides(table, plan.trials, plan.store, by_seed(frame, study.primary), metrics or ())
-    if source is None:
-        return table
     if study.search:
-        return replace(table, layout=replace(table.layout, notes=(*table.layout.notes, (NO_CLAIMS,))))
-    claims = judge(source.claims, study, list(treatments.values()), frame)
-    return replace(table, claims=claims, claims_layout=arrange_claims(study, source, claims), paper=source.name)
+        notes = (*table.layout.notes, *(((NO_CLAIMS,),) if source else ()))
+        return replace(table, layout=replace(table.layout, notes=notes))
+    comparisons = terms or compare_rows(study, arms)
+    values = all_by_seed(frame, [one.metric.name for one in comparisons])
+    noises = {} if unpaired else measure_open(comparisons, values, analysis, references)
+    table = replace(table, comparisons=tuple(comparisons), open_noises=noises)
+    table = _with_asides(table, plan.trials, plan.store, by_seed(frame, study.primary), metrics or ())
+    return _with_claims(table, source, list(treatments.values()), frame) if source else table
+
+
+def _with_claims(table: Table, source: papers.Paper, treatments: list[Treatment], frame: "pd.DataFrame") -> Table:
+    """The table with a paper's claims judged."""
+    claims = judge(source.claims, table.study, treatments, frame)
+    return replace(table, claims=claims, claims_layout=arrange_claims(table.study, source, claims), paper=source.name)
 
 
 def _check_unpaired(study: Study, references: Mapping[str, str], *, moderated: bool | None) -> None:
