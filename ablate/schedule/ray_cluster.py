@@ -95,6 +95,7 @@ def _connected(address: str | None, session: str) -> Iterator[str]:
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # a lost worker is reported once, by us
     on_sigterm = signal.getsignal(signal.SIGTERM)
     own = {} if address else {"address": "local", "include_dashboard": False, "_temp_dir": session}
+    ray._raylet.Config.initialize("")  # from the environment, which Ray has read at its import: long ago in a notebook
     _keep_secrets_from_ray()
     job = ray.job_config.JobConfig(runtime_env={"env_vars": variables()} if address and variables() else None)
     job._py_driver_sys_path = import_paths()

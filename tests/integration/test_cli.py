@@ -240,3 +240,10 @@ def test_a_cluster_that_is_not_there_is_said_at_once(write_study: Write, tmp_pat
         port = taken.getsockname()[1]
     done = ablate("sweep", write_study(), "--store", tmp_path, "--tracking", "none", "--address", f"127.0.0.1:{port}")
     assert done.returncode == 2 and f"there is no Ray cluster at 127.0.0.1:{port}" in done.stderr
+
+
+def test_ray_may_have_been_imported_before_its_variables_were_set(write_study: Write, tmp_path: Path) -> None:
+    """As in a notebook, and after another cluster in this process; Ray's server and client then disagreed on tokens."""
+    study = write_study(("seeds: 2", "seeds: 1"), ("steps: 6", "steps: 2"))
+    done = ablate("sweep", study, "--store", tmp_path, "--tracking", "none", env={"RAY_AUTH_MODE": "token"})
+    assert done.returncode == 0, done.stderr
