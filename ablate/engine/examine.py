@@ -3,6 +3,7 @@
 import copy
 import functools
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,6 +77,7 @@ def examine(
     save_pictures(results, folder)
 
     # Record
+    record.protocol = protocol(order, corpus, saved)
     record.metrics |= results.metrics
     record.info |= results.info
     levels = [settings["level"] for settings in missing]
@@ -85,6 +87,29 @@ def examine(
     if own := own_files(sources):
         record.code |= {"own": {**record.code.get("own", {}), **own}, "copy": order.get("code", "")}
     record.probe_s += time.perf_counter() - begun
+
+
+def protocol(order: Order, corpus: Corpus, saved: Checkpoint) -> dict[str, Any]:
+    """How the metrics of a record are measured, as JSON values.
+
+    `heldout`: data level, number and size of the held-out crops, frames of each (1 for pictures), the filter that
+    reduces pictures to them, and the range of values. `weights`: of `metrics` and of `raw`. `probes`: the settings of
+    each probe, such as the network whose features it takes.
+    """
+    stage = order["recipe"]["stages"][-1]
+    count, _, *frames, _, size = corpus.heldout.shape
+    return {
+        "heldout": {
+            "data": stage.get("data", order["recipe"]["data"])["level"],
+            "count": count, "size": size, "frames": frames[0] if frames else 1,
+            "filter": "bicubic, antialiased", "range": [0, 1],
+        },
+        "weights": {
+            "metrics": f"averaged, decay {stage['ema']}" if "ema" in stage else "as the command wrote them",
+            "raw": "as the optimiser left them" if saved.has_raw else "none",
+        },
+        "probes": {probe["level"]: {k: v for k, v in probe.items() if k != "level"} for probe in order["probes"]},
+    }  # fmt: skip
 
 
 def save_pictures(results: ProbeResults, folder: StageFolder) -> None:

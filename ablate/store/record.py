@@ -43,11 +43,11 @@ class Record:
 
     `metrics`: of the averaged weights; NaN and inf are possible. `raw`: the same metrics of the weights without
     averaging. `info`: unit, direction, decimals and target of each metric. `probes`: probe -> content hash of its
-    settings. `liveness`: mean gradient share of each loss term in the last stage. `flops`: of encoding and decoding one
-    held-out picture or clip; a multiply-add counts as two. `parts`: the number of micro-batches that a batch was split
-    into for lack of memory, in the stage that needed most. `data`: the corpus's fingerprint. `role`: what the trial was
-    first run for. `cause`: why it diverged, or ended without learning, in one of the phrases of `ablate.engine.causes`;
-    empty if none of them applies.
+    settings. `protocol`: how they measured, see `ablate.engine.examine`. `liveness`: mean gradient share of each loss
+    term in the last stage. `flops`: of encoding and decoding one held-out picture or clip; a multiply-add counts as
+    two. `parts`: the number of micro-batches that a batch was split into for lack of memory, in the stage that needed
+    most. `data`: the corpus's fingerprint. `role`: what the trial was first run for. `cause`: why it diverged, or ended
+    without learning, in one of the phrases of `ablate.engine.causes`; empty if none of them applies.
     """
 
     signature: str
@@ -72,6 +72,7 @@ class Record:
     machine: dict[str, Any] = field(default_factory=dict)
     role: Literal["trial", "tuning"] = "trial"
     cause: str = ""
+    protocol: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, value: Any, signature: str) -> "Record":

@@ -85,8 +85,8 @@ def build_table(
     judged = judged_by(study, plan.treatments)
     analysis = analyse(frame, study.metrics, judged, references, study.seed_bounds, moderated=moderated)
     mixed, outdated = likeness.warnings(frame, plan)
-    if mixed or outdated:
-        analysis = replace(analysis, warnings=(mixed or outdated, *analysis.warnings))
+    unlike = likeness.unlike(plan.treatments, Names(study))
+    analysis = replace(analysis, warnings=(*filter(None, [mixed or outdated, unlike]), *analysis.warnings))
 
     # Studies and options that call for other comparisons.
     if unpaired:

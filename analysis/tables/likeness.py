@@ -1,4 +1,4 @@
-"""Whether the trials of a table were made by the same code and from the same data, and by those of today."""
+"""Whether the trials of a table were made by the same code and data, and by those of today, and measured alike."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -6,14 +6,57 @@ from typing import TYPE_CHECKING
 from ablate.identity import canonical
 from ablate.plan.commands import sweep_command
 from ablate.plan.content import Contents, describe
+from ablate.plan.labels import Names
 from ablate.plan.plan import Plan
+from ablate.plan.treatments import Treatment
 from ablate.plan.trials import Trial
+from ablate.recipe.recipe import Part, Recipe
 from ablate.slots import registry
 from ablate.slots.data import ClipSettings
 from ablate.store.files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+TRAINING_ONLY = {"crop", "resize", "flip", "frames"}
+"""Settings of data that the held-out pictures do not depend on."""
+
+
+def held_out(recipe: Recipe) -> str:
+    """On which held-out pictures or clips a recipe is measured, such as "32 held-out crops of 64 px"."""
+    settings = _measured(recipe).settings
+    frames = settings.heldout_length if settings.clip_length > 1 else 1
+    what = (
+        f"clips of {frames} frames, {settings.heldout_size} px"
+        if frames > 1
+        else f"crops of {settings.heldout_size} px"
+    )
+    return f"{settings.heldout_count} held-out {what}"
+
+
+def unlike(treatments: Sequence[Treatment], names: Names) -> str:
+    """A warning that names the treatments that are measured on other pictures than the baseline; empty if none is."""
+    baseline, *others = treatments
+    wanted = _choice_of_heldout(baseline.recipe)
+    different = [names.treatment(row.label) for row in others if _choice_of_heldout(row.recipe) != wanted]
+    if not different:
+        return ""
+    return (
+        f"measured on other held-out pictures than the baseline, so a difference need not be one of the models: "
+        f"{', '.join(different)}"
+    )
+
+
+def _choice_of_heldout(recipe: Recipe) -> str:
+    """Those settings of a recipe's data that decide which pictures it is measured on."""
+    part = _measured(recipe)
+    still = isinstance(part.settings, ClipSettings) and part.settings.frames == 1
+    return canonical([still, {k: v for k, v in part.identity().items() if k not in TRAINING_ONLY}])
+
+
+def _measured(recipe: Recipe) -> Part:
+    """The data that a recipe is measured on, those of its last stage."""
+    return recipe.setups[-1].parts["data"]
 
 
 def warnings(frame: "pd.DataFrame", plan: Plan) -> tuple[str, str]:

@@ -1,11 +1,13 @@
 """The notes under an ablation table, which say how to read it."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from ablate.analysis.statistics.chance import significance_level
 from ablate.analysis.statistics.effects import Analysis, Change
 from ablate.analysis.statistics.stability import NAMED_STEPS, Stability
 from ablate.analysis.statistics.verdicts import TROUBLES
+from ablate.analysis.tables.likeness import held_out
 from ablate.analysis.tables.rows import UNFINISHED, Arm, list_levels
 from ablate.analysis.tables.searched import SearchResult
 from ablate.analysis.tables.verdict_notes import (
@@ -16,6 +18,7 @@ from ablate.analysis.tables.verdict_notes import (
 )
 from ablate.analysis.typeset.cells import Column, Level, Sentence, Symbol, amount, compared, numeral
 from ablate.plan.labels import Names, format_level, short_names
+from ablate.plan.signatures import stage_signatures
 from ablate.slots.settings import Metric
 from ablate.study.study import Study
 from ablate.study.titles import title_of
@@ -83,7 +86,7 @@ def how_to_read(
     bold = [_indistinct(study, metrics)] if indistinct else []
     in_total = [_in_total(primary, total)] if total else []
     return (
-        _about(study),
+        _about(study, arms),
         *weights,
         *effects,
         *bold,
@@ -102,15 +105,26 @@ def how_to_read(
     )
 
 
-def _about(study: Study) -> Sentence:
+def _about(study: Study, arms: Sequence[Arm]) -> Sentence:
     """The study, its training and its baseline."""
-    steps = " + ".join(str(stage.settings.steps) for stage in study.baseline.stages)
+    lengths = [stage.settings.steps for stage in study.baseline.stages]
+    steps = f"{' + '.join(map(str, lengths))} steps"
+    if shared := sum(lengths[: _count_shared(arms)]):
+        steps += f", the first {shared} of them shared by all treatments,"
     data = study.baseline.parts["data"]
     crop = data.settings.plain().get("crop")
     what = f"{data.level}, {crop} px crops" if crop else data.level
-    start = f"Study {study.name} at scale {study.scale}: {steps} steps on {what}. Baseline: "
+    measured = held_out(study.baseline)
+    start = f"Study {study.name} at scale {study.scale}: {steps} on {what}, measured on {measured}. Baseline: "
     baseline = {factor.path: factor.levels[0] for factor in study.factors}
     return (start, *list_levels(Names(study), baseline, full=True), ".")
+
+
+def _count_shared(arms: Sequence[Arm]) -> int:
+    """How many stages at the beginning are the same training for all treatments."""
+    chains = {stage_signatures(arm.treatment.recipe, seed=0) for arm in arms}
+    alike = [len(set(column)) == 1 for column in zip(*chains, strict=False)]
+    return len(list(takewhile(bool, alike))) if len(chains) > 1 else 0
 
 
 def _search(study: Study, search_result: SearchResult) -> list[Sentence]:

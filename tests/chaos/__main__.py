@@ -1,15 +1,17 @@
-"""`python -m tests.chaos [CASES] [SEED]`: that many seeded faults, one after the other, and a table of what they left.
+"""`python -m tests.chaos [CASES] [SEED]`: that many seeded faults, and a table of what they left.
 
-The faults take turns, half of them to processes and half to files. Exits with 1 if one of them left anything that
-docs/reliability.md promises not to be left.
+There are as many at a time as CPUs. They take turns, half of them to processes and half to files. Exits with 1 if one
+of them left anything that docs/reliability.md promises not to be left.
 """
 
 import contextlib
+import os
 import random
 import shutil
 import sys
 import tempfile
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -30,21 +32,23 @@ def run(cases: int, seed: int, folder: Path) -> list[Outcome]:
     done = ablate("sweep", study, "--store", undisturbed, "--workers", "2")
     assert done.returncode == 0, done.stderr
 
-    outcomes = []
     shuffled = list(FILE_FAULTS)
     random.Random(seed).shuffle(shuffled)
-    for number in range(cases):
+
+    def one(number: int) -> Outcome:
         draws = random.Random(f"{seed} {number}")
         fault = PROCESS_FAULTS[number // 2 % len(PROCESS_FAULTS)] if number % 2 == 0 else None
         damage = None if fault else shuffled[number // 2 % len(shuffled)]
         how = ("--workers", "2") if number % 4 == 0 or (fault and "kill" in fault.__name__) else ("--inline",)
         case = Case(folder / f"case{number}", draws, f"{folder.name}-{number}", how)
         outcome = disturb(case, fault, damage, undisturbed)
-        outcomes.append(outcome)
         print(f"[{number + 1}/{cases}] {'good' if outcome.good else 'BAD '} {outcome}", file=sys.stderr, flush=True)
         if outcome.good:
             shutil.rmtree(case.folder)
-    return outcomes
+        return outcome
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(one, range(cases)))
 
 
 def table(outcomes: list[Outcome]) -> str:

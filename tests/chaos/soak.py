@@ -1,6 +1,7 @@
 """`python -m tests.chaos.soak [TRIALS]`: a sweep of many short trials, and how memory and open files grow with them.
 
-The slope of each process is that of a straight line through its samples, without the first third, in which caches fill.
+The slope of each process is that of a straight line through its samples, without the first third, in which caches fill,
+and without those after the last trial: the driver then makes tables and figures, whose memory is told apart.
 """
 
 import contextlib
@@ -58,9 +59,9 @@ def run(trials: int, folder: Path) -> dict[str, list[Sample]]:
 
 
 def members(driver: int) -> list[tuple[str, psutil.Process]]:
-    """The driver and Ray's workers that run trials."""
+    """The driver and those of its Ray's workers that run trials."""
     found = [("driver", psutil.Process(driver))]
-    for process in psutil.process_iter():
+    for process in found[0][1].children(recursive=True):
         with contextlib.suppress(psutil.Error):
             title = process.cmdline()[:1]
             if title and title[0].startswith("ray::") and "IDLE" not in title[0] and "Agent" not in title[0]:
@@ -70,16 +71,21 @@ def members(driver: int) -> list[tuple[str, psutil.Process]]:
 
 def table(samples: dict[str, list[Sample]]) -> str:
     """A Markdown table: growth of each process with the number of finished trials, with its 95 % interval."""
-    lines = ["| process | samples | MB at the end | MB per 100 trials | open files at the end | per 100 trials |"]
-    lines.append("|---" * 6 + "|")
+    lines = ["| process | samples | MB | MB per 100 trials | most MB afterwards | open files | per 100 trials |"]
+    lines.append("|---" * 7 + "|")
+    ended = max(one.trials for all_of in samples.values() for one in all_of)
     for name, all_of in samples.items():
-        if len(all_of) < FEWEST:
+        training = [one for one in all_of if one.trials < ended]
+        if len(training) < FEWEST:
             continue
-        late = all_of[len(all_of) // 3 :]
+        late = training[len(training) // 3 :]
         grown = [slope([one.trials for one in late], values) for values in (
             [one.bytes / 1e6 for one in late], [float(one.files) for one in late])]  # fmt: skip
-        last = all_of[-1]
-        lines.append(f"| {name} | {len(all_of)} | {last.bytes / 1e6:.0f} | {grown[0]} | {last.files} | {grown[1]} |")
+        last, after = late[-1], max((one.bytes for one in all_of if one.trials == ended), default=0)
+        lines.append(
+            f"| {name} | {len(training)} | {last.bytes / 1e6:.0f} | {grown[0]} | {after / 1e6:.0f} | {last.files} | "
+            f"{grown[1]} |"
+        )
     return "\n".join(lines)
 
 

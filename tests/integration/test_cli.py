@@ -128,6 +128,19 @@ def test_json_keys_that_scripts_rely_on(smoke: Smoke) -> None:
     rows = document("show", "smoke", "--store", store)
     assert {"treatment", "seed", "status", "reason", "metrics", "signature", "steps", "wall_s"} <= rows[0].keys()
     assert rows[0]["treatment"] == {"loss.kl": 0.0001} and rows[0]["steps"] == 40
+    protocol = json.loads(next(store.glob("stages/*/record.json")).read_text())["protocol"]
+    assert protocol == {
+        "heldout": {
+            "data": "leaves",
+            "count": 8,
+            "size": 64,
+            "frames": 1,
+            "filter": "bicubic, antialiased",
+            "range": [0, 1],
+        },
+        "weights": {"metrics": "averaged, decay 0.999", "raw": "as the optimiser left them"},
+        "probes": {"reconstruction": {}},
+    }
     table = document("table", "smoke", "--store", store)
     assert {"baseline", "rows", "claims"} <= table.keys()
     cells = table["rows"][1]["cells"]["psnr"]

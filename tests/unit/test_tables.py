@@ -86,10 +86,35 @@ def test_markdown_is_aligned_and_says_everything(table: Table) -> None:
     assert cells[5] == ["norm", "SCN", "24.11", "+0.01", "diverges 2/3", "0.220", "0.51", "1 (div. 2/3)"]
 
 
+def test_the_table_says_which_steps_the_treatments_share(write_study: Write, tmp_path: Path) -> None:
+    base = "  - base: {steps: 4, batch: 2, lr: 3e-3, loss: {kl: 1e-4}}\n  - train: {steps: 6"
+    study = load_study(write_study(("  - train: {steps: 6", base)))
+    notes = fill(study, Store(tmp_path / "store"), {}).markdown()
+    assert "4 + 6 steps, the first 4 of them shared by all treatments, on leaves, 16 px crops, measured on" in notes
+
+
+@pytest.mark.parametrize(
+    ("factor", "unlike"),
+    [
+        ("data.heldout_size: [32, 40]", "heldout_size=40"),
+        ("data.resize_to: [128, 64]", "resize_to=64"),
+        ("data.crop: [16, 24]", ""),
+    ],
+    ids=["size", "source", "training"],
+)
+def test_rows_that_are_measured_on_other_pictures_are_named(
+    write_study: Write, tmp_path: Path, factor: str, unlike: str
+) -> None:
+    table = fill(load_study(write_study(("loss.kl: [1, 1e-4]", factor))), Store(tmp_path / "store"), {})
+    warnings = [text for text in table.analysis.warnings if "other held-out pictures than the baseline" in text]
+    assert [text.rpartition(": ")[2] for text in warnings] == ([unlike] if unlike else [])
+
+
 def test_notes_say_what_the_numbers_are(table: Table) -> None:
     text = table.markdown()
     for words in [
-        "Study tiny at scale base: 6 steps on leaves, 16 px crops. Baseline: loss.kl 0.0001, norm GroupNorm.",
+        "Study tiny at scale base: 6 steps on leaves, 16 px crops, measured on 4 held-out crops of 32 px. Baseline: "
+        "loss.kl 0.0001, norm GroupNorm.",
         "Mean ± standard deviation over n of 3 seeds",
         "paired by seed, with its 95 % interval by Student’s t in brackets",
         "for PSNR, a star also requires p < 0.05 after Holm’s correction for 3 comparisons",
