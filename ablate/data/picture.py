@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 
 ORIENTATION = 0x0112
 """The EXIF tag (CIPA DC-008, table 4) that says how a picture is to be turned; 1 is upright."""
+
+
+class Inside(Protocol):
+    """A picture file within another file, `path`."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def read(self) -> BytesIO:
+        """The file, read into memory."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Stored:
 class PictureFile:
     """Reads a picture file when it is called. `changes`: what reading changed, once it has been read."""
 
-    place: Path | Stored
+    place: Path | Inside
     changes: tuple[str, ...] = field(default=(), init=False)
 
     def __call__(self) -> Pixels:
@@ -55,17 +65,17 @@ def read_rgb(path: Path) -> Pixels:
     return PictureFile(path)()
 
 
-def read_header(place: Path | Stored) -> tuple[int, int, tuple[str, ...]]:
+def read_header(place: Path | Inside) -> tuple[int, int, tuple[str, ...]]:
     """Height and width of a picture file as it is stored, and what reading will change. Raises as `read_rgb` does."""
     with open_picture(place) as image:
         return image.height, image.width, changes(image)
 
 
-def open_picture(place: Path | Stored) -> "Image.Image":
+def open_picture(place: Path | Inside) -> "Image.Image":
     """Open a picture file. Raises Misfit for one of 32 bits per channel."""
     from PIL import Image
 
-    image = Image.open(place.read() if isinstance(place, Stored) else place)
+    image = Image.open(place if isinstance(place, Path) else place.read())
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # older Pillow: 16-bit PNGs are "I"
         raise Misfit("of 32 bits per channel, whose range is not known; save them with 8 or 16")
     return image

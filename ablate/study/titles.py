@@ -238,7 +238,12 @@ LEVELS = {
         "spectrum_matching": "spectrum matching",
     },
     "model": {"image_kl": "image VAE", "patch_vit": "patch ViT", "released": "released VAE", "video_kl": "video VAE"},
-    "data": {"moving_leaves": "moving leaves", "video_folder": "video folder", "webdataset": "WebDataset"},
+    "data": {
+        "hf": "Hugging Face dataset",
+        "moving_leaves": "moving leaves",
+        "video_folder": "video folder",
+        "webdataset": "WebDataset",
+    },
     "branch": {"ktc": "KTC"},
     "context": {"tmpe": "TMPE"},
 }

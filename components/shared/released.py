@@ -42,7 +42,7 @@ def unreadable(file: Path) -> str:
     if start.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`"
     if start.lstrip()[:1] == b"<":
-        return "it is a web page (HTML or XML), not weights: the download was answered by an error or a login page"
+        return "it is a web page (HTML or XML): the download was answered by an error or a login page"
     if start.startswith(b"\x1f\x8b"):
         return "it is compressed by gzip: unpack it first"
     return _cut_short(file, size) if file.suffix == ".safetensors" else ""

@@ -5,6 +5,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -92,13 +93,15 @@ def exam_of(slot: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
             if number == 15:
                 break
         settings = {**SMALL, "path": str(folder), "heldout_fraction": 0.3}
-    elif (slot, name) == ("data", "webdataset"):
+    elif (slot, name) in {("data", "webdataset"), ("data", "hf")}:
+        files = []
+        for number, picture in enumerate(registry.build("data", "leaves", {"size": 32, **SMALL, "count": 8}, "train")):
+            files.append(folder / f"{number:03d}.png")
+            write_picture(files[-1], picture.load())
         with tarfile.open(folder / "shard.tar", "w") as tar:
-            for number, picture in enumerate(
-                registry.build("data", "leaves", {"size": 32, **SMALL, "count": 8}, "train")
-            ):
-                write_picture(folder / f"{number:03d}.png", picture.load())
-                tar.add(folder / f"{number:03d}.png", f"{number:03d}.png")
+            for file in files:
+                tar.add(file, file.name)
+        pyarrow.parquet.write_table(pyarrow.table({"png": [x.read_bytes() for x in files]}), folder / "train.parquet")
         settings = {**SMALL, "path": str(folder), "heldout_fraction": 0.3}
     elif (slot, name) == ("data", "video_folder"):
         for number in range(6):
