@@ -26,7 +26,9 @@ def foresee(plan: Plan) -> dict[str, Noise]:
     return {
         name: replace(
             noise,
-            detectable=detectable(noise.sd, seeds, noise.planned, analysis.moderation.get(name), study.seed_bounds),
+            detectable=detectable(
+                noise.sd, seeds, noise.planned, analysis.moderation.get(name), study.seed_bounds, noise.estimates
+            ),
         )
         for name, noise in analysis.noises.items()
         if noise.sd > 0 and seeds > 1

@@ -12,7 +12,7 @@ from ablate.analysis.statistics.moderation import Moderation, fit_moderation
 from ablate.analysis.statistics.paired import paired, paired_rows
 from ablate.analysis.statistics.power import detectable, seeds_needed
 from ablate.slots.settings import Metric
-from tests.support.simulated import LADDER, STAR, UNSTABLE
+from tests.support.simulated import LADDER, STAR, UNSTABLE, noise_of
 
 PSNR = Metric("psnr", "dB", "up", interest=0.5)
 
@@ -116,6 +116,20 @@ def test_the_detectable_difference_of_the_moderated_test() -> None:
     p = 2 * stats.t.sf(np.abs(differences.mean(axis=1)) / np.sqrt(variance / 5), df)
     assert (p < 0.05 / 9).mean() == pytest.approx(0.8, abs=0.015)
     assert effect < detectable(0.7, 5, 9)
+
+
+@pytest.mark.parametrize(("treatments", "seeds"), [(1, 3), (2, 3), (1, 5), (2, 5), (1, 10), (9, 5)])
+def test_a_difference_as_large_as_printed_is_found_four_times_of_five(treatments: int, seeds: int) -> None:
+    """As the spread that it is printed from is an estimate itself: in other studies with the same true spread."""
+    rng, labels = np.random.default_rng(treatments), [f"t{i}" for i in range(treatments + 1)]
+    metric = Metric("x", "1", "up")  # without a smallest effect of interest
+    level, found = 0.05 / treatments, []
+    for _ in range(400):
+        values = rng.normal(0, 0.3, (treatments + 1, seeds))
+        printed = noise_of(metric, {label: dict(enumerate(row)) for label, row in zip(labels, values, strict=True)})
+        differences = rng.normal(printed.detectable, 0.3 * math.sqrt(2), (200, seeds))
+        found.append((stats.ttest_1samp(differences, 0, axis=1).pvalue < level).mean())
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
 
 
 def test_the_seeds_needed_are_the_fewest_that_detect() -> None:
