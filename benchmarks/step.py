@@ -29,7 +29,8 @@ from benchmarks.comparison import ROOT, Comparison
 STUDY = ROOT / "search_spaces" / "vivat_losses.yaml"
 
 
-SAME = ("padding=zeros", "norm=group", "loss.adversarial=0", "loss.perceptual=0", "stages.train.steps=200")
+SAME = ("padding=zeros", "norm=group", "loss.adversarial=0", "loss.perceptual=0", "stages.base.steps=0",
+        "stages.train.steps=200")  # fmt: skip
 """Overrides that make the recipe one that diffusers' autoencoder can train too, in 200 steps on any device."""
 
 

@@ -36,9 +36,10 @@ def held_out(recipe: Recipe) -> str:
 
 def unlike(treatments: Sequence[Treatment], names: Names) -> str:
     """A warning that names the treatments that are measured on other pictures than the baseline; empty if none is."""
-    baseline, *others = treatments
-    wanted = _choice_of_heldout(baseline.recipe)
-    different = [names.treatment(row.label) for row in others if _choice_of_heldout(row.recipe) != wanted]
+    data = [_measured(row.recipe) for row in treatments]
+    choices = {id(part): _choice_of_heldout(part) for part in {id(part): part for part in data}.values()}
+    chosen = [choices[id(part)] for part in data]
+    different = [names.treatment(row.label) for row, one in zip(treatments, chosen, strict=True) if one != chosen[0]]
     if not different:
         return ""
     return (
@@ -47,9 +48,8 @@ def unlike(treatments: Sequence[Treatment], names: Names) -> str:
     )
 
 
-def _choice_of_heldout(recipe: Recipe) -> str:
-    """Those settings of a recipe's data that decide which pictures it is measured on."""
-    part = _measured(recipe)
+def _choice_of_heldout(part: Part) -> str:
+    """Those settings of data that decide which pictures are held out."""
     still = isinstance(part.settings, ClipSettings) and part.settings.frames == 1
     return canonical([still, {k: v for k, v in part.identity().items() if k not in TRAINING_ONLY}])
 

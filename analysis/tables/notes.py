@@ -122,9 +122,14 @@ def _about(study: Study, arms: Sequence[Arm]) -> Sentence:
 
 def _count_shared(arms: Sequence[Arm]) -> int:
     """How many stages at the beginning are the same training for all treatments."""
-    chains = {stage_signatures(arm.treatment.recipe, seed=0) for arm in arms}
-    alike = [len(set(column)) == 1 for column in zip(*chains, strict=False)]
-    return len(list(takewhile(bool, alike))) if len(chains) > 1 else 0
+    first, *others = arms
+    shared = stage_signatures(first.treatment.recipe, seed=0) if others else ()
+    for arm in others:
+        pairs = zip(shared, stage_signatures(arm.treatment.recipe, seed=0), strict=False)
+        shared = tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if not shared:
+            break
+    return len(shared)
 
 
 def _search(study: Study, search_result: SearchResult) -> list[Sentence]:

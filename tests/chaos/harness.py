@@ -1,6 +1,7 @@
 """A small study that a fault disturbs at a seeded moment, the same command until it ends well, and what was lost."""
 
 import contextlib
+import json
 import random
 import re
 import shutil
@@ -148,10 +149,15 @@ def disturb(case: Case, fault: Fault | None, damage: Damage | None, undisturbed:
     identical = survived and table(case.study, case.store) == table(case.study, undisturbed)
     return Outcome(
         name, survived, sum(name not in after for name in before),
-        sum(after.get(name, record) != record for name, record in before.items()), identical,
+        sum(_training(after.get(name, record)) != _training(record) for name, record in before.items()), identical,
         sum(count - 1 for count in mirrored(case.store).values()), _orphans(case), litter(case.store, undisturbed),
         "Traceback (most recent call last)" in case.said(), recovery,
     )  # fmt: skip
+
+
+def _training(record: bytes) -> float:
+    """The seconds of training in a record, which stay when its trial is only probed again."""
+    return float(json.loads(record)["train_s"])
 
 
 def _wait_for_moment(case: Case, process: "subprocess.Popen[str]") -> None:

@@ -38,3 +38,26 @@ def test_the_table_of_the_readme_is_the_committed_one() -> None:
     told = " ".join(readme[readme.index("> Answer:") :].replace("\n> ", " ").split())
     for number in ("+4.838 gl [+2.519, +7.158]", "48.4 ×", "+0.36 dB [−1.67, +2.38]", "17 seeds would detect 0.5 dB"):
         assert number in answer and number in told
+
+
+def test_the_claims_of_the_readme_are_the_committed_ones() -> None:
+    committed = (RESULTS / "vivat_losses" / "table.md").read_text()
+    found = {
+        cells[0]: (cells[2].split("[")[0], cells[2].partition("[")[2], cells[5])
+        for line in committed[committed.index("| claim |") :].splitlines()
+        if (cells := [" ".join(cell.split()) for cell in line.strip("|").split("|")])[0][:1] in {"A", "B", "C"}
+        and len(cells) == 6
+    }
+    readme = (RESULTS.parents[1] / "README.md").read_text()
+    told = re.findall(r"^\| ([ABC]\d\w): .* \| (\S+)[^|]*\[([^|]+) \| ([^|]+) \|$", readme, re.M)
+    assert len(told) == 8
+    for claim, value, interval, verdict in told:
+        assert (value, "".join(interval.split()), verdict) == (
+            found[claim][0].strip(), "".join(found[claim][1].split()), found[claim][2],
+        )  # fmt: skip
+    verdicts = [verdict for _, _, verdict in found.values()]
+    counts = [sum(one.startswith(word) for one in verdicts) for word in ("reproduced", "opposite", "no effect", "not")]
+    assert (
+        f"Of its {len(found)} claims {sum(counts[:3])} are decided: {counts[0]} reproduced, {counts[1]} opposite,"
+        in (" ".join(readme.split()))
+    )
