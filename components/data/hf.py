@@ -23,8 +23,8 @@ class Config(DataSettings):
     """`path`: the folder, searched recursively. `column`: of the pictures; by default the only one that can hold any.
 
     `split`: the split that is used; by default all files are. The files of a split begin with its name, as
-    `train-00000-of-00002.parquet`, or lie in a folder of this name. `heldout_split`: the split that is held out, or
-    `heldout_path`: a folder whose pictures are; without either the share `heldout_fraction` of the rows is.
+    `train-00000-of-00002.parquet`, or lie in a folder of this name. `heldout_split`: the split that is held out.
+    `heldout_path`: a folder whose pictures are. `heldout_fraction`: the share of rows held out without either.
     """
 
     path: str
