@@ -45,7 +45,7 @@ def plan(
     found = plan_study(validated(study, scale, set_, store), Store(store))
     summary = plan_within(found, max_hours, max_trials, measure=measure)
     if as_json:
-        emit({**summary, "power": {name: vars(noise) for name, noise in foresee(found).items()}})
+        emit({**summary, "power": {name: noise.numbers() for name, noise in foresee(found).items()}})
     else:
         print_plan(found, summary, page())
         if summary["disk"] and summary["pending"]:

@@ -82,10 +82,11 @@ def positions(levels: list[Any] | Range) -> list[tuple[str | int, Any]]:
     return [("low", levels.low), ("high", levels.high)] if isinstance(levels, Range) else [*enumerate(levels)]
 
 
-def empty_range(levels: list[Any] | Range) -> str:
-    """Why a range holds one number alone; empty if it does not, or if these are listed levels."""
-    equal = isinstance(levels, Range) and levels.low == levels.high
-    return "the range is empty: low equals high" if equal else ""
+def nothing_to_choose(levels: list[Any] | Range) -> str:
+    """Why levels or a range leave no choice; empty if they leave one. One level may do, beside the baseline's."""
+    if isinstance(levels, Range):
+        return "the range is empty: low equals high" if levels.low == levels.high else ""
+    return "" if levels else "no level is listed"
 
 
 def _factor(
@@ -100,7 +101,7 @@ def _factor(
         message = f"a range is for design 'search'; for '{file.design[0]}' list the levels of '{path}'"
         problems.append(document.problem(key, message))
         return None
-    if message := empty_range(given):
+    if message := nothing_to_choose(given):
         problems.append(document.problem(key, f"{path}: {message}"))
         return None
     levels = [level for _, level in positions(given)]

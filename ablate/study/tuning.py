@@ -11,7 +11,7 @@ from ablate.recipe.paths import full_path
 from ablate.recipe.variants import Variants
 from ablate.slots.settings import Metric
 from ablate.study.document import Document
-from ablate.study.factors import Factor, empty_range, positions, try_levels
+from ablate.study.factors import Factor, nothing_to_choose, positions, try_levels
 from ablate.study.schema import Range, Sampler, StudyFile
 from ablate.study.search import check_ranges
 
@@ -71,7 +71,7 @@ def _factor(
     key: KeyPath = ("nuisance", path)
     before = len(problems)
     given = file.nuisance[path]
-    if message := empty_range(given):
+    if message := nothing_to_choose(given):
         problems.append(document.problem(key, f"{path}: {message}"))
         return None
     levels = dict(positions(given))

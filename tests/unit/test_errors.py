@@ -267,6 +267,11 @@ STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_ever
             "stride 2, found data.heldout_size 8 (treatment 'baseline', scale base)"]),
         ([], ["--set", "loss.adversarial=0.1"], [
             "--set loss.adversarial=0.1: the discriminator needs crops of 24 px or more, found 16"]),
+        # No levels, of paths that exist and of those that do not.
+        *(([(FACTOR, f"{path}: []")], [], [f"10:{len(path) + 5}: {path}: no level is listed"])
+          for path in ("loss.kl", "foo", "norm.foo", "stages.x.lr", "stages.train.command")),
+        ([("factors:", "nuisance:\n  norm.foo: []\ntuning: {trials: 2}\nfactors:")], [], [
+            "10:13: norm.foo: no level is listed"]),
         # Ranges, constraints and the command line.
         ([("factors:\n  " + FACTOR, "factors: {}")], [], [
             "9:1: design 'one_at_a_time' needs 'factors'"]),
