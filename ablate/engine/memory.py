@@ -42,7 +42,7 @@ def room(device: torch.device) -> int:
     """Bytes that this process has or can get on a device, given what others hold."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    return host_memory.available() + host_memory.resident()
+    return host_memory.room()
 
 
 @contextmanager
@@ -52,12 +52,13 @@ def within_memory(
     """Yield the footprint of a stage; if the body runs out of memory, double the number of micro-batches and store it.
 
     Raises OutOfMemory after that. Where a micro-batch is a single picture already, the original error is raised. A
-    stage that was not begun yet tries whole batches again where there is clearly more memory than ran out: it may have
-    been short because of another process, which later trials must not depend on.
+    stage that was not begun yet tries whole batches again where there is clearly more memory than there was when the
+    stage that ran out began: it may have been short because of another process, which later trials must not depend on.
     """
     name = device_name(device)
     stored = read(store, key, name)
-    footprint = stored if is_begun else stored.where(room(device))
+    before = room(device)
+    footprint = stored if is_begun else stored.where(before)
     if footprint != stored:
         write(store, key, name, footprint)
     try:
@@ -65,7 +66,7 @@ def within_memory(
     except Exception as error:
         if not ran_out(error):
             raise
-        doubled = split_further(store, key, name, footprint, stage, room(device))
+        doubled = split_further(store, key, name, footprint, stage, before)
         if doubled is None:
             raise
         raise OutOfMemory(ran_out_reason(stage, doubled)) from error

@@ -10,7 +10,7 @@ import signal
 import time
 
 from ablate.store.files import is_remote
-from ablate.store.host_memory import kill_count
+from ablate.store.host_memory import kill_count, room
 from ablate.store.stage import Phase, StageFolder
 
 BEAT_S = 2.0
@@ -48,6 +48,7 @@ class Pulse:
         self.steps = steps
         self.stacks = stacks
         self.kills = kill_count()
+        self.room = room()
         self.every = REMOTE_BEAT_S if is_remote(folder.root) else BEAT_S
         self._phase = ""
         self._last = 0.0
@@ -57,7 +58,7 @@ class Pulse:
         self._note(step)
         self._phase = phase
         self._last = time.monotonic()
-        self.folder.beat(step, self.steps, phase, activity, self.stacks, self.kills)
+        self.folder.beat(step, self.steps, phase, activity, self.stacks, self.kills, self.room)
 
     def tick(self, phase: Phase, step: int) -> None:
         """Write a heartbeat if the phase is another one, or if the last one is some seconds old."""

@@ -34,7 +34,7 @@ class Footprint:
 
     `parts`: the number of micro-batches that a batch must be split into. `step_s`: seconds per step. `probe_s`: seconds
     for the probes of one trial. `memory`: a worker's peak, in bytes. `checkpoint`: the size of the file, in bytes.
-    `room`: bytes that there were for a worker when memory ran out last.
+    `room`: bytes that there were for a worker when the stage began in which memory ran out last.
     """
 
     parts: int = 1
@@ -89,7 +89,8 @@ def split_further(
 ) -> Footprint | None:
     """Store that a configuration needs twice as many micro-batches, after memory ran out where there were `room` bytes.
 
-    None where a micro-batch is a single picture already, or the stage runs a command.
+    `room` is that before the stage began, as `Footprint.where` gets it: the two are compared. With what was free when
+    memory ran out, or when the worker was dead but its memory not yet free, each try would take itself for roomier. None where a micro-batch is a single picture already, or the stage runs a command.
     """
     if footprint.parts >= stage.settings.batch:
         return None

@@ -150,7 +150,8 @@ class Agenda:
         return any(node.signature in other.parents and node.signature != other.signature for other in self.waiting)
 
     def close(self) -> None:
-        """Release the leases of all stages."""
+        """Release the leases of all stages, and those that a dead sweep has left."""
+        self.leases.clear()
         self.leases.close()
 
     def _lease(self, node: Node) -> bool:

@@ -41,11 +41,11 @@ def short_of_memory(error: str, heartbeat: Mapping[str, Any]) -> str:
 def split_after_kill(node: Node, store: Store, heartbeat: Mapping[str, Any]) -> Footprint | None:
     """Split the batches of a stage whose worker, on a CPU, was killed for lack of memory; None if that cannot help.
 
-    Micro-batches save memory in training alone.
+    Micro-batches save memory in training alone: not in probing, nor before a worker has begun, without a heartbeat.
     """
-    if heartbeat.get("phase") == "probing":
+    if heartbeat.get("phase", "probing") == "probing":
         return None
     order = node.order()
     key = order["needs"][order["signatures"].index(node.signature)]
     stored = footprint.read(store, key, "cpu")
-    return footprint.split_further(store, key, "cpu", stored, node.stage, host_memory.available())
+    return footprint.split_further(store, key, "cpu", stored, node.stage, int(heartbeat["room"]))

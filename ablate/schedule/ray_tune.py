@@ -17,6 +17,7 @@ from ablate.plan.footprint import OUT_OF_MEMORY, ran_out_reason
 from ablate.plan.tree import Node
 from ablate.plan.trials import Trial
 from ablate.schedule.agenda import Agenda, Event, Source
+from ablate.schedule.interrupts import raised_again
 from ablate.schedule.lost import short_of_memory, split_after_kill
 from ablate.schedule.ray_cluster import (
     Health,
@@ -87,8 +88,11 @@ def run_ray(
     with (
         closing(agenda),
         connected(resources.address) as scratch,
+        raised_again() as check_interrupts,
     ):
         agenda.workers = resources.workers or capacity(resources)
+        watch = StallWatch(store, resources.stall_s)
+        listener = _listener(searcher, watch, check_interrupts, on_gpu=resources.gpus > 0)
         tuner = tune.Tuner(
             worker,
             tune_config=tune.TuneConfig(
@@ -102,12 +106,13 @@ def run_ray(
             run_config=tune.RunConfig(
                 storage_path=f"{scratch}/tune",
                 verbose=0,
-                callbacks=[_listener(searcher, StallWatch(store, resources.stall_s), on_gpu=resources.gpus > 0)],
+                callbacks=[listener],
                 failure_config=tune.FailureConfig(max_failures=LOST_WORKER_RETRIES),
             ),
         )
         try:
             tuner.fit()
+            check_interrupts()
         except (ray.exceptions.RayError, tune.TuneError, RayFailed) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise RayFailed(Health().fault() or f"Ray failed ({reason})") from error
@@ -210,14 +215,15 @@ def _scheduler(searcher: Any) -> Any:
     return PruningScheduler(searcher)
 
 
-def _listener(searcher: Any, watch: StallWatch, *, on_gpu: bool) -> Any:
+def _listener(searcher: Any, watch: StallWatch, check: Callable[[], None], *, on_gpu: bool) -> Any:
     """What Tune tells when a stage starts and when it loses its worker, and what looks for stages that hang."""
     from ray import tune
 
     class Listener(tune.Callback):  # type: ignore[misc]
-        def __init__(self, searcher: Any, watch: StallWatch, *, on_gpu: bool) -> None:
+        def __init__(self, searcher: Any, watch: StallWatch, check: Callable[[], None], *, on_gpu: bool) -> None:
             self.searcher = searcher
             self.watch = watch
+            self.check_interrupts = check
             self.on_gpu = on_gpu
             self.health = Health()
             self.stalled: dict[str, str] = {}
@@ -235,6 +241,7 @@ def _listener(searcher: Any, watch: StallWatch, *, on_gpu: bool) -> Any:
             self.notify("started", trial)
 
         def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+            self.check_interrupts()
             self.health.check()
             for key, stall in self.watch.look().items():
                 trial = next(trial for trial in trials if trial.trial_id == key)
@@ -268,7 +275,7 @@ def _listener(searcher: Any, watch: StallWatch, *, on_gpu: bool) -> Any:
             trial.max_failures += ran_out  # with less memory it may succeed, so this does not count
             self.notify("interrupted", trial, reason)
 
-    return Listener(searcher, watch, on_gpu=on_gpu)
+    return Listener(searcher, watch, check, on_gpu=on_gpu)
 
 
 def _ray_error(trial: Any) -> str:

@@ -59,6 +59,11 @@ def available() -> int:
     return min(found, default=0)
 
 
+def room() -> int:
+    """Bytes that this process has or can still get; it does not change as the process takes them."""
+    return available() + resident()
+
+
 def resident() -> int:
     """Bytes of this process in memory; 0 if it cannot be told."""
     try:

@@ -132,6 +132,13 @@ class Leases:
         for name in list(self._held):
             self.release(name)
 
+    def clear(self) -> None:
+        """Delete the leases of dead processes: nobody takes over one for work that was finished before its death."""
+        with suppress(OSError):
+            for name in {file.name.partition(".")[0] for file in self.folder.glob("[!.]*.json")} - set(self._held):
+                if self.take(name):
+                    self.release(name)
+
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 

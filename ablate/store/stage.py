@@ -140,14 +140,15 @@ class StageFolder:
         activity: str = "",
         stacks: int | None = None,
         kills: Kills | None = None,
+        room: int = 0,
     ) -> None:
         """Write a heartbeat: this process is working on the stage and has made `step` of `steps`.
 
         `activity`: of a command that trains, a text that changes whenever it writes something. `stacks`: where the
-        process offers its stacks, see `ablate.engine.pulse`. `kills`: `host_memory.kill_count` at its start.
+        process offers its stacks, see `ablate.engine.pulse`. `kills`, `room`: `host_memory.kill_count` and `room` at its start.
         """
         state = {**this_process(), "time": time.time(), "step": step, "steps": steps, "phase": phase}
-        state |= {"activity": activity, "stacks": stacks, "kills": kills}
+        state |= {"activity": activity, "stacks": stacks, "kills": kills, "room": room}
         write_json(self.running, state, durable=False)  # worth nothing after a power cut
 
     def fail(self, reason: str, trace: str) -> None:

@@ -8,8 +8,12 @@ import torch
 
 from ablate.engine import train
 from ablate.engine.memory import OutOfMemory, micro_batches, ran_out, within_memory
+from ablate.engine.pulse import Pulse
 from ablate.plan.footprint import Footprint, configuration, read, write
+from ablate.plan.tree import stage_tree
 from ablate.plan.trials import Trial, expand
+from ablate.schedule.lost import split_after_kill
+from ablate.schedule.stalls import read_heartbeat
 from ablate.slots.training import Autoencoder
 from ablate.store import host_memory
 from ablate.store.folders import Store
@@ -210,7 +214,7 @@ def test_memory_that_was_short_once(write_study: Write, tmp_path: Path, share: f
     trial = trial_of(write_study(("batch: 2", "batch: 4")))
     store = Store(tmp_path / "runs")
     key = configuration(trial.treatment.recipe, trial.treatment.recipe.stages[0])
-    there = host_memory.available() + host_memory.resident()
+    there = host_memory.room()
     write(store, key, "cpu", Footprint(parts=2, room=int(share * there)))
     found = recorded(trial, store)
     plain = recorded(trial, Store(tmp_path / "plain"))
@@ -221,7 +225,7 @@ def test_memory_that_was_short_once(write_study: Write, tmp_path: Path, share: f
 def test_a_stage_that_was_begun_in_micro_batches_goes_on_in_them(write_study: Write, tmp_path: Path) -> None:
     trial = trial_of(write_study(("batch: 2", "batch: 4"), ("steps: 6", "steps: 8")))
     key = configuration(trial.treatment.recipe, trial.treatment.recipe.stages[0])
-    split = Footprint(parts=2, room=host_memory.available() + host_memory.resident())
+    split = Footprint(parts=2, room=host_memory.room())
     stores = Store(tmp_path / "runs"), Store(tmp_path / "undisturbed")
     for store in stores:
         write(store, key, "cpu", split)
@@ -240,6 +244,38 @@ def test_what_ran_out_is_kept_with_the_room_that_there_was(write_study: Write, t
         assert found.parts == parts and found.room > 1 << 28
     with pytest.raises(torch.OutOfMemoryError), within_memory(store, "key", stage, torch.device("cpu")):
         raise torch.OutOfMemoryError("no room")
+
+
+def test_a_stage_that_has_run_out_is_not_tried_again_where_it_began_with_as_much(
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is free while memory runs out, or just after, says nothing of what a new try will find."""
+    stage = trial_of(write_study(("batch: 2", "batch: 4"))).treatment.recipe.stages[0]
+    store, free = Store(tmp_path / "runs"), [8 << 30]
+    monkeypatch.setattr(host_memory, "available", lambda: free[0])
+    with pytest.raises(OutOfMemory), within_memory(store, "key", stage, torch.device("cpu")):
+        free[0] = 1 << 30
+        raise torch.OutOfMemoryError("no room")
+    free[0] = 8 << 30
+    with within_memory(store, "key", stage, torch.device("cpu")) as footprint:
+        assert footprint.parts == 2
+
+
+def test_a_killed_worker_s_stage_is_kept_with_the_room_that_it_began_with(
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its memory may not be free yet when the driver hears of its death."""
+    trial, store = trial_of(write_study(("batch: 2", "batch: 4"))), Store(tmp_path / "runs")
+    (node,) = stage_tree([trial], set())
+    pulse = Pulse(store.stage(trial.signature), 6)
+    pulse.beat("training", 0)
+    began = host_memory.room()
+    monkeypatch.setattr(host_memory, "available", lambda: 1 << 20)
+    split = split_after_kill(node, store, read_heartbeat(node, store))
+    assert split and split.parts == 2 and split.room == pytest.approx(began, rel=0.2)
+    pulse.beat("probing", 6)
+    assert split_after_kill(node, store, read_heartbeat(node, store)) is None
+    assert split_after_kill(node, store, {}) is None, "killed before it began"
 
 
 def test_workers_that_run_out_of_memory_are_replaced_as_often_as_it_takes(write_study: Write, tmp_path: Path) -> None:

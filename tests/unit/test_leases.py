@@ -65,6 +65,21 @@ def test_the_lease_of_a_dead_process_is_taken_over_at_once_and_by_one(tmp_path: 
     assert sorted(race(tmp_path), key=int) == [str(i) for i in range(40)]
 
 
+def test_leases_of_the_dead_are_cleared_and_no_others(tmp_path: Path) -> None:
+    """Of whole chains, too: of a dead process that had taken its lease over from another one."""
+    here = Leases(tmp_path, "here")
+    left_behind(tmp_path, "dead", a_dead_process())
+    left_behind(tmp_path, "dead.of dead", a_dead_process())
+    left_behind(tmp_path, "elsewhere", {**this_process(), "host": "another"})
+    left_behind(tmp_path, "silent", {**this_process(), "host": "another"}, age=HEARTBEAT_S + 5)
+    other = Leases(tmp_path, "other")
+    assert here.take("mine") and other.take("theirs")
+    here.clear()
+    left = {file.name for file in (tmp_path / "leases").iterdir()}
+    assert left == {"elsewhere.json", "mine.json", "theirs.json"}
+    assert is_held(tmp_path, here.ticket("mine")) and is_held(tmp_path, other.ticket("theirs"))
+
+
 def test_a_lease_is_free_again_after_its_release(tmp_path: Path) -> None:
     one, two = Leases(tmp_path, "one"), Leases(tmp_path, "two")
     assert one.take("x") and one.take("x") and not two.take("x")
