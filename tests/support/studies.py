@@ -28,6 +28,9 @@ probes: [reconstruction]
 primary: psnr
 """
 
+FEW = ("{level: leaves, crop: 16,", "{level: leaves, count: 8, size: 48, crop: 16,")
+"""Few and small pictures, which every new store draws: the default ones would take longer than all else."""
+
 LONG = (
     ("steps: 6", "steps: 150"),
     ("log_every: 2, checkpoint_every: 3", "log_every: 5, checkpoint_every: 20"),
@@ -44,6 +47,7 @@ def write_study(folder: Path, *replacements: tuple[str, str], name: str = "tiny.
     for old, new in replacements:
         assert old in text, old
         text = text.replace(old, new)
+    text = text.replace(*FEW)
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path

@@ -92,7 +92,7 @@ STAGE = "  - train: {steps: 6, batch: 2, lr: 3e-3, log_every: 2, checkpoint_ever
         ([("crop: 16", "crop: 33")], [], [
             "4:31: crop must be a multiple of the stride 2 of model 'image_kl', found 33; the nearest: 32 and 34"]),
         ([("heldout_size: 32", "heldout_size: 33")], [], [
-            "4:63: heldout_size must be a multiple of the stride 2 of model 'image_kl', found 33; "
+            "4:83: heldout_size must be a multiple of the stride 2 of model 'image_kl', found 33; "
             "the nearest: 32 and 34"]),
         ([(FACTOR, "data.crop: [16, 17]")], [], [
             "10:19: crop must be a multiple of the stride 2 of model 'image_kl', found 17; the nearest: 16 and 18"]),

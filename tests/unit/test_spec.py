@@ -72,7 +72,7 @@ def errors(path: Path, *overrides: str, scale: str | None = None) -> list[str]:
             "9:16",
             ["'hf_penalty' needs its latents' side to be a multiple of 3", "found 8 (crop 16, stride 2)"],
         ),
-        ("kl: 1e-4}", "adversarial: 1}", "4:31", ["needs crops of 24 px or more", "found 16"]),
+        ("kl: 1e-4}", "adversarial: 1}", "4:51", ["needs crops of 24 px or more", "found 16"]),
         ("steps: 6, ", "", "13:12", ["stage 'train' needs the setting 'steps'"]),
         ("probes: [reconstruction]", "probes: [reconstrution]", "14:10", ["unknown level 'reconstrution' of probe"]),
         ("primary: psnr", "primary: psrn", "15:10", ["none of the probes reports 'psrn'", "did you mean 'psnr'?"]),
