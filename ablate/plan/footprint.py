@@ -90,7 +90,9 @@ def split_further(
     """Store that a configuration needs twice as many micro-batches, after memory ran out where there were `room` bytes.
 
     `room` is that before the stage began, as `Footprint.where` gets it: the two are compared. With what was free when
-    memory ran out, or when the worker was dead but its memory not yet free, each try would take itself for roomier. None where a micro-batch is a single picture already, or the stage runs a command.
+    memory ran out, or when the worker was dead but its memory not yet free, each try would take itself for roomier.
+
+    None where a micro-batch is a single picture already, or the stage runs a command.
     """
     if footprint.parts >= stage.settings.batch:
         return None

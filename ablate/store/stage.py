@@ -145,7 +145,7 @@ class StageFolder:
         """Write a heartbeat: this process is working on the stage and has made `step` of `steps`.
 
         `activity`: of a command that trains, a text that changes whenever it writes something. `stacks`: where the
-        process offers its stacks, see `ablate.engine.pulse`. `kills`, `room`: `host_memory.kill_count` and `room` at its start.
+        process offers its stacks, see `ablate.engine.pulse`. `kills`, `room`: those of `host_memory` at its start.
         """
         state = {**this_process(), "time": time.time(), "step": step, "steps": steps, "phase": phase}
         state |= {"activity": activity, "stacks": stacks, "kills": kills, "room": room}

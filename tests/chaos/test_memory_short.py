@@ -14,7 +14,7 @@ import pytest
 
 from ablate.store import host_memory
 from ablate.store.folders import Store
-from tests.support.command import PATIENCE, Done, ablate, command, environment, metrics
+from tests.support.command import PATIENCE, Done, command, environment, metrics
 from tests.support.scripts import SCRIPT, write_external, write_script
 from tests.support.studies import Write
 
