@@ -5,6 +5,7 @@ and without those after the last trial: the driver then makes tables and figures
 """
 
 import contextlib
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 import psutil
 from scipy.stats import linregress
 
-from tests.support.command import kill_tree, start
+from tests.support.command import command, environment, kill_tree
 from tests.support.studies import write_study
 
 EVERY_S = 1.0
@@ -38,8 +39,9 @@ def run(trials: int, folder: Path) -> dict[str, list[Sample]]:
     """Sweep `trials` trials; the samples of the driver and of each worker."""
     study = write_study(folder, ("seeds: 2", f"seeds: {trials // 2}"))
     samples: dict[str, list[Sample]] = defaultdict(list)
+    words = command("sweep", study, "--store", folder / "runs", "--workers", "2")
     with (folder / "said.txt").open("w") as said:
-        process = start("sweep", study, "--store", folder / "runs", "--workers", "2")
+        process = subprocess.Popen(words, stdout=said, stderr=said, env=environment())
         try:
             while process.poll() is None:
                 finished = sum(1 for _ in (folder / "runs").glob("stages/*/record.json"))
@@ -50,9 +52,7 @@ def run(trials: int, folder: Path) -> dict[str, list[Sample]]:
         except BaseException:
             kill_tree(process)
             raise
-        out, error = process.communicate()
-        said.write(out + error)
-    assert process.returncode == 0, error
+    assert process.returncode == 0, (folder / "said.txt").read_text()
     finished = sum(1 for _ in (folder / "runs").glob("stages/*/record.json"))
     assert finished == trials // 2 * 2, finished
     return samples

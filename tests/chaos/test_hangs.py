@@ -123,7 +123,7 @@ def test_a_step_that_hangs_once_costs_nothing_but_time(write_study: Write, tmp_p
     (stacks,) = store.glob("stages/*/stacks.txt")
     assert str(stacks) in said and "stuck.py" in stacks.read_text() and " in hang" in stacks.read_text()
     assert "lost its worker" not in done.stderr
-    again = sweep(study, tmp_path / "undisturbed")
+    again = sweep(study, tmp_path / "undisturbed", "--inline")
     assert again.returncode == 0 and metrics(study, store) == metrics(study, tmp_path / "undisturbed")
 
 

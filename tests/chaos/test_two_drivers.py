@@ -2,7 +2,6 @@
 
 import re
 import sqlite3
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from ablate.store.files import read_json
 from ablate.store.folders import Store
 from tests.support.command import PATIENCE, ablate, metrics, records, start, wait_for
+from tests.support.forked import Command
 from tests.support.studies import Write
 from tests.support.studies import write_study as write
 
@@ -31,7 +31,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs"
 
 
-def end_of(process: "subprocess.Popen[str]") -> str:
+def end_of(process: Command) -> str:
     """The process's stderr, once it has ended well."""
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0 and "Traceback" not in said, said
@@ -96,8 +96,7 @@ def test_the_lease_of_a_killed_driver_is_taken_over(
     first = start(*command)
     wait_for(first, lambda: list(store.glob("stages/*/checkpoint.safetensors")))
     second = start(*command)
-    assert second.stderr
-    assert "waits for a sweep of tiny at scale base (pid" in second.stderr.readline()
+    wait_for(second, lambda: "waits for a sweep of tiny at scale base (pid" in second.stderr())
     first.kill()
     end_of(second)
     assert metrics(study, store) == metrics(study, alone)

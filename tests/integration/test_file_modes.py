@@ -20,7 +20,7 @@ def modes(store: Path) -> dict[int, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+@pytest.mark.parametrize("umask", [0o002, 0o077])
 def test_all_files_of_a_store_have_the_mode_of_the_umask(write_study: Write, tmp_path: Path, umask: int) -> None:
     store = tmp_path / "runs"
     study = write_study(("seeds: 2", "seeds: 1"))

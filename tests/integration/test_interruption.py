@@ -15,7 +15,7 @@ from ablate.study.study import load_study
 from tests.support.command import PATIENCE, ablate, document, kill_tree, metrics, records, start, wait_for
 from tests.support.studies import LONG, Write
 
-PLAIN = ("--tracking", "none")
+PLAIN = ("--tracking", "none", "--workers", "1")
 
 
 def test_a_killed_sweep_resumes_to_the_same_numbers(write_study: Write, tmp_path: Path, undisturbed: Path) -> None:

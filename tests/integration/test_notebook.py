@@ -86,7 +86,7 @@ def test_a_stopped_cell_continues(
     manager, client = kernel
     study = write_study(*LONG)
     store = tmp_path / "runs"
-    cell = f"import ablate\nablate.sweep({str(study)!r}, store={str(store)!r}, workers=2, tracking='none')"
+    cell = f"import ablate\nablate.sweep({str(study)!r}, store={str(store)!r}, workers=1, tracking='none')"
     begin(client, cell, lambda: len(records(store)) >= 1)
     if how == "interrupt":
         manager.interrupt_kernel()

@@ -96,7 +96,7 @@ def test_a_sweep_killed_and_resumed_there_has_the_table_of_a_folder(
         ("steps: 6", "steps: 20"), ("log_every: 2, checkpoint_every: 3", "log_every: 5, checkpoint_every: 5")
     )
     remote, root = f"{bucket}/runs", parse_store(f"{bucket}/runs")
-    process = start("sweep", study, "--store", remote, "--tracking", "none")
+    process = start("sweep", study, "--store", remote, "--tracking", "none", "--workers", "1")
     found = wait_for(process, lambda: [path.parent for path in root.glob("stages/*/checkpoint.safetensors")])
     kill_tree(process)
     header = read_header(found[0] / "checkpoint.safetensors")

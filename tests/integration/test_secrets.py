@@ -66,7 +66,7 @@ def test_a_sweep_leaves_no_secret_behind(write_study: Write, tmp_path: Path, sho
         }  # fmt: skip
 
         # With Ray, whose logs are read while there are some
-        process = start("sweep", study, "--store", store, "--tracking", address, env=variables)
+        process = start("sweep", study, "--store", store, "--tracking", address, "--workers", "1", env=variables)
         of_ray: set[str] = set()
         logs = 0
         while process.poll() is None:

@@ -20,7 +20,7 @@ NORMS = (
 
 def test_a_killed_tuning_goes_on_and_confirms_on_other_seeds(write_study: Write, tmp_path: Path) -> None:
     study, store = write_study(NORMS, ("steps: 6", "steps: 30"), ("groups: 4", "groups: 8")), tmp_path / "runs"
-    command = ("sweep", study, "--store", store, "--workers", "2")
+    command = ("sweep", study, "--store", store, "--workers", "1")
     process = start(*command)
     wait_for(process, lambda: len(records(store)) >= 3)
     kill_tree(process)

@@ -27,7 +27,12 @@ def ablate(*arguments: str | Path, cwd: Path | None = None, env: Mapping[str, st
     The process begins with the libraries imported, unless variables of Python's own are given.
     """
     if not any(name.startswith("PYTHON") for name in env or {}):
-        return forked.run([*map(str, arguments)], environment(env), cwd, PATIENCE)
+        process = forked.Command([*map(str, arguments)], environment(env), cwd)
+        try:
+            code = process.wait(PATIENCE)
+        finally:
+            process.kill()
+        return Done(process.arguments, code, *process.communicate())
     return subprocess.run(
         command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(env), timeout=PATIENCE,
         check=False,
@@ -54,11 +59,9 @@ def inside(*arguments: str | Path) -> Done:
     return Done(line, code, stdout.getvalue(), stderr.getvalue())
 
 
-def start(*arguments: str | Path, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+def start(*arguments: str | Path, env: Mapping[str, str] | None = None) -> forked.Command:
     """Start the command; its output is read by `communicate`."""
-    return subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(env)
-    )
+    return forked.Command([*map(str, arguments)], environment(env), None)
 
 
 def document(*arguments: str | Path) -> Any:
@@ -80,7 +83,7 @@ def python(code: str, *arguments: str | Path, **options: Any) -> Done:
     return subprocess.run(line, **{"capture_output": True, "text": True, "check": True, **options})
 
 
-def wait_for(process: "subprocess.Popen[str]", condition: Callable[[], Any]) -> Any:
+def wait_for(process: "forked.Command | subprocess.Popen[bytes]", condition: Callable[[], Any]) -> Any:
     """Wait while the process runs until the condition is true; gives its value. A process that hangs is killed."""
     deadline = time.monotonic() + PATIENCE
     while not (value := condition()):
@@ -92,7 +95,7 @@ def wait_for(process: "subprocess.Popen[str]", condition: Callable[[], Any]) -> 
     return value
 
 
-def kill_tree(process: "subprocess.Popen[str]") -> None:
+def kill_tree(process: "forked.Command | subprocess.Popen[bytes]") -> None:
     """SIGKILL a process and all its descendants at once, as a crash of the machine would."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     for member in family:
@@ -100,9 +103,6 @@ def kill_tree(process: "subprocess.Popen[str]") -> None:
     for member in family:
         member.kill()
     process.wait(PATIENCE)
-    for stream in (process.stdout, process.stderr):  # Ray's daemons may hold the other ends for a while
-        if stream:
-            stream.close()
 
 
 def records(store: Path) -> dict[Path, int]:

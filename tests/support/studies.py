@@ -32,7 +32,7 @@ FEW = ("{level: leaves, crop: 16,", "{level: leaves, count: 8, size: 48, crop: 1
 """Few and small pictures, which every new store draws: the default ones would take longer than all else."""
 
 LONG = (
-    ("steps: 6", "steps: 150"),
+    ("steps: 6", "steps: 80"),
     ("log_every: 2, checkpoint_every: 3", "log_every: 5, checkpoint_every: 20"),
 )
 """Replacements that make trials of the tiny study last long enough to be interrupted after a checkpoint."""
