@@ -190,7 +190,8 @@ def _open(rows: Sequence[Comparison], noises: Mapping[str, Noise]) -> list[str]:
         parts = [_who(undecided, rows)]
         if measured:
             top = max(measured, key=lambda one: abs(one.change.mean))
-            parts.append(f"the largest estimate is that of {top.name}, {_interval(top)} ({top.verdict})")
+            estimate = f"{top.name}, {_interval(top)} ({top.verdict})"
+            parts = [estimate] if len(undecided) == 1 else [*parts, f"the largest estimate is that of {estimate}"]
         noise = noises.get(name)
         if noise and metric.interest and not math.isnan(noise.detectable):
             parts.append(_seeds(noise, with_unit(metric, metric.interest)))

@@ -139,6 +139,14 @@ def test_the_seeds_that_would_settle_it_follow_from_the_spread_of_what_is_open(s
     assert psnr.endswith(f"; {noise.needed} seeds would detect 0.5 dB in 80 % of studies.")
 
 
+def test_one_open_comparison_is_named_once(study: Study, store: Store) -> None:
+    finish_all(study, store, planted({"kl=1": {"psnr": -30.0}, "kl=0.01": {"psnr": -30.0}}, {"psnr": 1.0}))
+    found = results(study, store)
+    (psnr,) = (sentence for sentence in found.table.answer.still_open if sentence.startswith("PSNR"))
+    assert psnr.startswith("PSNR: upsample=PixelShuffle, ") and psnr.count("upsample") == 1, psnr
+    assert f"{paired(found, 'upsample=pixel_shuffle', 'psnr').mean():.2f}".replace("-", "−") in psnr
+
+
 def test_treatments_in_trouble_are_neither_clear_nor_open(study: Study, store: Store) -> None:
     values = planted({"kl=1": {"psnr": -3.0}}, {})
     finish_all(study, store, lambda trial: {} if trial.treatment.label == "kl=1" else values(trial))
