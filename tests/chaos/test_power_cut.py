@@ -179,7 +179,7 @@ def states(events: list[tuple[Any, ...]], left: Path) -> Iterator[tuple[Loss, in
 
 @pytest.fixture
 def data(tmp_path: Path) -> dict[str, Any]:
-    return {"crop": 16, "resize": "none", "heldout_size": 32, "heldout_count": 4}
+    return {"count": 8, "size": 48, "crop": 16, "resize": "none", "heldout_size": 32, "heldout_count": 4}
 
 
 def test_every_beginning_of_a_trial_ends_with_the_same_numbers(

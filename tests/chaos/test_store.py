@@ -16,10 +16,10 @@ LARGER = ("channels: [8, 8]", "channels: [24, 24]")
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8.6 MB: room for the data and the checkpoints of one trial with larger channels, not of two."""
+    """A file system of 5.6 MB: room for the data and the checkpoints of one trial with larger channels, not of two."""
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8600k", "none", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=5580k", "none", str(place)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a small disk")
     yield place
