@@ -103,6 +103,10 @@ LONGER = (
 )
 
 
+MANY = ("{level: leaves,", "{level: leaves, count: 64,")
+"""Pictures with which there are stops at both rungs."""
+
+
 def expected_stops(curves: dict[str, dict[int, float]]) -> dict[str, int]:
     """Label -> rung at which each treatment is stopped, run one after the other in this order."""
     seen: dict[int, list[float]] = {4: [], 8: []}
@@ -120,8 +124,8 @@ def expected_stops(curves: dict[str, dict[int, float]]) -> dict[str, int]:
 
 def test_which_real_trials_are_stopped_at_which_rung(write_study: Write, tmp_path: Path) -> None:
     """Whole curves come from the same study without pruning; by them the stops are foretold."""
-    free = load_study(write_study((RATES[0], RATES[1].split("pruning")[0]), LONGER, name="free.yaml"))
-    study = load_study(write_study(RATES, LONGER))
+    free = load_study(write_study((RATES[0], RATES[1].split("pruning")[0]), LONGER, MANY, name="free.yaml"))
+    study = load_study(write_study(RATES, LONGER, MANY))
     whole, store = Store(tmp_path / "whole"), Store(tmp_path / "store")
     firsts = [trial for trial in expand(free) if trial.seed == 0]
     run_inline(firsts, whole, Resources(), lambda event: None)
