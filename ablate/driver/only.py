@@ -26,7 +26,8 @@ def only_driver(study: Study, store: Store, screen: Console) -> Iterator[None]:
     """Hold the lease of a study at its scale. Waits, with its progress on `screen`, while another process holds it.
 
     A search, tuning, pruning and the number of seeds depend on results, and MLflow has one experiment: two drivers
-    would decide twice. The lease of a driver that was killed is taken over (see `ablate.store.leases`).
+    would decide twice. The lease of a driver that was killed is taken over (see `ablate.store.leases`), and what it has
+    left on stages is deleted.
     """
     name = f"study-{study.name}@{study.variant}"
     with Leases(store.root, f"a sweep of {study.name} at scale {study.variant}") as leases:
@@ -43,6 +44,7 @@ def only_driver(study: Study, store: Store, screen: Console) -> Iterator[None]:
                 if finished != before:
                     _say(screen, f"waiting: {finished} of {len(ready)} trials are finished")
             time.sleep(POLL_S)
+        leases.clear()
         yield
 
 

@@ -150,8 +150,7 @@ class Agenda:
         return any(node.signature in other.parents and node.signature != other.signature for other in self.waiting)
 
     def close(self) -> None:
-        """Release the leases of all stages, and those that a dead sweep has left."""
-        self.leases.clear()
+        """Release the leases of all stages."""
         self.leases.close()
 
     def _lease(self, node: Node) -> bool:

@@ -43,7 +43,7 @@ def split_after_kill(node: Node, store: Store, heartbeat: Mapping[str, Any]) -> 
 
     Micro-batches save memory in training alone: not in probing, nor before a worker has begun, without a heartbeat.
     """
-    if heartbeat.get("phase", "probing") == "probing":
+    if "room" not in heartbeat or heartbeat["phase"] == "probing":
         return None
     order = node.order()
     key = order["needs"][order["signatures"].index(node.signature)]

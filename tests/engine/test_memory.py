@@ -276,6 +276,7 @@ def test_a_killed_worker_s_stage_is_kept_with_the_room_that_it_began_with(
     pulse.beat("probing", 6)
     assert split_after_kill(node, store, read_heartbeat(node, store)) is None
     assert split_after_kill(node, store, {}) is None, "killed before it began"
+    assert split_after_kill(node, store, {"phase": "training"}) is None, "left by an older version"
 
 
 def test_workers_that_run_out_of_memory_are_replaced_as_often_as_it_takes(write_study: Write, tmp_path: Path) -> None:

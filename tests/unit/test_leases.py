@@ -9,10 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from ablate.driver.only import only_driver
 from ablate.store import leases
+from ablate.store.folders import Store
 from ablate.store.leases import HEARTBEAT_S, Leases, is_held
 from ablate.store.process import lives, this_process
+from ablate.study.study import Study
 
 RACER = """
 import sys, time
@@ -78,6 +82,14 @@ def test_leases_of_the_dead_are_cleared_and_no_others(tmp_path: Path) -> None:
     left = {file.name for file in (tmp_path / "leases").iterdir()}
     assert left == {"elsewhere.json", "mine.json", "theirs.json"}
     assert is_held(tmp_path, here.ticket("mine")) and is_held(tmp_path, other.ticket("theirs"))
+
+
+def test_a_new_driver_deletes_what_a_dead_one_has_left(tiny: Study, tmp_path: Path) -> None:
+    """Also where nothing is left to run, so that no stage's lease would be taken over."""
+    left_behind(tmp_path, "a stage", a_dead_process())
+    with only_driver(tiny, Store(tmp_path), Console(quiet=True)):
+        assert [file.name for file in (tmp_path / "leases").iterdir()] == ["study-tiny@base.json"]
+    assert not list((tmp_path / "leases").iterdir())
 
 
 def test_a_lease_is_free_again_after_its_release(tmp_path: Path) -> None:
