@@ -95,8 +95,7 @@ class DataExam(Exam):
 
     def test_repeatable(self) -> None:
         """pictures are the same each time, and the global random state is left alone"""
-        with checks.random_state_kept("loading a picture"):
-            again = self.load()
+        again = checks.random_state_kept(self.load, "loading a picture")
         for (_, split, picture, one), (_, _, repeated, other) in zip(self.loaded, again, strict=True):
             if picture.name != repeated.name or not np.array_equal(one, other):
                 raise Missing(f"{split} '{picture.name}' differs when it is built and loaded again")

@@ -106,8 +106,7 @@ class ProbeExam(Exam):
         """gives the same numbers each time, leaves the global random state alone, and the model as it was"""
         subject = self.subject()
         weights = copy.deepcopy(subject.vae.state_dict())
-        with checks.random_state_kept():
-            first = probe(subject)
+        first = checks.random_state_kept(lambda: probe(subject))
         for name, tensor in subject.vae.state_dict().items():
             if not torch.equal(tensor, weights[name]):
                 raise Missing(f"the probe changes '{name}' of the model; other probes examine the same one")

@@ -89,8 +89,7 @@ class RegularizerExam(Exam):
             with torch.random.fork_rng(devices=[]):
                 for seed in (1, 2):
                     torch.manual_seed(seed)
-                    with checks.random_state_kept():
-                        found.append(self.results(level, seeds_of_step(number)))
+                    found.append(checks.random_state_kept(partial(self.results, level, seeds_of_step(number))))
             if any(not torch.equal(one, other) for one, other in zip(*found, strict=True)):
                 raise Missing(
                     "two steps with the same seeds give different results; draw everything from `seed_of`, for "

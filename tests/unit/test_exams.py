@@ -1,16 +1,22 @@
 """Exams find faults and name them: levels with one fault each, written into a folder of their own."""
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent, indent
+from threading import Thread
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from ablate.cli.main import app
 from ablate.slots import registry
 from ablate.testing import EXAMS, NormExam, Point
+from ablate.testing.checks import random_state_kept
+from ablate.testing.exam import Missing
 from tests.levels import own_levels
 
 Write = Callable[..., None]
@@ -346,6 +352,26 @@ def test_a_fault_is_named(write: Write, fault: str) -> None:
     found = missing(slot)
     assert message in found[name], found
     assert len(found) <= 7, "one fault is not reported at every point"
+
+
+@pytest.mark.parametrize(
+    ("generator", "draw"), [("torch", lambda: torch.rand(1)), ("numpy", np.random.rand), ("Python", random.random)]
+)
+def test_a_draw_from_a_global_generator_is_named(generator: str, draw: Callable[[], object]) -> None:
+    with pytest.raises(Missing, match=f"draws from {generator}'s global generator"):
+        random_state_kept(draw)
+
+
+def test_a_draw_by_another_thread_is_no_fault_of_the_level() -> None:
+    others = [Thread(target=random.random)]
+
+    def run() -> int:
+        while others:
+            others[0].start()
+            others.pop().join()
+        return 3
+
+    assert random_state_kept(run) == 3 and not others
 
 
 def test_a_model_of_another_stride_than_it_says(write: Write) -> None:
