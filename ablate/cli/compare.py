@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli.options import Components, Json, screen, use_own_levels
+from ablate.cli.options import Components, Json, ProbeSet, screen, use_own_levels
 from ablate.cli.output import emit, print_table
 from ablate.cli.report import check_folder, written
 from ablate.errors import UsageError, nearest
@@ -25,6 +25,7 @@ def compare(
     probes: Annotated[
         str | None, typer.Option(metavar="A,B", help="Probes to run (default: as `ablate probe`).")
     ] = None,
+    set_: ProbeSet = None,
     metrics: Annotated[
         str | None, typer.Option(help="Metrics with a column (default: the first of each probe).")
     ] = None,
@@ -49,7 +50,7 @@ def compare(
         models = {name: Path(path) for name, path in read_named(vaes, "NAME=CHECKPOINT").items()}
         asked = probes.split(",") if probes else PROBES
         leads = metrics.split(",") if metrics else ()
-        wanted = Comparison(models, images, _sides(sizes), asked, leads, find_device(device), frames)
+        wanted = Comparison(models, images, _sides(sizes), asked, leads, find_device(device), frames, set_ or ())
         results = compare(wanted, screen.print)
         table = arrange(wanted, results)
     except (ImportError, OSError, ValueError) as error:

@@ -79,6 +79,12 @@ Scale = Annotated[str | None, typer.Option("--scale", help="Scale of the study (
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a setting; repeatable.")]
 
 
+ProbeSet = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PROBE.SETTING=VALUE", help="Give a setting of a probe that runs; repeatable."),
+]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ablate.cli.options import Components, fail, screen, use_own_levels
+from ablate.cli.options import Components, ProbeSet, fail, screen, use_own_levels
 from ablate.cli.output import emit, page, plain_table
 from ablate.errors import nearest
 from ablate.slots import registry
@@ -32,6 +32,7 @@ def probe(
     probes: Annotated[
         str | None, typer.Option(metavar="A,B", help="Probes to run (default: those for artifacts).")
     ] = None,
+    set_: ProbeSet = None,
     fail_if: Annotated[
         list[str] | None,
         typer.Option(metavar="COND", help="Exit with 1 if this holds, e.g. 'grid/const_fold8>0.25'. Repeatable."),
@@ -62,10 +63,9 @@ def probe(
     one_of("--dtype", dtype, list(DTYPES))
     if padding_mode is not None:
         one_of("--padding-mode", padding_mode, list(MODES))
-    for name in chosen:
-        one_of("--probes", name, registry.levels("probe"))
     request = Request(
-        checkpoint, images, chosen, tuple(fail_if or ()), out, padding_mode, dtype, size, frames,  # type: ignore[arg-type]
+        checkpoint, images, chosen, tuple(fail_if or ()), out, padding_mode, dtype,  # type: ignore[arg-type]
+        size, frames, tuple(set_ or ()),
     )  # fmt: skip
     try:
         answer = examine(request, screen.print)

@@ -1,7 +1,12 @@
-"""Arguments of commands that measure VAEs: NAME=VALUE, and a device."""
+"""Arguments of commands that measure VAEs: NAME=VALUE, probes with their settings, and a device."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ablate.errors import nearest
+from ablate.recipe.reading import RecipeProblem, read_part
+from ablate.slots import registry
+from ablate.study.document import parse_value
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +23,35 @@ def read_named(texts: Sequence[str], form: str) -> dict[str, str]:
             raise ValueError(f"'{text}': the name '{name}' is given twice")
         values[name] = value
     return values
+
+
+def read_probes(names: Sequence[str], texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Plain settings of these probes, each with its `level`. `texts`: PROBE.SETTING=VALUE, values as in YAML.
+
+    Raises ValueError for an unknown probe, a setting that is wrong or of another probe, and missing files of weights.
+    """
+    probes: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if name not in (valid := registry.levels("probe")):
+            raise ValueError(f"--probes: unknown '{name}'{nearest(name, valid)}")
+        probes[name] = {"level": name}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        probe, dot, setting = path.partition(".")
+        if not (setting and equals and dot):
+            raise ValueError(f"--set {text}: expected PROBE.SETTING=VALUE")
+        if probe not in probes:
+            hint = nearest(probe, [*probes])
+            raise ValueError(f"--set {text}: '{probe}' is none of the probes that run{hint}; see --probes")
+        probes[probe][setting] = parse_value(value)
+    problems: list[RecipeProblem] = []
+    for name, given in probes.items():
+        part = read_part("probe", given, (name,), problems)
+        if problems:
+            raise ValueError(f"--set: {problems[0].message}")
+        if part:
+            part.settings.preflight()
+    return [*probes.values()]
 
 
 def find_device(name: str | None) -> "torch.device":

@@ -20,6 +20,7 @@ from ablate.analysis.tables.published import ListedTable
 from ablate.engine.probes import run_probes
 from ablate.engine.provenance import flops
 from ablate.errors import nearest
+from ablate.probing.arguments import read_probes
 from ablate.probing.examine import declared, means_over_pictures
 from ablate.probing.load import load_vae
 from ablate.probing.pictures import CROPS, SIDE, pictures
@@ -47,7 +48,7 @@ class Comparison:
 
     `models`: name -> checkpoint, the reference first. `images`: a folder; None for our held-out photographs. `sizes`:
     sides of the pictures, px; empty for 256 or the next multiple of all strides. `leads`: metrics with a column; empty
-    for the first metric of each probe. `frames`: as in `ablate probe`.
+    for the first metric of each probe. `frames`: as in `ablate probe`. `settings`: of the probes, see `read_probes`.
     """
 
     models: Mapping[str, Path]
@@ -57,14 +58,13 @@ class Comparison:
     leads: Sequence[str]
     device: torch.device
     frames: int = 1
+    settings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError for options that do not fit, before a model is loaded."""
         if len(self.models) < 2:
             raise ValueError("a comparison needs two VAEs or more; to probe one: ablate probe CHECKPOINT")
-        for name in self.probes:
-            if name not in registry.levels("probe"):
-                raise ValueError(f"--probes: unknown '{name}'{nearest(name, registry.levels('probe'))}")
+        read_probes(self.probes, self.settings)
         for name in self.leads:
             if name not in (known := declared(self.probes)):
                 raise ValueError(f"--metrics: unknown '{name}'{nearest(name, list(known))}")
@@ -119,7 +119,7 @@ def arrange(wanted: Comparison, results: Results) -> ListedTable:
 
 
 def _measure(vae: Autoencoder, crops: Pixels, wanted: Comparison) -> Measured:
-    probes: list[dict[str, Any]] = [{"level": name} for name in wanted.probes]
+    probes = read_probes(wanted.probes, wanted.settings)
     found = run_probes(vae, crops, probes, wanted.device, frames=wanted.frames)
     some = crops[:: -(-len(crops) // SHOWN)]
     x = torch.from_numpy(some).to(wanted.device).float() / 255

@@ -13,6 +13,7 @@ from torch import Tensor
 from ablate.analysis.statistics.chance import bootstrap_interval
 from ablate.engine.probes import ProbeResults, run_probes
 from ablate.probing import conditions
+from ablate.probing.arguments import read_probes
 from ablate.probing.load import load_vae
 from ablate.probing.pictures import pictures, side_for
 from ablate.released.padding import Mode, override_padding
@@ -44,7 +45,8 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 class Request:
     """The options of `ablate probe`.
 
-    `images`: a folder; None for our held-out photographs. `fail_if`: conditions as text. `out`: the folder for the
+    `images`: a folder; None for our held-out photographs. `settings`: of the probes, see `read_probes`. `fail_if`:
+    conditions as text. `out`: the folder for the
     sheet; None for no sheet. `side`: of the pictures, px; None for 256 or the next multiple of the stride.
     `frames`: a video autoencoder gets each picture as a clip of this many equal frames.
     """
@@ -58,6 +60,7 @@ class Request:
     dtype: Dtype
     side: int | None
     frames: int = 1
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def examine(request: Request, report: Callable[[str], None]) -> ProbeReport:
     Raises ValueError for options that are invalid and for a VAE that cannot be loaded or probed, ImportError where
     diffusers is missing.
     """
-    # Conditions first: an error in them should not cost a run
+    # Probes and conditions first: an error in them should not cost a run
+    probes = read_probes(request.probes, request.settings)
     known = declared(request.probes)
     parsed = [conditions.parse(text, known) for text in request.fail_if]
 
@@ -112,7 +116,6 @@ def examine(request: Request, report: Callable[[str], None]) -> ProbeReport:
 
     # Probes, conditions, sheet
     try:
-        probes = [{"level": name} for name in request.probes]
         results = run_probes(vae, crops, probes, device, frames=request.frames)
         failed = _failed(parsed, results.metrics, known)
         sheet = None

@@ -2,7 +2,8 @@
 
 Heusel et al., 2017 (arXiv 1706.08500), as ported by pytorch-fid (`pt_inception-2015-12-05-6726825d.pth`, a state
 dict). It differs from torchvision's Inception v3 in the pooled branch of nine blocks: means exclude the padding, and
-the last block takes maxima.
+the last block takes maxima. torch-fidelity's `weights-inception-2015-12-05-6726825d.pth` is the same network, for which
+pictures are prepared differently: `FidelityInception`.
 """
 
 from collections.abc import Callable
@@ -25,8 +26,8 @@ class Inception(nn.Module):
 
     size = 2048
 
-    def __init__(self, file: Path) -> None:
-        """Raises ValueError if the file does not hold the weights."""
+    def __init__(self, file: Path, setting: str) -> None:
+        """Raises ValueError, beginning with the name of the setting, if the file does not hold the weights."""
         super().__init__()
         import torchvision
 
@@ -42,7 +43,7 @@ class Inception(nn.Module):
             self.network.load_state_dict(weights)
         except Exception as error:  # unpickling and loading raise many types
             reason = str(error).splitlines()[:2][-1].strip()
-            raise ValueError(f"diffusability.fid: {file} does not hold pytorch-fid's Inception: {reason}") from error
+            raise ValueError(f"{setting}: {file} does not hold pytorch-fid's Inception: {reason}") from error
         self.network.fc = nn.Identity()
         self.eval().requires_grad_(False)
 
@@ -50,6 +51,30 @@ class Inception(nn.Module):
         x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False)
         features: Tensor = self.network(2 * x - 1)
         return features
+
+
+class FidelityInception(Inception):
+    """As torch-fidelity 0.4 computes them, the evaluator of most published rFID.
+
+    Pictures are rounded to 8 bits and resized as TensorFlow 1 did: pixel i of the result is read at i · h / 299 of the
+    picture, without the half pixel that others add. 128 becomes 0, in place of 127.5.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        levels = (x * 255).round().clamp(0, 255)
+        down, across = (_read_at(side, SIDE).to(levels) for side in levels.shape[2:])
+        features: Tensor = self.network((down @ levels @ across.T - 128) / 128)
+        return features
+
+
+def _read_at(before: int, after: int) -> Tensor:
+    """Weights `after before` of linear interpolation at i · before / after; nothing lies beyond the last pixel."""
+    place = torch.arange(after) * (before / after)
+    low = place.floor().long()
+    weights = torch.zeros(after, before)
+    weights[torch.arange(after), low] += 1 - (place - low)
+    weights[torch.arange(after), (low + 1).clamp(max=before - 1)] += place - low
+    return weights
 
 
 def replace_pool(block: nn.Module, pool: Callable[[Tensor], Tensor]) -> None:

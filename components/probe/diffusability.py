@@ -216,7 +216,7 @@ def _examine(subject: Subject, config: Config) -> ProbeResult:
 def _fid(config: Config, real: Tensor, pictures: Tensor, batch: int) -> float | None:
     if config.fid is None:
         return None
-    network = Inception(Path(config.fid).expanduser()).to(real.device)
+    network = Inception(Path(config.fid).expanduser(), "diffusability.fid").to(real.device)
     return frechet(features_of(network, pictures, batch), features_of(network, real, batch))
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import pytorch_fid.inception as oracle
 import scipy.linalg
 import torch
 import torch.nn.functional as F
@@ -24,6 +23,7 @@ from ablate.slots.probe import ProbeResult, Subject
 from ablate.slots.training import Autoencoder, Posterior
 from ablate.store.folders import Store
 from ablate.study.study import load_study
+from tests.support.inception import unloaded_oracle, write_weights
 from tests.support.latents import power_law
 from tests.support.planted import photographs
 from tests.support.studies import Write
@@ -205,29 +205,17 @@ def test_a_trial_is_examined_with_its_own_crops_and_by_its_averaged_weights_alon
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of pytorch-fid's network, in the layout of the published file."""
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("fid") / "inception.pth"
-    torch.save(_unloaded_oracle().state_dict(), file)
-    return file
-
-
-def _unloaded_oracle() -> nn.Module:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(oracle, "load_state_dict_from_url", lambda *_, **__: None)
-        patch.setattr(nn.Module, "load_state_dict", lambda *_, **__: None)
-        network: nn.Module = oracle.fid_inception_v3()
-    return network.eval()
+    return write_weights(tmp_path_factory.mktemp("fid") / "inception.pth")
 
 
 def test_fids_features_are_those_of_pytorch_fid(weights: Path) -> None:
-    network = _unloaded_oracle()
+    network = unloaded_oracle()
     network.load_state_dict(torch.load(weights, weights_only=True))
     network.fc = nn.Identity()
     x = photographs(64)[:2]
     with torch.no_grad():
         expected = network(2 * F.interpolate(x, (299, 299), mode="bilinear", align_corners=False) - 1)
-        found = Inception(weights)(x)
+        found = Inception(weights, "diffusability.fid")(x)
         plain = torchvision.models.inception_v3(weights=None, num_classes=1008, aux_logits=False, init_weights=False)
         plain.load_state_dict(torch.load(weights, weights_only=True))
         plain.fc = nn.Identity()
@@ -239,8 +227,8 @@ def test_fids_features_are_those_of_pytorch_fid(weights: Path) -> None:
 
 def test_other_weights_and_missing_ones_are_refused(tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"other\.pth does not hold pytorch-fid's Inception"):
-        Inception(tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"^diffusability\.fid: .*other\.pth does not hold pytorch-fid's"):
+        Inception(tmp_path / "other.pth", "diffusability.fid")
     missing = diffusability.Config(fid=str(tmp_path / "missing.pth"), samples=8192)
     with pytest.raises(ValueError, match=r"missing\.pth does not exist; put pytorch-fid's"):
         missing.preflight()

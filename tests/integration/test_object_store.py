@@ -66,6 +66,8 @@ def test_a_lease_has_one_holder(bucket: str, monkeypatch: pytest.MonkeyPatch) ->
     assert not one.take("x"), "the heartbeat is fresh"
     three.close()
     assert not list((root / "leases").glob("*.json")) and one.take("x")
+    for each in (one, two):  # their threads would go on asking a server that is gone
+        each.close()
 
 
 def test_a_damaged_file_is_moved_aside(bucket: str) -> None:

@@ -17,6 +17,7 @@ from ablate.probing.compare import PeakBytes, means_of
 from ablate.slots import registry
 from tests.support import released
 from tests.support.command import inside
+from tests.support.inception import write_weights
 from tests.support.typeset import compiled
 
 SIDE = 64
@@ -127,6 +128,20 @@ def test_cost_of_a_known_vae(found: dict) -> None:
     assert all(value > 0 for one in cost.values() for value in one.values())
 
 
+def test_settings_of_probes_are_given(folder: Path, tmp_path: Path) -> None:
+    vaes = [f"{name}={folder / name}" for name in ("AutoencoderKL", "AutoencoderTiny")]
+    weights = write_weights(tmp_path / "inception.pth")
+    (tmp_path / "pictures").mkdir()
+    for path in sorted((folder / "pictures").iterdir())[::4]:
+        (tmp_path / "pictures" / path.name).write_bytes(path.read_bytes())
+    images = ("--images", tmp_path / "pictures", "--sizes", SIDE, "--probes", "perceptual", "--metrics", "stlpips,rfid")
+    done = inside("compare", *vaes, *images, "--set", f"perceptual.inception={weights}", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {(row["vae"], row["metric"]): row["value"] for row in json.loads(done.stdout)["rows"]}
+    assert rows["AutoencoderKL", "rfid"] != rows["AutoencoderTiny", "rfid"]
+    assert min(rows["AutoencoderKL", "rfid"], rows["AutoencoderTiny", "rfid"]) > 0
+
+
 @pytest.mark.parametrize("form", ["markdown", "latex", "html", "csv"])
 def test_forms(form: str, words: list[str], tmp_path: Path) -> None:
     done = inside(*words, "--format", form)
@@ -155,6 +170,18 @@ BAD = {
     ("kl={kl}", "t={tiny}", "--metrics", "psnrr"): "did you mean 'psnr'?",
     ("kl={kl}", "t={tiny}", "--metrics", "psnr,rfid"): "--metrics: unknown 'rfid'",
     ("kl={kl}", "t={tiny}", "--probes", "grids"): "did you mean 'grid'?",
+    ("kl={kl}", "t={tiny}", "--set", "grid"): "--set grid: expected PROBE.SETTING=VALUE",
+    ("kl={kl}", "t={tiny}", "--set", "grids.x=1"): "'grids' is none of the probes that run; did you mean 'grid'?",
+    ("kl={kl}", "t={tiny}", "--set", "reconstruction.side=1"): "unknown setting 'side' of probe 'reconstruction'",
+    ("kl={kl}", "t={tiny}", "--probes", "perceptual", "--set", "perceptual.lpips=vgg16"): "did you mean 'vgg'?",
+    (
+        "kl={kl}",
+        "t={tiny}",
+        "--probes",
+        "perceptual",
+        "--set",
+        "perceptual.inception={kl}/x.pth",
+    ): "does not exist; put",
     ("kl={kl}", "t={tiny}", "--format", "pdf"): "--format 'pdf'",
     ("kl={kl}", "t={tiny}", "--device", "cuda:99"): "cannot be used",
     ("kl={kl}", "t={tiny}", "--out", "/nowhere/page.html"): "there is no folder /nowhere",

@@ -9,17 +9,22 @@ import lpips
 import numpy as np
 import pytest
 import torch
+import torch_fidelity
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import Dataset
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from ablate.components.probe import _paired as paired
 from ablate.components.probe import perceptual
 from ablate.components.probe._distance import frechet, kernel_distance
+from ablate.components.probe._inception import FidelityInception, Inception
 from ablate.components.shared.efficientnet import EfficientNetLite0
 from ablate.components.shared.stlpips import ShiftTolerantLPIPS
 from ablate.slots import registry
 from ablate.slots.probe import Probe, ProbeResult, Subject
 from tests.support.command import inside
+from tests.support.inception import write_weights
 from tests.support.planted import Fake, FakeVideo, blurred, each_frame, panned, photographs
 from tests.support.studies import Write
 from tests.unit.test_losses import features_of
@@ -156,6 +161,65 @@ def test_lpips_is_the_package_s_where_its_weights_are(tmp_path: Path) -> None:
     expected = theirs(x * 2 - 1, soft(x).clamp(0, 1) * 2 - 1).flatten()
     assert found.per_image["lpips"] == pytest.approx(expected.tolist(), rel=1e-4)
     assert found.metrics["lpips"] == pytest.approx(expected.mean().item(), rel=1e-4)
+
+
+# rFID, whose weights are given
+
+
+@pytest.fixture(scope="module")
+def inception_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_weights(tmp_path_factory.mktemp("fid") / "inception.pth"))
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (320, 299)])
+def test_inception_s_features_are_those_of_torch_fidelity(inception_weights: str, height: int, width: int) -> None:
+    x = F.interpolate(photographs(64)[:4], (height, width), mode="bicubic").clamp(0, 1)
+    theirs = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=inception_weights)
+    with torch.inference_mode():
+        [expected] = theirs((x * 255).round().byte())
+        found = FidelityInception(Path(inception_weights), "test")(x)
+        half_a_pixel_off = Inception(Path(inception_weights), "test")(x)
+    spread = (expected - expected.mean(0)).norm()
+    assert (found - expected).norm() < 1e-3 * spread
+    assert (half_a_pixel_off - expected).norm() > 5e-3 * spread, "how pictures are resized matters"
+
+
+def test_rfid_is_torch_fidelity_s(inception_weights: str) -> None:
+    x = photographs(64)[:8]
+    found = registry.build("probe", "perceptual", {"inception": inception_weights})(Subject(Fake(soft), x)).metrics
+    pictures = {f"input{i}": Bytes(one) for i, one in enumerate((x, soft(x).clamp(0, 1)), start=1)}
+    theirs = torch_fidelity.calculate_metrics(
+        **pictures, cuda=False, fid=True, verbose=False, cache=False, save_cpu_ram=True,
+        feature_extractor_weights_path=inception_weights,
+    )  # fmt: skip
+    assert found["rfid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
+    assert found["rfid"] > 10 * found["perceptual/rfid_kid"] / 1000 > 0
+    assert found["perceptual/rfid_real"] > 0 and found["perceptual/rfid_ci"] > 0
+
+
+class Bytes(Dataset[Tensor]):
+    """Pictures in [0, 1] as torch-fidelity reads them, of 8 bits."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = (x * 255).round().byte()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, number: int) -> Tensor:
+        return self.x[number]
+
+
+def test_without_the_weights_of_inception_there_is_no_rfid(probe: Probe, tmp_path: Path) -> None:
+    assert not [name for name in probe(Subject(Fake(soft), photographs(32)[:4])).metrics if "rfid" in name]
+    missing = perceptual.Config(inception=str(tmp_path / "none.pth"))
+    with pytest.raises(
+        ValueError, match=r"^perceptual\.inception: .*none\.pth does not exist; .* leave `inception` out"
+    ):
+        missing.preflight()
+    torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"^perceptual\.inception: .*other\.pth does not hold pytorch-fid's Inception"):
+        registry.build("probe", "perceptual", {"inception": str(tmp_path / "other.pth")})
 
 
 def test_missing_weights_say_what_where_and_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
