@@ -93,18 +93,20 @@ def ours(trials: list[Trial], store: Store) -> tuple[float, list[float]]:
     from ablate.schedule.ray_tune import run_ray
     from ablate.schedule.resources import Resources
     from ablate.track.mirror import Mirror
+    from ablate.track.trial_runs import TrialRuns
 
     study = tiny.study(1, TREATMENTS)
     starts: list[float] = []
     ends: list[float] = []
 
-    class Timed(Mirror):
-        def _finish(self, trial: Trial) -> None:
-            super()._finish(trial)
+    class Timed(TrialRuns):
+        def finish(self, trial: Trial) -> None:
+            super().finish(trial)
             if len(ends) < len(trials):
                 ends.append(time.perf_counter())
 
-    mirror = Timed(store.mlflow_uri, store.mlflow_artifacts, study, trials, store)
+    mirror = Mirror(store.mlflow_uri, store.mlflow_artifacts, study, trials, store)
+    mirror.runs = Timed(study, trials, store, planned=())
     with mirror, ProgressDisplay(trials, trials, store, study.metrics[study.primary], Console(quiet=True)) as progress:
         follow = event_handler(mirror, progress)
 

@@ -99,7 +99,7 @@ def settle(mirror):
 def mirror_all(study, store):
     """As a sweep does it. Gives the mirror."""
     with open_mirror(study, store) as mirror:
-        for trial in mirror.trials:
+        for trial in mirror.runs.trials:
             mirror.start(trial)
             mirrored.write_steps(store, trial, upto=30)
             settle(mirror)
@@ -152,10 +152,10 @@ def content(store):
 def test_a_sweep_as_mlflow_shows_it(study, store):
     mirror = mirror_all(study, store)
     seen = content(store)
-    assert set(seen) == {"tiny_losses", "experiment", *(trial.name for trial in mirror.trials)}
+    assert set(seen) == {"tiny_losses", "experiment", *(trial.name for trial in mirror.runs.trials)}
     assert "kl=1 s0" in seen
     colors = {}
-    for trial in mirror.trials:
+    for trial in mirror.runs.trials:
         run = seen[trial.name]
         levels = {path: format_level(level) for path, level in trial.treatment.levels.items()}
         assert dict(run["params"]) == {**levels, "seed": str(trial.seed)}
@@ -304,7 +304,7 @@ def test_inf_and_nan_are_tags_and_no_points(study, store):
 
 
 def test_a_record_that_another_probe_completes_adds_only_what_changed(study, store):
-    trial = mirror_all(study, store).trials[0]
+    trial = mirror_all(study, store).runs.trials[0]
     before = content(store)
     mirrored.write_record(store, trial, at=1_790_000_100.0, **{"grid/fold": 0.125, "new": 3.0})
     with open_mirror(study, store) as mirror:
@@ -348,7 +348,7 @@ def test_diverged_is_a_result_and_failed_is_not(study, store):
 
 
 def test_sync_rebuilds_the_same_from_the_store_and_then_changes_nothing(study, store, empty_database, tmp_path):
-    trials = mirror_all(study, store).trials
+    trials = mirror_all(study, store).runs.trials
     original = content(store)
     other = Store(tmp_path / "other")
     shutil.copytree(store.root / "stages", other.root / "stages")
@@ -400,7 +400,7 @@ def test_links_open_on_saved_views(study, store):
     assert list(finished) == ["runs", "charts", "images", "factors", "compare", "study", "report"]
     compared = json.loads(unquote(finished["compare"].partition("?runs=")[2].partition("&")[0]))
     names = [query(store, "SELECT name FROM runs WHERE run_uuid = ?", run)[0][0] for run in compared]
-    assert names[0] == "baseline s0" and len(names) == len({trial.treatment.label for trial in mirror.trials})
+    assert names[0] == "baseline s0" and len(names) == len({trial.treatment.label for trial in mirror.runs.trials})
 
 
 def test_another_major_version_of_mlflow_gets_no_views_and_all_the_rest(study, store, monkeypatch):

@@ -81,9 +81,9 @@ def test_a_treatment_has_its_colour_in_every_panel_and_in_mlflow(write_study: Wr
     # MLflow, also while only some of the trials can run
     plan = make_plan(study, store)
     mirror = Mirror("none", None, study, plan.ready, store, plan.treatments)
-    assert mirror.colors == found.colors
+    assert mirror.runs.colors == found.colors
     later = [trial for trial in plan.ready if trial.treatment.label == "padding=zeros"]
-    assert Mirror("none", None, study, later, store, plan.treatments).colors == found.colors
+    assert Mirror("none", None, study, later, store, plan.treatments).runs.colors == found.colors
 
 
 def test_lines_of_an_interaction_have_the_colours_of_their_levels_treatments(
