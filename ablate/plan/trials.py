@@ -169,5 +169,10 @@ def read_step_log(trial: Trial, store: Store, after: int = 0) -> list[dict[str, 
 
 def pending(trials: Iterable[Trial], store: Store) -> list[Trial]:
     """The trials whose results the store lacks, each signature once. Pruned trials are never pending."""
+    begun = store.begun()  # one listing instead of a file asked for by each of perhaps 100,000 trials
+
+    def is_done(trial: Trial) -> bool:
+        return trial.signature in begun and is_complete(store.stage(trial.signature).record(), trial)
+
     distinct = {trial.signature: trial for trial in trials if not trial.pruned}
-    return [trial for trial in distinct.values() if not is_complete(store.stage(trial.signature).record(), trial)]
+    return [trial for trial in distinct.values() if not is_done(trial)]

@@ -127,9 +127,9 @@ def _read_losses(value: Any, path: KeyPath, problems: list[RecipeProblem]) -> di
 
 def read_part(slot: str, value: Any, path: KeyPath, problems: list[RecipeProblem]) -> Part | None:
     """Check one filled slot; adds to `problems` and gives None when it is wrong."""
-    valid = registry.levels(slot)
     if not isinstance(value, dict) or not isinstance(value.get("level"), str):
         found = "a mapping without 'level'" if isinstance(value, dict) and "level" not in value else show_value(value)
+        valid = registry.levels(slot)
         hint = f"; to vary it, put it under factors: '{slot}: [LEVEL, …]'" if isinstance(value, list) else ""
         hint = "; write none" if (value is None or value is False) and "none" in valid else hint
         expected = f"expected a level or a mapping with 'level', found {found}{hint} (valid: {', '.join(valid)})"
@@ -138,7 +138,7 @@ def read_part(slot: str, value: Any, path: KeyPath, problems: list[RecipeProblem
         return None
     name = value["level"]
     if not registry.is_level(slot, name):
-        message = f"unknown level '{name}' of {slot}{_level_hint(slot, name, valid)}"
+        message = f"unknown level '{name}' of {slot}{_level_hint(slot, name, registry.levels(slot))}"
         problems.append(RecipeProblem((*path, "level"), message))
         return None
     given = {key: setting for key, setting in value.items() if key != "level"}

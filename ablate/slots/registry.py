@@ -18,6 +18,7 @@ only builtins, names imported from the modules in `LIGHT_MODULES`, and from `abl
 import functools
 import importlib
 import inspect
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -134,14 +135,20 @@ def level(slot: str, name: str) -> Level:
         return targets.read_target(slot, name, base, _own)
     if folder := _own.folder_of(slot, name):
         return read_level(slot, name, folder.file(slot, name), base, _own, folder)
-    if name not in shipped_levels(slot):
+    if not _is_shipped(slot, name):
         raise KeyError(f"{slot}: {name}")
     return read_level(slot, name, ROOT / slot / f"{name}.py", base)
 
 
 def is_level(slot: str, name: str) -> bool:
     """Whether a name can be that of a level: one that there is, or an object of a module, which may be wrong."""
-    return targets.is_target(name) or name in levels(slot)
+    own = (name in folder.levels(slot) for folder in _own.folders)
+    return targets.is_target(name) or _is_shipped(slot, name) or any(own)
+
+
+def _is_shipped(slot: str, name: str) -> bool:
+    """Whether `shipped_levels` has a name; much faster, as a study is checked by hundreds of calls."""
+    return "a" <= name[:1] <= "z" and "/" not in name and os.path.isfile(f"{ROOT}/{slot}/{name}.py")  # noqa: PTH113
 
 
 def slot_of(file: Path) -> str:

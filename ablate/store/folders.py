@@ -108,6 +108,13 @@ class Store:
         """The folder of a stage or a fork."""
         return StageFolder(self.root / "stages" / signature, self.records)
 
+    def begun(self) -> set[str]:
+        """The signatures of all stages and forks that have a folder, which may be empty."""
+        try:
+            return {folder.name for folder in (self.root / "stages").iterdir()}
+        except (FileNotFoundError, NotADirectoryError):  # nothing has been written yet; the latter in object storage
+            return set()
+
     def footprint(self, configuration: str) -> Path:
         """What a training step of a configuration costs, by device: see `ablate.plan.footprint`."""
         return self.root / "needs" / f"{configuration}.json"

@@ -1,12 +1,12 @@
 """Work that is done once: a sweep expands its study once for what is known of it, and reads each record once."""
 
+import functools
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -27,21 +27,25 @@ SHORT = ("stages.train.steps=4", "stages.train.checkpoint_every=2", "data.heldou
 
 @contextmanager
 def counted(*functions: Callable[..., Any]) -> Iterator[Counter[str]]:
-    """Count the calls of functions, in all threads begun meanwhile, however they were imported."""
-    names = {function.__code__: function.__name__ for function in functions}
+    """Count the calls of functions, in whichever modules they are known by name."""
     counts: Counter[str] = Counter()
 
-    def profile(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code in names:
-            counts[names[frame.f_code]] += 1
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            counts[function.__name__] += 1
+            return function(*arguments, **named)
 
-    threading.setprofile(profile)
-    sys.setprofile(profile)
-    try:
+        return call
+
+    wrapped = {function: counting(function) for function in functions}
+    modules = [module for name, module in sys.modules.items() if name.startswith("ablate")]
+    with pytest.MonkeyPatch.context() as patch:
+        for module in modules:
+            for name, value in list(vars(module).items()):
+                if isinstance(value, FunctionType) and value in wrapped:
+                    patch.setattr(module, name, wrapped[value])
         yield counts
-    finally:
-        sys.setprofile(None)
-        threading.setprofile(None)
 
 
 @pytest.fixture
