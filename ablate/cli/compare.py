@@ -42,15 +42,15 @@ def compare(
         raise UsageError(f"--format '{form}'{nearest(form, FORMS)}")
     check_folder(out)
     use_own_levels()
-    from ablate.probing.arguments import find_device, read_named
+    from ablate.probing.arguments import find_device, read_named, read_probes
     from ablate.probing.compare import Comparison, arrange, compare
     from ablate.probing.examine import PROBES
 
     try:
         models = {name: Path(path) for name, path in read_named(vaes, "NAME=CHECKPOINT").items()}
-        asked = probes.split(",") if probes else PROBES
+        asked = read_probes(probes.split(",") if probes else PROBES, set_ or ())
         leads = metrics.split(",") if metrics else ()
-        wanted = Comparison(models, images, _sides(sizes), asked, leads, find_device(device), frames, set_ or ())
+        wanted = Comparison(models, images, _sides(sizes), asked, leads, find_device(device), frames)
         results = compare(wanted, screen.print)
         table = arrange(wanted, results)
     except (ImportError, OSError, ValueError) as error:

@@ -81,7 +81,9 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", he
 
 ProbeSet = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PROBE.SETTING=VALUE", help="Give a setting of a probe that runs; repeatable."),
+    typer.Option(
+        "--set", metavar="probes.PROBE.SETTING=VALUE", help="Give a setting of a probe that runs; repeatable."
+    ),
 ]
 
 

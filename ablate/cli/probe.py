@@ -55,6 +55,7 @@ def probe(
 ) -> None:
     """Probe any VAE checkpoint for artifacts, without training. With --fail-if it is a test."""
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "critical")  # its log would bury our one line
+    from ablate.probing.arguments import read_probes
     from ablate.probing.examine import DTYPES, PROBES, Request, declared, examine
     from ablate.released.padding import MODES
 
@@ -63,11 +64,11 @@ def probe(
     one_of("--dtype", dtype, list(DTYPES))
     if padding_mode is not None:
         one_of("--padding-mode", padding_mode, list(MODES))
-    request = Request(
-        checkpoint, images, chosen, tuple(fail_if or ()), out, padding_mode, dtype,  # type: ignore[arg-type]
-        size, frames, tuple(set_ or ()),
-    )  # fmt: skip
     try:
+        settings = read_probes(chosen, set_ or ())
+        request = Request(
+            checkpoint, images, settings, tuple(fail_if or ()), out, padding_mode, dtype, size, frames,  # type: ignore[arg-type]
+        )  # fmt: skip
         answer = examine(request, screen.print)
     except (ValueError, ImportError, OSError) as error:
         fail(" ".join(str(error).split()))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.errors import nearest
 from ablate.recipe.reading import RecipeProblem, read_part
 from ablate.slots import registry
-from ablate.study.document import parse_value
+from ablate.study.scales import override
 
 if TYPE_CHECKING:
     import torch
@@ -25,32 +25,26 @@ def read_named(texts: Sequence[str], form: str) -> dict[str, str]:
     return values
 
 
-def read_probes(names: Sequence[str], texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Plain settings of these probes, each with its `level`. `texts`: PROBE.SETTING=VALUE, values as in YAML.
+def read_probes(names: Sequence[str], changes: Sequence[str]) -> list[dict[str, Any]]:
+    """Plain settings of these probes, each with its `level`. `changes`: texts `probes.PROBE.SETTING=VALUE`.
 
     Raises ValueError for an unknown probe, a setting that is wrong or of another probe, and missing files of weights.
     """
-    probes: dict[str, dict[str, Any]] = {}
     for name in names:
         if name not in (valid := registry.levels("probe")):
             raise ValueError(f"--probes: unknown '{name}'{nearest(name, valid)}")
-        probes[name] = {"level": name}
-    for text in texts:
-        path, equals, value = text.partition("=")
-        probe, dot, setting = path.partition(".")
-        if not (setting and equals and dot):
-            raise ValueError(f"--set {text}: expected PROBE.SETTING=VALUE")
-        if probe not in probes:
-            hint = nearest(probe, [*probes])
-            raise ValueError(f"--set {text}: '{probe}' is none of the probes that run{hint}; see --probes")
-        probes[probe][setting] = parse_value(value)
+    probes = {name: {"level": name} for name in names}
+    for text in changes:
+        if not text.startswith("probes."):
+            raise ValueError(f"--set {text}: expected probes.PROBE.SETTING=VALUE")
+        for problem in override({"probes": probes}, text):
+            raise ValueError(f"{problem.file}: {problem.message}")
     problems: list[RecipeProblem] = []
     for name, given in probes.items():
         part = read_part("probe", given, (name,), problems)
-        if problems:
+        if part is None:
             raise ValueError(f"--set: {problems[0].message}")
-        if part:
-            part.settings.preflight()
+        part.settings.preflight()
     return [*probes.values()]
 
 

@@ -20,7 +20,6 @@ from ablate.analysis.tables.published import ListedTable
 from ablate.engine.probes import run_probes
 from ablate.engine.provenance import flops
 from ablate.errors import nearest
-from ablate.probing.arguments import read_probes
 from ablate.probing.examine import declared, means_over_pictures
 from ablate.probing.load import load_vae
 from ablate.probing.pictures import CROPS, SIDE, pictures
@@ -47,27 +46,31 @@ class Comparison:
     """The options of `ablate compare`.
 
     `models`: name -> checkpoint, the reference first. `images`: a folder; None for our held-out photographs. `sizes`:
-    sides of the pictures, px; empty for 256 or the next multiple of all strides. `leads`: metrics with a column; empty
-    for the first metric of each probe. `frames`: as in `ablate probe`. `settings`: of the probes, see `read_probes`.
+    sides of the pictures, px; empty for 256 or the next multiple of all strides. `probes`: their plain settings, see
+    `read_probes`. `leads`: metrics with a column; empty for the first metric of each probe. `frames`: as in `ablate
+    probe`.
     """
 
     models: Mapping[str, Path]
     images: Path | None
     sizes: Sequence[int]
-    probes: Sequence[str]
+    probes: list[dict[str, Any]]
     leads: Sequence[str]
     device: torch.device
     frames: int = 1
-    settings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError for options that do not fit, before a model is loaded."""
         if len(self.models) < 2:
             raise ValueError("a comparison needs two VAEs or more; to probe one: ablate probe CHECKPOINT")
-        read_probes(self.probes, self.settings)
         for name in self.leads:
-            if name not in (known := declared(self.probes)):
+            if name not in (known := declared(self.levels)):
                 raise ValueError(f"--metrics: unknown '{name}'{nearest(name, list(known))}")
+
+    @property
+    def levels(self) -> list[str]:
+        """The names of the probes."""
+        return [probe["level"] for probe in self.probes]
 
 
 def compare(wanted: Comparison, say: Say) -> Results:
@@ -105,11 +108,11 @@ def arrange(wanted: Comparison, results: Results) -> ListedTable:
 
     Metrics that no VAE has, such as those of clips, are left out where they were not.
     """
-    known = declared(wanted.probes)
+    known = declared(wanted.levels)
     measured = {name for by_name in results.values() for one in by_name.values() for name in one.metrics}
     if lacking := [name for name in wanted.leads if name not in measured]:
         raise ValueError(f"--metrics: no VAE was measured in {', '.join(lacking)} ({known[lacking[0]].meaning})")
-    firsts = [registry.level("probe", name).metrics[0].name for name in wanted.probes]
+    firsts = [registry.level("probe", name).metrics[0].name for name in wanted.levels]
     leads = wanted.leads or [name for name in firsts if name in measured]
     if not leads:
         raise ValueError(f"no VAE was measured in {', '.join(firsts)}; name other --metrics")
@@ -119,8 +122,7 @@ def arrange(wanted: Comparison, results: Results) -> ListedTable:
 
 
 def _measure(vae: Autoencoder, crops: Pixels, wanted: Comparison) -> Measured:
-    probes = read_probes(wanted.probes, wanted.settings)
-    found = run_probes(vae, crops, probes, wanted.device, frames=wanted.frames)
+    found = run_probes(vae, crops, wanted.probes, wanted.device, frames=wanted.frames)
     some = crops[:: -(-len(crops) // SHOWN)]
     x = torch.from_numpy(some).to(wanted.device).float() / 255
     shown = (Subject(vae, x, frames=wanted.frames).reconstruction.clamp(0, 1) * 255).round().byte().cpu().numpy()

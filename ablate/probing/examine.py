@@ -13,7 +13,6 @@ from torch import Tensor
 from ablate.analysis.statistics.chance import bootstrap_interval
 from ablate.engine.probes import ProbeResults, run_probes
 from ablate.probing import conditions
-from ablate.probing.arguments import read_probes
 from ablate.probing.load import load_vae
 from ablate.probing.pictures import pictures, side_for
 from ablate.released.padding import Mode, override_padding
@@ -45,22 +44,21 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 class Request:
     """The options of `ablate probe`.
 
-    `images`: a folder; None for our held-out photographs. `settings`: of the probes, see `read_probes`. `fail_if`:
-    conditions as text. `out`: the folder for the
-    sheet; None for no sheet. `side`: of the pictures, px; None for 256 or the next multiple of the stride.
-    `frames`: a video autoencoder gets each picture as a clip of this many equal frames.
+    `images`: a folder; None for our held-out photographs. `probes`: their plain settings, see `read_probes`.
+    `fail_if`: conditions as text. `out`: the folder for the sheet; None for no sheet. `side`: of the pictures, px; None
+    for 256 or the next multiple of the stride. `frames`: a video autoencoder gets each picture as a clip of this many
+    equal frames.
     """
 
     checkpoint: Path
     images: Path | None
-    probes: tuple[str, ...]
+    probes: list[dict[str, Any]]
     fail_if: tuple[str, ...]
     out: Path | None
     padding: Mode | None
     dtype: Dtype
     side: int | None
     frames: int = 1
-    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,9 +88,8 @@ def examine(request: Request, report: Callable[[str], None]) -> ProbeReport:
     Raises ValueError for options that are invalid and for a VAE that cannot be loaded or probed, ImportError where
     diffusers is missing.
     """
-    # Probes and conditions first: an error in them should not cost a run
-    probes = read_probes(request.probes, request.settings)
-    known = declared(request.probes)
+    # Conditions first: an error in them should not cost a run
+    known = declared([probe["level"] for probe in request.probes])
     parsed = [conditions.parse(text, known) for text in request.fail_if]
 
     # Model
@@ -116,7 +113,7 @@ def examine(request: Request, report: Callable[[str], None]) -> ProbeReport:
 
     # Probes, conditions, sheet
     try:
-        results = run_probes(vae, crops, probes, device, frames=request.frames)
+        results = run_probes(vae, crops, request.probes, device, frames=request.frames)
         failed = _failed(parsed, results.metrics, known)
         sheet = None
         if request.out is not None:

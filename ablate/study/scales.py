@@ -92,6 +92,6 @@ def _assign(raw: Raw, path: str, value: Any, changed_by: str) -> None:
     elif len(rest) != 2:
         raise ValueError(f"'{path}' must be probes.PROBE.SETTING")
     elif rest[0] not in raw["probes"]:
-        raise ValueError(f"the study has no probe '{rest[0]}'{nearest(rest[0], raw['probes'])}")
+        raise ValueError(f"no probe '{rest[0]}' is run{nearest(rest[0], raw['probes'])}")
     else:
         raw["probes"][rest[0]][rest[1]] = value

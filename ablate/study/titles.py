@@ -51,6 +51,7 @@ METRICS = {
     "perceptual/rfid_ci": "Half interval of rFID",
     "perceptual/rfid_real": "rFID halves of sources",
     "perceptual/rfid_kid": "Kernel distance sources, Inception",
+    "perceptual/rfid_kid_ci": "Half interval of kernel distance, Inception",
     "perceptual/pictures": "Pictures compared",
     "color/dE00": "Colour shift",
     "color/bias_r": "Bias red",

@@ -54,7 +54,7 @@ class Inception(nn.Module):
 
 
 class FidelityInception(Inception):
-    """As torch-fidelity 0.4 computes them, the evaluator of most published rFID.
+    """Features as torch-fidelity 0.4 computes them.
 
     Pictures are rounded to 8 bits and resized as TensorFlow 1 did: pixel i of the result is read at i · h / 299 of the
     picture, without the half pixel that others add. 128 becomes 0, in place of 127.5.

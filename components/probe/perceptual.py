@@ -55,6 +55,10 @@ METRICS = (
         "perceptual/rfid_kid", "1", "down", "kernel distance (cubic, unbiased) in the features of rFID, times 1000",
         needs="the setting `inception`",
     ),
+    Metric(
+        "perceptual/rfid_kid_ci", "1", "none", "half of its 95 % interval over pictures",
+        needs="the setting `inception`",
+    ),
     Metric("perceptual/pictures", "1", "none", "number of pictures that are compared", decimals=0, exact=True),
 )  # fmt: skip
 
@@ -141,9 +145,12 @@ def build(config: Config) -> Probe:
         values = {name: _distances(network, x, y, subject.batch) for name, network in networks.items()}
         metrics = {name: value.mean().item() for name, value in values.items()}
         if len(x) >= FEWEST:
-            metrics |= _distribution_metrics(*(_features(features, _resized(one, subject.batch)) for one in (x, y)))
+            both = (_features(features, _resized(one, subject.batch)) for one in (x, y))
+            metrics |= _distribution_metrics("perceptual/rfd", "perceptual/kid", *both)
+            metrics["perceptual/pictures"] = float(len(x))
         if len(x) >= FEWEST and inception:
-            metrics |= _inception_metrics(*(_features(inception, one.split(subject.batch)) for one in (x, y)))
+            both = (_features(inception, one.split(subject.batch)) for one in (x, y))
+            metrics |= _distribution_metrics("rfid", "perceptual/rfid_kid", *both)
         return ProbeResult(metrics, per_image={name: value.tolist() for name, value in values.items()})
 
     return examine
@@ -177,29 +184,17 @@ def _features(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     return torch.cat([network.to(batch.device)(batch) for batch in batches])
 
 
-def _distribution_metrics(x: Tensor, y: Tensor) -> dict[str, float]:
-    """What compares EfficientNet-Lite0's features of all pictures with those of all reconstructions."""
-    return {
-        "perceptual/rfd": paired_frechet(x, y),
-        "perceptual/rfd_ci": half_interval(paired_frechet, x, y),
-        "perceptual/rfd_real": _between_halves(x),
-        "perceptual/kid": SCALE * paired_kernel_distance(x, y),
-        "perceptual/kid_ci": SCALE * half_interval(paired_kernel_distance, x, y),
-        "perceptual/pictures": float(len(x)),
-    }
+def _distribution_metrics(frechet: str, kernel: str, x: Tensor, y: Tensor) -> dict[str, float]:
+    """What compares the features `n d` of all pictures with those of all reconstructions, under these two names.
 
-
-def _inception_metrics(x: Tensor, y: Tensor) -> dict[str, float]:
-    """The same with Inception's features."""
-    return {
-        "rfid": paired_frechet(x, y),
-        "perceptual/rfid_ci": half_interval(paired_frechet, x, y),
-        "perceptual/rfid_real": _between_halves(x),
-        "perceptual/rfid_kid": SCALE * paired_kernel_distance(x, y),
-    }
-
-
-def _between_halves(x: Tensor) -> float:
-    """Fréchet distance of every second picture from the others, in features `n d`."""
+    `_real` is the Fréchet distance of every second picture from the others.
+    """
+    short = f"perceptual/{frechet.removeprefix('perceptual/')}"
     half = len(x) // 2
-    return paired_frechet(x[: 2 * half : 2], x[1 : 2 * half : 2])
+    return {
+        frechet: paired_frechet(x, y),
+        f"{short}_ci": half_interval(paired_frechet, x, y),
+        f"{short}_real": paired_frechet(x[: 2 * half : 2], x[1 : 2 * half : 2]),
+        kernel: SCALE * paired_kernel_distance(x, y),
+        f"{kernel}_ci": SCALE * half_interval(paired_kernel_distance, x, y),
+    }

@@ -239,7 +239,7 @@ def test_scales_and_overrides_reach_the_settings_of_probes(write_study: Write) -
     found = load_study(path, "gpu", ["probes.diffusability.grid=8"]).probes[1].settings
     assert (found.budget, found.grid) == ("gpu", 8)
     for override, reason in (
-        ("probes.diffusion.grid=8", "the study has no probe 'diffusion'; did you mean 'diffusability'?"),
+        ("probes.diffusion.grid=8", "no probe 'diffusion' is run; did you mean 'diffusability'?"),
         ("probes.diffusability=8", "must be probes.PROBE.SETTING"),
         ("probes.diffusability.samples=100", "needs 256 samples or more, found 100"),
         ("probes.diffusability.gird=8", "unknown setting 'gird' of probe 'diffusability'; did you mean 'grid'?"),
