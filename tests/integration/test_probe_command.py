@@ -242,6 +242,7 @@ def test_options_that_are_not_understood_are_refused(probe: Probe, tmp_path: Pat
         probe(tmp_path / "m", "--probes", "grid,colour"), "--probes: unknown 'colour'; did you mean 'color'?"
     )
     assert_refused(probe(tmp_path / "m", "--dtype", "fp8"), "--dtype: unknown 'fp8'")
+    assert_refused(probe(tmp_path / "m", "--set", "probes.grid.side=8"), "unknown setting 'side' of probe 'grid'")
     assert_refused(probe(tmp_path / "m", "--padding-mode", "mirror"), "--padding-mode: unknown 'mirror'")
     sized = CliRunner().invoke(app, ["probe", str(tmp_path / "m"), "--size", "66"])
     assert_refused(sized, "--size 66 is not a multiple of the model's stride 4")
