@@ -43,7 +43,10 @@ METRICS = (
     Metric("perceptual/rfd_real", "1", "none", "Fréchet distance of one half of the sources from the other"),
     Metric("perceptual/kid", "1", "down", "kernel distance (cubic, unbiased) in the same features, times 1000"),
     Metric("perceptual/kid_ci", "1", "none", "half of its 95 % interval over pictures"),
-    Metric("rfid", "1", "down", "Fréchet Inception distance from the sources", needs="the setting `inception`"),
+    Metric(
+        "rfid", "1", "down", "Fréchet Inception distance from the sources", needs="the setting `inception`",
+        interest=0.1,
+    ),
     Metric(
         "perceptual/rfid_ci", "1", "none", "half of its 95 % interval over pictures", needs="the setting `inception`"
     ),

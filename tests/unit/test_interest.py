@@ -10,7 +10,8 @@ NO_SCALE = {
     "diff/tokens", "droplet/act_absmax", "flatfield/offdc_energy", "flicker/matched_share", "frechet/random3d",
     "grid/scan_period", "health/kl_nats", "inputs/heldout_hf_hi", "inputs/hf_hi", "inputs/hf_lo", "motion/speed",
     "perceptual/kid", "perceptual/kid_ci", "perceptual/pictures", "perceptual/rfd", "perceptual/rfd_ci",
-    "perceptual/rfd_real",
+    "perceptual/rfd_real", "perceptual/rfid_ci", "perceptual/rfid_kid", "perceptual/rfid_kid_ci",
+    "perceptual/rfid_real",
 }  # fmt: skip
 """Metrics whose differences are neither large nor small by themselves: distances in features, nats, inputs."""
 
