@@ -22,6 +22,7 @@ from ablate.analysis.typeset.cells import (
     Sentence,
     Symbol,
     Word,
+    enough_decimals,
     numeral,
     unit,
     words,
@@ -120,8 +121,9 @@ def _rows(finding: Finding, metric: Metric, *, published: bool) -> tuple[tuple[C
 
 def _judged(judgement: Judgement, metric: Metric) -> tuple[Cell, ...]:
     """The last cells of a row: estimate, number of pairs, q and verdict."""
+    digits = enough_decimals(judgement.low, judgement.high, metric.decimals)
     return (
-        Difference(judgement.estimate, judgement.low, judgement.high, metric.decimals),
+        Difference(judgement.estimate, judgement.low, judgement.high, digits),
         Seeds(judgement.n),
         Word("" if math.isnan(judgement.q) else "<0.001" if judgement.q < 0.001 else f"{judgement.q:.3f}"),
         Word(describe_verdict(judgement, metric)),

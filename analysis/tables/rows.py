@@ -19,6 +19,7 @@ from ablate.analysis.typeset.cells import (
     Sentence,
     Value,
     Word,
+    enough_decimals,
     unit,
 )
 from ablate.plan.labels import Names
@@ -200,7 +201,8 @@ def _judged_columns(study: Study, arms: Sequence[Arm]) -> list[tuple[Column, lis
 
 def _difference(metric: Metric, effect: Effect) -> Difference:
     change = effect.change
-    return Difference(change.mean, change.low, change.high, metric.decimals, effect.clear)
+    digits = enough_decimals(change.low, change.high, metric.decimals)
+    return Difference(change.mean, change.low, change.high, digits, effect.clear)
 
 
 def _other_column(metric: Metric, arms: Sequence[Arm], ranks: Sequence[int]) -> list[tuple[Column, list[Cell]]]:

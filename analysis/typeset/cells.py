@@ -61,6 +61,12 @@ class Difference:
     clear: bool = False
 
 
+def enough_decimals(low: float, high: float, decimals: int) -> int:
+    """The digits of an interval: up to two more than given where it excludes 0 and a bound would be printed as 0."""
+    nearest = min(abs(low), abs(high)) if low * high > 0 else 0
+    return next((digits for digits in range(decimals, decimals + 3) if round(nearest, digits)), decimals)
+
+
 @dataclass(frozen=True)
 class Seeds:
     """The number of seeds with results, and the status of the others: `div. 1/3`."""

@@ -108,7 +108,7 @@ def test_the_page_begins_with_the_answer_and_its_figure(study: Study, store: Sto
     finish_all(study, store, planted({"kl=1": -3.0}, noise=0.01))
     found = results(study, store)
     header = page(found).partition("<header>")[2].partition("</header>")[0]
-    shown = html.unescape(header)
+    shown = html.unescape(header).replace("\u00a0", " ")
     assert all(sentence in shown for sentence in found.table.answer.sentences) and len(found.table.answer.sentences) > 2
     assert header.count("<svg") == 1 and "smallest effect of interest" in header.partition("<svg")[2]
 

@@ -15,7 +15,7 @@ from ablate.adaptive.recall import plan_study
 from ablate.analysis.statistics.ranks import rank
 from ablate.analysis.tables.build import build_table
 from ablate.analysis.tables.table import Table
-from ablate.analysis.typeset.cells import Level, numeral
+from ablate.analysis.typeset.cells import Level, enough_decimals, numeral
 from ablate.analysis.typeset.latex_text import escape, level
 from ablate.plan.trials import expand
 from ablate.slots import registry
@@ -68,6 +68,17 @@ def study(write_study: Write) -> Study:
 def table(study: Study, tmp_path: Path) -> Table:
     diverged = {name: [values[0] + 0.01, -math.inf, -math.inf] for name, values in RESULTS["baseline"].items()}
     return fill(study, Store(tmp_path / "store"), {**RESULTS, "norm=scn": diverged})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "digits"),
+    [(0.3, 0.9, 2), (0.0012, 0.008, 3), (-0.03, -0.0003, 4), (1e-7, 1.0, 2), (-0.001, 0.5, 2), (0.0, 0.0, 2)],
+)
+def test_an_interval_that_excludes_0_is_not_printed_as_one_that_ends_there(
+    low: float, high: float, digits: int
+) -> None:
+    assert enough_decimals(low, high, 2) == digits
+    assert enough_decimals(math.nan, math.nan, 2) == 2
 
 
 def test_markdown_is_aligned_and_says_everything(table: Table) -> None:
