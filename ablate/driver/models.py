@@ -24,6 +24,7 @@ from ablate.recipe.validation import explain
 from ablate.slots import registry
 from ablate.slots.level_file import LevelError
 from ablate.slots.targets import Target
+from ablate.store.user_cache import user_cache
 
 IRRELEVANT = {"loss", "discriminator", "init"}
 """Slots that a model does not depend on. It does on `data`, for the sizes of pictures, and so on `regularizer`."""
@@ -143,7 +144,7 @@ def _remember_critic(recipe: Recipe) -> None:
 
 def _cache() -> Path:
     """The folder of files that each stand for something that could be built."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ablate" / "models"
+    return user_cache("models")
 
 
 def _remember(known: Path, text: str = "") -> None:

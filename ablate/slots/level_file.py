@@ -26,7 +26,7 @@ from ablate.slots.hooks import hidden_hooks
 from ablate.slots.own_code import OwnCode, OwnFolder
 from ablate.slots.settings import Metric, Settings
 
-LIGHT_MODULES = {"math", "typing", "pathlib", "pydantic", "ablate.data.prepare"}
+LIGHT_MODULES = {"math", "typing", "pathlib", "pydantic", "ablate.data.prepare", "ablate.data.remote"}
 """Modules, beside `ablate.slots`, whose names `Config` and `METRICS` may use."""
 
 

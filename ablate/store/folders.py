@@ -16,7 +16,6 @@ The root is a folder, local or shared, or a location in object storage such as `
   leases/<name>.json             who works on a study or a stage: see `ablate.store.leases`
 """
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from pathlib import Path
 from ablate.errors import StoreError
 from ablate.store.files import atomic_write, check_access, is_remote, parse_store
 from ablate.store.stage import ReadRecords, StageFolder
+from ablate.store.user_cache import user_cache
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Store:
     def data(self) -> Path:
         """Decoded pictures, in folders named by content; on this machine even if the store is in object storage."""
         if is_remote(self.root):
-            return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ablate" / "data"
+            return user_cache("data")
         return self.root / "data"
 
     def stage(self, signature: str) -> StageFolder:

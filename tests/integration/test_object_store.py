@@ -1,8 +1,11 @@
 """The store in object storage, against a real S3 protocol: moto's server on this machine."""
 
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from ablate.engine import checkpoint
@@ -110,3 +113,22 @@ def test_a_sweep_killed_and_resumed_there_has_the_table_of_a_folder(
     assert document("table", "tiny", "--store", remote) == document("table", "tiny", "--store", tmp_path / "runs")
     pictures = sorted(path.name for path in root.glob("stages/*/pictures/*.png"))
     assert pictures == ["error_x8.png"] * 4 + ["reconstruction.png"] * 4
+
+
+def test_a_study_trains_on_shards_there(
+    bucket: str, write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    for shard in ("a", "b"):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
+            for i in range(4):
+                pixels = np.random.default_rng([ord(shard), i]).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+                PIL.Image.fromarray(pixels).save(tmp_path / "picture.png")
+                tar.add(tmp_path / "picture.png", f"{i:03d}.png")
+        (parse_store(f"{bucket}/shards") / f"{shard}.tar").write_bytes((tmp_path / f"{shard}.tar").read_bytes())
+    shards = f"{{level: webdataset, path: '{bucket}/shards', heldout_fraction: 0.5, "
+    study = write_study(("{level: leaves, ", shards))
+    done = ablate("sweep", study, "--store", tmp_path / "runs", "--tracking", "none", "--inline")
+    assert done.returncode == 0 and "[4/4]" in done.stderr and "copying 2 files" in done.stderr, done.stderr
+    again = ablate("sweep", study, "--store", tmp_path / "runs", "--tracking", "none", "--inline")
+    assert again.returncode == 0 and "copying" not in again.stderr, again.stderr

@@ -1,9 +1,12 @@
 """The level `webdataset`: pictures in tar files, against the same pictures in a folder."""
 
+import shutil
 import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import PIL.Image
 import pytest
@@ -32,7 +35,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return plain, shards
 
 
-def names(level: str, path: Path, split: str, **changes: Any) -> list[str]:
+def names(level: str, path: Path | str, split: str, **changes: Any) -> list[str]:
     settings = {"path": str(path), **SMALL, **changes}
     return [picture.name for picture in registry.build("data", level, settings, split)]
 
@@ -95,3 +98,94 @@ def test_what_cannot_be_used_is_named(folders: tuple[Path, Path], tmp_path: Path
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"data/webdataset: .*empty holds no shards \(\.tar\)"):
         check(tmp_path / "empty")
+
+
+@pytest.fixture
+def upload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Puts the files of a folder at `memory://bucket/shards`, instead of what was there, as another machine would."""
+    there = fsspec.filesystem("memory")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+
+    def put(folder: Path) -> None:
+        monkeypatch.setattr("ablate.data.remote._seen", {})
+        for place in there.find("/bucket/shards"):
+            if not (folder / place.removeprefix("/bucket/shards/")).exists():
+                there.rm(place)
+        for file in folder.rglob("*.tar"):
+            place = f"/bucket/shards/{file.relative_to(folder).as_posix()}"
+            if not there.exists(place) or there.cat(place) != file.read_bytes():
+                there.pipe(place, file.read_bytes())
+
+    yield put
+    there.rm("/bucket", recursive=True)
+
+
+REMOTE = "memory://bucket/shards"
+
+
+def test_shards_in_object_storage_give_what_they_give_on_a_disk(
+    folders: tuple[Path, Path], upload: Callable[[Path], None], tmp_path: Path
+) -> None:
+    _, shards = folders
+    upload(shards)
+    here, there = (prepare("webdataset", {"path": path, **SMALL}, tmp_path / "cache") for path in (str(shards), REMOTE))
+    assert here.fingerprint == there.fingerprint and np.array_equal(here.heldout, there.heldout)
+    assert here.content.files == there.content.files
+
+
+def test_shards_are_copied_once_and_again_after_a_change(
+    folders: tuple[Path, Path], upload: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, shards = folders
+    upload(shards)
+    before = names("webdataset", REMOTE, "train")
+    assert "copying 2 files" in capsys.readouterr().err
+    upload(shards)
+    assert names("webdataset", REMOTE, "train") == before and not capsys.readouterr().err
+
+    (shards / "more").mkdir()
+    shutil.move(shards / "a.tar", shards / "more" / "c.tar")
+    (shards / "b.tar").write_bytes((shards / "more" / "c.tar").read_bytes())
+    upload(shards)
+    found = [*names("webdataset", REMOTE, "train"), *names("webdataset", REMOTE, "heldout")]
+    assert {name.rpartition("/")[0] for name in found} == {"b.tar", "more/c.tar"}
+    assert "copying 2 files" in capsys.readouterr().err
+    [copy] = (tmp_path / "user").rglob("b.tar")
+    assert copy.read_bytes() == (shards / "b.tar").read_bytes()
+
+
+def test_held_out_shards_inside_a_remote_folder_are_not_trained_on(
+    folders: tuple[Path, Path], upload: Callable[[Path], None]
+) -> None:
+    _, shards = folders
+    (shards / "val").mkdir()
+    (shards / "b.tar").rename(shards / "val" / "b.tar")
+    upload(shards)
+    for base in (REMOTE, f"{REMOTE}/"):
+        found = {split: names("webdataset", base, split, heldout_path=f"{REMOTE}/val") for split in SPLITS}
+        assert found["train"] == [f"a.tar/{i:03d}.png" for i in range(5)]
+        assert found["heldout"] == [f"b.tar/{i:03d}.png" for i in range(5)]
+
+
+def test_a_copy_that_fails_leaves_what_was_whole(
+    folders: tuple[Path, Path], upload: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, shards = folders
+    upload(shards)
+
+    def half(self: Any, place: str, target: str) -> None:
+        Path(target).write_bytes(self.cat(place)[:1000])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fsspec.filesystem("memory").__class__, "get_file", half)
+        with pytest.raises(ValueError, match=r"memory://bucket/shards cannot be copied .* has 1000 bytes here and"):
+            names("webdataset", REMOTE, "train")
+    assert not list((tmp_path / "user").rglob("*.tar"))
+    assert names("webdataset", REMOTE, "train")
+
+
+@pytest.mark.parametrize("url", ["memory://bucket/none", "nowhere://bucket/shards"])
+def test_a_url_without_shards_is_named(url: str, upload: Callable[[Path], None], folders: tuple[Path, Path]) -> None:
+    upload(folders[1])
+    with pytest.raises(ValueError, match=rf"data/webdataset: {url} (cannot be copied|needs)"):
+        names("webdataset", url, "train")
