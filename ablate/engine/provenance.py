@@ -1,6 +1,5 @@
 """The provenance of a record: how training ended, the code, the machine, the model's size and cost."""
 
-import copy
 import functools
 import importlib.metadata
 import platform
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ablate import __version__
 from ablate.data.content import merge_contents
@@ -19,6 +17,7 @@ from ablate.data.corpus import Corpus
 from ablate.engine.build import split_level
 from ablate.engine.causes import find_cause
 from ablate.engine.checkpoint import Checkpoint
+from ablate.engine.flops import flops
 from ablate.engine.train import EndedStage
 from ablate.plan.trials import Order
 from ablate.slots import registry
@@ -84,26 +83,6 @@ def describe(order: Order, result: TrainingResult, vae: Autoencoder, corpus: Cor
         "torch": importlib.metadata.version("torch"),
     }
     return record
-
-
-def flops(vae: Autoencoder, shape: tuple[int, ...]) -> int:
-    """Floating point operations of encoding and decoding `3 h w` or `3 t h w`, on the meta device where that works.
-
-    A clip is cut to the longest one that the model takes.
-    """
-    channels, *time, height, width = shape
-    frames = [vae.whole(count) for count in time]
-    for device in (torch.device("meta"), next(vae.parameters()).device):
-        copied = copy.deepcopy(vae).to(device).eval()
-        try:
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                copied.decode(copied.encode(torch.zeros(1, channels, *frames, height, width, device=device)).mean)
-        except Exception:  # a model of the user's own may not work on the device 'meta'
-            if device.type != "meta":
-                raise
-        else:
-            break
-    return int(counter.get_total_flops())
 
 
 def training_seconds(lines: list[dict[str, Any]]) -> float:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.engine import checkpoint
+from ablate.engine.adamw import AdamW
 from ablate.engine.checkpoint import Checkpoint
 from ablate.recipe.stages import Train
 from ablate.slots.training import Autoencoder, Discriminator
@@ -96,5 +97,5 @@ class TrainingState:
         torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.vae.parameters()], 1 - decay)
 
 
-def _adamw(parameters: list[nn.Parameter], settings: Train) -> torch.optim.AdamW:
-    return torch.optim.AdamW(parameters, settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=True)
+def _adamw(parameters: list[nn.Parameter], settings: Train) -> AdamW:
+    return AdamW(parameters, settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=True)

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from ablate.analysis.tables.compared import Cost, Measured, Results, build
 from ablate.analysis.tables.published import ListedTable
+from ablate.engine.flops import flops
 from ablate.engine.probes import run_probes
-from ablate.engine.provenance import flops
 from ablate.errors import nearest
 from ablate.probing.examine import declared, means_over_pictures
 from ablate.probing.load import load_vae

@@ -11,7 +11,8 @@ from torch import nn
 from ablate.data.prepare import prepare
 from ablate.driver.preflight import validate
 from ablate.engine.build import build_model, build_parts
-from ablate.engine.provenance import component_sources, flops
+from ablate.engine.flops import flops
+from ablate.engine.provenance import component_sources
 from ablate.errors import StudyError
 from ablate.plan.trials import Trial, expand
 from ablate.slots import LOGVAR_RANGE, discover, registry

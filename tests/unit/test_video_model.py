@@ -9,7 +9,7 @@ from torch import nn
 
 from ablate.components.shared.layers import RMSNorm
 from ablate.engine.build import build_model
-from ablate.engine.provenance import flops
+from ablate.engine.flops import flops
 from ablate.plan.trials import expand
 from ablate.slots import registry
 from ablate.study.study import load_study
