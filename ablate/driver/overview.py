@@ -1,9 +1,7 @@
 """What `ablate plan`, `status` and `show` print, as JSON values."""
 
-import gc
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +10,7 @@ from ablate.adaptive.tuning import future_trials
 from ablate.driver.disk import disk_need, free_bytes
 from ablate.driver.preflight import prepare_data
 from ablate.driver.studies import stored_studies
+from ablate.plan.collector import gc_paused
 from ablate.plan.content import Contents
 from ablate.plan.cost import StepKinds, add_steps, gpu_share, total_cost
 from ablate.plan.footprint import Footprint
@@ -27,18 +26,6 @@ Measure = Callable[[StepKinds], dict[str, Footprint]]
 
 
 STATUSES = ("done", "running", "pending", "failed", "diverged", "pruned", "stale")
-
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """Pause Python's garbage collector: with a million live objects its scans take long and free nothing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @gc_paused()

@@ -8,8 +8,8 @@ from rich.table import Table
 from ablate.adaptive.search import future_suggestions
 from ablate.analysis.tables.foresight import foresee
 from ablate.analysis.tables.verdict_notes import describe_power
-from ablate.driver.overview import gc_paused
 from ablate.driver.progress import duration
+from ablate.plan.collector import gc_paused
 from ablate.plan.commands import sweep_command
 from ablate.plan.estimable import describe_contrasts
 from ablate.plan.labels import format_level as show_level

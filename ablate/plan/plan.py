@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ablate.plan.collector import gc_paused
 from ablate.plan.known import NOTHING, Known
 from ablate.plan.stale import Stale, find_stale
 from ablate.plan.treatments import Listing, Treatment, list_rows, resolve
@@ -67,6 +68,7 @@ class Plan:
         return trained_signatures(self.stored, self.store)
 
 
+@gc_paused()
 def make_plan(study: Study, store: Store, known: Known = NOTHING, listing: Listing | None = None) -> Plan:
     """The plan of a study. `listing`: the result of `list_rows`, if it has been called already.
 

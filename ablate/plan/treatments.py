@@ -7,6 +7,7 @@ from typing import Any
 
 from ablate.errors import StudyError
 from ablate.identity import canonical
+from ablate.plan.collector import gc_paused
 from ablate.plan.known import NOTHING, Known
 from ablate.plan.labels import format_level, short_names
 from ablate.recipe.recipe import Recipe
@@ -94,6 +95,7 @@ def resolve(study: Study, known: Known, listing: Listing) -> list[Treatment]:
     return resolved
 
 
+@gc_paused()
 def list_rows(study: Study, known: Known = NOTHING) -> Listing:
     """The rows of all designs, grouped by equal levels. A row comes after its reference.
 
