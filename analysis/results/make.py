@@ -77,4 +77,9 @@ def state(name: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[2:], sys.argv[1])
+    try:
+        main(sys.argv[2:], sys.argv[1])
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command continues")
+    except subprocess.CalledProcessError as error:  # the command has said why
+        sys.exit(error.returncode)
