@@ -72,7 +72,7 @@ def _renew(url: str, suffixes: Collection[str], folder: Path) -> None:
     if not there:
         raise FileNotFoundError(f"there are no files {', '.join(sorted(suffixes))}")
     versions = {name: signature([str(sorted(info.items()))]) for name, (_, info) in there.items()}
-    known = read_json(folder / "versions.json") or {}
+    known = {name: version for name, version in (read_json(folder / "versions.json") or {}).items() if name in there}
     files = folder / "files"
     files.mkdir(exist_ok=True)
     missing = [name for name, version in versions.items() if known.get(name) != version or not (files / name).is_file()]
@@ -80,8 +80,10 @@ def _renew(url: str, suffixes: Collection[str], folder: Path) -> None:
         size = sum(there[name][1].get("size") or 0 for name in missing)
         sys.stderr.write(f"copying {len(missing)} files ({size / 1e6:.1f} MB) from {url} to {files}\n")
         with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
-            list(pool.map(partial(_fetch, system, files), missing, (there[name] for name in missing)))
-        write_json(folder / "versions.json", versions)
+            fetched = pool.map(partial(_fetch, system, files), missing, (there[name] for name in missing))
+            for name, _ in zip(missing, fetched, strict=True):
+                known[name] = versions[name]
+                write_json(folder / "versions.json", known)
     for copy in files.rglob("*"):
         if copy.is_file() and copy.relative_to(files).as_posix() not in versions:
             copy.unlink()

@@ -61,3 +61,18 @@ def test_the_claims_of_the_readme_are_the_committed_ones() -> None:
         f"Of its {len(found)} claims {sum(counts[:3])} are decided: {counts[0]} reproduced, {counts[1]} opposite,"
         in (" ".join(readme.split()))
     )
+
+
+def test_what_the_readme_says_of_the_remedies_is_committed() -> None:
+    committed = (RESULTS / "vivat_artifacts" / "table.md").read_text()
+    readme = " ".join((RESULTS.parents[1] / "README.md").read_text().split())
+    found = {
+        cells[0]: ("".join(cells[2].split()), cells[5])
+        for line in committed[committed.index("| claim |") :].splitlines()
+        if re.fullmatch(r"[A-F]\d\w", (cells := [cell.strip() for cell in line.strip("|").split("|")])[0])
+    }
+    decided = sum(verdict.startswith(("reproduced", "opposite", "no effect")) for _, verdict in found.values())
+    absent = sum(verdict == "not observed" for _, verdict in found.values())
+    assert f"{decided} of its {len(found)} claims are decided, {absent} are about artifacts that do not" in readme
+    assert found["D1a"] == ("−3.05[−5.06,−1.03]", "reproduced") and "(−3.05 gl [−5.06, −1.03])" in readme
+    assert found["D2a"] == ("+0.74[+0.63,+0.84]", "opposite") and "0.74 gl [0.63, 0.84] are left" in readme

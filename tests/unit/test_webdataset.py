@@ -167,21 +167,28 @@ def test_held_out_shards_inside_a_remote_folder_are_not_trained_on(
         assert found["heldout"] == [f"b.tar/{i:03d}.png" for i in range(5)]
 
 
-def test_a_copy_that_fails_leaves_what_was_whole(
-    folders: tuple[Path, Path], upload: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_interrupted_copy_goes_on_with_what_is_missing(
+    folders: tuple[Path, Path],
+    upload: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     _, shards = folders
     upload(shards)
 
-    def half(self: Any, place: str, target: str) -> None:
-        Path(target).write_bytes(self.cat(place)[:1000])
+    def cut(self: Any, place: str, target: str) -> None:
+        Path(target).write_bytes(self.cat(place)[: 1000 if place.endswith("b.tar") else None])
 
     with monkeypatch.context() as patch:
-        patch.setattr(fsspec.filesystem("memory").__class__, "get_file", half)
-        with pytest.raises(ValueError, match=r"memory://bucket/shards cannot be copied .* has 1000 bytes here and"):
+        patch.setattr(fsspec.filesystem("memory").__class__, "get_file", cut)
+        with pytest.raises(
+            ValueError, match=r"memory://bucket/shards cannot be copied .*b\.tar has 1000 bytes here and"
+        ):
             names("webdataset", REMOTE, "train")
-    assert not list((tmp_path / "user").rglob("*.tar"))
-    assert names("webdataset", REMOTE, "train")
+    assert [copy.name for copy in (tmp_path / "user").rglob("*.tar")] == ["a.tar"]
+    assert "copying 2 files" in capsys.readouterr().err
+    assert names("webdataset", REMOTE, "train") and "copying 1 files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["memory://bucket/none", "nowhere://bucket/shards"])
