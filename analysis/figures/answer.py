@@ -1,5 +1,6 @@
 """The figure of a study's answer: the largest effect of each factor on each lead metric, on one scale."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -44,11 +45,13 @@ def answer(results: StudyResults, metrics: tuple[str, ...]) -> list[Panel]:
 def _panel(results: StudyResults, factor: str, rows: Sequence[Comparison], reach: float, *, labelled: bool) -> Panel:
     """The rows of a factor. `reach`: the largest multiple on the axis. `labelled`: whether the axis has a label."""
     names = [fold(f"{title_of(one.metric)}, {one.name}", WRAP) for one in rows]
+    ends = list(itertools.accumulate(map(len, names)))
+    places = [end - len(lines) / 2 for end, lines in zip(ends, names, strict=True)]
 
     def draw(axes: "Axes") -> None:
         axes.axvspan(-1, 1, color=FAINT, alpha=0.18, linewidth=0)
         axes.axvline(0, color=INK, linewidth=0.8)
-        for y, one in enumerate(rows):
+        for y, one in zip(places, rows, strict=True):
             _interval(axes, y, one, results.colors.get(one.label, INK))
         axes.set_xscale("symlog", linthresh=1, linscale=0.8)
         axes.set_xlim(-reach, reach)
@@ -56,16 +59,16 @@ def _panel(results: StudyResults, factor: str, rows: Sequence[Comparison], reach
         axes.set_xticks([*(-tick for tick in ticks[::-1]), 0, *ticks])
         axes.set_xticklabels([f"{tick:g}".replace("-", "−") for tick in axes.get_xticks()])
         axes.minorticks_off()
-        axes.set_yticks(range(len(rows)), ["\n".join(lines) for lines in names])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_yticks(places, ["\n".join(lines) for lines in names])
+        axes.set_ylim(ends[-1] + 0.1, -0.1)
         axes.grid(visible=False, axis="y")
         if labelled:
             axes.set_xlabel("multiples of the\nsmallest effect of interest\n← worse     better →")
 
-    return Panel(factor, (0.8 if labelled else 0.45) + ROW * sum(map(len, names)), draw)
+    return Panel(factor, (0.8 if labelled else 0.45) + ROW * ends[-1], draw)
 
 
-def _interval(axes: "Axes", y: int, one: Comparison, color: str) -> None:
+def _interval(axes: "Axes", y: float, one: Comparison, color: str) -> None:
     """The change as a dot on its interval; filled if it is clear."""
     unit = one.metric.interest or math.nan
     sign = -1 if one.metric.direction in {"down", "target"} else 1

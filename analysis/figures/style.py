@@ -94,7 +94,8 @@ def figure_style() -> Iterator[None]:
 
 def fold(label: str, width: int) -> list[str]:
     """The lines of a treatment's name; a long one may break before the settings of a level."""
-    return textwrap.wrap(label.replace("(", " ("), width) if len(label) > width else [label]
+    spaced = label.replace("(", " (").replace("+ ", "+\u00a0")
+    return textwrap.wrap(spaced, width) if len(label) > width else [label]
 
 
 def legend_columns(names: Sequence[str]) -> int:
