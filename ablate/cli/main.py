@@ -8,84 +8,98 @@ limit; 130 stopped by the user.
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from ablate import __version__
-from ablate.cli.catalogue import components, schema
-from ablate.cli.check import check
-from ablate.cli.check_level import check_level
-from ablate.cli.compare import compare
-from ablate.cli.doctor import doctor
-from ablate.cli.export import export
-from ablate.cli.gc import gc
-from ablate.cli.init import init
-from ablate.cli.mlflow import sync, ui
-from ablate.cli.new import new
-from ablate.cli.plan import plan
-from ablate.cli.probe import probe
-from ablate.cli.report import figure, report
-from ablate.cli.show import show, status
-from ablate.cli.studies import studies
-from ablate.cli.sweep import sweep
-from ablate.cli.table import table
-from ablate.cli.verify import verify
 from ablate.errors import AblateError, StudyError
 from ablate.redaction import redact_streams
 
-COMMANDS: dict[str, dict[Callable[..., None], str]] = {
+COMMANDS: dict[str, dict[str, str]] = {
     "To begin": {
-        init: "write a commented study for your own pictures",
-        doctor: "check this machine, with a fix for what it lacks",
+        "init": "write a commented study for your own pictures",
+        "doctor": "check this machine, with a fix for what it lacks",
     },
     "To run a study": {
-        check: "find every error of a study before anything starts",
-        plan: "list treatments, pending trials and their cost",
-        sweep: "train, probe and record all trials; resumes a stopped sweep",
+        "check": "find every error of a study before anything starts",
+        "plan": "list treatments, pending trials and their cost",
+        "sweep": "train, probe and record all trials; resumes a stopped sweep",
     },
     "To read its results": {
-        studies: "list the studies of the store",
-        status: "count a study's trials by status",
-        show: "show every trial in full",
-        table: "print the table, or a paper's own table for other VAEs",
-        report: "write one HTML page with answer, table, figures, pictures",
-        figure: "draw a figure for a paper",
-        export: "write a trial's VAE as a folder that diffusers loads",
+        "studies": "list the studies of the store",
+        "status": "count a study's trials by status",
+        "show": "show every trial in full",
+        "table": "print the table, or a paper's own table for other VAEs",
+        "report": "write one HTML page with answer, table, figures, pictures",
+        "figure": "draw a figure for a paper",
+        "export": "write a trial's VAE as a folder that diffusers loads",
     },
     "To see it in MLflow": {
-        ui: "serve MLflow's pages and print links to every study",
-        sync: "send to MLflow what it does not have yet",
+        "ui": "serve MLflow's pages and print links to every study",
+        "sync": "send to MLflow what it does not have yet",
     },
     "To look after the store": {
-        verify: "read the whole store and name damaged files",
-        gc: "free the space of what no study needs any more",
+        "verify": "read the whole store and name damaged files",
+        "gc": "free the space of what no study needs any more",
     },
     "To examine other VAEs": {
-        probe: "run the probes on any checkpoint",
-        compare: "compare VAEs on the same pictures: quality and cost",
+        "probe": "run the probes on any checkpoint",
+        "compare": "compare VAEs on the same pictures: quality and cost",
     },
     "To find or write levels": {
-        components: "list slots, levels and their settings",
-        new: "write a level to begin with, which passes its exam",
-        check_level: "check that a level does what its slot asks for",
-        schema: "print the JSON schema of study files, for editors",
+        "components": "list slots, levels and their settings",
+        "new": "write a level to begin with, which passes its exam",
+        "check-level": "check that a level does what its slot asks for",
+        "schema": "print the JSON schema of study files, for editors",
     },
 }
 """Heading -> command -> what it does, in the order in which a person needs them."""
+
+SHARED_FILES = {
+    "components": "catalogue", "figure": "report", "schema": "catalogue", "status": "show", "sync": "mlflow",
+    "ui": "mlflow",
+}  # fmt: skip
+"""The files of `ablate/cli` that hold several commands; each other command is in the file of its name."""
+
+
+class OnDemand(Mapping[str, Any]):
+    """Every command by its name. Its file is imported when the command is first asked for."""
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for described in COMMANDS.values() for name in described)
+
+    def __len__(self) -> int:
+        return sum(map(len, COMMANDS.values()))
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in list(self):
+            raise KeyError(name)
+        function = name.replace("-", "_")
+        module = import_module(f"ablate.cli.{SHARED_FILES.get(name, function)}")
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name)(getattr(module, function))
+        return typer.main.get_command(alone)
 
 
 class Commands(TyperGroup):
     """The commands, listed under the headings of `COMMANDS`."""
 
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands: Any = OnDemand()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        names = iter(self.list_commands(ctx))
-        width = max(map(len, self.list_commands(ctx)))
+        width = max(map(len, self.commands))
         for heading, described in COMMANDS.items():
             with formatter.section(heading):
-                formatter.write_dl([(next(names).ljust(width), text) for text in described.values()])
+                formatter.write_dl([(name.ljust(width), text) for name, text in described.items()])
 
 
 app = typer.Typer(
@@ -98,11 +112,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-for described in COMMANDS.values():
-    for command in described:
-        app.command()(command)
 
 
 def print_version(asked: bool) -> None:

@@ -28,7 +28,7 @@ def test_help_loads_no_giant() -> None:
         "import sys; sys.argv = ['ablate', '--help']\n"
         "from ablate.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "loaded = {'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'scipy'} & set(sys.modules)\n"
+        "loaded = {'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'pydantic', 'scipy', 'yaml'} & set(sys.modules)\n"
         "print(loaded, file=sys.stderr)"
     )
     done = python(code)
